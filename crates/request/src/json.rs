@@ -1,0 +1,240 @@
+//! JSON, pushed: bytes in chunks of any size become tokens. Resumable at every byte; keeps one short string and one bit per level.
+//!
+//! Strict where engines differ: no control characters in strings, no `NaN`, no trailing commas, valid UTF-8, one value.
+
+mod number;
+mod text;
+
+use crate::Unreadable;
+use number::Number;
+use text::Text;
+
+/// How deep a body may nest. Requests with tool schemas reach about 20; Python's parsers give up below 1,000.
+pub(crate) const MAX_DEPTH: usize = 128;
+
+/// Longest key that is told apart; every key we know is shorter, and a longer one is unknown.
+const MAX_KEY: usize = 64;
+
+/// What a value is, known at its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Object,
+    Array,
+    String,
+    Number,
+    True,
+    False,
+    Null,
+}
+
+/// A string that ended.
+#[derive(Debug)]
+pub(crate) struct StringToken<'a> {
+    /// Its first bytes, unescaped: as many as [`Sink::begin`] asked for.
+    pub(crate) kept: &'a [u8],
+    /// How many bytes it has, unescaped.
+    pub(crate) length: u64,
+    /// Where it stands in the body, quotes included.
+    pub(crate) span: std::ops::Range<u64>,
+}
+
+/// Takes the tokens.
+pub(crate) trait Sink {
+    /// A key of the innermost object, unescaped; cut at 64 bytes.
+    fn key(&mut self, key: &[u8], at: u64) -> Result<(), Unreadable>;
+    /// A value begins. For a string the answer says how many of its bytes to keep.
+    fn begin(&mut self, kind: Kind) -> Result<usize, Unreadable>;
+    /// The string that began last ended.
+    fn string(&mut self, string: &StringToken<'_>) -> Result<(), Unreadable>;
+    /// The innermost object or array ended.
+    fn end(&mut self) -> Result<(), Unreadable>;
+}
+
+#[derive(Debug)]
+pub(crate) struct Lexer {
+    state: State,
+    /// Bytes consumed before the chunk at hand.
+    consumed: u64,
+    /// Of each open level, whether it is an object.
+    levels: Vec<bool>,
+    text: Text,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// A value must come; `first` after `[`, where the array may also end.
+    Value {
+        first: bool,
+    },
+    /// A key must come; `first` after `{`, where the object may also end.
+    Key {
+        first: bool,
+    },
+    Colon,
+    CommaOrEnd,
+    InString {
+        key: bool,
+        start: u64,
+    },
+    InNumber(Number),
+    InWord {
+        word: &'static [u8],
+        seen: usize,
+    },
+    Done,
+}
+
+impl Lexer {
+    pub(crate) fn new() -> Self {
+        Self { state: State::Value { first: false }, consumed: 0, levels: Vec::new(), text: Text::default() }
+    }
+
+    /// How many bytes were fed.
+    pub(crate) fn position(&self) -> u64 {
+        self.consumed
+    }
+
+    pub(crate) fn feed(&mut self, chunk: &[u8], sink: &mut impl Sink) -> Result<(), Unreadable> {
+        let mut at = 0;
+        while at < chunk.len() {
+            at += match self.state {
+                State::InString { key, start } => self.string(&chunk[at..], at, key, start, sink)?,
+                _ => self.token(chunk[at], at, sink)?,
+            };
+        }
+        self.consumed += chunk.len() as u64;
+        Ok(())
+    }
+
+    /// Call when the body has ended.
+    pub(crate) fn finish(&mut self) -> Result<(), Unreadable> {
+        if let State::InNumber(number) = self.state
+            && number.may_end()
+            && self.levels.is_empty()
+        {
+            self.state = State::Done;
+        }
+        match self.state {
+            State::Done => Ok(()),
+            State::Value { .. } if self.consumed == 0 => Err(Unreadable::Empty),
+            _ => Err(Unreadable::Truncated { at: self.consumed }),
+        }
+    }
+
+    /// Takes one byte outside of strings; answers 0 when the byte ended a number and is to be looked at again.
+    fn token(&mut self, byte: u8, at: usize, sink: &mut impl Sink) -> Result<usize, Unreadable> {
+        match self.state {
+            State::InNumber(number) => match number.step(byte) {
+                Some(next) => self.state = State::InNumber(next),
+                None if number.may_end() => {
+                    self.after_value();
+                    return Ok(0);
+                }
+                None => return Err(self.malformed(at, "a number that is none")),
+            },
+            State::InWord { word, seen } => {
+                if word[seen] != byte {
+                    return Err(self.malformed(at, "a word other than true, false and null"));
+                }
+                if seen + 1 == word.len() { self.after_value() } else { self.state = State::InWord { word, seen: seen + 1 } }
+            }
+            _ if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') => {}
+            State::Value { first } => match byte {
+                b']' if first => self.close(at, sink)?,
+                _ => self.value(byte, at, sink)?,
+            },
+            State::Key { first } => match byte {
+                b'"' => self.open_string(true, at, MAX_KEY),
+                b'}' if first => self.close(at, sink)?,
+                _ => return Err(self.malformed(at, "something other than a key")),
+            },
+            State::Colon => match byte {
+                b':' => self.state = State::Value { first: false },
+                _ => return Err(self.malformed(at, "a key without a colon after it")),
+            },
+            State::CommaOrEnd => match (byte, self.levels.last()) {
+                (b',', Some(true)) => self.state = State::Key { first: false },
+                (b',', Some(false)) => self.state = State::Value { first: false },
+                (b'}', Some(true)) | (b']', Some(false)) => self.close(at, sink)?,
+                _ => return Err(self.malformed(at, "something other than a comma or an end")),
+            },
+            State::Done => return Err(self.malformed(at, "more after the end")),
+            State::InString { .. } => {}
+        }
+        Ok(1)
+    }
+
+    fn value(&mut self, byte: u8, at: usize, sink: &mut impl Sink) -> Result<(), Unreadable> {
+        match byte {
+            b'"' => {
+                let keep = sink.begin(Kind::String)?;
+                self.open_string(false, at, keep);
+            }
+            b'{' | b'[' => {
+                if self.levels.len() == MAX_DEPTH {
+                    return Err(Unreadable::TooDeep { at: self.consumed + at as u64, limit: MAX_DEPTH });
+                }
+                let object = byte == b'{';
+                sink.begin(if object { Kind::Object } else { Kind::Array })?;
+                self.levels.push(object);
+                self.state = if object { State::Key { first: true } } else { State::Value { first: true } };
+            }
+            b't' => self.word(b"true", Kind::True, sink)?,
+            b'f' => self.word(b"false", Kind::False, sink)?,
+            b'n' => self.word(b"null", Kind::Null, sink)?,
+            _ => match Number::start(byte) {
+                Some(number) => {
+                    sink.begin(Kind::Number)?;
+                    self.state = State::InNumber(number);
+                }
+                None => return Err(self.malformed(at, "something that starts no value")),
+            },
+        }
+        Ok(())
+    }
+
+    fn word(&mut self, word: &'static [u8], kind: Kind, sink: &mut impl Sink) -> Result<(), Unreadable> {
+        sink.begin(kind)?;
+        self.state = State::InWord { word, seen: 1 };
+        Ok(())
+    }
+
+    fn open_string(&mut self, key: bool, at: usize, keep: usize) {
+        self.text.start(keep);
+        self.state = State::InString { key, start: self.consumed + at as u64 };
+    }
+
+    /// Takes bytes of a string, to its end or the chunk's.
+    fn string(&mut self, rest: &[u8], at: usize, key: bool, start: u64, sink: &mut impl Sink) -> Result<usize, Unreadable> {
+        let here = self.consumed + at as u64;
+        let (taken, ended) = self.text.feed(rest, here)?;
+        if ended {
+            let string = StringToken { kept: self.text.kept(), length: self.text.length(), span: start..here + taken as u64 };
+            if key {
+                sink.key(string.kept, start)?;
+                self.state = State::Colon;
+            } else {
+                sink.string(&string)?;
+                self.after_value();
+            }
+        }
+        Ok(taken)
+    }
+
+    fn close(&mut self, at: usize, sink: &mut impl Sink) -> Result<(), Unreadable> {
+        if self.levels.pop().is_none() {
+            return Err(self.malformed(at, "an end without a beginning"));
+        }
+        sink.end()?;
+        self.after_value();
+        Ok(())
+    }
+
+    fn after_value(&mut self) {
+        self.state = if self.levels.is_empty() { State::Done } else { State::CommaOrEnd };
+    }
+
+    fn malformed(&self, at: usize, what: &'static str) -> Unreadable {
+        Unreadable::Malformed { at: self.consumed + at as u64, what }
+    }
+}

@@ -1,0 +1,207 @@
+//! The inside of a JSON string: escapes, UTF-8, and how far it goes. Media is read here, so this file is the speed of the scanner.
+
+use crate::Unreadable;
+
+/// A string being read.
+#[derive(Debug, Default)]
+pub(crate) struct Text {
+    kept: Vec<u8>,
+    keep: usize,
+    length: u64,
+    escape: Escape,
+    /// A high surrogate that waits for its low one.
+    high: Option<u16>,
+    /// The beginning of a UTF-8 sequence that a chunk cut.
+    partial: [u8; 4],
+    partial_len: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Escape {
+    #[default]
+    None,
+    Backslash,
+    Unicode {
+        value: u16,
+        digits: u8,
+    },
+}
+
+impl Text {
+    pub(crate) fn start(&mut self, keep: usize) {
+        self.kept.clear();
+        self.keep = keep;
+        self.length = 0;
+        self.escape = Escape::None;
+        self.high = None;
+        self.partial_len = 0;
+    }
+
+    pub(crate) fn kept(&self) -> &[u8] {
+        &self.kept
+    }
+
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Takes bytes up to and with the closing quote, or all; says how many, and whether the string ended. `here` is the position of
+    /// the first byte, for errors.
+    pub(crate) fn feed(&mut self, bytes: &[u8], here: u64) -> Result<(usize, bool), Unreadable> {
+        let mut at = 0;
+        while at < bytes.len() {
+            if self.escape != Escape::None {
+                self.escaped(bytes[at], here + at as u64)?;
+                at += 1;
+                continue;
+            }
+            let run = if self.partial_len == 0 { plain_prefix(&bytes[at..]) } else { 0 };
+            if run > 0 {
+                self.take(&bytes[at..at + run]);
+                at += run;
+            }
+            let Some(&byte) = bytes.get(at) else { break };
+            let position = here + at as u64;
+            match byte {
+                b'"' if self.partial_len == 0 => {
+                    self.lone_surrogate();
+                    return Ok((at + 1, true));
+                }
+                b'\\' if self.partial_len == 0 => {
+                    self.escape = Escape::Backslash;
+                    at += 1;
+                }
+                0x80.. => at += self.multibyte(&bytes[at..], position)?,
+                0..0x20 => return Err(Unreadable::Malformed { at: position, what: "a control character in a string" }),
+                _ => return Err(Unreadable::NotUtf8 { at: position }),
+            }
+        }
+        Ok((at, false))
+    }
+
+    fn take(&mut self, plain: &[u8]) {
+        self.lone_surrogate();
+        self.length += plain.len() as u64;
+        let room = self.keep - self.kept.len();
+        if room > 0 {
+            self.kept.extend_from_slice(&plain[..plain.len().min(room)]);
+        }
+    }
+
+    /// Takes what is not ASCII, with whatever ASCII stands between.
+    fn multibyte(&mut self, bytes: &[u8], here: u64) -> Result<usize, Unreadable> {
+        if self.partial_len > 0 {
+            // Finish the cut sequence a byte at a time: at most three of them.
+            self.partial[self.partial_len] = bytes[0];
+            self.partial_len += 1;
+            let partial = self.partial;
+            match std::str::from_utf8(&partial[..self.partial_len]) {
+                Ok(_) => {
+                    let len = std::mem::take(&mut self.partial_len);
+                    self.take(&partial[..len]);
+                }
+                Err(error) if error.error_len().is_some() => return Err(Unreadable::NotUtf8 { at: here }),
+                Err(_) => {}
+            }
+            return Ok(1);
+        }
+        let run = run_prefix(bytes);
+        match std::str::from_utf8(&bytes[..run]) {
+            Ok(_) => self.take(&bytes[..run]),
+            Err(error) if error.error_len().is_none() && run == bytes.len() => {
+                let cut = error.valid_up_to();
+                self.take(&bytes[..cut]);
+                self.partial_len = run - cut;
+                self.partial[..run - cut].copy_from_slice(&bytes[cut..run]);
+            }
+            Err(error) => return Err(Unreadable::NotUtf8 { at: here + error.valid_up_to() as u64 }),
+        }
+        Ok(run)
+    }
+
+    fn escaped(&mut self, byte: u8, here: u64) -> Result<(), Unreadable> {
+        let malformed = Unreadable::Malformed { at: here, what: "an escape that is none" };
+        if let Escape::Unicode { value, digits } = self.escape {
+            let Some(digit) = char::from(byte).to_digit(16).and_then(|digit| u16::try_from(digit).ok()) else { return Err(malformed) };
+            let value = value << 4 | digit;
+            if digits == 3 {
+                self.escape = Escape::None;
+                self.unicode(value);
+            } else {
+                self.escape = Escape::Unicode { value, digits: digits + 1 };
+            }
+            return Ok(());
+        }
+        self.escape = Escape::None;
+        match byte {
+            b'"' | b'\\' | b'/' => self.take(&[byte]),
+            b'b' => self.take(&[8]),
+            b'f' => self.take(&[12]),
+            b'n' => self.take(b"\n"),
+            b'r' => self.take(b"\r"),
+            b't' => self.take(b"\t"),
+            b'u' => self.escape = Escape::Unicode { value: 0, digits: 0 },
+            _ => return Err(malformed),
+        }
+        Ok(())
+    }
+
+    /// Takes a `\uXXXX`. Half a pair becomes U+FFFD, as in most readers that do not refuse it.
+    fn unicode(&mut self, unit: u16) {
+        match (self.high.take(), unit) {
+            (Some(high), 0xDC00..0xE000) => {
+                let code = 0x1_0000 + ((u32::from(high) - 0xD800) << 10) + (u32::from(unit) - 0xDC00);
+                self.character(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
+            }
+            (high, 0xD800..0xDC00) => {
+                if high.is_some() {
+                    self.character(char::REPLACEMENT_CHARACTER);
+                }
+                self.high = Some(unit);
+            }
+            (high, _) => {
+                if high.is_some() {
+                    self.character(char::REPLACEMENT_CHARACTER);
+                }
+                self.character(char::from_u32(u32::from(unit)).unwrap_or(char::REPLACEMENT_CHARACTER));
+            }
+        }
+    }
+
+    fn character(&mut self, character: char) {
+        self.take(character.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+
+    fn lone_surrogate(&mut self) {
+        if self.high.take().is_some() {
+            self.character(char::REPLACEMENT_CHARACTER);
+        }
+    }
+}
+
+/// Bytes looked at together; the compiler turns the loop over a block into vector instructions.
+const BLOCK: usize = 64;
+
+/// How many bytes at the beginning are printable ASCII and neither a quote nor a backslash.
+fn plain_prefix(bytes: &[u8]) -> usize {
+    // As signed bytes, control characters and everything above ASCII are both below a space.
+    prefix(bytes, |byte| byte.cast_signed() >= 0x20 && byte != b'"' && byte != b'\\')
+}
+
+/// The same with what is above ASCII.
+fn run_prefix(bytes: &[u8]) -> usize {
+    prefix(bytes, |byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the predicate must be inlined into the block loop to be vectorised")]
+fn prefix(bytes: &[u8], plain: impl Fn(u8) -> bool) -> usize {
+    let mut at = 0;
+    for block in bytes.chunks_exact(BLOCK) {
+        if !block.iter().fold(true, |all, byte| all & plain(*byte)) {
+            break;
+        }
+        at += BLOCK;
+    }
+    at + bytes[at..].iter().position(|byte| !plain(*byte)).unwrap_or(bytes.len() - at)
+}

@@ -1,0 +1,56 @@
+//! Why a request could not be read.
+
+/// Why a request could not be read. Positions are byte offsets into the body; no variant carries a piece of it longer than a word.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    #[error("the body is larger than {limit} bytes, the most that is taken here")]
+    TooLarge { limit: u64 },
+
+    #[error("the body was announced with {declared} bytes and has {actual}")]
+    LengthMismatch { declared: u64, actual: u64 },
+
+    #[error("bodies of type {0:?} are not read here; send application/json")]
+    ContentType(String),
+
+    #[error("the body is empty; a JSON object is expected")]
+    Empty,
+
+    #[error("the body is not valid JSON: {what} at byte {at}")]
+    Malformed { at: u64, what: &'static str },
+
+    #[error("the body ends in the middle of a JSON value, after {at} bytes")]
+    Truncated { at: u64 },
+
+    #[error("the body is not valid UTF-8 at byte {at}")]
+    NotUtf8 { at: u64 },
+
+    #[error("the body is nested more than {limit} deep at byte {at}")]
+    TooDeep { at: u64, limit: usize },
+
+    #[error("the field {field:?} is given twice, the second time at byte {at}")]
+    DuplicateField { field: &'static str, at: u64 },
+
+    #[error("{field} must be {expected}")]
+    WrongType { field: &'static str, expected: &'static str },
+
+    #[error("{field} is longer than {limit} bytes")]
+    FieldTooLong { field: &'static str, limit: usize },
+
+    #[error("{0}")]
+    UnknownModality(#[from] routing::UnknownModality),
+
+    #[error("the request carries more than {limit} media items")]
+    TooManyItems { limit: usize },
+}
+
+impl Unreadable {
+    /// The field at fault, where one is known: the `param` of an OpenAI error.
+    pub fn param(&self) -> Option<&'static str> {
+        match self {
+            Self::DuplicateField { field, .. } | Self::WrongType { field, .. } | Self::FieldTooLong { field, .. } => Some(field),
+            Self::UnknownModality(_) => Some("modalities"),
+            Self::TooManyItems { .. } => Some("messages"),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The vocabulary of Thalamus: models, modalities, capabilities, the routing table, and the one function that reads it.
+//!
+//! ```text
+//!  index ──builds──► RoutingTable ◄──carries── publish
+//!                        │ route(model, requirement)
+//!                        ▼
+//!  director ◄── Route: tiers of weighted targets, the tightest fit first
+//! ```
+//!
+//! Invariants, mostly absences:
+//! - no I/O, no clock, no randomness of its own: a draw is an argument ([`Draw`]);
+//! - a table is immutable once built; whoever wants another builds another;
+//! - nothing here knows Kubernetes, HTTP, or how a table travels.
+
+mod capability;
+mod draw;
+mod media;
+mod modality;
+mod route;
+mod table;
+
+pub use capability::{Capability, Fit, Requirement};
+pub use draw::Draw;
+pub use media::{HostPattern, MediaPolicy, MediaRule, MediaSource};
+pub use modality::{Modality, ModalitySet, UnknownModality};
+pub use route::{NoRoute, Route, Tier};
+pub use table::{AppProtocol, Criticality, Endpoint, Model, Pool, RoutingTable, Target};

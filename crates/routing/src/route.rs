@@ -1,0 +1,165 @@
+//! The answer of a table: tiers of targets, or why there is none.
+
+use std::sync::Arc;
+
+use crate::{Capability, Draw, Fit, Model, ModalitySet, Requirement, Target};
+
+/// Where a request may go, the tightest fit first.
+#[derive(Debug)]
+pub struct Route<'t> {
+    /// The declared model, or none where a pool is asked as it is.
+    pub model: Option<(&'t Arc<str>, &'t Model)>,
+    tiers: Vec<Tier<'t>>,
+}
+
+/// Targets that fit equally well.
+#[derive(Debug)]
+pub struct Tier<'t> {
+    pub fit: Fit,
+    choices: Vec<Choice<'t>>,
+}
+
+/// A target as a request sees it. The name is none where the request's own model name stays.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Choice<'t> {
+    name: Option<&'t Arc<str>>,
+    pool: &'t Arc<str>,
+    capability: Capability,
+    weight: u32,
+}
+
+/// Why a request has no route. Each variant carries what an answer to the client needs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoRoute {
+    #[error("the model {model:?} does not exist{}", near_names(near))]
+    UnknownModel { model: String, near: Vec<String> },
+
+    #[error("{}", uncovered(model, *offered, *missing, alternatives))]
+    Uncovered {
+        model: String,
+        offered: Capability,
+        /// What no target has; both sets are empty when each is to be had, but not together.
+        missing: Requirement,
+        alternatives: Vec<String>,
+    },
+
+    #[error("the request names no model, and models are what requests are routed by here")]
+    NoModelNamed,
+
+    #[error("no pool is served here")]
+    NothingServed,
+}
+
+// === impl Route ===
+
+impl<'t> Route<'t> {
+    pub(crate) fn of_model(name: &'t Arc<str>, model: &'t Model, need: Requirement) -> Option<Self> {
+        let mut fitting: Vec<(Fit, &'t Target)> =
+            model.targets.iter().filter_map(|target| Some((target.capability.fit(need)?, target))).collect();
+        // Stable: equals keep the order of the object.
+        fitting.sort_by_key(|(fit, _)| std::cmp::Reverse(*fit));
+        let tiers: Vec<Tier<'t>> = fitting
+            .chunk_by(|a, b| a.0 == b.0)
+            .map(|equals| Tier { fit: equals[0].0, choices: equals.iter().map(|(_, target)| Choice::of(target)).collect() })
+            .collect();
+        (!tiers.is_empty()).then_some(Self { model: Some((name, model)), tiers })
+    }
+
+    /// A pool that no model refers to, asked as it is.
+    pub(crate) fn undeclared(pool: &'t Arc<str>) -> Self {
+        let choice = Choice { name: None, pool, capability: Capability::ANY, weight: 1 };
+        let fit = Capability::ANY.fit(Requirement { input: ModalitySet::ALL, output: ModalitySet::ALL });
+        Self { model: None, tiers: fit.map(|fit| Tier { fit, choices: vec![choice] }).into_iter().collect() }
+    }
+
+    /// The tiers, the tightest first; at least one.
+    pub fn tiers(&self) -> &[Tier<'t>] {
+        &self.tiers
+    }
+
+    /// The pools of every tier, each once, in order.
+    pub fn pools(&self) -> Vec<&'t Arc<str>> {
+        let mut pools: Vec<&'t Arc<str>> = Vec::new();
+        for choice in self.tiers.iter().flat_map(|tier| &tier.choices) {
+            if !pools.contains(&choice.pool) {
+                pools.push(choice.pool);
+            }
+        }
+        pools
+    }
+}
+
+// === impl Tier ===
+
+impl<'t> Tier<'t> {
+    /// The targets in the order they are to be tried: the first is drawn by weight, and so is each next one among the rest.
+    pub fn order(&self, draw: &mut Draw) -> Vec<OrderedTarget<'t>> {
+        let mut rest: Vec<Choice<'t>> = self.choices.clone();
+        let mut order = Vec::with_capacity(rest.len());
+        while !rest.is_empty() {
+            let total: u64 = rest.iter().map(|choice| u64::from(choice.weight)).sum();
+            let mut point = draw.below(total.max(1));
+            let hit = rest.iter().position(|choice| match point.checked_sub(u64::from(choice.weight)) {
+                Some(left) => {
+                    point = left;
+                    false
+                }
+                None => true,
+            });
+            order.push(OrderedTarget(rest.remove(hit.unwrap_or(0))));
+        }
+        order
+    }
+}
+
+/// A target in the order of a draw.
+#[derive(Debug, Clone, Copy)]
+pub struct OrderedTarget<'t>(Choice<'t>);
+
+impl<'t> OrderedTarget<'t> {
+    /// What the model server is asked for; none where the request's own name stays.
+    pub fn name(&self) -> Option<&'t Arc<str>> {
+        self.0.name
+    }
+
+    pub fn pool(&self) -> &'t Arc<str> {
+        self.0.pool
+    }
+
+    pub fn capability(&self) -> Capability {
+        self.0.capability
+    }
+}
+
+impl<'t> Choice<'t> {
+    fn of(target: &'t Target) -> Self {
+        Self { name: Some(&target.name), pool: &target.pool, capability: target.capability, weight: target.weight }
+    }
+}
+
+// === NoRoute in words ===
+
+fn near_names(near: &[String]) -> String {
+    match near {
+        [] => String::new(),
+        names => format!("; did you mean {}?", quoted(names)),
+    }
+}
+
+fn uncovered(model: &str, offered: Capability, missing: Requirement, alternatives: &[String]) -> String {
+    let mut text = if !missing.input.is_empty() {
+        format!("model {model:?} takes {}, not {}", offered.input.in_words(), missing.input.in_words())
+    } else if !missing.output.is_empty() {
+        format!("model {model:?} answers with {}, not {}", offered.output.in_words(), missing.output.in_words())
+    } else {
+        format!("model {model:?} has no target that takes and gives all of this in one request")
+    };
+    if !alternatives.is_empty() {
+        text += &format!("; {} could take it", quoted(alternatives));
+    }
+    text
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+}

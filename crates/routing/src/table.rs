@@ -1,0 +1,174 @@
+//! The routing table: an immutable picture of what is served where. Built by the index, carried by publish, read by the director.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::route::{NoRoute, Route};
+use crate::{Capability, MediaPolicy, Requirement};
+
+/// What one namespace serves. Names are unique within it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RoutingTable {
+    pub models: BTreeMap<Arc<str>, Model>,
+    pub pools: BTreeMap<Arc<str>, Pool>,
+}
+
+/// A name that clients ask for, and the targets behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    pub criticality: Criticality,
+    /// In the order of the object; at least one.
+    pub targets: Vec<Target>,
+    pub media: MediaPolicy,
+}
+
+/// How much a request matters when there is not enough for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Criticality {
+    /// Refused with 429 when every endpoint that could take it is saturated.
+    Sheddable,
+    #[default]
+    Standard,
+    Critical,
+}
+
+/// A model that some pool's servers know by `name`, and what it takes and gives there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// What the model server is asked for.
+    pub name: Arc<str>,
+    pub pool: Arc<str>,
+    pub capability: Capability,
+    /// Share among equally tight targets, relative to theirs; at least 1.
+    pub weight: u32,
+}
+
+/// A group of model servers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pool {
+    pub app_protocol: AppProtocol,
+    /// Ready endpoints by name; an empty pool is a fact, not an error.
+    pub endpoints: BTreeMap<Arc<str>, Endpoint>,
+}
+
+/// How the servers of a pool speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum AppProtocol {
+    /// HTTP/1.1 in clear text.
+    #[default]
+    Http,
+    /// HTTP/2 with prior knowledge, in clear text.
+    H2c,
+}
+
+/// One ip:port of a ready model server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    pub address: SocketAddr,
+    /// What this endpoint says of itself; it narrows what its pool's targets offer and never widens it.
+    pub capability: Option<Capability>,
+}
+
+// === impl RoutingTable ===
+
+impl RoutingTable {
+    /// The targets for a request, the tightest fit first, or why there are none.
+    ///
+    /// `model` is none for a request that names no model (`GET /health`). Where no model is declared at all and the scope is one
+    /// pool, that pool is asked as it is, whatever the name.
+    pub fn route(&self, model: Option<&str>, need: Requirement) -> Result<Route<'_>, NoRoute> {
+        match model.and_then(|name| self.models.get_key_value(name)) {
+            Some((name, model)) => Route::of_model(name, model, need).ok_or_else(|| self.uncovered(name, model, need)),
+            None if self.models.is_empty() => self.undeclared(model),
+            None => Err(match model {
+                Some(name) => NoRoute::UnknownModel { model: name.to_owned(), near: self.near(name) },
+                None => NoRoute::NoModelNamed,
+            }),
+        }
+    }
+
+    /// What a picker of one pool is sent: that pool, and the models with a target in it. Their other targets stay, so that a refusal
+    /// can say where they live.
+    #[must_use]
+    pub fn scoped(&self, pool: &str) -> Self {
+        let pools = self.pools.get_key_value(pool).map(|(name, pool)| (Arc::clone(name), pool.clone()));
+        let lives_here = |model: &&Model| model.targets.iter().any(|target| *target.pool == *pool);
+        let models = self.models.iter().filter(|(_, model)| lives_here(model));
+        Self { models: models.map(|(name, model)| (Arc::clone(name), model.clone())).collect(), pools: pools.into_iter().collect() }
+    }
+
+    /// Every address in the table.
+    pub fn addresses(&self) -> BTreeSet<SocketAddr> {
+        self.pools.values().flat_map(|pool| pool.endpoints.values()).map(|endpoint| endpoint.address).collect()
+    }
+
+    fn undeclared(&self, model: Option<&str>) -> Result<Route<'_>, NoRoute> {
+        let mut pools = self.pools.iter();
+        match (pools.next(), pools.next()) {
+            (Some((pool, _)), None) => Ok(Route::undeclared(pool)),
+            (None, _) => Err(NoRoute::NothingServed),
+            (Some(_), Some(_)) => match model {
+                Some(name) => Err(NoRoute::UnknownModel { model: name.to_owned(), near: Vec::new() }),
+                None => Err(NoRoute::NoModelNamed),
+            },
+        }
+    }
+
+    fn uncovered(&self, name: &Arc<str>, model: &Model, need: Requirement) -> NoRoute {
+        let could =
+            |(_, other): &(&Arc<str>, &Model)| other.targets.iter().any(|target| target.capability.covers(need));
+        NoRoute::Uncovered {
+            model: name.to_string(),
+            offered: model.offered(),
+            missing: need.missing_from(model.offered()),
+            alternatives: self.models.iter().filter(could).map(|(name, _)| name.to_string()).take(NAMES_SHOWN).collect(),
+        }
+    }
+
+    fn near(&self, name: &str) -> Vec<String> {
+        // Comparing is quadratic in the name's length, and the name is a stranger's.
+        if name.len() > 256 {
+            return Vec::new();
+        }
+        let mut scored: Vec<(f64, &Arc<str>)> =
+            self.models.keys().map(|known| (strsim::jaro_winkler(name, known), known)).filter(|(score, _)| *score > 0.8).collect();
+        scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+        scored.into_iter().take(NAMES_SHOWN).map(|(_, known)| known.to_string()).collect()
+    }
+}
+
+/// How many names an error shows: as many as a person reads.
+const NAMES_SHOWN: usize = 3;
+
+// === impl Model ===
+
+impl Model {
+    /// Everything that some target takes or gives. Not every combination of it: that is a question for one target.
+    pub fn offered(&self) -> Capability {
+        let none = Capability { input: crate::ModalitySet::EMPTY, output: crate::ModalitySet::EMPTY };
+        self.targets.iter().fold(none, |all, target| all.union(target.capability))
+    }
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    /// Whether this endpoint's own word, if it gave one, covers `need`.
+    pub fn covers(&self, need: Requirement) -> bool {
+        self.capability.is_none_or(|own| own.covers(need))
+    }
+}
+
+impl Criticality {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sheddable => "Sheddable",
+            Self::Standard => "Standard",
+            Self::Critical => "Critical",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+use super::*;
+use crate::{Draw, Modality, ModalitySet};
+
+/// `pool=text+image→text` and the like.
+fn target(spec: &str) -> Target {
+    let (pool, capability) = spec.split_once('=').unwrap();
+    let (input, output) = capability.split_once('>').unwrap();
+    let set = |words: &str| ModalitySet::parse_list(&words.replace('+', ",")).unwrap();
+    Target {
+        name: format!("{pool}-model").into(),
+        pool: pool.into(),
+        capability: Capability { input: set(input), output: set(output) },
+        weight: 1,
+    }
+}
+
+fn table(models: &[(&str, &[&str])]) -> RoutingTable {
+    let model = |specs: &[&str]| Model {
+        criticality: Criticality::default(),
+        targets: specs.iter().map(|spec| target(spec)).collect(),
+        media: MediaPolicy::default(),
+    };
+    let models: BTreeMap<Arc<str>, Model> =
+        models.iter().map(|(name, specs)| (Arc::from(*name), model(specs))).collect();
+    let pools = models.values().flat_map(|m| &m.targets).map(|t| (Arc::clone(&t.pool), Pool::default())).collect();
+    RoutingTable { models, pools }
+}
+
+fn need(input: &str, output: &str) -> Requirement {
+    let set = |words: &str| ModalitySet::parse_list(&words.replace('+', ",")).unwrap();
+    Requirement { input: set(input), output: set(output) }
+}
+
+const CHAT: &[&str] = &["text=text>text", "vision=text+image+video>text", "omni=text+image+audio+video>text+audio"];
+
+/// The pools of the tiers, in order: `text | vision | omni`.
+#[track_caller]
+fn check(models: &[(&str, &[&str])], model: &str, need: Requirement, expected: &str) {
+    let table = table(models);
+    let route = table.route(Some(model), need);
+    let shown = match &route {
+        Ok(route) => {
+            let tier = |tier: &crate::Tier<'_>| {
+                let mut pools: Vec<String> =
+                    tier.order(&mut Draw::new(1)).iter().map(|target| target.pool().to_string()).collect();
+                pools.sort();
+                pools.join(" ")
+            };
+            route.tiers().iter().map(tier).collect::<Vec<_>>().join(" | ")
+        }
+        Err(no_route) => no_route.to_string(),
+    };
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn the_tightest_fit_wins() {
+    check(&[("chat", CHAT)], "chat", need("text", "text"), "text | vision | omni");
+    check(&[("chat", CHAT)], "chat", need("text+image", "text"), "vision | omni");
+    check(&[("chat", CHAT)], "chat", need("text+audio", "text"), "omni");
+    check(&[("chat", CHAT)], "chat", need("text", "audio"), "omni");
+}
+
+#[test]
+fn equals_share_a_tier() {
+    check(&[("m", &["a=text>text", "b=text>text"])], "m", need("text", "text"), "a b");
+    check(&[("m", &["a=text+image>text", "b=text+audio>text"])], "m", need("text", "text"), "a b");
+}
+
+#[test]
+fn what_no_target_takes_is_named_with_what_it_does_take_and_who_could() {
+    check(
+        &[("chat", &["v=text+image>text"]), ("omni", CHAT)],
+        "chat",
+        need("text+audio", "text"),
+        r#"model "chat" takes text and image, not audio; "omni" could take it"#,
+    );
+    check(&[("chat", &["v=text>text"])], "chat", need("text", "audio"), r#"model "chat" answers with text, not audio"#);
+}
+
+#[test]
+fn modalities_to_be_had_only_apart_are_refused_as_such() {
+    check(
+        &[("m", &["a=text+image>text", "b=text+audio>text"])],
+        "m",
+        need("text+image+audio", "text"),
+        r#"model "m" has no target that takes and gives all of this in one request"#,
+    );
+}
+
+#[test]
+fn an_unknown_model_is_refused_with_near_names() {
+    check(&[("chat", CHAT), ("chat-v2", CHAT)], "chat-v1", need("text", "text"), r#"the model "chat-v1" does not exist; did you mean "chat-v2", "chat"?"#);
+    check(&[("chat", CHAT)], "zzz", need("text", "text"), r#"the model "zzz" does not exist"#);
+}
+
+#[test]
+fn a_pool_that_no_model_refers_to_is_asked_as_it_is() {
+    let alone = RoutingTable { pools: [("llama".into(), Pool::default())].into(), ..RoutingTable::default() };
+    let route = alone.route(Some("anything"), need("text+image", "text")).unwrap();
+    let target = route.tiers()[0].order(&mut Draw::new(0))[0];
+    assert_eq!((&**target.pool(), target.name()), ("llama", None));
+    assert!(route.model.is_none());
+}
+
+#[test]
+fn two_pools_without_models_cannot_be_told_apart_by_name() {
+    let pools = [("a".into(), Pool::default()), ("b".into(), Pool::default())].into();
+    let table = RoutingTable { pools, ..RoutingTable::default() };
+    assert!(matches!(table.route(Some("m"), Requirement::default()), Err(NoRoute::UnknownModel { .. })));
+    assert_eq!(table.route(None, Requirement::default()).unwrap_err(), NoRoute::NoModelNamed);
+    assert_eq!(RoutingTable::default().route(None, Requirement::default()).unwrap_err(), NoRoute::NothingServed);
+}
+
+#[test]
+fn a_scope_keeps_its_pool_and_the_models_that_live_there() {
+    let table = table(&[("chat", CHAT), ("other", &["elsewhere=text>text"])]);
+    let scoped = table.scoped("vision");
+    assert_eq!(scoped.pools.keys().map(|k| &**k).collect::<Vec<_>>(), ["vision"]);
+    assert_eq!(scoped.models.keys().map(|k| &**k).collect::<Vec<_>>(), ["chat"]);
+    assert_eq!(scoped.models["chat"].targets.len(), 3);
+}
+
+#[test]
+fn an_endpoint_narrows_and_never_widens() {
+    let address = "10.0.0.1:8000".parse().unwrap();
+    let silent = Endpoint { address, capability: None };
+    let text = Endpoint { address, capability: Some(Capability::TEXT) };
+    let image = Requirement::default().with_input(Modality::Image);
+    assert!(silent.covers(image));
+    assert!(!text.covers(image));
+}
