@@ -1,0 +1,13 @@
+//! What a pod may say about itself.
+
+/// Modalities this pod takes, comma-separated (`text,image`). Narrows what its pool's targets declare.
+pub const INPUT_MODALITIES: &str = "thalamus.dev/input-modalities";
+
+/// Modalities this pod answers with, comma-separated. Narrows what its pool's targets declare.
+pub const OUTPUT_MODALITIES: &str = "thalamus.dev/output-modalities";
+
+/// Upstream's: which of the pool's target ports are served, comma-separated. Absent: all. Empty: none.
+pub const ACTIVE_PORTS: &str = "inference.networking.k8s.io/active-ports";
+
+/// llm-d's name for the same; it wins over the older one where both are given.
+pub const ACTIVE_PORTS_LLM_D: &str = "llm-d.ai/active-ports";

@@ -1,0 +1,28 @@
+//! The objects users apply, as `kubectl explain` shows them: every doc comment on a field here is what a person reads there.
+//!
+//! ```text
+//!  InferencePool   inference.networking.k8s.io/v1   upstream's, to the letter: which pods, which ports, which picker
+//!  InferenceModel  thalamus.dev/v1alpha1            ours: a name clients ask for, and what takes which modality behind it
+//! ```
+//!
+//! Invariants: nothing here can talk to a cluster, and nothing of ours goes into InferencePool's spec. The CRD files in `crds/` are
+//! written from these types by `cargo xtask codegen`.
+
+pub mod annotations;
+mod crds;
+mod model;
+mod pool;
+
+pub use crds::{crds, manifest};
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+pub use model::{
+    Criticality, InferenceModel, InferenceModelSpec, InferenceModelStatus, MediaPolicy, MediaRule, MediaSource, Modalities, Modality,
+    ModelSummary, PoolRef, TargetModel,
+};
+pub use pool::{
+    AppProtocol, EndpointPickerRef, FailureMode, InferencePool, InferencePoolSpec, InferencePoolStatus, ParentReference, ParentStatus,
+    PoolSelector, Port, PortNumber,
+};
+
+/// The name under which our controller writes status.
+pub const CONTROLLER_NAME: &str = "thalamus.dev/controller";
