@@ -1,0 +1,80 @@
+//! The compiler: cluster state in, routing tables and reports out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::Modalities;
+use routing::RoutingTable;
+
+use crate::condition::Verdict;
+use crate::observe::{Index, ObjectKey};
+use crate::pool::{Members, Selected};
+use crate::{model, pool};
+
+/// What the cluster means.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Compiled {
+    /// By namespace; one for each that holds a pool or a model.
+    pub tables: BTreeMap<String, RoutingTable>,
+    pub pools: BTreeMap<ObjectKey, PoolReport>,
+    pub models: BTreeMap<ObjectKey, ModelReport>,
+}
+
+/// What is true of a pool. Whether pickers know it is not known here: see [`crate::Pickers`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolReport {
+    pub generation: Option<i64>,
+    /// The picker's Service, where the pool names one.
+    pub picker_service: Option<String>,
+    pub verdicts: Vec<Verdict>,
+}
+
+/// What is true of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelReport {
+    pub generation: Option<i64>,
+    pub verdicts: Vec<Verdict>,
+    /// Whether the table holds it.
+    pub accepted: bool,
+    /// What ready endpoints offer of it now.
+    pub on_offer: Modalities,
+    pub summary: api::ModelSummary,
+}
+
+impl Index {
+    /// Compiles all namespaces. Equal states give equal results.
+    pub fn compile(&self) -> Compiled {
+        let members = Members::of(self);
+        let mut compiled = Compiled::default();
+        let namespaces: BTreeSet<&str> =
+            self.pools.objects.keys().chain(self.models.objects.keys()).map(|key| &*key.namespace).collect();
+        for namespace in namespaces {
+            self.compile_namespace(namespace, &members, &mut compiled);
+        }
+        compiled
+    }
+
+    fn compile_namespace(&self, namespace: &str, members: &Members<'_>, compiled: &mut Compiled) {
+        let mut table = RoutingTable::default();
+        let mut selected: BTreeMap<&str, Selected<'_>> = BTreeMap::new();
+        for (key, object) in self.pools.in_namespace(namespace) {
+            let pods = members.select(object, namespace);
+            table.pools.insert(key.name.as_str().into(), pods.pool());
+            selected.insert(&key.name, pods);
+        }
+
+        let winners = model::winners(self.models.in_namespace(namespace));
+        for (key, object) in self.models.in_namespace(namespace) {
+            let (report, routed) = model::compile(key, object, &winners, &table, self);
+            if let Some(routed) = routed {
+                table.models.insert(object.spec.model_name.as_str().into(), routed);
+            }
+            compiled.models.insert(key.clone(), report);
+        }
+
+        for (key, object) in self.pools.in_namespace(namespace) {
+            let report = pool::report(object, namespace, &selected[&*key.name], &table, self);
+            compiled.pools.insert(key.clone(), report);
+        }
+        compiled.tables.insert(namespace.to_owned(), table);
+    }
+}

@@ -1,0 +1,23 @@
+//! Keeps what the watches said, and compiles it into routing tables and status conditions.
+//!
+//! ```text
+//!  Event ──observe──► Index ──compile──► Compiled ─┬─ tables: one RoutingTable a namespace ──► publish
+//!  (a pool, a model,  four stores                  └─ reports: what is true of each object ──► status
+//!   a pod, a Service)
+//! ```
+//!
+//! Invariants:
+//! - pure: no client, no clock, no task; whatever order events come in, the same cluster state compiles to the same result;
+//! - an object that is wrong is not an error: it is left out of the table, and its report says why and what to do;
+//! - a namespace sees nothing of another.
+
+mod compile;
+mod condition;
+mod model;
+mod observe;
+mod pod;
+mod pool;
+
+pub use compile::{Compiled, ModelReport, PoolReport};
+pub use condition::{Pickers, Verdict, merge};
+pub use observe::{Change, Event, Index, ObjectKey};

@@ -1,0 +1,210 @@
+//! Models: which object serves a name, what its targets offer, and what is to be said of it.
+
+use std::collections::BTreeMap;
+
+use api::{InferenceModel, Modalities, ModelSummary};
+use routing::{
+    Capability, Criticality, HostPattern, MediaPolicy, MediaRule, MediaSource, Modality, ModalitySet, Model, RoutingTable, Target,
+};
+
+use crate::compile::ModelReport;
+use crate::condition::Verdict;
+use crate::observe::{Index, ObjectKey};
+
+/// The object that serves each name: the oldest, and of equally old ones the first by name. Invalid objects take no name.
+pub(crate) fn winners<'a>(models: impl Iterator<Item = (&'a ObjectKey, &'a InferenceModel)>) -> BTreeMap<&'a str, &'a ObjectKey> {
+    let mut winners: BTreeMap<&str, (_, &ObjectKey)> = BTreeMap::new();
+    for (key, model) in models.filter(|(_, model)| invalid(model).is_none()) {
+        // Objects from files have no time and count as older than any that has; so does None in the order of Option.
+        let age = model.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        let claim = (age, key);
+        winners.entry(&model.spec.model_name).and_modify(|winner| *winner = (*winner).min(claim)).or_insert(claim);
+    }
+    winners.into_iter().map(|(name, (_, key))| (name, key)).collect()
+}
+
+/// The report of one model, and what the table holds of it, if anything.
+pub(crate) fn compile(
+    key: &ObjectKey,
+    object: &InferenceModel,
+    winners: &BTreeMap<&str, &ObjectKey>,
+    table: &RoutingTable,
+    index: &Index,
+) -> (ModelReport, Option<Model>) {
+    let name = &object.spec.model_name;
+    let accepted = match (invalid(object), winners.get(&**name)) {
+        (Some(why), _) => Verdict::no("Accepted", "Invalid", why),
+        (None, Some(winner)) if *winner != key => {
+            let message = format!("modelName {name:?} is served by InferenceModel {}, which is older; rename or delete one", winner.name);
+            Verdict::no("Accepted", "ModelNameInUse", message)
+        }
+        (None, _) => Verdict::yes("Accepted", "Accepted", format!("requests for {name:?} are routed by it")),
+    };
+    let is_accepted = accepted.holds;
+    let targets = targets(object);
+    let ready: Vec<Option<Capability>> = targets.iter().map(|target| on_offer(target, table)).collect();
+    let offered = ready.iter().flatten().copied().reduce(Capability::union);
+    let summary = ModelSummary {
+        pools: pools(&targets).join(","),
+        input: offered.map_or_else(|| "-".into(), |offered| offered.input.to_string()),
+        output: offered.map_or_else(|| "-".into(), |offered| offered.output.to_string()),
+        ready: if is_accepted {
+            format!("{}/{}", ready.iter().flatten().count(), targets.len())
+        } else {
+            accepted.reason.to_owned()
+        },
+    };
+    let report = ModelReport {
+        generation: object.metadata.generation,
+        accepted: is_accepted,
+        on_offer: offered.filter(|_| is_accepted).map(modalities_of).unwrap_or_default(),
+        verdicts: vec![accepted, resolved_refs(key, &targets, table, index)],
+        summary,
+    };
+    let routed = is_accepted.then(|| Model { criticality: criticality(object), targets, media: media(object) });
+    (report, routed)
+}
+
+/// What the API server would have refused; objects from files come past none.
+fn invalid(object: &InferenceModel) -> Option<String> {
+    let spec = &object.spec;
+    let weights = spec.target_models.iter().filter(|target| target.weight.is_some()).count();
+    if spec.model_name.is_empty() || spec.model_name.len() > 256 {
+        return Some("modelName must have 1 to 256 bytes".into());
+    }
+    if weights != 0 && weights != spec.target_models.len() {
+        return Some("weight must be set on every target model or on none".into());
+    }
+    if let Some(target) = spec.target_models.iter().find(|target| target.weight.is_some_and(|weight| !(1..=1_000_000).contains(&weight))) {
+        return Some(format!("the weight of target model {:?} must be 1 to 1000000", target.name));
+    }
+    if spec.target_models.len() > 32 {
+        return Some("at most 32 target models are allowed".into());
+    }
+    let homeless = spec.target_models.is_empty() || spec.target_models.iter().any(|target| target.pool_ref.is_none());
+    if spec.pool_ref.is_none() && homeless {
+        return Some("poolRef is required unless every target model names a pool of its own".into());
+    }
+    let rules = spec.media.iter().flat_map(|media| [&media.image, &media.audio, &media.video]).flatten();
+    rules
+        .filter_map(|rule| rule.max_item_bytes.as_deref())
+        .find(|quantity| bytes(quantity).is_none())
+        .map(|quantity| format!("maxItemBytes {quantity:?} is no quantity of bytes such as 20Mi"))
+}
+
+fn targets(object: &InferenceModel) -> Vec<Target> {
+    let spec = &object.spec;
+    let own_pool = spec.pool_ref.as_ref().map(|pool| &*pool.name);
+    let default = spec.modalities.as_ref();
+    if spec.target_models.is_empty() {
+        let pool = own_pool.unwrap_or_default();
+        return vec![Target { name: spec.model_name.as_str().into(), pool: pool.into(), capability: capability(default), weight: 1 }];
+    }
+    spec.target_models
+        .iter()
+        .map(|target| Target {
+            name: target.name.as_str().into(),
+            pool: target.pool_ref.as_ref().map(|pool| &*pool.name).or(own_pool).unwrap_or_default().into(),
+            capability: capability(target.modalities.as_ref().or(default)),
+            weight: target.weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(1).max(1),
+        })
+        .collect()
+}
+
+/// What a declaration means: a side that is not named is text.
+fn capability(declared: Option<&Modalities>) -> Capability {
+    let side = |named: &[api::Modality]| if named.is_empty() { ModalitySet::TEXT } else { named.iter().map(|m| modality(*m)).collect() };
+    declared.map_or(Capability::TEXT, |declared| Capability { input: side(&declared.input), output: side(&declared.output) })
+}
+
+/// What ready endpoints offer of a target, or none when there is no endpoint.
+fn on_offer(target: &Target, table: &RoutingTable) -> Option<Capability> {
+    let endpoints = &table.pools.get(&target.pool)?.endpoints;
+    let narrowed = |own: Option<Capability>| own.map_or(target.capability, |own| target.capability.intersection(own));
+    endpoints.values().map(|endpoint| narrowed(endpoint.capability)).reduce(Capability::union)
+}
+
+fn resolved_refs(key: &ObjectKey, targets: &[Target], table: &RoutingTable, index: &Index) -> Verdict {
+    let Some(missing) = pools(targets).into_iter().find(|pool| !table.pools.contains_key(*pool)) else {
+        return Verdict::yes("ResolvedRefs", "ResolvedRefs", "every pool exists");
+    };
+    let elsewhere = index.pools.objects.keys().find(|pool| pool.name == missing).map(|pool| &*pool.namespace);
+    let message = match elsewhere {
+        Some(namespace) => format!(
+            "InferencePool {missing} is in namespace {namespace}, not in {}; a model and its pools must share a namespace",
+            key.namespace
+        ),
+        None => format!("there is no InferencePool {missing} in namespace {}", key.namespace),
+    };
+    Verdict::no("ResolvedRefs", "PoolNotFound", message)
+}
+
+/// The pools of the targets, each once, in order.
+fn pools(targets: &[Target]) -> Vec<&str> {
+    let mut pools: Vec<&str> = Vec::new();
+    for target in targets {
+        if !pools.contains(&&*target.pool) {
+            pools.push(&target.pool);
+        }
+    }
+    pools
+}
+
+fn criticality(object: &InferenceModel) -> Criticality {
+    match object.spec.criticality {
+        api::Criticality::Critical => Criticality::Critical,
+        api::Criticality::Standard => Criticality::Standard,
+        api::Criticality::Sheddable => Criticality::Sheddable,
+    }
+}
+
+fn media(object: &InferenceModel) -> MediaPolicy {
+    let Some(media) = &object.spec.media else { return MediaPolicy::default() };
+    let rules = [(Modality::Image, &media.image), (Modality::Audio, &media.audio), (Modality::Video, &media.video)];
+    MediaPolicy(rules.into_iter().filter_map(|(modality, rule)| Some((modality, media_rule(rule.as_ref()?)))).collect())
+}
+
+fn media_rule(rule: &api::MediaRule) -> MediaRule {
+    let source = |source: &api::MediaSource| match source {
+        api::MediaSource::Inline => MediaSource::Inline,
+        api::MediaSource::Url => MediaSource::Url,
+    };
+    MediaRule {
+        max_items: rule.max_items.and_then(|items| u32::try_from(items).ok()),
+        max_item_bytes: rule.max_item_bytes.as_deref().and_then(bytes),
+        sources: rule.sources.iter().map(source).collect(),
+        allowed_hosts: rule.allowed_hosts.iter().map(|host| HostPattern::new(host)).collect(),
+    }
+}
+
+/// Reads `20Mi`, `5M`, `1024`: Kubernetes quantities as far as bytes need them.
+fn bytes(quantity: &str) -> Option<u64> {
+    let digits = quantity.len() - quantity.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = quantity.split_at(digits);
+    let factor = match unit {
+        "" => 1,
+        "k" => 1_000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+fn modality(modality: api::Modality) -> Modality {
+    match modality {
+        api::Modality::Text => Modality::Text,
+        api::Modality::Image => Modality::Image,
+        api::Modality::Audio => Modality::Audio,
+        api::Modality::Video => Modality::Video,
+        api::Modality::Embedding => Modality::Embedding,
+    }
+}
+
+fn modalities_of(capability: Capability) -> Modalities {
+    let list = |set: ModalitySet| api::Modality::ALL.into_iter().filter(|m| set.contains(modality(*m))).collect();
+    Modalities { input: list(capability.input), output: list(capability.output) }
+}

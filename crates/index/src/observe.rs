@@ -1,0 +1,142 @@
+//! What the watches said: four stores that follow applied, deleted and relisted objects.
+
+use std::collections::BTreeMap;
+
+use api::{InferenceModel, InferencePool};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::ResourceExt;
+
+use crate::pod::PodFacts;
+
+/// A namespace and a name. Objects of a folder that name no namespace live in `default`, as with kubectl.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    pub namespace: String,
+    pub name: String,
+}
+
+/// Something happened to the objects of one kind.
+#[derive(Debug, Clone)]
+pub enum Change<T> {
+    Applied(T),
+    Deleted(ObjectKey),
+    /// All there are; whatever else was known is gone.
+    Relisted(Vec<T>),
+}
+
+/// What a watch said.
+#[derive(Debug, Clone)]
+pub enum Event {
+    Pool(Change<InferencePool>),
+    Model(Change<InferenceModel>),
+    Pod(Change<Pod>),
+    Service(Change<Service>),
+}
+
+/// The cluster as far as it was seen.
+#[derive(Debug, Default)]
+pub struct Index {
+    pub(crate) pools: Store<InferencePool>,
+    pub(crate) models: Store<InferenceModel>,
+    pub(crate) pods: Store<PodFacts>,
+    pub(crate) services: Store<ServiceFacts>,
+}
+
+/// Objects of one kind.
+#[derive(Debug)]
+pub(crate) struct Store<T> {
+    pub(crate) objects: BTreeMap<ObjectKey, T>,
+    listed: bool,
+}
+
+/// What matters of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServiceFacts {
+    pub(crate) external_name: bool,
+    pub(crate) ports: Vec<i32>,
+}
+
+// === impl Index ===
+
+impl Index {
+    pub fn observe(&mut self, event: Event) {
+        match event {
+            Event::Pool(change) => self.pools.observe(change, |pool| pool),
+            Event::Model(change) => self.models.observe(change, |model| model),
+            Event::Pod(change) => self.pods.observe(change, |pod| PodFacts::of(&pod)),
+            Event::Service(change) => self.services.observe(change, |service| ServiceFacts::of(&service)),
+        }
+    }
+
+    /// Whether every kind was listed once. Before that a compiled table would miss what was merely not seen yet.
+    pub fn is_synced(&self) -> bool {
+        self.pools.listed && self.models.listed && self.pods.listed && self.services.listed
+    }
+
+    pub fn pool(&self, key: &ObjectKey) -> Option<&InferencePool> {
+        self.pools.objects.get(key)
+    }
+
+    pub fn model(&self, key: &ObjectKey) -> Option<&InferenceModel> {
+        self.models.objects.get(key)
+    }
+}
+
+// === impl Store ===
+
+impl<T> Store<T> {
+    fn observe<O: ResourceExt>(&mut self, change: Change<O>, facts: impl Fn(O) -> T) {
+        match change {
+            Change::Applied(object) => {
+                self.objects.insert(ObjectKey::of(&object), facts(object));
+            }
+            Change::Deleted(key) => {
+                self.objects.remove(&key);
+            }
+            Change::Relisted(all) => {
+                self.objects = all.into_iter().map(|object| (ObjectKey::of(&object), facts(object))).collect();
+                self.listed = true;
+            }
+        }
+    }
+
+    /// The objects of one namespace, by name.
+    pub(crate) fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = (&ObjectKey, &T)> {
+        let from = ObjectKey { namespace: namespace.to_owned(), name: String::new() };
+        self.objects.range(from..).take_while(move |(key, _)| key.namespace == namespace)
+    }
+}
+
+impl<T> Default for Store<T> {
+    fn default() -> Self {
+        Self { objects: BTreeMap::new(), listed: false }
+    }
+}
+
+// === impl ObjectKey ===
+
+impl ObjectKey {
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    pub fn of<K: ResourceExt>(object: &K) -> Self {
+        Self::new(object.namespace().unwrap_or_else(|| "default".into()), object.name_any())
+    }
+}
+
+impl std::fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl ServiceFacts {
+    fn of(service: &Service) -> Self {
+        let spec = service.spec.clone().unwrap_or_default();
+        Self {
+            external_name: spec.type_.as_deref() == Some("ExternalName"),
+            ports: spec.ports.unwrap_or_default().iter().map(|port| port.port).collect(),
+        }
+    }
+}

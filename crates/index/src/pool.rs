@@ -1,0 +1,170 @@
+//! Pools: which pods belong to one, which endpoints that makes, and what is to be said of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+
+use api::{AppProtocol, InferencePool};
+use routing::{Capability, Endpoint, ModalitySet, Pool, RoutingTable};
+
+use crate::compile::PoolReport;
+use crate::condition::Verdict;
+use crate::observe::{Index, ObjectKey};
+use crate::pod::PodFacts;
+
+/// Pods by one label of each selector, so that a pool looks at its own pods alone.
+pub(crate) struct Members<'a> {
+    by_label: HashMap<(&'a str, &'a str, &'a str), Vec<(&'a ObjectKey, &'a PodFacts)>>,
+}
+
+/// The pods that a pool selects.
+pub(crate) struct Selected<'a> {
+    pool: &'a InferencePool,
+    pods: Vec<(&'a ObjectKey, &'a PodFacts)>,
+}
+
+impl<'a> Members<'a> {
+    pub(crate) fn of(index: &'a Index) -> Self {
+        let first_label = |(key, pool): (&'a ObjectKey, &'a InferencePool)| {
+            let (name, value) = pool.spec.selector.match_labels.iter().next()?;
+            Some(((&*key.namespace, &**name, &**value), Vec::new()))
+        };
+        let mut by_label: HashMap<_, Vec<_>> = index.pools.objects.iter().filter_map(first_label).collect();
+        for (key, pod) in &index.pods.objects {
+            for (name, value) in &pod.labels {
+                if let Some(pods) = by_label.get_mut(&(&*key.namespace, &**name, &**value)) {
+                    pods.push((key, pod));
+                }
+            }
+        }
+        Self { by_label }
+    }
+
+    /// The pods of `pool` in its namespace, by name. A selector without labels selects none: it would mean every pod there is.
+    pub(crate) fn select(&self, pool: &'a InferencePool, namespace: &'a str) -> Selected<'a> {
+        let labels = &pool.spec.selector.match_labels;
+        let candidates = labels.iter().next().and_then(|(name, value)| self.by_label.get(&(namespace, &**name, &**value)));
+        let belongs = |(_, pod): &&(&ObjectKey, &PodFacts)| {
+            !pod.ended && labels.iter().all(|(name, value)| pod.labels.get(name) == Some(value))
+        };
+        Selected { pool, pods: candidates.into_iter().flatten().filter(belongs).copied().collect() }
+    }
+}
+
+impl Selected<'_> {
+    /// The pool as the table has it: each ready pod × each of its active target ports.
+    pub(crate) fn pool(&self) -> Pool {
+        let mut endpoints = BTreeMap::new();
+        for (key, pod) in self.pods.iter().filter(|(_, pod)| pod.ready) {
+            let Some(ip) = pod.ip else { continue };
+            for (rank, port) in self.pool.spec.target_ports.iter().enumerate() {
+                if pod.serves_on(port.number.0) {
+                    // The name that endpoint pickers give to it, so that their logs and ours can be laid side by side.
+                    let name = format!("{}-rank-{rank}", key.name);
+                    let address = SocketAddr::new(ip, port.number.0);
+                    endpoints.insert(name.into(), Endpoint { address, capability: pod.capability });
+                }
+            }
+        }
+        let app_protocol = match self.pool.spec.app_protocol {
+            AppProtocol::Http => routing::AppProtocol::Http,
+            AppProtocol::H2c => routing::AppProtocol::H2c,
+        };
+        Pool { app_protocol, endpoints }
+    }
+}
+
+pub(crate) fn report(
+    object: &InferencePool,
+    namespace: &str,
+    selected: &Selected<'_>,
+    table: &RoutingTable,
+    index: &Index,
+) -> PoolReport {
+    let picker = object.spec.endpoint_picker_ref.as_ref();
+    let accepted = match picker {
+        Some(_) => Verdict::yes("Accepted", "Accepted", "the pool is served"),
+        None => Verdict::no(
+            "Accepted",
+            "EndpointPickerRefMissing",
+            "endpointPickerRef is not set: gateways cannot ask our picker; its HTTP port serves the pool all the same",
+        ),
+    };
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    PoolReport {
+        generation: object.metadata.generation,
+        picker_service: picker.map(|picker| picker.name.clone()),
+        verdicts: vec![accepted, resolved_refs(object, namespace, index), endpoints_ready(name, selected, table)],
+    }
+}
+
+fn resolved_refs(object: &InferencePool, namespace: &str, index: &Index) -> Verdict {
+    let invalid = |message: String| Verdict::no("ResolvedRefs", "InvalidExtensionRef", message);
+    let Some(picker) = &object.spec.endpoint_picker_ref else {
+        return Verdict::yes("ResolvedRefs", "ResolvedRefs", "there is no reference to resolve");
+    };
+    if !(picker.group.is_empty() && picker.kind == "Service") {
+        return invalid(format!("endpointPickerRef names a {} of group {:?}; a Service of the core group is expected", picker.kind, picker.group));
+    }
+    let Some(service) = index.services.objects.get(&ObjectKey::new(namespace, &*picker.name)) else {
+        return invalid(format!("there is no Service {} in namespace {namespace}", picker.name));
+    };
+    if service.external_name {
+        return invalid(format!("Service {} is of type ExternalName, which gateways must not follow", picker.name));
+    }
+    match picker.port {
+        None => invalid(format!("endpointPickerRef names no port of Service {}", picker.name)),
+        Some(port) if !service.ports.contains(&i32::from(port.number.0)) => {
+            let ports: Vec<String> = service.ports.iter().map(ToString::to_string).collect();
+            invalid(format!("Service {} has no port {}; it has {}", picker.name, port.number.0, ports.join(", ")))
+        }
+        Some(_) => Verdict::yes("ResolvedRefs", "ResolvedRefs", format!("Service {} exists", picker.name)),
+    }
+}
+
+/// How many endpoints are ready, and of what kind: `3/4: 2 text+image, 1 text`.
+fn endpoints_ready(name: &str, selected: &Selected<'_>, table: &RoutingTable) -> Verdict {
+    let no = |reason, message: String| Verdict::no("EndpointsReady", reason, message);
+    let pool = &table.pools[name];
+    let ports = &selected.pool.spec.target_ports;
+    let served = |pod: &PodFacts| ports.iter().filter(|port| pod.serves_on(port.number.0)).count();
+    let all: usize = selected.pods.iter().map(|(_, pod)| served(pod)).sum();
+    let ready = pool.endpoints.len();
+    if selected.pods.is_empty() {
+        return no("NoPods", "0/0: no pod has the labels".into());
+    }
+    if all == 0 {
+        return no("NoActivePorts", format!("0/0: {} pods, none with an active port", selected.pods.len()));
+    }
+    if ready == 0 {
+        return no("NoneReady", format!("0/{all}: no pod is ready"));
+    }
+    let declared = declared(name, table);
+    let mut kinds: BTreeMap<ModalitySet, usize> = BTreeMap::new();
+    for endpoint in pool.endpoints.values() {
+        let takes = match (declared, endpoint.capability) {
+            (Some(declared), Some(own)) => declared.intersection(own).input,
+            (Some(declared), None) => declared.input,
+            (None, Some(own)) => own.input,
+            (None, None) => continue,
+        };
+        *kinds.entry(takes).or_default() += 1;
+    }
+    let mut kinds: Vec<(ModalitySet, usize)> = kinds.into_iter().collect();
+    kinds.sort_by_key(|(takes, count)| (std::cmp::Reverse(*count), *takes));
+    let kinds: Vec<String> = kinds.iter().map(|(takes, count)| format!("{count} {takes}")).collect();
+    let mut message = format!("{ready}/{all}");
+    if !kinds.is_empty() {
+        message += &format!(": {}", kinds.join(", "));
+    }
+    let words = selected.pods.iter().find_map(|(key, pod)| Some((&key.name, pod.unknown_words.first()?)));
+    if let Some((pod, word)) = words {
+        message += &format!("; pod {pod} is annotated with {word:?}, which is no modality");
+    }
+    Verdict::yes("EndpointsReady", "EndpointsReady", message)
+}
+
+/// What the models say their targets in this pool take; none where no model refers to it.
+fn declared(pool: &str, table: &RoutingTable) -> Option<Capability> {
+    let targets = table.models.values().flat_map(|model| &model.targets).filter(|target| &*target.pool == pool);
+    targets.map(|target| target.capability).reduce(Capability::union)
+}

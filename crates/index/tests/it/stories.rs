@@ -1,0 +1,192 @@
+//! One story a test.
+
+use index::{Change, Compiled, Event, Index};
+use serde_json::json;
+
+use crate::world::{index, key, model, pod, pod_event, pool, pool_of, said, service};
+
+fn addresses(compiled: &Compiled, pool: &str) -> Vec<String> {
+    compiled.tables["serving"].pools[pool].endpoints.values().map(|endpoint| endpoint.address.to_string()).collect()
+}
+
+#[test]
+fn a_ready_pod_times_each_target_port_is_an_endpoint() {
+    let pool = pool_of(json!({"metadata": {"name": "p"}, "spec": {
+        "selector": {"matchLabels": {"app": "p"}}, "targetPorts": [{"number": 8000}, {"number": 8001}]}}));
+    let compiled = index([pool, pod_event(&pod("a", "p", "10.0.0.1")), pod_event(&pod("b", "q", "10.0.0.2"))]).compile();
+    let endpoints = &compiled.tables["serving"].pools["p"].endpoints;
+    let shown: Vec<String> = endpoints.iter().map(|(name, endpoint)| format!("{name} {}", endpoint.address)).collect();
+    assert_eq!(shown, ["a-rank-0 10.0.0.1:8000", "a-rank-1 10.0.0.1:8001"]);
+}
+
+#[test]
+fn a_pod_that_is_not_ready_terminating_ended_or_without_address_is_none() {
+    let mut unready = pod("unready", "p", "10.0.0.1");
+    unready["status"]["conditions"][0]["status"] = json!("False");
+    let mut terminating = pod("terminating", "p", "10.0.0.2");
+    terminating["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let mut ended = pod("ended", "p", "10.0.0.3");
+    ended["status"]["phase"] = json!("Succeeded");
+    let mut homeless = pod("homeless", "p", "10.0.0.4");
+    homeless["status"].as_object_mut().unwrap().remove("podIP");
+    let six = pod("six", "p", "fd00::1");
+    let events = [&unready, &terminating, &ended, &homeless, &six].map(pod_event);
+    let compiled = index(events.into_iter().chain([pool("p")])).compile();
+    assert_eq!(addresses(&compiled, "p"), ["[fd00::1]:8000"]);
+    assert_eq!(said(&compiled.pools[&key("p")].verdicts, "EndpointsReady"), "True EndpointsReady: 1/4");
+}
+
+#[test]
+fn active_ports_narrow_and_nonsense_means_none() {
+    let mut one = pod("one", "p", "10.0.0.1");
+    one["metadata"]["annotations"] = json!({"inference.networking.k8s.io/active-ports": " 8000, 9999, x"});
+    let mut none = pod("none", "p", "10.0.0.2");
+    none["metadata"]["annotations"] = json!({"inference.networking.k8s.io/active-ports": ""});
+    let compiled = index([pool("p"), pod_event(&one), pod_event(&none)]).compile();
+    assert_eq!(addresses(&compiled, "p"), ["10.0.0.1:8000"]);
+    let compiled = index([pool("p"), pod_event(&none)]).compile();
+    assert_eq!(said(&compiled.pools[&key("p")].verdicts, "EndpointsReady"), "False NoActivePorts: 0/0: 1 pods, none with an active port");
+}
+
+#[test]
+fn the_endpoints_message_counts_what_people_ask_first() {
+    let vision = model("m", 0, json!({"modelName": "m", "poolRef": {"name": "p"}, "modalities": {"input": ["Text", "Image"]}}));
+    let mut text = pod("c", "p", "10.0.0.3");
+    text["metadata"]["annotations"] = json!({"thalamus.dev/input-modalities": "text"});
+    let mut unready = pod("d", "p", "10.0.0.4");
+    unready["status"]["conditions"][0]["status"] = json!("False");
+    let pods = [pod("a", "p", "10.0.0.1"), pod("b", "p", "10.0.0.2"), text, unready];
+    let compiled = index(pods.iter().map(pod_event).chain([vision, pool("p")])).compile();
+    assert_eq!(said(&compiled.pools[&key("p")].verdicts, "EndpointsReady"), "True EndpointsReady: 3/4: 2 text+image, 1 text");
+}
+
+#[test]
+fn a_misspelt_annotation_narrows_and_is_told() {
+    let mut odd = pod("odd", "p", "10.0.0.1");
+    odd["metadata"]["annotations"] = json!({"thalamus.dev/input-modalities": "text,imgae"});
+    let compiled = index([pool("p"), pod_event(&odd)]).compile();
+    let said = said(&compiled.pools[&key("p")].verdicts, "EndpointsReady");
+    assert_eq!(said, r#"True EndpointsReady: 1/1: 1 text; pod odd is annotated with "imgae", which is no modality"#);
+}
+
+#[test]
+fn pools_say_what_is_wrong_with_their_picker() {
+    let check = |picker: serde_json::Value, services: Vec<Event>, expected: &str| {
+        let pool = pool_of(json!({"metadata": {"name": "p"}, "spec": {"selector": {"matchLabels": {"app": "p"}},
+            "targetPorts": [{"number": 8000}], "endpointPickerRef": picker}}));
+        let compiled = index(services.into_iter().chain([pool])).compile();
+        assert_eq!(said(&compiled.pools[&key("p")].verdicts, "ResolvedRefs"), expected);
+    };
+    let picker = json!({"name": "picker", "port": {"number": 9002}});
+    check(picker.clone(), vec![service("picker", 9002)], "True ResolvedRefs: Service picker exists");
+    check(picker.clone(), vec![], "False InvalidExtensionRef: there is no Service picker in namespace serving");
+    check(picker, vec![service("picker", 80)], "False InvalidExtensionRef: Service picker has no port 9002; it has 80");
+    check(
+        json!({"group": "example.com", "kind": "Picker", "name": "x"}),
+        vec![],
+        r#"False InvalidExtensionRef: endpointPickerRef names a Picker of group "example.com"; a Service of the core group is expected"#,
+    );
+}
+
+#[test]
+fn a_pool_without_a_picker_is_served_and_says_so() {
+    let pool = pool_of(json!({"metadata": {"name": "p"}, "spec": {"selector": {"matchLabels": {"app": "p"}}, "targetPorts": [{"number": 8000}]}}));
+    let compiled = index([pool, pod_event(&pod("a", "p", "10.0.0.1"))]).compile();
+    assert!(said(&compiled.pools[&key("p")].verdicts, "Accepted").starts_with("False EndpointPickerRefMissing: "));
+    assert_eq!(addresses(&compiled, "p"), ["10.0.0.1:8000"]);
+}
+
+#[test]
+fn the_oldest_object_serves_a_name_and_the_next_takes_over() {
+    let spec = |pool: &str| json!({"modelName": "chat", "poolRef": {"name": pool}});
+    let mut index = index([pool("a"), pool("b"), model("young", 2, spec("b")), model("old", 1, spec("a"))]);
+    let compiled = index.compile();
+    assert_eq!(&*compiled.tables["serving"].models["chat"].targets[0].pool, "a");
+    let report = &compiled.models[&key("young")];
+    assert_eq!(
+        said(&report.verdicts, "Accepted"),
+        r#"False ModelNameInUse: modelName "chat" is served by InferenceModel old, which is older; rename or delete one"#
+    );
+    assert_eq!(report.summary.ready, "ModelNameInUse");
+
+    index.observe(Event::Model(Change::Deleted(key("old"))));
+    let compiled = index.compile();
+    assert_eq!(&*compiled.tables["serving"].models["chat"].targets[0].pool, "b");
+    assert!(compiled.models[&key("young")].accepted);
+}
+
+#[test]
+fn three_objects_of_one_name_and_one_age_have_one_winner() {
+    let spec = json!({"modelName": "chat", "poolRef": {"name": "p"}});
+    let compiled = index(["c", "a", "b"].map(|name| model(name, 0, spec.clone()))).compile();
+    let accepted: Vec<&str> = compiled.models.iter().filter(|(_, r)| r.accepted).map(|(key, _)| &*key.name).collect();
+    assert_eq!(accepted, ["a"]);
+}
+
+#[test]
+fn a_missing_pool_is_named_and_so_is_one_in_another_namespace() {
+    let spec = json!({"modelName": "chat", "poolRef": {"name": "p"}});
+    let compiled = index([model("m", 0, spec.clone())]).compile();
+    let report = &compiled.models[&key("m")];
+    assert_eq!(said(&report.verdicts, "ResolvedRefs"), "False PoolNotFound: there is no InferencePool p in namespace serving");
+    assert_eq!((&*report.summary.ready, &*report.summary.input), ("0/1", "-"));
+
+    let elsewhere = pool_of(json!({"metadata": {"name": "p", "namespace": "other"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "targetPorts": [{"number": 1}]}}));
+    let compiled = index([model("m", 0, spec), elsewhere]).compile();
+    assert_eq!(
+        said(&compiled.models[&key("m")].verdicts, "ResolvedRefs"),
+        "False PoolNotFound: InferencePool p is in namespace other, not in serving; a model and its pools must share a namespace"
+    );
+}
+
+#[test]
+fn an_invalid_object_is_reported_left_out_and_takes_no_name() {
+    let half = json!({"modelName": "chat", "poolRef": {"name": "p"}, "targetModels": [{"name": "a", "weight": 1}, {"name": "b"}]});
+    let good = json!({"modelName": "chat", "poolRef": {"name": "p"}});
+    let compiled = index([pool("p"), model("bad", 0, half), model("good", 1, good)]).compile();
+    assert_eq!(said(&compiled.models[&key("bad")].verdicts, "Accepted"), "False Invalid: weight must be set on every target model or on none");
+    assert!(compiled.models[&key("good")].accepted);
+    let homeless = json!({"modelName": "x", "targetModels": [{"name": "a", "poolRef": {"name": "p"}}, {"name": "b"}]});
+    let compiled = index([model("homeless", 0, homeless)]).compile();
+    assert!(said(&compiled.models[&key("homeless")].verdicts, "Accepted").starts_with("False Invalid: poolRef is required"));
+}
+
+#[test]
+fn what_is_on_offer_follows_the_ready_endpoints() {
+    let spec = json!({"modelName": "chat", "targetModels": [
+        {"name": "t", "poolRef": {"name": "text"}},
+        {"name": "o", "poolRef": {"name": "omni"}, "modalities": {"input": ["Text", "Audio"], "output": ["Text", "Audio"]}}]});
+    let mut index = index([pool("text"), pool("omni"), model("m", 0, spec), pod_event(&pod("a", "text", "10.0.0.1"))]);
+    let summary = |index: &Index| index.compile().models[&key("m")].summary.clone();
+    let before = summary(&index);
+    assert_eq!((&*before.pools, &*before.input, &*before.output, &*before.ready), ("text,omni", "text", "text", "1/2"));
+    index.observe(pod_event(&pod("b", "omni", "10.0.0.2")));
+    let after = summary(&index);
+    assert_eq!((&*after.input, &*after.output, &*after.ready), ("text+audio", "text+audio", "2/2"));
+}
+
+#[test]
+fn a_name_with_quotes_and_newlines_is_only_a_name() {
+    let odd = "a\"b\n'c";
+    let compiled = index([pool("p"), model("m", 0, json!({"modelName": odd, "poolRef": {"name": "p"}}))]).compile();
+    assert_eq!(&*compiled.tables["serving"].models[odd].targets[0].name, odd);
+}
+
+#[test]
+fn ten_thousand_endpoints_compile() {
+    let pods = (0..10_000).map(|i| pod_event(&pod(&format!("pod-{i}"), "p", &format!("10.{}.{}.1", i / 250, i % 250))));
+    let compiled = index(pods.chain([pool("p")])).compile();
+    assert_eq!(compiled.tables["serving"].pools["p"].endpoints.len(), 10_000);
+}
+
+#[test]
+fn a_relist_replaces_and_nothing_is_synced_before_every_kind_was_listed() {
+    let mut index = index([pool("gone")]);
+    index.observe(Event::Pool(Change::Relisted(vec![])));
+    assert!(index.compile().tables.is_empty());
+    index.observe(Event::Model(Change::Relisted(vec![])));
+    index.observe(Event::Pod(Change::Relisted(vec![])));
+    assert!(!index.is_synced());
+    index.observe(Event::Service(Change::Relisted(vec![])));
+    assert!(index.is_synced());
+}

@@ -1,0 +1,66 @@
+//! Objects as sentences.
+
+use index::{Change, Event, Index, ObjectKey};
+use serde_json::{Value, json};
+
+pub(crate) fn pool(name: &str) -> Event {
+    pool_of(json!({"metadata": {"name": name, "generation": 1}, "spec": {
+        "selector": {"matchLabels": {"app": name}}, "targetPorts": [{"number": 8000}],
+        "endpointPickerRef": {"name": "picker", "port": {"number": 9002}},
+    }}))
+}
+
+pub(crate) fn pool_of(mut object: Value) -> Event {
+    with_namespace(&mut object);
+    object["apiVersion"] = json!("inference.networking.k8s.io/v1");
+    object["kind"] = json!("InferencePool");
+    Event::Pool(Change::Applied(serde_json::from_value(object).expect("a pool")))
+}
+
+/// `created` orders objects by age, in seconds.
+pub(crate) fn model(name: &str, created: i64, spec: Value) -> Event {
+    let time = format!("2026-01-01T00:00:{created:02}Z");
+    let mut object = json!({"apiVersion": "thalamus.dev/v1alpha1", "kind": "InferenceModel", "spec": spec,
+        "metadata": {"name": name, "generation": 1, "creationTimestamp": time}});
+    with_namespace(&mut object);
+    Event::Model(Change::Applied(serde_json::from_value(object).expect("a model")))
+}
+
+/// A ready pod labelled `app: <app>`.
+pub(crate) fn pod(name: &str, app: &str, ip: &str) -> Value {
+    json!({"metadata": {"name": name, "namespace": "serving", "labels": {"app": app}}, "status": {
+        "podIP": ip, "phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}})
+}
+
+pub(crate) fn pod_event(pod: &Value) -> Event {
+    Event::Pod(Change::Applied(serde_json::from_value(pod.clone()).expect("a pod")))
+}
+
+pub(crate) fn service(name: &str, port: i32) -> Event {
+    let object = json!({"metadata": {"name": name, "namespace": "serving"}, "spec": {"ports": [{"port": port}]}});
+    Event::Service(Change::Applied(serde_json::from_value(object).expect("a Service")))
+}
+
+pub(crate) fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("serving", name)
+}
+
+pub(crate) fn index(events: impl IntoIterator<Item = Event>) -> Index {
+    let mut index = Index::default();
+    for event in events {
+        index.observe(event);
+    }
+    index
+}
+
+/// `Accepted=True ResolvedRefs=False/PoolNotFound`, and the message of `of`.
+pub(crate) fn said(verdicts: &[index::Verdict], of: &str) -> String {
+    let verdict = verdicts.iter().find(|verdict| verdict.type_ == of).expect("said");
+    format!("{} {}: {}", if verdict.holds { "True" } else { "False" }, verdict.reason, verdict.message)
+}
+
+fn with_namespace(object: &mut Value) {
+    if object["metadata"]["namespace"].is_null() {
+        object["metadata"]["namespace"] = json!("serving");
+    }
+}
