@@ -1,0 +1,34 @@
+//! The change after one pod of many: `cargo bench -p publish`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use divan::Bencher;
+use publish::Delta;
+use routing::{Endpoint, Pool, RoutingTable};
+
+fn main() {
+    divan::main();
+}
+
+/// 100 pools of 100 endpoints.
+fn table() -> RoutingTable {
+    let endpoint = |p: u8, i: u8| {
+        let address = SocketAddr::from(([10, p, i, 1], 8000));
+        (Arc::from(format!("pod-{p}-{i}")), Endpoint { address, capability: None })
+    };
+    let pool = |p: u8| {
+        let endpoints = (0..100).map(|i| endpoint(p, i)).collect();
+        (Arc::from(format!("pool-{p}")), Pool { endpoints, ..Pool::default() })
+    };
+    RoutingTable { models: BTreeMap::new(), pools: (0..100).map(pool).collect() }
+}
+
+#[divan::bench]
+fn delta_after_one_pod_of_10_000(bencher: Bencher<'_, '_>) {
+    let before = table();
+    let mut after = before.clone();
+    after.pools.get_mut("pool-50").expect("there").endpoints.remove("pod-50-50");
+    bencher.bench_local(|| Delta::between(&before, &after));
+}

@@ -1,0 +1,98 @@
+//! What changed between two tables: `apply(a, diff(a, b)) == b`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use routing::{AppProtocol, Endpoint, Model, Pool, RoutingTable};
+
+/// The changes that make one table into another. A resource is a pool, an endpoint or a model, so that a pod that comes or goes in a
+/// pool of ten thousand is one small change.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Delta {
+    pub pools: BTreeMap<Arc<str>, AppProtocol>,
+    pub endpoints: BTreeMap<EndpointKey, Endpoint>,
+    pub models: BTreeMap<Arc<str>, Model>,
+    /// With all their endpoints.
+    pub removed_pools: Vec<Arc<str>>,
+    pub removed_endpoints: Vec<EndpointKey>,
+    pub removed_models: Vec<Arc<str>>,
+}
+
+/// An endpoint's pool and its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EndpointKey {
+    pub pool: Arc<str>,
+    pub name: Arc<str>,
+}
+
+/// A delta that was not made for this table.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotApplicable {
+    #[error("endpoint {name:?} belongs to pool {pool:?}, which is not known")]
+    NoSuchPool { pool: Arc<str>, name: Arc<str> },
+}
+
+impl Delta {
+    /// What must change in `from` to make it `to`.
+    pub fn between(from: &RoutingTable, to: &RoutingTable) -> Self {
+        let mut delta = Self::default();
+        for (name, model) in &to.models {
+            if from.models.get(name) != Some(model) {
+                delta.models.insert(Arc::clone(name), model.clone());
+            }
+        }
+        delta.removed_models = gone(&from.models, &to.models);
+        delta.removed_pools = gone(&from.pools, &to.pools);
+        for (name, pool) in &to.pools {
+            let before = from.pools.get(name);
+            if before.map(|before| before.app_protocol) != Some(pool.app_protocol) {
+                delta.pools.insert(Arc::clone(name), pool.app_protocol);
+            }
+            delta.endpoints_between(name, before.unwrap_or(&Pool::default()), pool);
+        }
+        delta
+    }
+
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The table with the changes made.
+    pub fn apply(&self, table: &RoutingTable) -> Result<RoutingTable, NotApplicable> {
+        let mut table = table.clone();
+        for name in &self.removed_models {
+            table.models.remove(name);
+        }
+        table.models.extend(self.models.iter().map(|(name, model)| (Arc::clone(name), model.clone())));
+        for name in &self.removed_pools {
+            table.pools.remove(name);
+        }
+        for (name, app_protocol) in &self.pools {
+            table.pools.entry(Arc::clone(name)).or_default().app_protocol = *app_protocol;
+        }
+        for key in &self.removed_endpoints {
+            if let Some(pool) = table.pools.get_mut(&key.pool) {
+                pool.endpoints.remove(&key.name);
+            }
+        }
+        for (key, endpoint) in &self.endpoints {
+            let EndpointKey { pool, name } = key;
+            let Some(known) = table.pools.get_mut(pool) else {
+                return Err(NotApplicable::NoSuchPool { pool: Arc::clone(pool), name: Arc::clone(name) });
+            };
+            known.endpoints.insert(Arc::clone(name), *endpoint);
+        }
+        Ok(table)
+    }
+
+    fn endpoints_between(&mut self, pool: &Arc<str>, from: &Pool, to: &Pool) {
+        let key = |name: &Arc<str>| EndpointKey { pool: Arc::clone(pool), name: Arc::clone(name) };
+        let changed = to.endpoints.iter().filter(|(name, endpoint)| from.endpoints.get(*name) != Some(endpoint));
+        self.endpoints.extend(changed.map(|(name, endpoint)| (key(name), *endpoint)));
+        self.removed_endpoints.extend(gone(&from.endpoints, &to.endpoints).iter().map(key));
+    }
+}
+
+fn gone<T>(from: &BTreeMap<Arc<str>, T>, to: &BTreeMap<Arc<str>, T>) -> Vec<Arc<str>> {
+    from.keys().filter(|name| !to.contains_key(*name)).map(Arc::clone).collect()
+}

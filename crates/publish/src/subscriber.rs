@@ -1,0 +1,197 @@
+//! The picker's end: keeps the last good table, whatever happens to the connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use routing::RoutingTable;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tonic::transport::Channel;
+
+use crate::proto::routing_tables_client::RoutingTablesClient;
+use crate::proto::{Ack, FromPicker, Hello, Nack, Update, from_picker};
+use crate::{MAX_MESSAGE_BYTES, Scope, wire};
+
+/// Subscribes to one scope's tables.
+#[derive(Debug)]
+pub struct Subscriber {
+    /// Who we are, for people.
+    pub picker: String,
+    pub scope: Scope,
+}
+
+/// What is known at an instant.
+#[derive(Debug, Clone, Default)]
+pub struct Subscription {
+    /// The last good table; none before the first.
+    pub received: Option<Received>,
+    /// When the stream was lost; none while it lives, and what was received is current.
+    pub lost_at: Option<Instant>,
+}
+
+/// A table and its revision.
+#[derive(Debug, Clone)]
+pub struct Received {
+    pub revision: u64,
+    pub table: Arc<RoutingTable>,
+}
+
+/// How long to wait before the next try: doubling from 100 ms to 5 s, each between half of it and all.
+#[derive(Debug, Clone, Default)]
+pub struct Backoff {
+    failures: u32,
+}
+
+// === impl Subscription ===
+
+impl Subscription {
+    /// How old the table may be: nothing while the stream lives, else the time since it was lost.
+    pub fn age(&self, now: Instant) -> Duration {
+        self.lost_at.map_or(Duration::ZERO, |lost_at| now.saturating_duration_since(lost_at))
+    }
+}
+
+// === impl Subscriber ===
+
+impl Subscriber {
+    /// Subscribes, and subscribes again whenever the stream ends. Runs until nobody looks at `subscription` any more.
+    ///
+    /// `channel` connects by itself when it is used ([`tonic::transport::Endpoint::connect_lazy`]).
+    pub async fn run(self, channel: Channel, subscription: watch::Sender<Subscription>) {
+        let client = RoutingTablesClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let mut backoff = Backoff::default();
+        loop {
+            let ended = tokio::select! {
+                ended = self.session(client.clone(), &subscription, &mut backoff) => ended,
+                () = subscription.closed() => return,
+            };
+            subscription.send_if_modified(|known| {
+                let lives = known.lost_at.is_none();
+                known.lost_at.get_or_insert_with(Instant::now);
+                lives
+            });
+            let wait = backoff.next(fastrand::f64());
+            tracing::warn!(scope = %self.scope, reason = %ended, retry_in_ms = wait.as_millis(), "no tables from the controller");
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = subscription.closed() => return,
+            }
+        }
+    }
+
+    /// One connection, from hello to its end. Says why it ended.
+    async fn session(
+        &self,
+        mut client: RoutingTablesClient<Channel>,
+        subscription: &watch::Sender<Subscription>,
+        backoff: &mut Backoff,
+    ) -> Status {
+        // Hello, and then one answer to each update: the controller sends none before that.
+        let (answers, to_controller) = mpsc::channel(2);
+        let hello = Hello {
+            picker: self.picker.clone(),
+            namespace: self.scope.namespace.clone(),
+            pool: self.scope.pool.clone().unwrap_or_default(),
+        };
+        let hello = FromPicker { message: Some(from_picker::Message::Hello(hello)) };
+        if answers.send(hello).await.is_err() {
+            return Status::internal("the stream closed before it began");
+        }
+        let mut updates = match client.subscribe(ReceiverStream::new(to_controller)).await {
+            Ok(response) => response.into_inner(),
+            Err(status) => return status,
+        };
+        let mut has: Option<Arc<RoutingTable>> = None;
+        loop {
+            let update = match updates.message().await {
+                Ok(Some(update)) => update,
+                Ok(None) => return Status::unavailable("the controller ended the stream"),
+                Err(status) => return status,
+            };
+            let revision = update.revision;
+            let answer = match take(update, has.as_deref()) {
+                Ok(table) => {
+                    let table = Arc::new(table);
+                    has = Some(Arc::clone(&table));
+                    *backoff = Backoff::default();
+                    subscription.send_replace(Subscription { received: Some(Received { revision, table }), lost_at: None });
+                    from_picker::Message::Ack(Ack { revision })
+                }
+                Err(reasons) => {
+                    tracing::error!(revision, reason = reasons.join("; "), "update refused; the table before it stays");
+                    has = None;
+                    from_picker::Message::Nack(Nack { revision, reasons })
+                }
+            };
+            if answers.send(FromPicker { message: Some(answer) }).await.is_err() {
+                return Status::unavailable("the controller went away");
+            }
+        }
+    }
+}
+
+/// The table after an update, or a reason for each thing that is wrong with it.
+fn take(update: Update, has: Option<&RoutingTable>) -> Result<RoutingTable, Vec<String>> {
+    let snapshot = update.snapshot;
+    let delta = wire::decode(update).map_err(|bad| bad.iter().take(16).map(ToString::to_string).collect::<Vec<_>>())?;
+    let base = match (snapshot, has) {
+        (true, _) => &RoutingTable::default(),
+        (false, Some(has)) => has,
+        (false, None) => return Err(vec!["a delta came where a snapshot was due".into()]),
+    };
+    delta.apply(base).map_err(|error| vec![error.to_string()])
+}
+
+// === impl Backoff ===
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(5);
+
+    /// The next wait. `jitter` is drawn from 0 to 1 by the caller, and keeps a fleet of pickers from calling all at once.
+    pub fn next(&mut self, jitter: f64) -> Duration {
+        let full = Self::FIRST.saturating_mul(1 << self.failures.min(16)).min(Self::LONGEST);
+        self.failures += 1;
+        full.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_five_seconds_with_half_of_it_jitter() {
+        let mut backoff = Backoff::default();
+        let waits: Vec<u128> = (0..8).map(|_| backoff.next(1.0).as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(Backoff::default().next(0.0).as_millis(), 50);
+    }
+
+    #[test]
+    fn a_delta_without_a_base_is_refused() {
+        assert_eq!(take(Update::default(), None).unwrap_err(), ["a delta came where a snapshot was due"]);
+    }
+
+    #[test]
+    fn an_update_is_refused_whole_with_a_reason_for_each_resource() {
+        let endpoint = |name: &str, address: &str| crate::proto::Endpoint {
+            key: Some(crate::proto::EndpointKey { pool: "p".into(), name: name.into() }),
+            address: address.into(),
+            capability: None,
+        };
+        let pools = vec![crate::proto::Pool { name: "p".into(), app_protocol: 0 }];
+        let endpoints = vec![endpoint("good", "10.0.0.1:80"), endpoint("bad", "nowhere"), endpoint("", "10.0.0.1:80")];
+        let update = Update { snapshot: true, pools, endpoints, ..Update::default() };
+        let reasons = take(update, None).unwrap_err();
+        assert_eq!(reasons, [r#"endpoint "bad" of pool "p": "nowhere" is no ip:port"#, "endpoint without a name"]);
+    }
+
+    #[test]
+    fn an_update_for_newer_readers_is_refused() {
+        let update = Update { snapshot: true, schema: 99, ..Update::default() };
+        assert_eq!(take(update, None).unwrap_err(), ["the update needs schema 99, this picker knows 1; upgrade the picker"]);
+    }
+}

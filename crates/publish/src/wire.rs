@@ -1,0 +1,225 @@
+//! Tables and deltas as protobuf, there and back. An update is decoded whole or not at all.
+
+use std::sync::Arc;
+
+use routing::{
+    AppProtocol, Capability, Criticality, Endpoint, HostPattern, MediaPolicy, MediaRule, MediaSource, Modality, ModalitySet, Model, Target,
+};
+
+use crate::{Delta, EndpointKey, proto};
+
+/// The newest meaning of an update that this build understands. Raise it when a field is added that narrows what is allowed: readers
+/// that would miss it then refuse the update instead.
+pub const SCHEMA: u32 = 1;
+
+/// Largest message either end takes. Ten thousand endpoints are about 1 MB.
+pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+/// A resource that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Undecodable {
+    #[error("the update needs schema {needs}, this picker knows {SCHEMA}; upgrade the picker")]
+    Schema { needs: u32 },
+    #[error("endpoint {name:?} of pool {pool:?}: {address:?} is no ip:port")]
+    Address { pool: String, name: String, address: String },
+    #[error("{kind} without a name")]
+    Nameless { kind: &'static str },
+    #[error("model {model:?} has no target")]
+    NoTarget { model: String },
+    #[error("{kind} {name:?}: {value} is no {field} known here")]
+    UnknownValue { kind: &'static str, name: String, field: &'static str, value: i32 },
+}
+
+// === Domain to wire ===
+
+pub(crate) fn encode(revision: u64, snapshot: bool, delta: &Delta) -> proto::Update {
+    proto::Update {
+        revision,
+        snapshot,
+        schema: SCHEMA,
+        pools: delta.pools.iter().map(|(name, app_protocol)| encode_pool(name, *app_protocol)).collect(),
+        endpoints: delta.endpoints.iter().map(|(key, endpoint)| encode_endpoint(key, endpoint)).collect(),
+        models: delta.models.iter().map(|(name, model)| encode_model(name, model)).collect(),
+        removed_pools: delta.removed_pools.iter().map(ToString::to_string).collect(),
+        removed_endpoints: delta.removed_endpoints.iter().map(encode_key).collect(),
+        removed_models: delta.removed_models.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn encode_pool(name: &Arc<str>, app_protocol: AppProtocol) -> proto::Pool {
+    let app_protocol = match app_protocol {
+        AppProtocol::Http => proto::AppProtocol::Http,
+        AppProtocol::H2c => proto::AppProtocol::H2c,
+    };
+    proto::Pool { name: name.to_string(), app_protocol: app_protocol.into() }
+}
+
+fn encode_key(key: &EndpointKey) -> proto::EndpointKey {
+    proto::EndpointKey { pool: key.pool.to_string(), name: key.name.to_string() }
+}
+
+fn encode_endpoint(key: &EndpointKey, endpoint: &Endpoint) -> proto::Endpoint {
+    proto::Endpoint {
+        key: Some(encode_key(key)),
+        address: endpoint.address.to_string(),
+        capability: endpoint.capability.map(encode_capability),
+    }
+}
+
+fn encode_model(name: &Arc<str>, model: &Model) -> proto::Model {
+    let criticality = match model.criticality {
+        Criticality::Standard => proto::Criticality::Standard,
+        Criticality::Critical => proto::Criticality::Critical,
+        Criticality::Sheddable => proto::Criticality::Sheddable,
+    };
+    let target = |target: &Target| proto::Target {
+        name: target.name.to_string(),
+        pool: target.pool.to_string(),
+        capability: Some(encode_capability(target.capability)),
+        weight: target.weight,
+    };
+    proto::Model {
+        name: name.to_string(),
+        criticality: criticality.into(),
+        targets: model.targets.iter().map(target).collect(),
+        media: model.media.0.iter().map(|(modality, rule)| encode_rule(*modality, rule)).collect(),
+    }
+}
+
+fn encode_capability(capability: Capability) -> proto::Capability {
+    let side = |set: ModalitySet| set.iter().map(|modality| encode_modality(modality).into()).collect();
+    proto::Capability { input: side(capability.input), output: side(capability.output) }
+}
+
+fn encode_modality(modality: Modality) -> proto::Modality {
+    match modality {
+        Modality::Text => proto::Modality::Text,
+        Modality::Image => proto::Modality::Image,
+        Modality::Audio => proto::Modality::Audio,
+        Modality::Video => proto::Modality::Video,
+        Modality::Embedding => proto::Modality::Embedding,
+    }
+}
+
+fn encode_rule(modality: Modality, rule: &MediaRule) -> proto::MediaRule {
+    let only = |source| rule.sources.contains(&source) && !rule.sources.contains(&other(source));
+    proto::MediaRule {
+        modality: encode_modality(modality).into(),
+        max_items: rule.max_items,
+        max_item_bytes: rule.max_item_bytes,
+        inline_only: only(MediaSource::Inline),
+        url_only: only(MediaSource::Url),
+        allowed_hosts: rule.allowed_hosts.iter().map(|host| host.as_str().to_owned()).collect(),
+    }
+}
+
+fn other(source: MediaSource) -> MediaSource {
+    match source {
+        MediaSource::Inline => MediaSource::Url,
+        MediaSource::Url => MediaSource::Inline,
+    }
+}
+
+// === Wire to domain ===
+
+/// Reads all of an update, or says of each resource that cannot be read why.
+pub(crate) fn decode(update: proto::Update) -> Result<Delta, Vec<Undecodable>> {
+    if update.schema > SCHEMA {
+        return Err(vec![Undecodable::Schema { needs: update.schema }]);
+    }
+    let mut bad = Vec::new();
+    let delta = Delta {
+        pools: collect(update.pools, decode_pool, &mut bad),
+        endpoints: collect(update.endpoints, decode_endpoint, &mut bad),
+        models: collect(update.models, decode_model, &mut bad),
+        removed_pools: update.removed_pools.into_iter().map(Into::into).collect(),
+        removed_endpoints: update.removed_endpoints.into_iter().map(decode_key).collect(),
+        removed_models: update.removed_models.into_iter().map(Into::into).collect(),
+    };
+    if bad.is_empty() { Ok(delta) } else { Err(bad) }
+}
+
+fn collect<P, R, C: FromIterator<R>>(all: Vec<P>, decode: fn(P) -> Result<R, Undecodable>, bad: &mut Vec<Undecodable>) -> C {
+    all.into_iter().filter_map(|one| decode(one).map_err(|error| bad.push(error)).ok()).collect()
+}
+
+fn decode_pool(pool: proto::Pool) -> Result<(Arc<str>, AppProtocol), Undecodable> {
+    let app_protocol = match proto::AppProtocol::try_from(pool.app_protocol) {
+        Ok(proto::AppProtocol::Http) => AppProtocol::Http,
+        Ok(proto::AppProtocol::H2c) => AppProtocol::H2c,
+        Err(_) => {
+            let value = pool.app_protocol;
+            return Err(Undecodable::UnknownValue { kind: "pool", name: pool.name, field: "app protocol", value });
+        }
+    };
+    Ok((named(&pool.name, "pool")?, app_protocol))
+}
+
+fn decode_key(key: proto::EndpointKey) -> EndpointKey {
+    EndpointKey { pool: key.pool.into(), name: key.name.into() }
+}
+
+fn decode_endpoint(endpoint: proto::Endpoint) -> Result<(EndpointKey, Endpoint), Undecodable> {
+    let key = endpoint.key.unwrap_or_default();
+    let Ok(address) = endpoint.address.parse() else {
+        return Err(Undecodable::Address { pool: key.pool, name: key.name, address: endpoint.address });
+    };
+    named(&key.name, "endpoint")?;
+    Ok((decode_key(key), Endpoint { address, capability: endpoint.capability.as_ref().map(decode_capability) }))
+}
+
+fn decode_model(model: proto::Model) -> Result<(Arc<str>, Model), Undecodable> {
+    let name = named(&model.name, "model")?;
+    let criticality = match proto::Criticality::try_from(model.criticality) {
+        Ok(proto::Criticality::Critical) => Criticality::Critical,
+        Ok(proto::Criticality::Sheddable) => Criticality::Sheddable,
+        // An unknown word is served like everybody.
+        Ok(proto::Criticality::Standard) | Err(_) => Criticality::Standard,
+    };
+    let target = |target: proto::Target| Target {
+        name: target.name.into(),
+        pool: target.pool.into(),
+        capability: decode_capability(&target.capability.unwrap_or_default()),
+        weight: target.weight.max(1),
+    };
+    let targets: Vec<Target> = model.targets.into_iter().map(target).collect();
+    if targets.is_empty() {
+        return Err(Undecodable::NoTarget { model: model.name });
+    }
+    let media = model.media.into_iter().map(|rule| decode_rule(&model.name, rule)).collect::<Result<_, _>>()?;
+    Ok((name, Model { criticality, targets, media: MediaPolicy(media) }))
+}
+
+fn decode_capability(capability: &proto::Capability) -> Capability {
+    // A modality of tomorrow is skipped: nobody asks for it today.
+    let side = |all: &[i32]| all.iter().filter_map(|modality| decode_modality(*modality)).collect();
+    Capability { input: side(&capability.input), output: side(&capability.output) }
+}
+
+fn decode_modality(modality: i32) -> Option<Modality> {
+    match proto::Modality::try_from(modality).ok()? {
+        proto::Modality::Unknown => None,
+        proto::Modality::Text => Some(Modality::Text),
+        proto::Modality::Image => Some(Modality::Image),
+        proto::Modality::Audio => Some(Modality::Audio),
+        proto::Modality::Video => Some(Modality::Video),
+        proto::Modality::Embedding => Some(Modality::Embedding),
+    }
+}
+
+/// A rule narrows, so one that is not understood refuses the update.
+fn decode_rule(model: &str, rule: proto::MediaRule) -> Result<(Modality, MediaRule), Undecodable> {
+    let unknown = || Undecodable::UnknownValue { kind: "model", name: model.to_owned(), field: "modality", value: rule.modality };
+    let modality = decode_modality(rule.modality).ok_or_else(unknown)?;
+    let sources = match (rule.inline_only, rule.url_only) {
+        (true, false) => vec![MediaSource::Inline],
+        (false, true) => vec![MediaSource::Url],
+        _ => Vec::new(),
+    };
+    let allowed_hosts = rule.allowed_hosts.iter().map(|host| HostPattern::new(host)).collect();
+    Ok((modality, MediaRule { max_items: rule.max_items, max_item_bytes: rule.max_item_bytes, sources, allowed_hosts }))
+}
+
+fn named(name: &str, kind: &'static str) -> Result<Arc<str>, Undecodable> {
+    if name.is_empty() { Err(Undecodable::Nameless { kind }) } else { Ok(name.into()) }
+}

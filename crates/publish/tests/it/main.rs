@@ -1,0 +1,5 @@
+//! Both ends together, over a pipe in memory.
+
+mod laws;
+mod pairs;
+mod tables;
