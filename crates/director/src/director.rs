@@ -1,0 +1,278 @@
+//! The director: reads one snapshot of the table and of the load, and answers.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwapOption;
+use request::InferenceRequest;
+use routing::{AppProtocol, Capability, Criticality, Draw, Endpoint, NoRoute, Requirement, Route, RoutingTable};
+use scheduling::{Ask, Candidate, Exhausted, Profile, Ranking, Subset};
+
+use crate::load::EndpointLoad;
+use crate::{LoadBoard, Rejection, media};
+
+/// Decides where requests go.
+#[derive(Debug)]
+pub struct Director {
+    snapshot: ArcSwapOption<Snapshot>,
+    board: LoadBoard,
+    standard: Profile,
+    saturated: Profile,
+}
+
+/// A table, with the load of each endpoint laid beside it, so that a decision looks nothing up.
+#[derive(Debug)]
+struct Snapshot {
+    revision: u64,
+    table: Arc<RoutingTable>,
+    pools: HashMap<Arc<str>, Vec<Slot>>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    name: Arc<str>,
+    endpoint: Endpoint,
+    load: Arc<EndpointLoad>,
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub struct Decision {
+    /// Best first; those after the first are for when it cannot be reached. At least one, at most [`MAX_CHOICES`].
+    pub endpoints: Vec<EndpointChoice>,
+    /// What the model server is to be asked for; none when the request's own name stays.
+    pub target: Option<Arc<str>>,
+    pub pool: Arc<str>,
+    pub app_protocol: AppProtocol,
+    /// Of the table that it was made from.
+    pub revision: u64,
+    pub why: Why,
+    /// Counts the request at the first endpoint until it is dropped.
+    pub in_flight: InFlight,
+}
+
+/// An endpoint that may take the request.
+#[derive(Debug, Clone)]
+pub struct EndpointChoice {
+    pub name: Arc<str>,
+    pub address: SocketAddr,
+    /// 0 to 1.
+    pub score: f32,
+    load: Arc<EndpointLoad>,
+}
+
+/// How a decision came about, for people.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Why {
+    pub need: Requirement,
+    pub capability: Capability,
+    /// Of `tiers`, counted from 1; the tightest is the first.
+    pub tier: usize,
+    pub tiers: usize,
+    /// Endpoints that could take it there.
+    pub candidates: usize,
+    /// Whether all of them were saturated.
+    pub saturated: bool,
+}
+
+/// A request under way. Dropping it says that it ended.
+#[derive(Debug)]
+pub struct InFlight(Arc<EndpointLoad>);
+
+/// A request is offered to this many endpoints in turn.
+pub const MAX_CHOICES: usize = 4;
+
+// === impl Director ===
+
+impl Director {
+    /// A director that knows no table yet. `epoch` is any instant before the first request: load is kept relative to it.
+    pub fn new(epoch: Instant) -> Self {
+        Self {
+            snapshot: ArcSwapOption::empty(),
+            board: LoadBoard::new(epoch),
+            standard: Profile::standard(),
+            saturated: Profile::saturated(),
+        }
+    }
+
+    /// Decides where one request goes. Reads one snapshot of the table and waits for nothing.
+    pub fn direct(&self, request: &InferenceRequest, subset: Option<&Subset>, now: Instant, draw: Draw) -> Result<Decision, Rejection> {
+        let snapshot = self.snapshot.load_full().ok_or(Rejection::NotSynced)?;
+        let route = snapshot.table.route(request.model.as_deref(), request.requires);
+        let route = route.map_err(|no_route| Rejection::no_route(no_route, request))?;
+        if let Some((model, declared)) = route.model {
+            media::check(model, &declared.media, &request.media)?;
+        }
+        let ask = Ask { need: request.requires, subset };
+        match self.choose(&snapshot, &route, &self.standard, &ask, now, draw) {
+            Ok(decision) => Ok(decision),
+            Err(Exhausted::Filtered("saturated")) if sheddable(&route) => Err(Rejection::saturated(&route, request)),
+            Err(Exhausted::Filtered("saturated")) => self
+                .choose(&snapshot, &route, &self.saturated, &ask, now, draw)
+                .map(|decision| Decision { why: Why { saturated: true, ..decision.why }, ..decision })
+                .map_err(|exhausted| Rejection::no_endpoints(&route, request, exhausted)),
+            Err(exhausted) => Err(Rejection::no_endpoints(&route, request, exhausted)),
+        }
+    }
+
+    /// The first tier, and in it the first target of the draw, that has an endpoint for the request.
+    fn choose(
+        &self,
+        snapshot: &Snapshot,
+        route: &Route<'_>,
+        profile: &Profile,
+        ask: &Ask<'_>,
+        now: Instant,
+        mut draw: Draw,
+    ) -> Result<Decision, Exhausted> {
+        let mut why_not = Exhausted::NoEndpoints;
+        for (number, tier) in route.tiers().iter().enumerate() {
+            for target in tier.order(&mut draw) {
+                let slots = snapshot.pools.get(target.pool()).map_or(&[][..], Vec::as_slice);
+                let candidates = slots.iter().map(|slot| slot.candidate(&self.board, now));
+                match profile.run(ask, candidates, &mut draw) {
+                    Ok(ranking) => {
+                        let why = Why {
+                            need: ask.need,
+                            capability: target.capability(),
+                            tier: number + 1,
+                            tiers: route.tiers().len(),
+                            candidates: ranking.iter().count(),
+                            saturated: false,
+                        };
+                        let pool = target.pool();
+                        return Ok(self.decision(snapshot, pool, target.name(), &ranking, why));
+                    }
+                    // A pool that is full says more than one that is empty, and both more than none at all.
+                    Err(exhausted) if why_not != Exhausted::Filtered("saturated") => {
+                        if exhausted != Exhausted::NoEndpoints {
+                            why_not = exhausted;
+                        }
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+        Err(why_not)
+    }
+
+    fn decision(&self, snapshot: &Snapshot, pool: &Arc<str>, target: Option<&Arc<str>>, ranking: &Ranking<'_>, why: Why) -> Decision {
+        let choice = |scored: &scheduling::Scored<'_>| EndpointChoice {
+            name: Arc::clone(scored.candidate.name),
+            address: scored.candidate.endpoint.address,
+            score: scored.score,
+            load: self.board.of(scored.candidate.endpoint.address),
+        };
+        let endpoints: Vec<EndpointChoice> = ranking.iter().take(MAX_CHOICES).map(choice).collect();
+        let in_flight = InFlight::at(&endpoints[0]);
+        Decision {
+            in_flight,
+            endpoints,
+            target: target.map(Arc::clone),
+            pool: Arc::clone(pool),
+            app_protocol: snapshot.table.pools.get(pool).map(|pool| pool.app_protocol).unwrap_or_default(),
+            revision: snapshot.revision,
+            why,
+        }
+    }
+
+    /// Decides by this table from now on. Requests under way keep the decision they have.
+    pub fn replace_table(&self, revision: u64, table: Arc<RoutingTable>) {
+        self.board.keep_only(&table.addresses());
+        let slot = |(name, endpoint): (&Arc<str>, &Endpoint)| Slot {
+            name: Arc::clone(name),
+            endpoint: *endpoint,
+            load: self.board.of(endpoint.address),
+        };
+        let pools = table.pools.iter().map(|(name, pool)| (Arc::clone(name), pool.endpoints.iter().map(slot).collect())).collect();
+        self.snapshot.store(Some(Arc::new(Snapshot { revision, table, pools })));
+    }
+
+    /// The table that decisions are made from, and its revision.
+    pub fn table(&self) -> Option<(u64, Arc<RoutingTable>)> {
+        self.snapshot.load().as_ref().map(|snapshot| (snapshot.revision, Arc::clone(&snapshot.table)))
+    }
+
+    pub fn board(&self) -> &LoadBoard {
+        &self.board
+    }
+}
+
+fn sheddable(route: &Route<'_>) -> bool {
+    route.model.is_some_and(|(_, model)| model.criticality == Criticality::Sheddable)
+}
+
+impl Slot {
+    fn candidate(&self, board: &LoadBoard, now: Instant) -> Candidate<'_> {
+        Candidate { name: &self.name, endpoint: &self.endpoint, load: board.read(&self.load).believed_at(now) }
+    }
+}
+
+// === impl Decision ===
+
+impl Decision {
+    /// The model to write into the body, when it is another than the request's.
+    pub fn rewrite<'d>(&'d self, request: &InferenceRequest) -> Option<&'d str> {
+        self.target.as_deref().filter(|target| request.model.as_deref() != Some(target))
+    }
+
+    /// Counts the request at another of its endpoints, because the one before could not be reached.
+    pub fn move_to(&mut self, choice: usize) {
+        if let Some(choice) = self.endpoints.get(choice) {
+            self.in_flight = InFlight::at(choice);
+        }
+    }
+}
+
+impl InFlight {
+    fn at(choice: &EndpointChoice) -> Self {
+        choice.load.begin();
+        Self(Arc::clone(&choice.load))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl std::fmt::Display for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { need, capability, tier, tiers, candidates, saturated } = self;
+        let spare = capability.fit(*need).map_or(0, routing::Fit::spare);
+        write!(f, "{need} fits {capability}")?;
+        match spare {
+            0 => write!(f, " exactly")?,
+            spare => write!(f, " with {spare} to spare")?,
+        }
+        write!(f, ", tier {tier} of {tiers}, best of {candidates} by load")?;
+        if *saturated { write!(f, " (all saturated)") } else { Ok(()) }
+    }
+}
+
+impl Rejection {
+    fn no_route(no_route: NoRoute, request: &InferenceRequest) -> Self {
+        let part = match &no_route {
+            NoRoute::Uncovered { missing, .. } if !missing.input.is_empty() => {
+                request.media.iter().find(|item| missing.input.contains(item.modality)).map(|item| item.at)
+            }
+            _ => None,
+        };
+        Self::NoRoute { no_route, part }
+    }
+
+    fn no_endpoints(route: &Route<'_>, request: &InferenceRequest, exhausted: Exhausted) -> Self {
+        let pools = route.pools().iter().map(ToString::to_string).collect();
+        Self::NoEndpoints { model: request.model.clone(), pools, need: request.requires, exhausted }
+    }
+
+    fn saturated(route: &Route<'_>, request: &InferenceRequest) -> Self {
+        Self::Saturated { model: request.model.clone(), pools: route.pools().iter().map(ToString::to_string).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

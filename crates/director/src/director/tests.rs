@@ -1,0 +1,237 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use request::{Limits, RequestHead};
+use routing::{HostPattern, MediaPolicy, MediaRule, MediaSource, Modality, ModalitySet, Model, Pool, Target};
+use scheduling::Load;
+
+use super::*;
+use crate::Intake;
+
+fn set(words: &str) -> ModalitySet {
+    ModalitySet::parse_list(&words.replace('+', ",")).unwrap()
+}
+
+fn capability(input: &str) -> Capability {
+    Capability { input: set(input), output: ModalitySet::TEXT }
+}
+
+fn address(host: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, host], 8000))
+}
+
+fn pool(hosts: &[(u8, Option<Capability>)]) -> Pool {
+    let endpoint = |(host, capability): &(u8, Option<Capability>)| {
+        (Arc::from(format!("pod-{host}")), Endpoint { address: address(*host), capability: *capability })
+    };
+    Pool { endpoints: hosts.iter().map(endpoint).collect(), ..Pool::default() }
+}
+
+/// Model `chat`: text in pool `text` (hosts 1, 2), text+image in pool `vision` (hosts 11, 12).
+fn table() -> RoutingTable {
+    let target = |pool: &str, input: &str| Target { name: format!("{pool}-model").into(), pool: pool.into(), capability: capability(input), weight: 1 };
+    let model = Model {
+        criticality: Criticality::Standard,
+        targets: vec![target("text", "text"), target("vision", "text+image")],
+        media: MediaPolicy::default(),
+    };
+    RoutingTable {
+        models: BTreeMap::from([("chat".into(), model)]),
+        pools: BTreeMap::from([
+            ("text".into(), pool(&[(1, None), (2, None)])),
+            ("vision".into(), pool(&[(11, None), (12, None)])),
+        ]),
+    }
+}
+
+struct World {
+    director: Director,
+    now: Instant,
+}
+
+impl World {
+    fn new(table: RoutingTable) -> Self {
+        let now = an_instant();
+        let director = Director::new(now);
+        director.replace_table(1, Arc::new(table));
+        Self { director, now }
+    }
+
+    fn ask(&self, body: &str) -> Result<Decision, Rejection> {
+        self.ask_with(body, None, 0)
+    }
+
+    fn ask_with(&self, body: &str, subset: Option<&Subset>, seed: u64) -> Result<Decision, Rejection> {
+        let head = RequestHead { path: "/v1/chat/completions", ..RequestHead::default() };
+        let mut intake = Intake::new(&head, Limits::default())?;
+        intake.feed(body.to_owned().into())?;
+        let (request, _) = intake.finish()?;
+        self.director.direct(&request, subset, self.now, Draw::new(seed))
+    }
+
+    fn fill(&self, hosts: &[u8]) {
+        hosts.iter().for_each(|host| self.scraped(*host, Load { waiting: 50, ..Load::default() }));
+    }
+
+    fn scraped(&self, host: u8, load: Load) {
+        self.director.board().scraped(address(host), &load, self.now);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests are an edge: some instant must come from somewhere")]
+fn an_instant() -> Instant {
+    Instant::now()
+}
+
+const TEXT: &str = r#"{"model":"chat","messages":[{"role":"user","content":"hi"}]}"#;
+const IMAGE: &str = r#"{"model":"chat","messages":[{"role":"user","content":["what?",{"type":"image_url","image_url":{"url":"https://a.example.com/x"}}]}]}"#;
+const AUDIO: &str = r#"{"model":"chat","messages":[{"content":"hear"},{"content":["what?",{"input_audio":{"data":"AAAA"}}]}]}"#;
+
+#[test]
+fn text_goes_to_the_text_pool_and_an_image_to_the_vision_pool() {
+    let world = World::new(table());
+    let decision = world.ask(TEXT).unwrap();
+    assert_eq!((&*decision.pool, decision.target.as_deref()), ("text", Some("text-model")));
+    assert_eq!(decision.why.to_string(), "text → text fits text → text exactly, tier 1 of 2, best of 2 by load");
+    assert_eq!(&*world.ask(IMAGE).unwrap().pool, "vision");
+}
+
+#[test]
+fn text_spills_over_when_its_pool_is_gone_or_full_and_comes_back() {
+    let world = World::new(table());
+    world.fill(&[1, 2]);
+    let spilled = world.ask(TEXT).unwrap();
+    assert_eq!((&*spilled.pool, spilled.why.tier), ("vision", 2));
+    world.scraped(1, Load::default());
+    assert_eq!(&*world.ask(TEXT).unwrap().pool, "text");
+
+    let mut gone = table();
+    gone.pools.insert("text".into(), Pool::default());
+    assert_eq!(&*World::new(gone).ask(TEXT).unwrap().pool, "vision");
+}
+
+#[test]
+fn when_everybody_is_full_the_tightest_still_serves_and_the_sheddable_is_shed() {
+    let world = World::new(table());
+    world.fill(&[1, 2, 11, 12]);
+    let decision = world.ask(TEXT).unwrap();
+    assert_eq!((&*decision.pool, decision.why.saturated), ("text", true));
+
+    let mut sheddable = table();
+    sheddable.models.get_mut("chat").unwrap().criticality = Criticality::Sheddable;
+    let world = World::new(sheddable);
+    world.fill(&[1, 2, 11, 12]);
+    assert_eq!(world.ask(TEXT).unwrap_err().status(), 429);
+}
+
+#[test]
+fn what_nothing_takes_is_refused_with_the_part_at_fault() {
+    let rejection = World::new(table()).ask(AUDIO).unwrap_err();
+    assert_eq!((rejection.status().as_u16(), rejection.reason()), (400, "unsupported_modality"));
+    assert_eq!(rejection.param().as_deref(), Some("messages[1].content[1]"));
+    assert_eq!(rejection.to_string(), r#"model "chat" takes text and image, not audio"#);
+    let body: serde_json::Value = serde_json::from_slice(&rejection.error_body().body).unwrap();
+    assert_eq!(body["error"]["type"], "invalid_request_error");
+    assert_eq!(body["error"]["code"], "unsupported_modality");
+}
+
+#[test]
+fn in_a_mixed_pool_only_the_pods_that_take_images_get_them() {
+    let mut mixed = table();
+    mixed.pools.insert("vision".into(), pool(&[(11, None), (12, Some(capability("text")))]));
+    let world = World::new(mixed);
+    for seed in 0..40 {
+        let decision = world.ask_with(IMAGE, None, seed).unwrap();
+        assert_eq!(decision.endpoints.iter().map(|choice| choice.address).collect::<Vec<_>>(), [address(11)]);
+    }
+    let mut none = table();
+    none.pools.insert("vision".into(), pool(&[(12, Some(capability("text")))]));
+    let rejection = World::new(none).ask(IMAGE).unwrap_err();
+    assert_eq!(rejection.status(), 503);
+    assert_eq!(rejection.to_string(), r#"no ready endpoint for model "chat" in pool vision takes text and image now"#);
+}
+
+#[test]
+fn requests_under_way_count_until_their_decision_is_dropped() {
+    let world = World::new(table());
+    let first = world.ask(TEXT).unwrap();
+    let second = world.ask(TEXT).unwrap();
+    assert_ne!(first.endpoints[0].address, second.endpoints[0].address);
+    assert_eq!(world.director.board().in_flight(), 2);
+    drop((first, second));
+    assert_eq!(world.director.board().in_flight(), 0);
+}
+
+#[test]
+fn a_request_that_moves_to_its_fallback_counts_there() {
+    let world = World::new(table());
+    let mut decision = world.ask(TEXT).unwrap();
+    let [first, fallback] = [0, 1].map(|i| decision.endpoints[i].address);
+    decision.move_to(1);
+    let in_flight = |address| world.director.board().load(address).in_flight;
+    assert_eq!((in_flight(first), in_flight(fallback)), (0, 1));
+}
+
+#[test]
+fn load_survives_a_new_table_and_endpoints_that_left_are_forgotten_when_idle() {
+    let world = World::new(table());
+    let decision = world.ask(IMAGE).unwrap();
+    let there = decision.endpoints[0].address;
+    let mut next = table();
+    next.pools.insert("vision".into(), Pool::default());
+    world.director.replace_table(2, Arc::new(next.clone()));
+    assert_eq!(world.director.board().load(there).in_flight, 1);
+    drop(decision);
+    world.director.replace_table(3, Arc::new(next));
+    assert_eq!(world.director.board().in_flight(), 0);
+}
+
+#[test]
+fn a_subset_is_honoured_and_an_empty_one_refuses() {
+    let world = World::new(table());
+    let subset = Subset::parse(["10.0.0.2:8000"]);
+    assert_eq!(world.ask_with(TEXT, Some(&subset), 0).unwrap().endpoints[0].address, address(2));
+    let rejection = world.ask_with(TEXT, Some(&Subset::default()), 0).unwrap_err();
+    assert_eq!((rejection.status().as_u16(), rejection.retry_after().is_some()), (503, true));
+}
+
+#[test]
+fn an_old_scrape_is_forgotten() {
+    let mut world = World::new(table());
+    world.fill(&[1, 2]);
+    world.now += Duration::from_secs(6);
+    assert_eq!(&*world.ask(TEXT).unwrap().pool, "text");
+}
+
+#[test]
+fn without_a_table_nothing_is_decided() {
+    let world = World { director: Director::new(an_instant()), now: an_instant() };
+    let rejection = world.ask(TEXT).unwrap_err();
+    assert_eq!((rejection.status().as_u16(), rejection.reason()), (503, "not_ready"));
+}
+
+#[test]
+fn an_unknown_model_is_404_and_an_absent_one_400() {
+    let world = World::new(table());
+    let unknown = world.ask(r#"{"model":"chatt","messages":[]}"#).unwrap_err();
+    assert_eq!((unknown.status().as_u16(), unknown.param().as_deref()), (404, Some("model")));
+    assert_eq!(unknown.to_string(), r#"the model "chatt" does not exist; did you mean "chat"?"#);
+    let absent = world.ask(r#"{"messages":[]}"#).unwrap_err();
+    assert_eq!((absent.status().as_u16(), absent.reason()), (400, "model_required"));
+}
+
+#[test]
+fn the_media_policy_is_enforced_before_a_model_server_sees_the_request() {
+    let check = |rule: MediaRule, expected: &str| {
+        let mut table = table();
+        table.models.get_mut("chat").unwrap().media = MediaPolicy([(Modality::Image, rule)].into());
+        let shown = World::new(table).ask(IMAGE).map_or_else(|rejection| format!("{} {rejection}", rejection.status().as_u16()), |_| "taken".into());
+        assert_eq!(shown, expected);
+    };
+    let hosts = |host: &str| MediaRule { allowed_hosts: vec![HostPattern::new(host)], ..MediaRule::default() };
+    check(MediaRule::default(), "taken");
+    check(MediaRule { max_items: Some(0), ..MediaRule::default() }, r#"400 model "chat" takes at most 0 image items in a request; this is one more"#);
+    check(MediaRule { sources: vec![MediaSource::Inline], ..MediaRule::default() }, r#"400 model "chat" takes no image as URL"#);
+    check(hosts("*.example.com"), "taken");
+    check(hosts("example.org"), r#"400 model "chat" takes no image from the host "a.example.com""#);
+}
