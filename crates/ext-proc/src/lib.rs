@@ -1,1 +1,28 @@
+//! Speaks Envoy's external-processing protocol, as an endpoint picker does, for a director.
+//!
+//! ```text
+//!  gateway ══ one gRPC stream a request ══► service ──ProcessingRequest──► Exchange (sans-IO) ──► director
+//!          ◄═════════════════════════════════        ◄──ProcessingResponse─┘
+//!  listener: TLS and plain text on one port     health: ready when there is a table
+//! ```
+//!
+//! Invariants:
+//! - one stream is one exchange, and it stays open to the end of the response: a gateway that loses it early sends the request
+//!   anywhere, cut short, or not at all;
+//! - the destination stands in the header and in the metadata, and both are equal;
+//! - nothing is answered to request headers before the body was read: that needs FULL_DUPLEX_STREAMED, and other modes are refused
+//!   in words;
+//! - a client's own destination header never survives.
 
+mod exchange;
+mod health;
+mod listener;
+mod proto;
+mod service;
+mod tls;
+
+pub use health::serve_health;
+pub use listener::{Connection, Incoming};
+pub use proto::external_processor_server::ExternalProcessorServer;
+pub use service::{ExtProc, Options};
+pub use tls::{from_files, self_signed};

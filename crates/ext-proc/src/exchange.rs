@@ -1,0 +1,211 @@
+//! One request's exchange with a gateway, without I/O: messages in, messages out.
+//!
+//! ```text
+//!  Start ──headers──► Reading ──end of body──► Decided ──► (response direction passes through) ──► Ended
+//!                        └───── anything wrong ──► immediate response ──► Ended
+//! ```
+//!
+//! What gateways send is written down in `docs/life-of-a-request.md`: an empty body message with the end flag after the last data, or
+//! trailers instead of it, or no body at all; and after the end possibly another end.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use director::{Decision, Front, Intake, Rejection};
+use request::{InferenceRequest, RequestHead, rewrite};
+use routing::Draw;
+use scheduling::Subset;
+
+use crate::proto::processing_request::Request as Asked;
+use crate::proto::{BodySendMode, HttpBody, HttpHeaders, ProcessingRequest, ProcessingResponse};
+
+mod answer;
+mod headers;
+
+pub(crate) use headers::Head;
+
+/// The header and the metadata key that name the destination (Endpoint Picker Protocol, proposal 004 of the Gateway API Inference
+/// Extension).
+pub(crate) const DESTINATION: &str = "x-gateway-destination-endpoint";
+
+/// Where gateways put the addresses they allow.
+const SUBSET_NAMESPACE: &str = "envoy.lb.subset_hint";
+const SUBSET_KEY: &str = "x-gateway-destination-endpoint-subset";
+
+/// One request, from its headers to the end of its response.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    front: Front,
+    /// Whether fallbacks are named after the destination, as `ip:port,ip:port`. Envoy walks such a list; agentgateway refuses it.
+    fallbacks: bool,
+    state: State,
+    subset: Option<Subset>,
+    request_mode: BodySendMode,
+    response_mode: BodySendMode,
+}
+
+#[derive(Debug)]
+enum State {
+    Start,
+    Reading { head: Head, intake: Box<Intake> },
+    Decided { decision: Box<Decision> },
+    Ended,
+}
+
+impl Exchange {
+    pub(crate) fn new(front: Front, fallbacks: bool) -> Self {
+        let full_duplex = BodySendMode::FullDuplexStreamed;
+        Self { front, fallbacks, state: State::Start, subset: None, request_mode: full_duplex, response_mode: full_duplex }
+    }
+
+    /// Whether the exchange waits for more of the request, so that a gateway that sends none is to be cut.
+    pub(crate) fn is_reading(&self) -> bool {
+        matches!(self.state, State::Start | State::Reading { .. })
+    }
+
+    /// Takes a message and says what to answer, which may be nothing.
+    pub(crate) fn on(&mut self, message: ProcessingRequest, clock: impl Fn() -> Instant, draw: Draw) -> Vec<ProcessingResponse> {
+        if let Some(config) = message.protocol_config {
+            self.request_mode = config.request_body_mode();
+            self.response_mode = config.response_body_mode();
+        }
+        if let Some(subset) = message.metadata_context.as_ref().and_then(|metadata| headers::subset(metadata, SUBSET_NAMESPACE, SUBSET_KEY)) {
+            self.subset = Some(subset);
+        }
+        match message.request {
+            Some(Asked::RequestHeaders(headers)) => self.request_headers(&headers, clock, draw),
+            Some(Asked::RequestBody(body)) => self.request_body(body, clock, draw),
+            Some(Asked::RequestTrailers(_)) => self.request_trailers(clock, draw),
+            Some(Asked::ResponseHeaders(headers)) => {
+                self.end_with_response(headers.end_of_stream);
+                vec![answer::response_headers()]
+            }
+            Some(Asked::ResponseBody(body)) => {
+                let streamed = self.response_mode == BodySendMode::FullDuplexStreamed;
+                self.end_with_response(body.end_of_stream);
+                if streamed { answer::response_body(&body.body, body.end_of_stream) } else { vec![answer::untouched_response_body()] }
+            }
+            Some(Asked::ResponseTrailers(_)) => {
+                self.end_with_response(true);
+                vec![answer::response_trailers()]
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// The gateway has sent nothing for too long.
+    pub(crate) fn stalled(&mut self, waited: Duration) -> ProcessingResponse {
+        self.reject_new(Rejection::Stalled { waited })
+    }
+
+    fn request_headers(&mut self, headers: &HttpHeaders, clock: impl Fn() -> Instant, draw: Draw) -> Vec<ProcessingResponse> {
+        let head = Head::read(headers);
+        if headers.end_of_stream {
+            return self.decide(&InferenceRequest::bodiless(&head.path), &head, Vec::new(), None, clock, draw);
+        }
+        if self.request_mode != BodySendMode::FullDuplexStreamed {
+            self.state = State::Ended;
+            return vec![answer::misconfigured(self.request_mode)];
+        }
+        let request_head = RequestHead { path: &head.path, content_type: head.content_type.as_deref(), content_length: head.content_length };
+        match Intake::new(&request_head, self.front.limits) {
+            Ok(intake) => {
+                self.state = State::Reading { head, intake: Box::new(intake) };
+                Vec::new()
+            }
+            Err(unreadable) => vec![self.reject_new(unreadable.into())],
+        }
+    }
+
+    fn request_body(&mut self, body: HttpBody, clock: impl Fn() -> Instant, draw: Draw) -> Vec<ProcessingResponse> {
+        // After the end, or after an immediate response, gateways may still send what was under way.
+        let State::Reading { intake, .. } = &mut self.state else { return Vec::new() };
+        if let Err(unreadable) = intake.feed(body.body) {
+            return vec![self.reject_new(unreadable.into())];
+        }
+        if body.end_of_stream { self.end_of_body(End::OfStream, clock, draw) } else { Vec::new() }
+    }
+
+    fn request_trailers(&mut self, clock: impl Fn() -> Instant, draw: Draw) -> Vec<ProcessingResponse> {
+        match self.state {
+            State::Reading { .. } => self.end_of_body(End::WithTrailers, clock, draw),
+            State::Decided { .. } => vec![answer::request_trailers()],
+            State::Start | State::Ended => Vec::new(),
+        }
+    }
+
+    fn end_of_body(&mut self, end: End, clock: impl Fn() -> Instant, draw: Draw) -> Vec<ProcessingResponse> {
+        let State::Reading { head, intake } = std::mem::replace(&mut self.state, State::Ended) else { return Vec::new() };
+        match intake.finish() {
+            Ok((request, chunks)) => self.decide(&request, &head, chunks, Some(end), clock, draw),
+            // Some gateways announce a body for requests that have none.
+            Err(request::Unreadable::Empty) if !head.should_have_body() => {
+                self.decide(&InferenceRequest::bodiless(&head.path), &head, Vec::new(), Some(end), clock, draw)
+            }
+            Err(unreadable) => vec![self.reject_new(unreadable.into())],
+        }
+    }
+
+    fn decide(
+        &mut self,
+        request: &InferenceRequest,
+        head: &Head,
+        chunks: Vec<Bytes>,
+        end: Option<End>,
+        clock: impl Fn() -> Instant,
+        draw: Draw,
+    ) -> Vec<ProcessingResponse> {
+        let decision = match self.front.direct(request, self.subset.as_ref(), clock, draw) {
+            Ok(decision) => decision,
+            Err(rejection) => return vec![self.reject(rejection)],
+        };
+        let chunks = match (decision.rewrite(request), &request.model_span) {
+            (Some(model), Some(span)) => rewrite(chunks, span, model),
+            _ => chunks,
+        };
+        let destination = if self.fallbacks {
+            decision.endpoints.iter().map(|choice| choice.address.to_string()).collect::<Vec<_>>().join(",")
+        } else {
+            decision.endpoints[0].address.to_string()
+        };
+        let length = head.content_length.map(|_| chunks.iter().map(Bytes::len).sum());
+        let mut answers = vec![answer::request_headers(&destination, length)];
+        match end {
+            Some(End::OfStream) => answer::request_body(&chunks, true, &mut answers),
+            Some(End::WithTrailers) => {
+                answer::request_body(&chunks, false, &mut answers);
+                answers.push(answer::request_trailers());
+            }
+            None => {}
+        }
+        self.state = State::Decided { decision: Box::new(decision) };
+        answers
+    }
+
+    /// The request is no more under way at its endpoint once its response has ended.
+    fn end_with_response(&mut self, ended: bool) {
+        if ended && let State::Decided { decision } = std::mem::replace(&mut self.state, State::Ended) {
+            drop(decision);
+        }
+    }
+
+    fn reject_new(&mut self, rejection: Rejection) -> ProcessingResponse {
+        let rejection = self.front.reject(rejection);
+        self.reject(rejection)
+    }
+
+    fn reject(&mut self, rejection: Rejection) -> ProcessingResponse {
+        self.state = State::Ended;
+        answer::rejected(&rejection)
+    }
+}
+
+/// How a body ended.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    OfStream,
+    WithTrailers,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! The messages that an exchange answers with.
+
+use bytes::Bytes;
+use director::Rejection;
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
+
+use super::DESTINATION;
+use crate::proto::processing_response::Response as Answer;
+use crate::proto::{
+    BodyMutation, BodyResponse, BodySendMode, CommonResponse, HeaderAppendAction, HeaderMutation, HeaderValue, HeaderValueOption,
+    HeadersResponse, HttpStatus, ImmediateResponse, ProcessingResponse, StreamedBodyResponse, TrailersResponse, body_mutation,
+};
+
+/// Largest piece of a body in one message. Some gateways refuse more than 64 KiB; llm-d keeps to the same number.
+const MAX_PIECE: usize = 62_000;
+
+/// Headers by which a client might steer a gateway; they are ours and the gateway's alone.
+const NOT_FROM_CLIENTS: [&str; 2] = ["x-gateway-destination-endpoint-subset", "x-gateway-destination-endpoint-served"];
+
+pub(super) fn request_headers(destination: &str, content_length: Option<usize>) -> ProcessingResponse {
+    let mut set_headers = vec![set(DESTINATION, destination)];
+    set_headers.extend(content_length.map(|length| set("content-length", &length.to_string())));
+    let mutation = HeaderMutation { set_headers, remove_headers: NOT_FROM_CLIENTS.map(str::to_owned).to_vec() };
+    let response = CommonResponse { header_mutation: Some(mutation), clear_route_cache: true, ..CommonResponse::default() };
+    ProcessingResponse {
+        dynamic_metadata: Some(nested("envoy.lb", nested(DESTINATION, destination))),
+        ..of(Answer::RequestHeaders(HeadersResponse { response: Some(response) }))
+    }
+}
+
+/// The chunks in pieces, the end flag on the last if the body ends here. A body of nothing is one empty piece.
+pub(super) fn request_body(chunks: &[Bytes], ends: bool, answers: &mut Vec<ProcessingResponse>) {
+    let mut pieces = pieces(chunks).peekable();
+    if pieces.peek().is_none() && ends {
+        answers.push(of(Answer::RequestBody(streamed(Bytes::new(), true))));
+    }
+    while let Some(piece) = pieces.next() {
+        let last = ends && pieces.peek().is_none();
+        answers.push(of(Answer::RequestBody(streamed(piece, last))));
+    }
+}
+
+pub(super) fn request_trailers() -> ProcessingResponse {
+    of(Answer::RequestTrailers(TrailersResponse::default()))
+}
+
+pub(super) fn response_headers() -> ProcessingResponse {
+    of(Answer::ResponseHeaders(HeadersResponse { response: Some(CommonResponse::default()) }))
+}
+
+/// The same bytes back: gateways take nothing else in full duplex.
+pub(super) fn response_body(body: &Bytes, ends: bool) -> Vec<ProcessingResponse> {
+    let mut answers: Vec<ProcessingResponse> = Vec::new();
+    let mut pieces = pieces(std::slice::from_ref(body)).peekable();
+    if pieces.peek().is_none() {
+        answers.push(of(Answer::ResponseBody(streamed(Bytes::new(), ends))));
+    }
+    while let Some(piece) = pieces.next() {
+        let last = ends && pieces.peek().is_none();
+        answers.push(of(Answer::ResponseBody(streamed(piece, last))));
+    }
+    answers
+}
+
+pub(super) fn untouched_response_body() -> ProcessingResponse {
+    of(Answer::ResponseBody(BodyResponse { response: Some(CommonResponse::default()) }))
+}
+
+pub(super) fn response_trailers() -> ProcessingResponse {
+    of(Answer::ResponseTrailers(TrailersResponse::default()))
+}
+
+/// The gateway answers the client itself.
+pub(super) fn rejected(rejection: &Rejection) -> ProcessingResponse {
+    let error = rejection.error_body();
+    let mut set_headers = vec![set("content-type", "application/json")];
+    set_headers.extend(error.retry_after.map(|after| set("retry-after", &after.as_secs().to_string())));
+    immediate(i32::from(error.status.as_u16()), set_headers, error.body, rejection.reason())
+}
+
+/// In any other mode the gateway waits for an answer to the headers before it sends the body, and the answer needs the body.
+pub(super) fn misconfigured(mode: BodySendMode) -> ProcessingResponse {
+    let message = format!(
+        "the gateway sends request bodies to the endpoint picker in mode {}; set request_body_mode to FULL_DUPLEX_STREAMED",
+        mode.as_str_name()
+    );
+    tracing::error!(mode = mode.as_str_name(), "gateway must send bodies in mode FULL_DUPLEX_STREAMED");
+    let body = format!(r#"{{"error":{{"message":"{message}","type":"server_error","param":null,"code":"gateway_misconfigured"}}}}"#);
+    immediate(500, vec![set("content-type", "application/json")], Bytes::from(body), "gateway_misconfigured")
+}
+
+fn immediate(code: i32, set_headers: Vec<HeaderValueOption>, body: Bytes, details: &str) -> ProcessingResponse {
+    of(Answer::ImmediateResponse(ImmediateResponse {
+        status: Some(HttpStatus { code }),
+        headers: Some(HeaderMutation { set_headers, remove_headers: Vec::new() }),
+        body,
+        details: details.to_owned(),
+    }))
+}
+
+fn pieces(chunks: &[Bytes]) -> impl Iterator<Item = Bytes> {
+    chunks.iter().flat_map(|chunk| (0..chunk.len()).step_by(MAX_PIECE).map(|at| chunk.slice(at..chunk.len().min(at + MAX_PIECE))))
+}
+
+fn streamed(body: Bytes, end_of_stream: bool) -> BodyResponse {
+    let streamed = StreamedBodyResponse { body, end_of_stream };
+    let mutation = BodyMutation { mutation: Some(body_mutation::Mutation::StreamedResponse(streamed)) };
+    BodyResponse { response: Some(CommonResponse { body_mutation: Some(mutation), ..CommonResponse::default() }) }
+}
+
+fn set(key: &str, value: &str) -> HeaderValueOption {
+    HeaderValueOption {
+        header: Some(HeaderValue { key: key.to_owned(), value: String::new(), raw_value: Bytes::copy_from_slice(value.as_bytes()) }),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+    }
+}
+
+fn nested(key: &str, value: impl IntoValue) -> Struct {
+    Struct { fields: [(key.to_owned(), value.into_value())].into() }
+}
+
+trait IntoValue {
+    fn into_value(self) -> Value;
+}
+
+impl IntoValue for &str {
+    fn into_value(self) -> Value {
+        Value { kind: Some(Kind::StringValue(self.to_owned())) }
+    }
+}
+
+impl IntoValue for Struct {
+    fn into_value(self) -> Value {
+        Value { kind: Some(Kind::StructValue(self)) }
+    }
+}
+
+fn of(response: Answer) -> ProcessingResponse {
+    ProcessingResponse { response: Some(response), dynamic_metadata: None }
+}

@@ -1,0 +1,55 @@
+//! What the gateway says of a request: the headers that matter, and the subset it allows.
+
+use prost_types::value::Kind;
+use scheduling::Subset;
+
+use crate::proto::{HeaderValue, HttpHeaders, Metadata};
+
+/// The headers that matter.
+#[derive(Debug, Default)]
+pub(crate) struct Head {
+    pub(crate) path: String,
+    method: String,
+    pub(crate) content_type: Option<String>,
+    pub(crate) content_length: Option<u64>,
+}
+
+impl Head {
+    pub(crate) fn read(headers: &HttpHeaders) -> Self {
+        let mut head = Self::default();
+        for header in headers.headers.iter().flat_map(|map| &map.headers) {
+            match header.key.to_ascii_lowercase().as_str() {
+                ":path" => head.path = text(header),
+                ":method" => head.method = text(header),
+                "content-type" => head.content_type = Some(text(header)),
+                "content-length" => head.content_length = text(header).trim().parse().ok(),
+                _ => {}
+            }
+        }
+        head
+    }
+
+    pub(crate) fn should_have_body(&self) -> bool {
+        matches!(self.method.as_str(), "POST" | "PUT" | "PATCH")
+    }
+}
+
+/// Envoy fills `raw_value`, others `value`.
+fn text(header: &HeaderValue) -> String {
+    if header.raw_value.is_empty() { header.value.clone() } else { String::from_utf8_lossy(&header.raw_value).into_owned() }
+}
+
+/// The addresses that the gateway allows, if it says so: a list of strings, or one string with commas. A hint in any other form
+/// allows nothing: better no answer than one the gateway forbade.
+pub(crate) fn subset(metadata: &Metadata, namespace: &str, key: &str) -> Option<Subset> {
+    let value = metadata.filter_metadata.get(namespace)?.fields.get(key)?;
+    let text = |value: &prost_types::Value| match &value.kind {
+        Some(Kind::StringValue(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let items: Vec<String> = match &value.kind {
+        Some(Kind::ListValue(list)) => list.values.iter().filter_map(text).collect(),
+        _ => text(value).into_iter().collect(),
+    };
+    Some(Subset::parse(items.iter().map(String::as_str)))
+}

@@ -1,0 +1,183 @@
+//! Conversations: what a gateway says (`>`) and what we answer (`<`), in `testdata/*.conversation`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use director::{Director, Witness};
+use request::Limits;
+use routing::{Capability, Criticality, Endpoint, MediaPolicy, ModalitySet, Model, Pool, RoutingTable, Target};
+
+use super::*;
+use crate::proto::processing_request::Request as Asked;
+use crate::proto::processing_response::Response as Answer;
+use crate::proto::{
+    HeaderMap, HeaderMutation, HeaderValue, HttpTrailers, Metadata, ProtocolConfiguration, body_mutation::Mutation,
+};
+
+#[derive(Debug)]
+struct Nobody;
+
+impl Witness for Nobody {
+    fn decided(&self, _: &InferenceRequest, _: &Decision, _: Duration) {}
+    fn rejected(&self, _: &Rejection) {}
+}
+
+/// Model `chat`: text at 10.0.0.1:8000 as `llama`, text+image at 10.0.0.2:8000 and 10.0.0.3:8000 as `qwen`.
+fn front() -> Front {
+    let capability = |input: &str| Capability { input: ModalitySet::parse_list(input).unwrap(), output: ModalitySet::TEXT };
+    let target = |name: &str, pool: &str, input| Target { name: name.into(), pool: pool.into(), capability: capability(input), weight: 1 };
+    let model = Model {
+        criticality: Criticality::Standard,
+        targets: vec![target("llama", "text", "text"), target("qwen", "vision", "text,image")],
+        media: MediaPolicy::default(),
+    };
+    let pool = |hosts: &[u8]| Pool {
+        endpoints: hosts
+            .iter()
+            .map(|host| (Arc::from(format!("pod-{host}")), Endpoint { address: ([10, 0, 0, *host], 8000).into(), capability: None }))
+            .collect(),
+        ..Pool::default()
+    };
+    let pools = [("text".into(), pool(&[1])), ("vision".into(), pool(&[2, 3]))].into();
+    let director = Director::new(Instant::now());
+    director.replace_table(1, Arc::new(RoutingTable { models: [("chat".into(), model)].into(), pools }));
+    Front { director: Arc::new(director), limits: Limits { max_body_bytes: 1 << 20 }, witness: Arc::new(Nobody) }
+}
+
+#[test]
+fn every_conversation_goes_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() > 10, "where are the conversations?");
+    for file in files {
+        let written = std::fs::read_to_string(&file).unwrap();
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&file, held(&written)).unwrap();
+            continue;
+        }
+        assert_eq!(held(&written), written, "{} (BLESS=1 writes down what is said now)", file.display());
+    }
+}
+
+/// The conversation as it goes: comments and `>` lines as they are, after each of the latter what was answered.
+fn held(written: &str) -> String {
+    let front = front();
+    let fallbacks = written.contains("# fallbacks");
+    let mut exchange = Exchange::new(front.clone(), fallbacks);
+    let mut held = String::new();
+    for line in written.lines().filter(|line| !line.starts_with('<')) {
+        held += &format!("{line}\n");
+        let Some(said) = line.strip_prefix("> ") else { continue };
+        if said == "(nothing for 30 s)" {
+            held += &format!("< {}\n", shown(&exchange.stalled(Duration::from_secs(30))));
+            continue;
+        }
+        for answer in exchange.on(message(said), Instant::now, Draw::new(1)) {
+            held += &format!("< {}\n", shown(&answer));
+        }
+    }
+    drop(exchange);
+    assert_eq!(front.director.board().in_flight(), 0, "a request is still counted");
+    held
+}
+
+/// Reads `request-headers end | name: value | …`, `request-body end {…}`, and the like.
+fn message(said: &str) -> ProcessingRequest {
+    let (kind, rest) = said.split_once(' ').unwrap_or((said, ""));
+    let (end_of_stream, rest) = match rest.strip_prefix("end") {
+        Some(rest) => (true, rest.trim_start()),
+        None => (false, rest),
+    };
+    let mut message = ProcessingRequest::default();
+    let mut headers = Vec::new();
+    for item in rest.split(" | ").filter(|_| kind.ends_with("headers")) {
+        match item.split_once(": ") {
+            Some(("modes", modes)) => message.protocol_config = Some(self::modes(modes)),
+            Some(("subset", list)) => message.metadata_context = Some(self::subset(list)),
+            Some((key, value)) => headers.push(HeaderValue {
+                key: key.into(),
+                raw_value: Bytes::copy_from_slice(value.as_bytes()),
+                value: String::new(),
+            }),
+            None => {}
+        }
+    }
+    let headers = HttpHeaders { headers: Some(HeaderMap { headers }), end_of_stream };
+    let body = if let Some(size) = rest.strip_prefix("filler ") { " ".repeat(size.parse().unwrap()) } else { rest.to_owned() };
+    let body = HttpBody { body: body.into(), end_of_stream };
+    message.request = Some(match kind {
+        "request-headers" => Asked::RequestHeaders(headers),
+        "request-body" => Asked::RequestBody(body),
+        "request-trailers" => Asked::RequestTrailers(HttpTrailers::default()),
+        "response-headers" => Asked::ResponseHeaders(headers),
+        "response-body" => Asked::ResponseBody(body),
+        "response-trailers" => Asked::ResponseTrailers(HttpTrailers::default()),
+        other => unreachable!("{other} is nothing a gateway says"),
+    });
+    message
+}
+
+fn modes(modes: &str) -> ProtocolConfiguration {
+    let mode = |name| BodySendMode::from_str_name(name).unwrap().into();
+    let (request, response) = modes.split_once(' ').unwrap();
+    ProtocolConfiguration { request_body_mode: mode(request), response_body_mode: mode(response) }
+}
+
+fn subset(list: &str) -> Metadata {
+    use prost_types::{ListValue, Struct, Value, value::Kind};
+    let text = |item: &str| Value { kind: Some(Kind::StringValue(item.into())) };
+    let values = list.split(' ').filter(|item| !item.is_empty() && *item != "nobody").map(text).collect();
+    let list = Value { kind: Some(Kind::ListValue(ListValue { values })) };
+    Metadata { filter_metadata: [(SUBSET_NAMESPACE.into(), Struct { fields: [(SUBSET_KEY.into(), list)].into() })].into() }
+}
+
+fn shown(answer: &ProcessingResponse) -> String {
+    let shown = match answer.response.as_ref().unwrap() {
+        Answer::RequestHeaders(headers) => {
+            let common = headers.response.clone().unwrap();
+            format!("request-headers {}", mutation(&common.header_mutation.unwrap_or_default()))
+        }
+        Answer::ResponseHeaders(_) => "response-headers".into(),
+        Answer::RequestBody(body) => format!("request-body{}", self::body(body)),
+        Answer::ResponseBody(body) => format!("response-body{}", self::body(body)),
+        Answer::RequestTrailers(_) => "request-trailers".into(),
+        Answer::ResponseTrailers(_) => "response-trailers".into(),
+        Answer::ImmediateResponse(immediate) => {
+            let headers = mutation(&immediate.headers.clone().unwrap_or_default());
+            format!("immediate {} {headers} | {}", immediate.status.unwrap().code, String::from_utf8_lossy(&immediate.body))
+        }
+    };
+    let metadata = answer.dynamic_metadata.as_ref().map(|metadata| {
+        let Some(prost_types::value::Kind::StructValue(lb)) = metadata.fields["envoy.lb"].kind.clone() else { unreachable!("no struct") };
+        let Some(prost_types::value::Kind::StringValue(to)) = lb.fields[DESTINATION].kind.clone() else { unreachable!("no string") };
+        format!(" | metadata {to}")
+    });
+    format!("{shown}{}", metadata.unwrap_or_default())
+}
+
+fn mutation(mutation: &HeaderMutation) -> String {
+    let set = mutation.set_headers.iter().map(|option| {
+        assert_eq!(option.append_action, 2, "headers are overwritten, never appended");
+        let header = option.header.as_ref().unwrap();
+        format!("{}: {}", header.key, String::from_utf8_lossy(&header.raw_value))
+    });
+    let removed = mutation.remove_headers.iter().map(|name| format!("-{name}"));
+    set.chain(removed).collect::<Vec<_>>().join(" | ")
+}
+
+fn body(body: &crate::proto::BodyResponse) -> String {
+    let common = body.response.clone().unwrap();
+    match common.body_mutation.and_then(|mutation| mutation.mutation) {
+        None => " untouched".into(),
+        Some(Mutation::StreamedResponse(streamed)) => {
+            let end = if streamed.end_of_stream { " end" } else { "" };
+            match streamed.body.len() {
+                0 => end.to_owned(),
+                size if size > 200 => format!("{end} ({size} bytes)"),
+                _ => format!("{end} {}", String::from_utf8_lossy(&streamed.body)),
+            }
+        }
+        Some(other) => format!(" {other:?}"),
+    }
+}

@@ -1,0 +1,136 @@
+//! One port for TLS and plain text: the first byte of a connection tells. Some gateways speak only the one, some only the other.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::Stream;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+/// The first byte of a TLS record that opens a handshake (RFC 8446, section 5.1). HTTP/2 begins with `P`.
+const HANDSHAKE: u8 = 22;
+
+/// How long a connection may take to say what it is. A stranger who says nothing holds a socket for this long and no more.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection in either form.
+#[derive(Debug)]
+pub enum Connection {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Connections that have said what they are.
+#[derive(Debug)]
+pub struct Incoming(mpsc::Receiver<io::Result<Connection>>);
+
+impl Incoming {
+    /// Accepts on `listener` until this is dropped.
+    pub fn new(listener: TcpListener, tls: Arc<ServerConfig>) -> Self {
+        let (sender, receiver) = mpsc::channel(64);
+        let acceptor = TlsAcceptor::from(tls);
+        tokio::spawn(async move {
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    () = sender.closed() => return,
+                };
+                match accepted {
+                    Ok((stream, _)) => {
+                        let (sender, acceptor) = (sender.clone(), acceptor.clone());
+                        tokio::spawn(async move {
+                            match tokio::time::timeout(GREETING_TIMEOUT, greet(stream, acceptor)).await {
+                                Ok(Ok(connection)) => drop(sender.send(Ok(connection)).await),
+                                Ok(Err(error)) => tracing::debug!(%error, "connection dropped before it began"),
+                                Err(_) => tracing::debug!("connection said nothing"),
+                            }
+                        });
+                    }
+                    // Out of file descriptors, or the peer was gone again: neither ends the listener.
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a connection");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                }
+            }
+        });
+        Self(receiver)
+    }
+}
+
+async fn greet(stream: TcpStream, acceptor: TlsAcceptor) -> io::Result<Connection> {
+    stream.set_nodelay(true)?;
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if first[0] == HANDSHAKE { Ok(Connection::Tls(Box::new(acceptor.accept(stream).await?))) } else { Ok(Connection::Plain(stream)) }
+}
+
+impl Stream for Incoming {
+    type Item = io::Result<Connection>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(cx)
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buffer),
+        }
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, buffers: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, buffers),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, buffers),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The gRPC service: drives one exchange for each stream.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use director::Front;
+use futures::Stream;
+use routing::Draw;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::exchange::Exchange;
+use crate::proto::external_processor_server::{ExternalProcessor, ExternalProcessorServer};
+use crate::proto::{ProcessingRequest, ProcessingResponse};
+
+/// How the edge answers.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Name fallbacks after the destination. Off by default: agentgateway refuses every request that is answered so.
+    pub fallbacks: bool,
+    /// How long to wait for more of a request before it is given up. Envoy has no such limit of its own in full duplex.
+    pub stall_timeout: Duration,
+}
+
+/// The external processor.
+#[derive(Debug, Clone)]
+pub struct ExtProc {
+    front: Front,
+    options: Options,
+}
+
+/// Largest message that is taken. Envoy sends up to its listener's buffer limit at once: 1 MiB by default, 16 MB were seen.
+const MAX_MESSAGE_BYTES: usize = 32 << 20;
+
+impl ExtProc {
+    pub fn new(front: Front, options: Options) -> Self {
+        Self { front, options }
+    }
+
+    /// The gRPC service.
+    pub fn service(self) -> ExternalProcessorServer<Self> {
+        ExternalProcessorServer::new(self).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+}
+
+#[tonic::async_trait]
+impl ExternalProcessor for ExtProc {
+    type ProcessStream = Pin<Box<dyn Stream<Item = Result<ProcessingResponse, Status>> + Send>>;
+
+    async fn process(&self, request: Request<Streaming<ProcessingRequest>>) -> Result<Response<Self::ProcessStream>, Status> {
+        let conversation = Conversation {
+            messages: request.into_inner(),
+            exchange: Exchange::new(self.front.clone(), self.options.fallbacks),
+            stall_timeout: self.options.stall_timeout,
+            pending: VecDeque::new(),
+        };
+        // Driven by whoever reads the answers: when the gateway hangs up, this is dropped, and the request in flight with it.
+        Ok(Response::new(Box::pin(futures::stream::unfold(conversation, Conversation::next))))
+    }
+}
+
+struct Conversation {
+    messages: Streaming<ProcessingRequest>,
+    exchange: Exchange,
+    stall_timeout: Duration,
+    pending: VecDeque<ProcessingResponse>,
+}
+
+impl Conversation {
+    async fn next(mut self) -> Option<(Result<ProcessingResponse, Status>, Self)> {
+        loop {
+            if let Some(answer) = self.pending.pop_front() {
+                return Some((Ok(answer), self));
+            }
+            let message = if self.exchange.is_reading() {
+                match tokio::time::timeout(self.stall_timeout, self.messages.message()).await {
+                    Ok(message) => message,
+                    Err(_) => {
+                        self.pending.push_back(self.exchange.stalled(self.stall_timeout));
+                        continue;
+                    }
+                }
+            } else {
+                self.messages.message().await
+            };
+            match message {
+                Ok(Some(message)) => {
+                    let draw = Draw::new(fastrand::u64(..));
+                    self.pending.extend(self.exchange.on(message, Instant::now, draw));
+                }
+                // The gateway is done with the request, or is gone.
+                Ok(None) | Err(_) => return None,
+            }
+        }
+    }
+}

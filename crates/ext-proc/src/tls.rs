@@ -1,0 +1,41 @@
+//! TLS for the listener: given files, or a certificate made at start.
+//!
+//! Gateways that speak TLS to an endpoint picker do not verify it (the reference picker's own certificate has no name to verify), so a
+//! self-signed one keeps others from listening and is enough to be spoken to.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// A new key and a certificate for it, for the life of this process.
+pub fn self_signed() -> Result<Arc<ServerConfig>> {
+    let made = rcgen::generate_simple_self_signed(vec!["thalamus-picker".to_owned(), "localhost".to_owned()])
+        .context("making a self-signed certificate")?;
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
+    config(vec![made.cert.der().clone()], key)
+}
+
+/// A certificate chain and its key in PEM, as a Kubernetes TLS Secret holds them.
+pub fn from_files(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| format!("reading the certificate {}", certificate.display()))?;
+    let key = PrivateKeyDer::from_pem_file(key).with_context(|| format!("reading the key {}", key.display()))?;
+    config(chain, key)
+}
+
+fn config(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Arc<ServerConfig>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("choosing TLS versions")?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .context("using the certificate and key")?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
