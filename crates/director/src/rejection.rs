@@ -39,6 +39,12 @@ pub enum Rejection {
     #[error("this picker has no routing table yet: it has not heard from its controller")]
     NotSynced,
 
+    #[error("the body broke off before its end")]
+    Incomplete,
+
+    #[error("the endpoint broke off before it answered; it may have worked on the request")]
+    BrokenOff,
+
     #[error("{} of the endpoints that were to take this could be reached", if *tried == 1 { "not one".to_owned() } else { format!("none of {tried}") })]
     Unreachable { tried: usize },
 }
@@ -59,7 +65,8 @@ impl Rejection {
             Self::Unreadable(Unreadable::ContentType(_)) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Stalled { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::NoRoute { no_route: NoRoute::UnknownModel { .. } | NoRoute::NothingServed, .. } => StatusCode::NOT_FOUND,
-            Self::Unreadable(_) | Self::NoRoute { .. } | Self::Media(_) => StatusCode::BAD_REQUEST,
+            Self::Unreadable(_) | Self::NoRoute { .. } | Self::Media(_) | Self::Incomplete => StatusCode::BAD_REQUEST,
+            Self::BrokenOff => StatusCode::BAD_GATEWAY,
             Self::Saturated { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NoEndpoints { .. } | Self::NotSynced | Self::Unreachable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -70,7 +77,7 @@ impl Rejection {
         match self {
             Self::Unreadable(Unreadable::TooLarge { .. }) => "request_too_large",
             Self::Unreadable(Unreadable::ContentType(_)) => "unsupported_content_type",
-            Self::Unreadable(_) => "invalid_body",
+            Self::Unreadable(_) | Self::Incomplete => "invalid_body",
             Self::Stalled { .. } => "body_stalled",
             Self::NoRoute { no_route: NoRoute::UnknownModel { .. }, .. } => "model_not_found",
             Self::NoRoute { no_route: NoRoute::Uncovered { .. }, .. } => "unsupported_modality",
@@ -81,6 +88,7 @@ impl Rejection {
             Self::Saturated { .. } => "saturated",
             Self::NotSynced => "not_ready",
             Self::Unreachable { .. } => "endpoint_unreachable",
+            Self::BrokenOff => "endpoint_broke_off",
         }
     }
 

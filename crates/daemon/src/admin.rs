@@ -1,0 +1,128 @@
+//! The admin port: `/metrics`, `/ready`, `/live`, and `/debug/table` for a person.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// What the admin port shows.
+#[derive(Clone)]
+pub struct Admin {
+    registry: Arc<Registry>,
+    ready: watch::Receiver<bool>,
+    not_ready: &'static str,
+    refresh: Arc<dyn Fn() + Send + Sync>,
+    table: Arc<dyn Fn() -> Table + Send + Sync>,
+}
+
+/// Text in columns that line up.
+#[derive(Debug, Clone, Default)]
+pub struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+// === impl Admin ===
+
+impl Admin {
+    /// `not_ready` says, for a person, what a process waits for that is not ready yet.
+    pub fn new(registry: Registry, ready: watch::Receiver<bool>, not_ready: &'static str) -> Self {
+        Self { registry: Arc::new(registry), ready, not_ready, refresh: Arc::new(|| {}), table: Arc::new(Table::default) }
+    }
+
+    /// Runs `refresh` before metrics are read, for values that are looked up rather than counted.
+    #[must_use]
+    pub fn with_refresh(self, refresh: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { refresh: Arc::new(refresh), ..self }
+    }
+
+    /// Shows `table` at `/debug/table`.
+    #[must_use]
+    pub fn with_table(self, table: impl Fn() -> Table + Send + Sync + 'static) -> Self {
+        Self { table: Arc::new(table), ..self }
+    }
+
+    /// Serves until `stop` is cancelled.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        let router = Router::new()
+            .route("/live", get(async || "live\n"))
+            .route("/ready", get(ready))
+            .route("/metrics", get(metrics))
+            .route("/debug/table", get(table))
+            .with_state(self);
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await {
+            tracing::error!(%error, "the admin port failed");
+        }
+    }
+}
+
+async fn ready(State(admin): State<Admin>) -> Response {
+    if *admin.ready.borrow() {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", admin.not_ready)).into_response()
+    }
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    (admin.refresh)();
+    let mut text = String::new();
+    match encode(&mut text, &admin.registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("metrics cannot be written: {error}\n")).into_response(),
+    }
+}
+
+async fn table(State(admin): State<Admin>) -> String {
+    (admin.table)().to_string()
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").field("ready", &*self.ready.borrow()).finish_non_exhaustive()
+    }
+}
+
+// === impl Table ===
+
+impl Table {
+    pub fn row(&mut self, cells: impl IntoIterator<Item = impl Into<String>>) {
+        self.rows.push(cells.into_iter().map(Into::into).collect());
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..columns)
+            .map(|column| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+            .collect();
+        for row in &self.rows {
+            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            writeln!(f, "{}", cells.join("  ").trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let mut table = Table::default();
+        table.row(["MODEL", "INPUT"]);
+        table.row(["a-long-name", "text → é"]);
+        table.row(["b", "x", "more"]);
+        assert_eq!(table.to_string(), "MODEL        INPUT\na-long-name  text → é\nb            x         more\n");
+    }
+}

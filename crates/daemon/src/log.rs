@@ -1,0 +1,37 @@
+//! Log lines, as text for people or JSON for machines.
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+/// Flags for logging.
+#[derive(Debug, Clone, Args)]
+pub struct LogArgs {
+    /// What to log: error, warn, info, debug, trace, or per crate as in `info,picker=debug`.
+    #[arg(long, env = "THALAMUS_LOG", default_value = "info", global = true)]
+    pub log: String,
+
+    /// How log lines look.
+    #[arg(long, env = "THALAMUS_LOG_FORMAT", default_value = "text", global = true)]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl LogArgs {
+    /// Starts logging, to standard error.
+    pub fn init(&self) -> Result<()> {
+        let filter = EnvFilter::try_new(&self.log).with_context(|| format!("--log {:?}", self.log))?;
+        let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let started = match self.log_format {
+            LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+            LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        };
+        started.map_err(|error| anyhow::anyhow!("logging was started twice: {error}"))
+    }
+}

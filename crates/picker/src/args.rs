@@ -1,0 +1,220 @@
+//! The flags of `thalamus-picker`, and what it starts from them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use daemon::LogArgs;
+use ext_proc::Incoming;
+use prometheus_client::registry::Registry;
+use publish::Scope;
+use request::Limits;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint, Server};
+
+use crate::{Options, Picker};
+
+/// Answers gateways and clients which model server takes a request.
+#[derive(Debug, Parser)]
+#[command(name = "thalamus-picker", version)]
+pub struct Args {
+    /// Where the controller publishes routing tables, such as http://thalamus-controller.thalamus-system:9004.
+    #[arg(long, env = "THALAMUS_CONTROLLER")]
+    pub controller: String,
+
+    /// The namespace to serve.
+    #[arg(long, env = "NAMESPACE", default_value = "default")]
+    pub namespace: String,
+
+    /// The one pool of it to serve. Every pool when absent.
+    #[arg(long)]
+    pub pool: Option<String>,
+
+    /// The name the controller knows this picker by.
+    #[arg(long, env = "POD_NAME", default_value = "picker")]
+    pub name: String,
+
+    /// Where gateways ask, in gRPC. TLS and plain text are taken on the same port.
+    #[arg(long, default_value = "0.0.0.0:9002")]
+    pub ext_proc_listen: SocketAddr,
+
+    /// Where health is told in plain gRPC.
+    #[arg(long, default_value = "0.0.0.0:9003")]
+    pub health_listen: SocketAddr,
+
+    /// Where clients without a gateway send requests. Nowhere when absent.
+    #[arg(long)]
+    pub http_listen: Option<SocketAddr>,
+
+    /// Where /metrics, /ready, /live and /debug/table are.
+    #[arg(long, default_value = "0.0.0.0:9090")]
+    pub admin_listen: SocketAddr,
+
+    /// A certificate chain in PEM for the ext_proc port. Self-signed when absent.
+    #[arg(long, requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Its key in PEM.
+    #[arg(long, requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Largest request body that is taken, in bytes.
+    #[arg(long, default_value_t = Limits::DEFAULT_MAX_BODY_BYTES)]
+    pub max_body_bytes: u64,
+
+    /// Name fallbacks to gateways, as ip:port,ip:port. Envoy walks them; agentgateway refuses every such answer.
+    #[arg(long)]
+    pub fallbacks: bool,
+
+    /// How long a client may send nothing in the middle of a body.
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    pub stall_timeout: Duration,
+
+    /// How long a model server may take to accept a connection, for requests over HTTP.
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
+    pub connect_timeout: Duration,
+
+    /// How often each model server's /metrics are read.
+    #[arg(long, default_value = "500ms", value_parser = humantime::parse_duration)]
+    pub scrape_interval: Duration,
+
+    /// How long to go on taking new requests after SIGTERM, while the cluster learns that this picker leaves.
+    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
+    pub drain_delay: Duration,
+
+    /// How long requests under way may take to end after that.
+    #[arg(long, default_value = "5m", value_parser = humantime::parse_duration)]
+    pub drain_timeout: Duration,
+
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+impl Args {
+    /// Runs the picker until it is told to stop and has drained.
+    pub async fn run(self) -> Result<()> {
+        let Self {
+            controller,
+            namespace,
+            pool,
+            name,
+            ext_proc_listen,
+            health_listen,
+            http_listen,
+            admin_listen,
+            tls_cert,
+            tls_key,
+            max_body_bytes,
+            fallbacks,
+            stall_timeout,
+            connect_timeout,
+            scrape_interval,
+            drain_delay,
+            drain_timeout,
+            log,
+        } = self;
+        log.init()?;
+        if namespace.is_empty() {
+            bail!("--namespace is empty");
+        }
+        let signal = daemon::stop_on_signal()?;
+        let ext_proc_listener = daemon::bind(ext_proc_listen, "--ext-proc-listen").await?;
+        let health_listener = daemon::bind(health_listen, "--health-listen").await?;
+        let admin_listener = daemon::bind(admin_listen, "--admin-listen").await?;
+        let http_listener = match http_listen {
+            Some(address) => Some(daemon::bind(address, "--http-listen").await?),
+            None => None,
+        };
+        let tls = match (tls_cert, tls_key) {
+            (Some(cert), Some(key)) => ext_proc::from_files(&cert, &key)?,
+            _ => ext_proc::self_signed()?,
+        };
+
+        let options = Options {
+            scope: Scope { namespace, pool },
+            name,
+            limits: Limits { max_body_bytes },
+            fallbacks,
+            stall_timeout,
+            connect_timeout,
+            scrape_interval,
+        };
+        // Those who ask are told at once that we leave; those who listen go on for a while.
+        let stop = CancellationToken::new();
+        let mut registry = Registry::default();
+        let picker = Picker::start(options, channel(&controller)?, &mut registry, &signal);
+        let admin = tokio::spawn(picker.admin(registry).serve(admin_listener, CancellationToken::new()));
+
+        let local = |listener: &tokio::net::TcpListener| listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
+        tracing::info!(
+            ext_proc = local(&ext_proc_listener),
+            http = http_listener.as_ref().map(local),
+            scope = %picker.scope(),
+            controller,
+            "picker started"
+        );
+
+        let health = ext_proc::serve_health(picker.ready()).await;
+        let health_port = Server::builder().add_service(health.clone()).serve_with_incoming_shutdown(
+            tonic::transport::server::TcpIncoming::from(health_listener),
+            stop.clone().cancelled_owned(),
+        );
+        let ext_proc_port = Server::builder()
+            .http2_keepalive_interval(Some(Duration::from_secs(20)))
+            .add_service(health)
+            .add_service(picker.ext_proc().service())
+            .serve_with_incoming_shutdown(Incoming::new(ext_proc_listener, tls), stop.clone().cancelled_owned());
+        let http_port = {
+            let (proxy, stop) = (picker.proxy(), stop.clone());
+            async move {
+                if let Some(listener) = http_listener {
+                    proxy::serve(listener, proxy, stop).await;
+                }
+            }
+        };
+        let drained = async {
+            let (health, ext_proc, ()) = tokio::join!(health_port, ext_proc_port, http_port);
+            health.context("the health port failed")?;
+            ext_proc.context("the ext_proc port failed")
+        };
+        tokio::pin!(drained);
+        tokio::select! {
+            ended = &mut drained => return ended,
+            () = signal.cancelled() => {}
+        }
+        tokio::select! {
+            ended = &mut drained => return ended,
+            () = tokio::time::sleep(drain_delay) => stop.cancel(),
+        }
+        match tokio::time::timeout(drain_timeout, drained).await {
+            Ok(ended) => ended?,
+            Err(_) => tracing::warn!(left = picker.in_flight(), "requests were still under way when --drain-timeout ran out"),
+        }
+        admin.abort();
+        tracing::info!("picker stopped");
+        Ok(())
+    }
+}
+
+/// A channel that connects when it is used, and notices when the other end is gone.
+fn channel(controller: &str) -> Result<Channel> {
+    let endpoint = Endpoint::from_shared(controller.to_owned()).with_context(|| format!("--controller {controller:?} is no URL"))?;
+    Ok(endpoint
+        .connect_timeout(Duration::from_secs(2))
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true)
+        .connect_lazy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_are_well_formed() {
+        <Args as clap::CommandFactory>::command().debug_assert();
+    }
+}

@@ -1,0 +1,122 @@
+//! What a picker counts and logs.
+
+use std::time::Duration;
+
+use director::{Decision, Director, Rejection, Witness};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use publish::Subscription;
+use request::InferenceRequest;
+
+/// The metrics of a picker; cheap to clone. Labels come from tables and closed sets, never from clients.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    decisions: Family<DecisionLabels, Counter>,
+    rejections: Family<RejectionLabels, Counter>,
+    decision_seconds: Histogram,
+    request_bytes: Histogram,
+    in_flight: Gauge,
+    table_revision: Gauge,
+    table_age_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
+    scrapes: Family<ScrapeLabels, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DecisionLabels {
+    pool: String,
+    input: String,
+    output: String,
+    tier: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RejectionLabels {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ScrapeLabels {
+    outcome: &'static str,
+}
+
+impl Metrics {
+    /// Registers all of them.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            decisions: Family::default(),
+            rejections: Family::default(),
+            // 1 µs to 16 ms.
+            decision_seconds: Histogram::new(exponential_buckets(1e-6, 2.0, 15)),
+            // 256 B to 64 MiB.
+            request_bytes: Histogram::new(exponential_buckets(256.0, 4.0, 10)),
+            in_flight: Gauge::default(),
+            table_revision: Gauge::default(),
+            table_age_seconds: Gauge::default(),
+            scrapes: Family::default(),
+        };
+        let registry = registry.sub_registry_with_prefix("thalamus_picker");
+        registry.register("decisions", "Requests that were given an endpoint, by what they needed and which tier took them", metrics.decisions.clone());
+        registry.register("rejections", "Requests that were refused, by reason", metrics.rejections.clone());
+        registry.register("decision_seconds", "Time from a read request to its decision", metrics.decision_seconds.clone());
+        registry.register("request_bytes", "Size of request bodies that were given an endpoint", metrics.request_bytes.clone());
+        registry.register("requests_in_flight", "Requests under way at model servers", metrics.in_flight.clone());
+        registry.register("table_revision", "Revision of the routing table that decisions are made from", metrics.table_revision.clone());
+        registry.register(
+            "table_age_seconds",
+            "Time since the controller was last heard: 0 while the stream lives",
+            metrics.table_age_seconds.clone(),
+        );
+        registry.register("scrapes", "Readings of model servers' metrics, by outcome", metrics.scrapes.clone());
+        metrics
+    }
+
+    pub(crate) fn scraped(&self, succeeded: bool) {
+        let outcome = if succeeded { "read" } else { "failed" };
+        self.scrapes.get_or_create(&ScrapeLabels { outcome }).inc();
+    }
+
+    /// Brings the gauges up to date.
+    pub(crate) fn look_up(&self, director: &Director, subscription: &Subscription) {
+        self.in_flight.set(i64::try_from(director.board().in_flight()).unwrap_or(i64::MAX));
+        let revision = director.table().map_or(0, |(revision, _)| revision);
+        self.table_revision.set(i64::try_from(revision).unwrap_or(i64::MAX));
+        self.table_age_seconds.set(subscription.age(tokio::time::Instant::now()).as_secs_f64());
+    }
+}
+
+impl Witness for Metrics {
+    fn decided(&self, request: &InferenceRequest, decision: &Decision, took: Duration) {
+        let labels = DecisionLabels {
+            pool: decision.pool.to_string(),
+            input: request.requires.input.to_string(),
+            output: request.requires.output.to_string(),
+            tier: u32::try_from(decision.why.tier).unwrap_or(u32::MAX),
+        };
+        self.decisions.get_or_create(&labels).inc();
+        self.decision_seconds.observe(took.as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "a body is far below 2^52 bytes")]
+        self.request_bytes.observe(request.bytes as f64);
+        tracing::info!(
+            model = request.model,
+            operation = request.operation.as_str(),
+            endpoint = %decision.endpoints[0].address,
+            pool = %decision.pool,
+            target = decision.target.as_deref(),
+            bytes = request.bytes,
+            media = request.media.len(),
+            revision = decision.revision,
+            took_us = took.as_micros(),
+            why = %decision.why,
+            "decided"
+        );
+    }
+
+    fn rejected(&self, rejection: &Rejection) {
+        self.rejections.get_or_create(&RejectionLabels { reason: rejection.reason() }).inc();
+        tracing::info!(reason = rejection.reason(), status = rejection.status().as_u16(), param = rejection.param(), "rejected");
+    }
+}

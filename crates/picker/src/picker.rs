@@ -1,0 +1,96 @@
+//! The picker's parts, put together. What listens is the caller's: a process binds ports, the demo binds one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use daemon::Admin;
+use director::{Director, Front};
+use ext_proc::ExtProc;
+use prometheus_client::registry::Registry;
+use proxy::Proxy;
+use publish::{Scope, Subscriber, Subscription};
+use request::Limits;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use crate::metrics::Metrics;
+use crate::{scrape, subscription, view};
+
+/// How a picker behaves.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub scope: Scope,
+    /// The name the controller knows it by.
+    pub name: String,
+    pub limits: Limits,
+    pub fallbacks: bool,
+    pub stall_timeout: Duration,
+    pub connect_timeout: Duration,
+    pub scrape_interval: Duration,
+}
+
+/// A running picker.
+#[derive(Debug)]
+pub struct Picker {
+    options: Options,
+    front: Front,
+    metrics: Metrics,
+    subscription: watch::Receiver<Subscription>,
+    ready: watch::Receiver<bool>,
+}
+
+impl Picker {
+    /// Starts subscribing over `channel` and scraping, until `stop` is cancelled or this is dropped.
+    pub fn start(options: Options, channel: Channel, registry: &mut Registry, stop: &CancellationToken) -> Self {
+        let director = Arc::new(Director::new(Instant::now()));
+        let metrics = Metrics::register(registry);
+        let front = Front { director: Arc::clone(&director), limits: options.limits, witness: Arc::new(metrics.clone()) };
+        let (sender, subscription) = watch::channel(Subscription::default());
+        let subscriber = Subscriber { picker: options.name.clone(), scope: options.scope.clone() };
+        tokio::spawn(subscriber.run(channel, sender));
+        let (ready_sender, ready) = watch::channel(false);
+        tokio::spawn(subscription::follow(subscription.clone(), Arc::clone(&director), ready_sender, stop.clone()));
+        tokio::spawn(scrape::run(director, options.scrape_interval, metrics.clone(), stop.clone()));
+        Self { options, front, metrics, subscription, ready }
+    }
+
+    /// True from the first table until the picker is told to stop.
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.clone()
+    }
+
+    pub fn scope(&self) -> &Scope {
+        &self.options.scope
+    }
+
+    /// Requests under way.
+    pub fn in_flight(&self) -> u64 {
+        self.front.director.board().in_flight()
+    }
+
+    pub fn front(&self) -> &Front {
+        &self.front
+    }
+
+    /// The edge for gateways.
+    pub fn ext_proc(&self) -> ExtProc {
+        let options = ext_proc::Options { fallbacks: self.options.fallbacks, stall_timeout: self.options.stall_timeout };
+        ExtProc::new(self.front.clone(), options)
+    }
+
+    /// The edge for clients.
+    pub fn proxy(&self) -> Proxy {
+        let options = proxy::Options { stall_timeout: self.options.stall_timeout, connect_timeout: self.options.connect_timeout };
+        Proxy::new(self.front.clone(), options)
+    }
+
+    /// The admin port's content.
+    pub fn admin(&self, registry: Registry) -> Admin {
+        let (director, metrics, subscription) = (Arc::clone(&self.front.director), self.metrics.clone(), self.subscription.clone());
+        let (scope, viewed, seen) = (self.options.scope.clone(), Arc::clone(&director), subscription.clone());
+        Admin::new(registry, self.ready(), "no routing table has come from the controller yet, or the picker is stopping")
+            .with_refresh(move || metrics.look_up(&director, &subscription.borrow()))
+            .with_table(move || view::table(&scope, &viewed, &seen.borrow()))
+    }
+}

@@ -1,0 +1,71 @@
+//! Which headers pass.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+
+/// Headers that speak of one connection (RFC 9110, section 7.6.1), beside those that `connection` names.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("proxy-authenticate"),
+];
+
+/// Headers of a request that are said anew for the model server, or that only a gateway may say.
+const NOT_FORWARDED: [HeaderName; 6] = [
+    HOST,
+    CONTENT_LENGTH,
+    EXPECT,
+    HeaderName::from_static("x-gateway-destination-endpoint"),
+    HeaderName::from_static("x-gateway-destination-endpoint-subset"),
+    HeaderName::from_static("x-gateway-destination-endpoint-served"),
+];
+
+/// Removes what ends at this hop.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in HOP_BY_HOP.iter().chain(&named) {
+        headers.remove(name);
+    }
+}
+
+/// The headers of a request as the model server gets them.
+pub(crate) fn forwarded(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    remove_hop_by_hop(&mut headers);
+    for name in &NOT_FORWARDED {
+        headers.remove(name);
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_here_does_not_pass_and_everything_else_does() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "keep-alive, x-mine"),
+            ("x-mine", "1"),
+            ("host", "evil/"),
+            ("authorization", "Bearer t"),
+            ("x-gateway-destination-endpoint", "6.6.6.6:80"),
+            ("content-length", "3"),
+        ] {
+            headers.insert(HeaderName::from_static(name), value.parse().unwrap());
+        }
+        let passed = forwarded(&headers);
+        assert_eq!(passed.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["authorization"]);
+    }
+}
