@@ -1,0 +1,83 @@
+//! The flags of `modelserver-sim`.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Parser;
+use daemon::LogArgs;
+use routing::{Capability, ModalitySet};
+
+use crate::{Options, Sim};
+
+/// A model server with chosen modalities and no model.
+#[derive(Debug, Parser)]
+#[command(name = "modelserver-sim", version)]
+pub struct Args {
+    /// Where to serve.
+    #[arg(long, default_value = "0.0.0.0:8000")]
+    pub listen: SocketAddr,
+
+    /// What it calls itself in its answers.
+    #[arg(long, env = "POD_NAME", default_value = "modelserver-sim")]
+    pub name: String,
+
+    /// A model and what it takes and gives, as NAME=text,image or NAME=text,audio:text,audio. May be repeated.
+    #[arg(long = "model", default_value = "model=text")]
+    pub models: Vec<ModelSpec>,
+
+    /// How long an answer takes.
+    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
+    pub latency: Duration,
+
+    /// How many requests are worked on at once; the others wait.
+    #[arg(long, default_value_t = 64)]
+    pub slots: usize,
+
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// A model and its capability.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelSpec {
+    pub name: String,
+    pub capability: Capability,
+}
+
+impl FromStr for ModelSpec {
+    type Err = String;
+
+    fn from_str(spec: &str) -> Result<Self, String> {
+        let (name, sides) = spec.split_once('=').ok_or("expected NAME=INPUT or NAME=INPUT:OUTPUT")?;
+        let (input, output) = sides.split_once(':').unwrap_or((sides, "text"));
+        let side = |list| ModalitySet::parse_list(list).map_err(|error| error.to_string());
+        Ok(Self { name: name.to_owned(), capability: Capability { input: side(input)?, output: side(output)? } })
+    }
+}
+
+impl Args {
+    /// Serves until told to stop.
+    pub async fn run(self) -> Result<()> {
+        let Self { listen, name, models, latency, slots, log } = self;
+        log.init()?;
+        let listener = daemon::bind(listen, "--listen").await?;
+        tracing::info!(listen = %listener.local_addr()?, name, "model server simulator started");
+        let stop = daemon::stop_on_signal()?;
+        Sim::new(Options { name, models, latency, slots }).serve(listener, stop).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_read_with_and_without_outputs() {
+        let spec: ModelSpec = "omni=text,audio:text,audio".parse().unwrap();
+        assert_eq!(spec.capability.to_string(), "text+audio → text+audio");
+        assert_eq!("m=text,image".parse::<ModelSpec>().unwrap().capability.to_string(), "text+image → text");
+        assert!("m=smell".parse::<ModelSpec>().is_err());
+    }
+}
