@@ -1,0 +1,20 @@
+//! Both processes in one, without Kubernetes: objects from a folder, the same index, the same publish stream over a pipe in memory, the
+//! same picker.
+//!
+//! ```text
+//!  folder ──manifests──► index ──► Publisher ══ in memory ══► Picker ──► HTTP
+//!                                                               ▲
+//!  demo: simulated model servers for the folder's Deployments ──┘
+//! ```
+//!
+//! Invariant: no Kubernetes client, so that the demo builds without one.
+
+mod args;
+mod demo;
+mod local;
+pub mod manifests;
+mod serve;
+pub mod simulated;
+mod tour;
+
+pub use args::Args;

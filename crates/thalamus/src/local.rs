@@ -1,0 +1,68 @@
+//! Controller and picker in one process: the index on this side, the picker on the other, the real stream between.
+
+use std::io;
+use std::time::Duration;
+
+use index::Index;
+use picker::{Options, Picker};
+use prometheus_client::registry::Registry;
+use publish::{Publisher, Scope};
+use request::Limits;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint, Server};
+
+use crate::manifests::Objects;
+
+/// Compiles and publishes.
+#[derive(Debug)]
+pub(crate) struct LocalController {
+    index: Index,
+    publisher: Publisher,
+}
+
+impl LocalController {
+    pub(crate) fn new() -> Self {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Self { index: Index::default(), publisher: Publisher::new(u64::try_from(now.as_millis()).unwrap_or(0)) }
+    }
+
+    /// Makes these the objects there are. Says what is wrong with them, an object a line.
+    pub(crate) fn apply(&mut self, objects: &Objects) -> Vec<String> {
+        objects.events().into_iter().for_each(|event| self.index.observe(event));
+        let compiled = self.index.compile();
+        let models = compiled.models.iter().flat_map(|(key, report)| report.verdicts.iter().map(move |v| ("InferenceModel", key, v)));
+        let pools = compiled.pools.iter().flat_map(|(key, report)| report.verdicts.iter().map(move |v| ("InferencePool", key, v)));
+        // Without a cluster there is no Service for a gateway to find, and nobody misses it.
+        let wrong = models.chain(pools).filter(|(kind, _, verdict)| {
+            !verdict.holds && !(*kind == "InferencePool" && matches!(verdict.type_, "ResolvedRefs" | "Accepted"))
+        });
+        let wrong = wrong.map(|(kind, key, verdict)| format!("{kind} {key}: {}", verdict.message)).collect();
+        self.publisher.publish(compiled.tables);
+        wrong
+    }
+
+    /// A picker of this controller, over a pipe in memory.
+    pub(crate) fn picker(&self, namespace: &str, limits: Limits, registry: &mut Registry, stop: &CancellationToken) -> Picker {
+        let options = Options {
+            scope: Scope { namespace: namespace.to_owned(), pool: None },
+            name: "thalamus".into(),
+            limits,
+            fallbacks: false,
+            stall_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(2),
+            scrape_interval: Duration::from_millis(500),
+        };
+        Picker::start(options, self.channel(), registry, stop)
+    }
+
+    fn channel(&self) -> Channel {
+        let publisher = self.publisher.clone();
+        let connector = tower::service_fn(move |_| {
+            let (client, server) = tokio::io::duplex(256 << 10);
+            let incoming = tokio_stream::once(Ok::<_, io::Error>(server));
+            tokio::spawn(Server::builder().add_service(publisher.service()).serve_with_incoming(incoming));
+            async move { Ok::<_, io::Error>(hyper_util::rt::TokioIo::new(client)) }
+        });
+        Endpoint::from_static("http://in.memory").connect_with_connector_lazy(connector)
+    }
+}

@@ -1,0 +1,98 @@
+//! `thalamus serve`: a folder of objects, watched.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use kube::ResourceExt as _;
+use notify::{RecursiveMode, Watcher as _};
+use prometheus_client::registry::Registry;
+use request::Limits;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::ServeArgs;
+use crate::local::LocalController;
+use crate::manifests::Objects;
+
+/// How long a folder must be quiet before it is read: editors write a file in several steps.
+const QUIET: Duration = Duration::from_millis(50);
+
+pub(crate) async fn run(args: ServeArgs) -> Result<()> {
+    let ServeArgs { manifests, listen, admin_listen, namespace, max_body_bytes } = args;
+    // Watched before it is read, so that no change falls between.
+    let (changed, mut changes) = mpsc::channel(1);
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // A folder that is read tells of it as well; a full channel means that a look is due anyway.
+        if event.map_or(true, |event| !event.kind.is_access()) {
+            let _ = changed.try_send(());
+        }
+    })
+    .context("watching folders")?;
+    watcher.watch(&manifests, RecursiveMode::NonRecursive).with_context(|| format!("--manifests {}", manifests.display()))?;
+
+    let objects = Objects::read(&manifests)?;
+    let namespace = match namespace {
+        Some(namespace) => namespace,
+        None => the_namespace(&objects)?,
+    };
+    let mut controller = LocalController::new();
+    apply(&mut controller, &objects);
+
+    let stop = daemon::stop_on_signal()?;
+    let listener = daemon::bind(listen, "--listen").await?;
+    let mut registry = Registry::default();
+    let picker = controller.picker(&namespace, Limits { max_body_bytes }, &mut registry, &stop);
+    if let Some(address) = admin_listen {
+        let admin = daemon::bind(address, "--admin-listen").await?;
+        tokio::spawn(picker.admin(registry).serve(admin, CancellationToken::new()));
+    }
+    tracing::info!(listen = %listener.local_addr()?, namespace, manifests = %manifests.display(), "serving");
+    let serve = proxy::serve(listener, picker.proxy(), stop.clone());
+    tokio::pin!(serve);
+    loop {
+        tokio::select! {
+            () = &mut serve => return Ok(()),
+            Some(()) = changes.recv() => {
+                tokio::time::sleep(QUIET).await;
+                // Whatever came meanwhile is in what is read now.
+                let _ = changes.try_recv();
+                reload(&mut controller, &manifests);
+            }
+        }
+    }
+}
+
+fn reload(controller: &mut LocalController, manifests: &Path) {
+    match Objects::read(manifests) {
+        Ok(objects) => {
+            tracing::info!(
+                pools = objects.pools.len(),
+                models = objects.models.len(),
+                pods = objects.pods.len(),
+                "objects read again"
+            );
+            apply(controller, &objects);
+        }
+        Err(error) => tracing::error!(error = format!("{error:#}"), "the folder cannot be read; what was read before stays"),
+    }
+}
+
+fn apply(controller: &mut LocalController, objects: &Objects) {
+    for wrong in controller.apply(objects) {
+        tracing::warn!("{wrong}");
+    }
+}
+
+/// The one namespace of the pools.
+fn the_namespace(objects: &Objects) -> Result<String> {
+    let mut namespaces: Vec<String> =
+        objects.pools.iter().map(|pool| pool.namespace().unwrap_or_else(|| "default".into())).collect();
+    namespaces.sort();
+    namespaces.dedup();
+    match namespaces.as_slice() {
+        [] => Ok("default".into()),
+        [one] => Ok(one.clone()),
+        several => bail!("the pools are in namespaces {}; choose one with --namespace", several.join(", ")),
+    }
+}

@@ -1,0 +1,3 @@
+//! The binary as a newcomer runs it.
+
+mod demo;
