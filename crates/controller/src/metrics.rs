@@ -1,0 +1,41 @@
+//! What a controller counts.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// The metrics of a controller; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    compile_seconds: Histogram,
+    status_writes: Family<WriteLabels, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WriteLabels {
+    outcome: &'static str,
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        // 100 µs to 3 s.
+        let metrics = Self { compile_seconds: Histogram::new(exponential_buckets(1e-4, 2.0, 16)), status_writes: Family::default() };
+        let registry = registry.sub_registry_with_prefix("thalamus_controller");
+        registry.register("compile_seconds", "Time to compile the cluster into routing tables", metrics.compile_seconds.clone());
+        registry.register("status_writes", "Statuses written to the API server, by outcome", metrics.status_writes.clone());
+        metrics
+    }
+
+    pub(crate) fn compiled(&self, took: Duration) {
+        self.compile_seconds.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn status_written(&self, succeeded: bool) {
+        let outcome = if succeeded { "written" } else { "failed" };
+        self.status_writes.get_or_create(&WriteLabels { outcome }).inc();
+    }
+}

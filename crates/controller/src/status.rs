@@ -1,0 +1,204 @@
+//! Status on its way to the API server: one task writes, an object at a time, always the newest that was asked for.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use api::{Condition, InferenceModel, InferenceModelStatus, InferencePool, ParentStatus};
+use index::ObjectKey;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, DynamicObject};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, mpsc};
+
+use crate::metrics::Metrics;
+
+/// Whose status.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Key {
+    Pool(ObjectKey),
+    Model(ObjectKey),
+}
+
+/// What to write: of a pool our own entry, of a model all.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Status {
+    Pool(ParentStatus),
+    Model(InferenceModelStatus),
+}
+
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Written,
+    Failed(Key),
+}
+
+/// Writes what it is given. A status that is given before the one before it was written replaces it.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    wanted: Arc<Mutex<BTreeMap<Key, Status>>>,
+    more: Arc<Notify>,
+    outcomes: mpsc::UnboundedReceiver<Outcome>,
+}
+
+/// How often a conflict with another writer is tried again.
+const CONFLICTS: usize = 5;
+
+/// Whose fields these are, in managedFields.
+const MANAGER: &str = "thalamus-controller";
+
+impl Status {
+    /// Equal but for times.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        let strip = |status: &Self| {
+            let mut status = status.clone();
+            let conditions: &mut Vec<Condition> = match &mut status {
+                Self::Pool(parent) => &mut parent.conditions,
+                Self::Model(model) => &mut model.conditions,
+            };
+            for condition in conditions {
+                condition.last_transition_time.0 = k8s_openapi::jiff::Timestamp::UNIX_EPOCH;
+            }
+            status
+        };
+        strip(self) == strip(other)
+    }
+}
+
+impl Writer {
+    pub(crate) fn start(client: Client, metrics: Metrics) -> Self {
+        let wanted: Arc<Mutex<BTreeMap<Key, Status>>> = Arc::default();
+        let more = Arc::new(Notify::new());
+        let (sender, outcomes) = mpsc::unbounded_channel();
+        let (wanted_there, more_there) = (Arc::clone(&wanted), Arc::clone(&more));
+        tokio::spawn(async move {
+            loop {
+                let next = wanted_there.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
+                let Some((key, status)) = next else {
+                    more_there.notified().await;
+                    continue;
+                };
+                let outcome = match write(&client, &key, &status).await {
+                    Ok(()) => {
+                        metrics.status_written(true);
+                        Outcome::Written
+                    }
+                    Err(error) => {
+                        metrics.status_written(false);
+                        tracing::warn!(object = ?key, error = format!("{error:#}"), "status cannot be written; it will be tried again");
+                        Outcome::Failed(key)
+                    }
+                };
+                if sender.send(outcome).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { wanted, more, outcomes }
+    }
+
+    pub(crate) fn write(&self, key: Key, status: Status) {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).insert(key, status);
+        self.more.notify_one();
+    }
+
+    /// The next thing that came of a write.
+    pub(crate) async fn outcome(&mut self) -> Outcome {
+        match self.outcomes.recv().await {
+            Some(outcome) => outcome,
+            // The task that writes is gone only with the process.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+async fn write(client: &Client, key: &Key, status: &Status) -> Result<()> {
+    match (key, status) {
+        (Key::Pool(key), Status::Pool(parent)) => write_pool(client, key, parent).await,
+        (Key::Model(key), Status::Model(status)) => write_model(client, key, status).await,
+        _ => Ok(()),
+    }
+}
+
+/// A model's status is all ours.
+async fn write_model(client: &Client, key: &ObjectKey, status: &InferenceModelStatus) -> Result<()> {
+    let models: Api<InferenceModel> = Api::namespaced(client.clone(), &key.namespace);
+    let patch = Patch::Merge(json!({"status": status}));
+    match models.patch_status(&key.name, &PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }, &patch).await {
+        Err(error) if is(&error, 404) => Ok(()),
+        other => other.map(drop).context("patching the status"),
+    }
+}
+
+/// Of a pool's parents one entry is ours. The list is atomic, so it is read, changed and written as a whole, as JSON: what others wrote
+/// there passes through untouched, known to us or not.
+async fn write_pool(client: &Client, key: &ObjectKey, ours: &ParentStatus) -> Result<()> {
+    let pools: Api<DynamicObject> = Api::namespaced_with(client.clone(), &key.namespace, &ApiResource::erase::<InferencePool>(&()));
+    for _ in 0..CONFLICTS {
+        let Some(mut pool) = pools.get_opt(&key.name).await.context("reading the pool")? else { return Ok(()) };
+        if !replace_ours(&mut pool.data, ours) {
+            return Ok(());
+        }
+        match pools.replace_status(&key.name, &PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() }, &pool).await {
+            Ok(_) => return Ok(()),
+            Err(error) if is(&error, 409) => {}
+            Err(error) if is(&error, 404) => return Ok(()),
+            Err(error) => return Err(error).context("replacing the status"),
+        }
+    }
+    anyhow::bail!("others wrote the pool's status {CONFLICTS} times in between")
+}
+
+/// Puts our entry in its place among the parents; says whether that changed anything.
+fn replace_ours(pool: &mut Value, ours: &ParentStatus) -> bool {
+    let ours = json!(ours);
+    if !pool["status"].is_object() {
+        pool["status"] = json!({});
+    }
+    let parents = match pool["status"]["parents"].as_array() {
+        Some(parents) => parents.clone(),
+        None => Vec::new(),
+    };
+    let is_ours = |parent: &Value| parent["controllerName"] == api::CONTROLLER_NAME;
+    if parents.iter().filter(|parent| is_ours(parent)).eq([&ours]) {
+        return false;
+    }
+    let mut replaced: Vec<Value> = parents.into_iter().filter(|parent| !is_ours(parent)).collect();
+    replaced.push(ours);
+    pool["status"]["parents"] = Value::Array(replaced);
+    true
+}
+
+fn is(error: &kube::Error, code: u16) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::ParentReference;
+
+    fn ours(conditions: Vec<Condition>) -> ParentStatus {
+        let parent_ref = ParentReference { group: String::new(), kind: "Service".into(), name: "picker".into(), namespace: Some("a".into()) };
+        ParentStatus { parent_ref, controller_name: Some(api::CONTROLLER_NAME.into()), conditions }
+    }
+
+    #[test]
+    fn a_gateways_entry_passes_untouched_even_in_fields_nobody_here_knows() {
+        let theirs = json!({"parentRef": {"name": "gw", "sectionName": "x"}, "controllerName": "example.com/gw", "conditions": []});
+        let mut pool = json!({"status": {"parents": [theirs], "other": 1}});
+        assert!(replace_ours(&mut pool, &ours(vec![])));
+        assert_eq!(pool["status"]["parents"][0], theirs);
+        assert_eq!(pool["status"]["parents"][1]["parentRef"]["name"], "picker");
+        assert_eq!(pool["status"]["other"], 1);
+        assert!(!replace_ours(&mut pool, &ours(vec![])), "the same again changes nothing");
+    }
+
+    #[test]
+    fn a_pool_without_a_status_gets_one() {
+        let mut pool = json!({"spec": {}});
+        assert!(replace_ours(&mut pool, &ours(vec![])));
+        assert_eq!(pool["status"]["parents"].as_array().unwrap().len(), 1);
+    }
+}
