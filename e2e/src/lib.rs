@@ -1,1 +1,26 @@
+//! A world for end-to-end tests: a real API server, a real Envoy, our real processes. The harness plays the kubelet, and simulators stand
+//! in for model servers.
+//!
+//! ```text
+//!  Cluster   etcd, kube-apiserver           one a test program
+//!  World     a namespace, controller, picker, Envoy    one a test
+//!  Kubelet   pods: a simulator at an address of its own, and the status that says so
+//! ```
+//!
+//! Everything a world starts ends with it, and nothing is shared between worlds but the cluster.
 
+mod client;
+mod cluster;
+mod eventually;
+mod kubelet;
+mod process;
+mod tools;
+mod world;
+
+pub use client::{Answer, Client};
+pub use cluster::{Cluster, kubectl};
+pub use eventually::{PATIENCE, eventually};
+pub use kubelet::{Kubelet, PodSpec};
+pub use process::Process;
+pub use tools::{binary, envoy, gateway_api, root};
+pub use world::{Options, World};

@@ -74,13 +74,19 @@ impl Args {
         let shown = publisher.clone();
         let admin = Admin::new(registry, is_ready, "the API server has not listed every kind yet")
             .with_table(move || view::table(newest.borrow().as_deref(), &shown));
+        tracing::info!(
+            listen = %listener.local_addr()?,
+            admin = %admin_listener.local_addr()?,
+            server,
+            namespace = watch_namespace.as_deref().unwrap_or("(all)"),
+            "controller started"
+        );
         let admin = tokio::spawn(admin.serve(admin_listener, CancellationToken::new()));
         let serve = Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .add_service(publisher.service())
             .serve_with_incoming_shutdown(TcpIncoming::from(listener), stop.clone().cancelled_owned());
         let serve = tokio::spawn(serve);
-        tracing::info!(%listen, server, namespace = watch_namespace.as_deref().unwrap_or("(all)"), "controller started");
 
         // A controller whose loop or whose watches ended would look alive and do nothing.
         tokio::select! {

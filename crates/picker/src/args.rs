@@ -145,17 +145,18 @@ impl Args {
         let stop = CancellationToken::new();
         let mut registry = Registry::default();
         let picker = Picker::start(options, channel(&controller)?, &mut registry, &signal);
-        let admin = tokio::spawn(picker.admin(registry).serve(admin_listener, CancellationToken::new()));
-
         let local = |listener: &tokio::net::TcpListener| listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
         tracing::info!(
             ext_proc = local(&ext_proc_listener),
+            health = local(&health_listener),
             http = http_listener.as_ref().map(local),
+            admin = local(&admin_listener),
             scope = %picker.scope(),
             controller,
             "picker started"
         );
 
+        let admin = tokio::spawn(picker.admin(registry).serve(admin_listener, CancellationToken::new()));
         let health = ext_proc::serve_health(picker.ready()).await;
         let health_port = Server::builder().add_service(health.clone()).serve_with_incoming_shutdown(
             tonic::transport::server::TcpIncoming::from(health_listener),

@@ -1,0 +1,136 @@
+//! The API server, or one that `THALAMUS_TEST_KUBECONFIG` names.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use crate::tools;
+
+/// A cluster with our CRDs and our controller's account in it.
+#[derive(Debug)]
+pub struct Cluster {
+    kubeconfig: PathBuf,
+    /// What to take down in the end; none for somebody else's cluster.
+    folder: Option<PathBuf>,
+}
+
+impl Cluster {
+    /// Starts one in `folder`, or takes the one that is named, and applies what `manifests/default` holds.
+    pub fn start(folder: &Path) -> Result<Self> {
+        let cluster = match std::env::var_os("THALAMUS_TEST_KUBECONFIG") {
+            Some(kubeconfig) => Self { kubeconfig: kubeconfig.into(), folder: None },
+            None => {
+                let kube = folder.join("kube");
+                let script = tools::root().join("e2e/kube/kube-up.sh");
+                let output = Command::new(&script).arg(&kube).stderr(Stdio::inherit()).output();
+                let output = output.with_context(|| format!("running {}", script.display()))?;
+                ensure!(output.status.success(), "{} failed", script.display());
+                let kubeconfig = String::from_utf8_lossy(&output.stdout).trim().to_owned().into();
+                Self { kubeconfig, folder: Some(kube) }
+            }
+        };
+        cluster.kubectl(&["apply", "--server-side", "-k", &path("crds")])?;
+        cluster.kubectl(&[
+            "wait",
+            "--for=condition=Established",
+            "--timeout=30s",
+            "crd/inferencepools.inference.networking.k8s.io",
+            "crd/inferencemodels.thalamus.dev",
+        ])?;
+        cluster.kubectl(&["apply", "--server-side", "-k", &path("manifests/default")])?;
+        Ok(cluster)
+    }
+
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// Runs kubectl as the administrator, and answers with what it printed.
+    pub fn kubectl(&self, args: &[&str]) -> Result<String> {
+        let output = kubectl().arg("--kubeconfig").arg(&self.kubeconfig).args(args).output().context("running kubectl")?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() {
+            return Ok(said);
+        }
+        bail!("kubectl {}: {}{said}", args.join(" "), String::from_utf8_lossy(&output.stderr))
+    }
+
+    /// Applies a text of objects.
+    pub fn apply(&self, namespace: &str, objects: &str) -> Result<String> {
+        use std::io::Write as _;
+        let mut child = kubectl()
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(["apply", "--server-side", "--force-conflicts", "-n", namespace, "-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("running kubectl")?;
+        child.stdin.take().context("its input is ours")?.write_all(objects.as_bytes()).context("telling kubectl")?;
+        let output = child.wait_with_output().context("waiting for kubectl")?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// A client as the administrator.
+    pub async fn client(&self) -> Result<Client> {
+        let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).context("reading the kubeconfig")?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.context("using the kubeconfig")?;
+        Client::try_from(config).context("making a client")
+    }
+
+    /// A kubeconfig with the rights of our controller and no more: every test runs under the RBAC that users apply.
+    pub fn controllers_kubeconfig(&self) -> Result<PathBuf> {
+        let mut kubeconfig = Kubeconfig::read_from(&self.kubeconfig).context("reading the kubeconfig")?;
+        for user in &mut kubeconfig.auth_infos {
+            if let Some(auth) = &mut user.auth_info {
+                auth.impersonate = Some("system:serviceaccount:thalamus-system:thalamus-controller".into());
+            }
+        }
+        let path = self.kubeconfig.with_file_name("controller.kubeconfig");
+        let text = serde_json::to_string(&kubeconfig).context("writing a kubeconfig")?;
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        Ok(path)
+    }
+
+    pub fn leave(mut self) -> Option<PathBuf> {
+        self.folder.take()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.folder {
+            take_down(folder);
+        }
+    }
+}
+
+pub(crate) fn take_down(folder: &Path) {
+    let script = tools::root().join("e2e/kube/kube-down.sh");
+    if let Err(error) = Command::new(&script).arg(folder).status() {
+        complain(&format!("{}: {error}", script.display()));
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "there is nobody else to tell")]
+fn complain(line: &str) {
+    eprintln!("{line}");
+}
+
+/// The kubectl that belongs to the API server, or else the machine's.
+pub fn kubectl() -> Command {
+    let ours = std::env::var_os("KUBE_BIN").map(PathBuf::from).or_else(|| Some(tools::cache().ok()?.join("kube"))).map(|bin| bin.join("kubectl"));
+    match ours {
+        Some(ours) if ours.exists() => Command::new(ours),
+        _ => Command::new("kubectl"),
+    }
+}
+
+fn path(below: &str) -> String {
+    tools::root().join(below).display().to_string()
+}

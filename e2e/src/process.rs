@@ -1,0 +1,110 @@
+//! A child process with a log, ended with its handle.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::eventually;
+
+/// A running process.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Option<Child>,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program in a process group of its own, its output in `<folder>/<name>.log`.
+    pub fn start<A: AsRef<OsStr>>(folder: &Path, name: &str, program: &Path, args: &[A], env: &[(&str, &str)]) -> Result<Self> {
+        let log = folder.join(format!("{name}.log"));
+        let output = File::create(&log).with_context(|| format!("making {}", log.display()))?;
+        let child = Command::new(program)
+            .args(args)
+            .envs(env.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().context("a log has two writers")?)
+            .stderr(output)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("starting {}", program.display()))?;
+        Ok(Self { name: name.to_owned(), child: Some(child), log })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::id)
+    }
+
+    /// Waits for a JSON log line with this message.
+    pub async fn said(&mut self, message: &str) -> Result<Value> {
+        eventually(&format!("{} says {message:?}", self.name), async || {
+            let ended = self.child.as_mut().map(Child::try_wait).transpose()?.flatten();
+            let log = std::fs::read_to_string(&self.log)?;
+            let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            match (lines.into_iter().find(|line| line["message"] == message), ended) {
+                (Some(line), _) => Ok(line),
+                (None, Some(status)) => bail!("{} ended with {status}:\n{}", self.name, self.tail()),
+                (None, None) => bail!("{} has not said {message:?}; its log ends with:\n{}", self.name, self.tail()),
+            }
+        })
+        .await
+    }
+
+    /// The last lines of its log.
+    pub fn tail(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(12)..].join("\n")
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Ends it without a word, as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // A process that is gone already is what is wanted.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) -> Result<()> {
+        self.signal("TERM")
+    }
+
+    pub(crate) fn signal(&self, signal: &str) -> Result<()> {
+        let status = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status().context("running kill")?;
+        if status.success() { Ok(()) } else { bail!("{} is not running", self.name) }
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> Result<ExitStatus> {
+        let name = self.name.clone();
+        eventually(&format!("{name} ends"), async || {
+            let child = self.child.as_mut().context("it was killed")?;
+            child.try_wait()?.with_context(|| format!("{name} is still running"))
+        })
+        .await
+    }
+
+    /// Lets it run on when its handle is gone.
+    pub(crate) fn leave(mut self) -> u32 {
+        let pid = self.pid();
+        self.child.take();
+        pid
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,273 @@
+//! A world: one namespace, one controller for it, one picker, one Envoy.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use thalamus::manifests::Objects;
+use thalamus::simulated;
+
+use crate::{Client, Cluster, Kubelet, PodSpec, Process, binary, envoy, eventually, root};
+
+/// What a world has that others do not.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The namespace; a new one when empty.
+    pub namespace: String,
+    /// The one pool the picker serves.
+    pub pool: Option<String>,
+    /// More flags for the picker.
+    pub picker_args: Vec<String>,
+}
+
+/// A world. What it started ends with it.
+#[derive(Debug)]
+pub struct World {
+    pub cluster: Arc<Cluster>,
+    pub namespace: String,
+    pub kubelet: Kubelet,
+    pub controller: Process,
+    pub picker: Process,
+    pub envoy: Process,
+    /// Through Envoy and ext_proc.
+    pub gateway: Client,
+    /// The picker's own HTTP port.
+    pub http: Client,
+    pub picker_admin: Client,
+    pub controller_admin: Client,
+    pub ext_proc: SocketAddr,
+    pub health: SocketAddr,
+    /// A tables port that stays the same when the controller is started anew.
+    tables: SocketAddr,
+    options: Options,
+    folder: PathBuf,
+}
+
+/// What a picker said when it started.
+struct PickerPorts {
+    ext_proc: SocketAddr,
+    health: SocketAddr,
+    http: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl World {
+    /// Starts one in a folder of its own below `folder`.
+    pub async fn start(cluster: Arc<Cluster>, folder: &Path, options: Options) -> Result<Self> {
+        let namespace = if options.namespace.is_empty() { next_namespace() } else { options.namespace.clone() };
+        let folder = folder.join(&namespace);
+        std::fs::create_dir_all(&folder).context("making a folder")?;
+        cluster.apply(&namespace, &format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}"))?;
+        let kubelet = Kubelet::new(cluster.client().await?, &namespace, &folder);
+
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (controller, tables, controller_admin) = start_controller(&cluster, &folder, &namespace, any).await?;
+        let any_ports = PickerPorts { ext_proc: any, health: any, http: any, admin: any };
+        let (picker, ports) = start_picker(&folder, &namespace, &options, tables, &any_ports).await?;
+        let (envoy, gateway) = start_envoy(&folder, ports.ext_proc).await?;
+        let world = Self {
+            cluster,
+            namespace,
+            kubelet,
+            controller,
+            picker,
+            envoy,
+            gateway: Client::new(gateway),
+            http: Client::new(ports.http),
+            picker_admin: Client::new(ports.admin),
+            controller_admin: Client::new(controller_admin),
+            ext_proc: ports.ext_proc,
+            health: ports.health,
+            tables,
+            options,
+            folder,
+        };
+        world.until_ready().await?;
+        Ok(world)
+    }
+
+    /// Waits until the picker has a table.
+    pub async fn until_ready(&self) -> Result<()> {
+        eventually("the picker is ready", async || {
+            let answer = self.picker_admin.get("/ready").await?;
+            ensure!(answer.status == 200, "{}", answer.text());
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until Envoy believes that the picker is well.
+    pub async fn until_gateway_asks(&self) -> Result<()> {
+        eventually("Envoy reaches the picker", async || {
+            let answer = self.gateway.get("/nothing").await?;
+            ensure!(answer.json()["error"]["code"].is_string(), "{}", answer.shown());
+            Ok(())
+        })
+        .await
+    }
+
+    /// Applies objects to the namespace.
+    pub fn apply(&self, objects: &str) -> Result<()> {
+        self.cluster.apply(&self.namespace, objects).map(drop)
+    }
+
+    /// A pool of pods labelled `pool: <name>`.
+    pub fn apply_pool(&self, name: &str) -> Result<()> {
+        self.apply(&format!(
+            "{{apiVersion: inference.networking.k8s.io/v1, kind: InferencePool, metadata: {{name: {name}}}, spec: {{selector: {{matchLabels: \
+             {{pool: {name}}}}}, targetPorts: [{{number: 8000}}], endpointPickerRef: {{name: thalamus-picker, port: {{number: 9002}}}}}}}}"
+        ))
+    }
+
+    /// A model with this spec.
+    pub fn apply_model(&self, name: &str, spec: &str) -> Result<()> {
+        self.apply(&format!("{{apiVersion: thalamus.dev/v1alpha1, kind: InferenceModel, metadata: {{name: {name}}}, spec: {spec}}}"))
+    }
+
+    /// Runs kubectl in the namespace.
+    pub fn kubectl(&self, args: &[&str]) -> Result<String> {
+        let mut all = vec!["-n", &self.namespace];
+        all.extend(args);
+        self.cluster.kubectl(&all)
+    }
+
+    /// The example as a user applies it, and a simulated pod for each that its Deployments ask for.
+    pub async fn apply_example(&mut self, example: &Path) -> Result<()> {
+        self.cluster.kubectl(&["apply", "--server-side", "-k", &example.display().to_string()])?;
+        let objects = Objects::read(example)?;
+        for pod in simulated::pods(&objects, |_| "127.0.0.1".into())? {
+            let models = pod.models.iter().map(|model| {
+                let [input, output] = [model.capability.input, model.capability.output].map(|set| set.to_string().replace('+', ","));
+                format!("{}={input}:{output}", model.name)
+            });
+            let metadata = pod.pod.metadata;
+            let spec = PodSpec {
+                name: metadata.name.unwrap_or_default(),
+                labels: metadata.labels.unwrap_or_default(),
+                annotations: metadata.annotations.unwrap_or_default(),
+                models: models.collect(),
+                latency: Duration::ZERO,
+            };
+            self.kubelet.run(spec).await?;
+        }
+        Ok(())
+    }
+
+    /// Kills the controller; [`World::start_controller`] brings it back.
+    pub fn kill_controller(&mut self) {
+        self.controller.kill();
+    }
+
+    pub async fn start_controller(&mut self) -> Result<()> {
+        let (controller, _, admin) = start_controller(&self.cluster, &self.folder, &self.namespace, self.tables).await?;
+        self.controller = controller;
+        self.controller_admin = Client::new(admin);
+        Ok(())
+    }
+
+    /// Starts another picker at the ports of the one that was killed.
+    pub async fn start_picker(&mut self) -> Result<()> {
+        let ports = PickerPorts {
+            ext_proc: self.ext_proc,
+            health: self.health,
+            http: self.http.address(),
+            admin: self.picker_admin.address(),
+        };
+        let (picker, _) = start_picker(&self.folder, &self.namespace, &self.options, self.tables, &ports).await?;
+        self.picker = picker;
+        Ok(())
+    }
+
+    /// Lets everything run on, and says what runs.
+    pub fn leave(self) -> Vec<u32> {
+        let mut pids = vec![self.controller.leave(), self.picker.leave(), self.envoy.leave()];
+        pids.extend(self.kubelet.leave());
+        pids
+    }
+}
+
+async fn start_controller(cluster: &Cluster, folder: &Path, namespace: &str, listen: SocketAddr) -> Result<(Process, SocketAddr, SocketAddr)> {
+    let kubeconfig = cluster.controllers_kubeconfig()?.display().to_string();
+    let args = ["--listen", &listen.to_string(), "--admin-listen", "127.0.0.1:0", "--watch-namespace", namespace, "--log-format", "json"];
+    let mut controller = Process::start(folder, "controller", &binary("thalamus-controller")?, &args, &[("KUBECONFIG", &kubeconfig)])?;
+    let said = controller.said("controller started").await?;
+    Ok((controller, address(&said["listen"])?, address(&said["admin"])?))
+}
+
+async fn start_picker(
+    folder: &Path,
+    namespace: &str,
+    options: &Options,
+    tables: SocketAddr,
+    ports: &PickerPorts,
+) -> Result<(Process, PickerPorts)> {
+    let mut args = vec![
+        format!("--controller=http://{tables}"),
+        format!("--namespace={namespace}"),
+        format!("--ext-proc-listen={}", ports.ext_proc),
+        format!("--health-listen={}", ports.health),
+        format!("--http-listen={}", ports.http),
+        format!("--admin-listen={}", ports.admin),
+        "--scrape-interval=100ms".into(),
+        "--log-format=json".into(),
+    ];
+    args.extend(options.pool.iter().map(|pool| format!("--pool={pool}")));
+    args.extend(options.picker_args.iter().cloned());
+    let mut picker = Process::start(folder, "picker", &binary("thalamus-picker")?, &args, &[])?;
+    let said = picker.said("picker started").await?;
+    let part = |name: &str| address(&said[name]);
+    let ports = PickerPorts { ext_proc: part("ext_proc")?, health: part("health")?, http: part("http")?, admin: part("admin")? };
+    Ok((picker, ports))
+}
+
+/// Envoy with the very file that users get; only its addresses are this machine's.
+async fn start_envoy(folder: &Path, picker: SocketAddr) -> Result<(Process, SocketAddr)> {
+    let file = root().join("manifests/envoy/envoy.yaml");
+    let mut config = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    for (theirs, here) in [
+        ("address: 127.0.0.1, port_value: 19000", "address: 127.0.0.1, port_value: 0".to_owned()),
+        ("address: 0.0.0.0, port_value: 8080", "address: 127.0.0.1, port_value: 0".to_owned()),
+        ("address: thalamus-picker, port_value: 9002", format!("address: {}, port_value: {}", picker.ip(), picker.port())),
+    ] {
+        ensure!(config.matches(theirs).count() == 1, "{} must hold `{theirs}` once", file.display());
+        config = config.replace(theirs, &here);
+    }
+    let config_path = folder.join("envoy.yaml");
+    std::fs::write(&config_path, config).context("writing Envoy's configuration")?;
+    let admin_path = folder.join("envoy.admin");
+    // A file from before would name a port that is gone.
+    let _ = std::fs::remove_file(&admin_path);
+    let args = [
+        "-c".to_owned(),
+        config_path.display().to_string(),
+        "--admin-address-path".to_owned(),
+        admin_path.display().to_string(),
+        "--use-dynamic-base-id".to_owned(),
+        "--concurrency".to_owned(),
+        "1".to_owned(),
+        "--log-level".to_owned(),
+        "warn".to_owned(),
+    ];
+    let envoy = Process::start(folder, "envoy", &envoy()?, &args, &[])?;
+    let listener = eventually("Envoy listens", async || {
+        let admin: SocketAddr = std::fs::read_to_string(&admin_path).context(envoy.tail())?.trim().parse()?;
+        let listeners = Client::new(admin).get("/listeners?format=json").await?.json();
+        let listener = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
+        let port = listener["port_value"].as_u64().and_then(|port| u16::try_from(port).ok()).context("no listener yet")?;
+        Ok(SocketAddr::from(([127, 0, 0, 1], port)))
+    })
+    .await?;
+    Ok((envoy, listener))
+}
+
+fn address(said: &serde_json::Value) -> Result<SocketAddr> {
+    said.as_str().context("an address was to be said")?.parse().context("an address")
+}
+
+fn next_namespace() -> String {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    format!("world-{}-{}", std::process::id(), LAST.fetch_add(1, Ordering::Relaxed))
+}
