@@ -133,7 +133,7 @@ impl Kubelet {
         self.running.get(name).map(|(_, address)| *address).with_context(|| format!("pod {name} does not run"))
     }
 
-    pub(crate) fn leave(self) -> Vec<u32> {
+    pub(crate) fn leave(self) -> Vec<String> {
         self.running.into_values().map(|(process, _)| process.leave()).collect()
     }
 }

@@ -49,8 +49,7 @@ async fn up(folder: &Path) -> Result<()> {
     world.until_gateway_asks().await?;
     let kubeconfig = cluster.kubeconfig().display().to_string();
     let (gateway, http) = (world.gateway.address(), world.http.address());
-    let pids: Vec<String> = world.leave().iter().map(ToString::to_string).collect();
-    std::fs::write(folder.join("pids"), pids.join("\n")).context("noting what runs")?;
+    std::fs::write(folder.join("pids"), world.leave().join("\n")).context("noting what runs")?;
     if let Some(cluster) = Arc::into_inner(cluster) {
         cluster.leave();
     }
@@ -68,10 +67,7 @@ async fn up(folder: &Path) -> Result<()> {
 
 fn down(folder: &Path) -> Result<()> {
     let pids = std::fs::read_to_string(folder.join("pids")).unwrap_or_default();
-    for pid in pids.lines() {
-        // One that ended by itself is what is wanted.
-        let _ = Command::new("kill").args(["-KILL", pid]).status();
-    }
+    pids.lines().for_each(e2e::end);
     let kube = folder.join("kube");
     if kube.exists() {
         let script = root().join("e2e/kube/kube-down.sh");

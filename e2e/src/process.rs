@@ -95,11 +95,11 @@ impl Process {
         .await
     }
 
-    /// Lets it run on when its handle is gone.
-    pub(crate) fn leave(mut self) -> u32 {
+    /// Lets it run on when its handle is gone. Answers with what [`end`] needs.
+    pub(crate) fn leave(mut self) -> String {
         let pid = self.pid();
         self.child.take();
-        pid
+        format!("{pid} {}", command_of(&pid.to_string()))
     }
 }
 
@@ -107,4 +107,18 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Ends a process that was left, unless its number belongs to another by now.
+pub fn end(left: &str) {
+    if let Some((pid, command)) = left.split_once(' ')
+        && command_of(pid) == command
+    {
+        // One that ended by itself is what is wanted.
+        let _ = Command::new("kill").args(["-KILL", pid]).status();
+    }
+}
+
+fn command_of(pid: &str) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
 }

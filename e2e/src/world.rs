@@ -182,7 +182,7 @@ impl World {
     }
 
     /// Lets everything run on, and says what runs.
-    pub fn leave(self) -> Vec<u32> {
+    pub fn leave(self) -> Vec<String> {
         let mut pids = vec![self.controller.leave(), self.picker.leave(), self.envoy.leave()];
         pids.extend(self.kubelet.leave());
         pids
@@ -240,7 +240,12 @@ async fn start_envoy(folder: &Path, picker: SocketAddr) -> Result<(Process, Sock
     let admin_path = folder.join("envoy.admin");
     // A file from before would name a port that is gone.
     let _ = std::fs::remove_file(&admin_path);
+    // This Envoy ends with the process that started it, which `up` must not let happen; a shell stays with it.
+    let shell = Path::new("/bin/sh");
     let args = [
+        "-c".to_owned(),
+        r#""$0" "$@" & wait"#.to_owned(),
+        envoy()?.display().to_string(),
         "-c".to_owned(),
         config_path.display().to_string(),
         "--admin-address-path".to_owned(),
@@ -251,7 +256,7 @@ async fn start_envoy(folder: &Path, picker: SocketAddr) -> Result<(Process, Sock
         "--log-level".to_owned(),
         "warn".to_owned(),
     ];
-    let envoy = Process::start(folder, "envoy", &envoy()?, &args, &[])?;
+    let envoy = Process::start(folder, "envoy", shell, &args, &[])?;
     let listener = eventually("Envoy listens", async || {
         let admin: SocketAddr = std::fs::read_to_string(&admin_path).context(envoy.tail())?.trim().parse()?;
         let listeners = Client::new(admin).get("/listeners?format=json").await?.json();

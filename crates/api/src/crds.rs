@@ -37,6 +37,10 @@ fn mend(schema: &mut Value) {
             if map.get("nullable").is_some_and(Value::is_boolean) {
                 map.remove("nullable");
             }
+            // A doc comment's lines are a source file's width; kubectl breaks lines itself.
+            if let Some(Value::String(description)) = map.get_mut("description") {
+                *description = description.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");
+            }
             integral(map, "minimum");
             integral(map, "maximum");
             map.values_mut().for_each(mend);

@@ -2,4 +2,148 @@
 //!
 //! A harness of its own, because the API server is started once and taken down in the end, whatever the tests do.
 
-fn main() {}
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use e2e::{Cluster, Options, World};
+use libtest_mimic::{Arguments, Failed, Trial};
+use tokio::runtime::Runtime;
+
+mod bad_input;
+mod crds;
+mod edges;
+mod failures;
+mod guide;
+mod kubectl;
+mod manifests;
+mod requests;
+mod routing;
+
+/// What tests share: a cluster, and a folder for logs.
+pub(crate) struct Shared {
+    cluster: Arc<Cluster>,
+    folder: tempfile::TempDir,
+    runtime: Runtime,
+    /// Whoever has the one namespace that the example's manifests name.
+    serving: tokio::sync::Mutex<()>,
+}
+
+impl Shared {
+    /// A world with an empty namespace.
+    pub(crate) async fn world(&self) -> Result<World> {
+        self.world_with(Options::default()).await
+    }
+
+    pub(crate) async fn world_with(&self, options: Options) -> Result<World> {
+        World::start(Arc::clone(&self.cluster), self.folder.path(), options).await
+    }
+
+    /// A world in the namespace that the example's manifests name, emptied, for as long as the guard is held.
+    pub(crate) async fn serving_world(&self) -> Result<(World, tokio::sync::MutexGuard<'_, ()>)> {
+        let guard = self.serving.lock().await;
+        let everything = "pods,inferencepools,inferencemodels,deployments,services";
+        self.cluster.kubectl(&["delete", everything, "--all", "--grace-period=0", "--force", "-n", "serving"])?;
+        Ok((self.world_with(Options { namespace: "serving".into(), ..Options::default() }).await?, guard))
+    }
+
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Collects tests by their names.
+struct Trials {
+    shared: Arc<Shared>,
+    trials: Vec<Trial>,
+}
+
+impl Trials {
+    fn add<F>(&mut self, name: &str, test: F)
+    where
+        F: AsyncFnOnce(&Shared) -> Result<()> + Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        // Each test runs on a thread of the harness, so its future need not be sent anywhere.
+        let run = move || shared.runtime.block_on(test(&shared)).map_err(|error| Failed::from(format!("{error:#}")));
+        self.trials.push(Trial::test(name.to_owned(), run));
+    }
+}
+
+/// Registers the named functions of a module.
+macro_rules! claims {
+    ($trials:ident, $module:ident: $($test:ident),* $(,)?) => {
+        $($trials.add(concat!(stringify!($module), "::", stringify!($test)), $module::$test);)*
+    };
+}
+
+fn main() -> Result<ExitCode> {
+    let mut arguments = Arguments::from_args();
+    // Each test has some ten processes; more at once than cores would only make all of them slow.
+    arguments.test_threads = arguments.test_threads.or(Some(2));
+    // Several crates in the tree could bring a provider; kube asks for the process's default.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let folder = tempfile::Builder::new().prefix("thalamus-e2e-").tempdir().context("making a folder for logs")?;
+    let cluster = if arguments.list { None } else { Some(Cluster::start(folder.path())?) };
+    let Some(cluster) = cluster else { return Ok(ExitCode::SUCCESS) };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("a runtime")?;
+    let shared = Arc::new(Shared { cluster: Arc::new(cluster), folder, runtime, serving: tokio::sync::Mutex::default() });
+
+    let mut trials = Trials { shared: Arc::clone(&shared), trials: Vec::new() };
+    crds::register(&mut trials);
+    manifests::register(&mut trials);
+    claims!(trials, routing:
+        an_applied_model_serves_within_a_second,
+        each_modality_goes_to_its_pool_and_all_at_once_to_the_omni_one,
+        text_spills_to_the_omni_pool_and_comes_back,
+        a_modality_nobody_has_is_refused_and_never_reaches_a_model_server,
+        weights_split_as_written,
+        a_pod_that_stops_being_ready_gets_nothing_more,
+        in_a_mixed_pool_forty_of_forty_images_succeed,
+        a_pool_alone_works_as_with_any_picker,
+        a_picker_of_one_pool_serves_that_pool,
+        the_demos_manifests_behave_the_same_on_a_real_cluster,
+    );
+    claims!(trials, requests:
+        a_20_mb_image_passes_and_arrives_byte_for_byte,
+        a_forged_destination_goes_nowhere,
+        events_stream_as_they_come,
+    );
+    claims!(trials, failures:
+        the_controller_is_killed_and_decisions_go_on,
+        the_picker_is_killed_and_restarted_under_load,
+        a_picker_that_is_told_to_stop_loses_nothing_in_flight,
+        a_picker_without_a_table_is_not_ready_and_says_so,
+    );
+    claims!(trials, edges:
+        a_client_that_hangs_up_is_felt_by_the_model_server,
+        the_next_endpoint_is_tried_when_one_cannot_be_reached,
+        a_model_servers_refusal_is_the_clients_answer,
+        health_is_told_under_every_name_over_tls_and_in_plain_text,
+        metrics_tell_what_happened,
+    );
+    claims!(trials, bad_input:
+        what_cannot_be_read_is_refused_the_same_way_over_both_edges,
+        a_client_that_stalls_is_cut,
+        a_body_shorter_than_announced_harms_nobody,
+        odd_objects_harm_nobody,
+    );
+    claims!(trials, kubectl:
+        get_shows_the_truth_at_a_glance,
+        conflicts_and_missing_pools_are_told,
+        entries_of_others_are_never_touched,
+        status_is_written_only_when_it_changes,
+        explain_reads_well,
+    );
+    claims!(trials, guide: every_command_of_the_guide_works);
+
+    let conclusion = libtest_mimic::run(&arguments, trials.trials);
+    // The cluster goes with the last handle; a test's closure may hold one until here.
+    drop(shared);
+    Ok(conclusion.exit_code())
+}

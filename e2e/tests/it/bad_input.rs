@@ -1,0 +1,107 @@
+//! What does bad input do?
+
+use anyhow::{Result, ensure};
+use e2e::{Options, PodSpec, eventually};
+use http::Method;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::Shared;
+use crate::routing::{chat, text, three_pools, until_answered};
+
+pub(crate) async fn what_cannot_be_read_is_refused_the_same_way_over_both_edges(shared: &Shared) -> Result<()> {
+    let options = Options { picker_args: vec!["--max-body-bytes=100000".into()], ..Options::default() };
+    let mut world = shared.world_with(options).await?;
+    three_pools(&mut world).await?;
+    let huge = format!(r#"{{"model":"chat","messages":[],"x":"{}"}}"#, "x".repeat(200_000));
+    let deep = format!(r#"{{"model":"chat","x":{}"#, "[".repeat(50_000));
+    let cases: [(&[u8], &str); 9] = [
+        (b"", "400 invalid_body: the body is empty"),
+        (b"hello", "400 invalid_body: the body is not valid JSON"),
+        (br#"{"model":"chat","messages":["#, "400 invalid_body: the body ends in the middle"),
+        (b"{\"model\":\"\xff\"}", "400 invalid_body: the body is not valid UTF-8 at byte 10"),
+        (br#"{"model":"chat","model":"other"}"#, r#"400 invalid_body: the field "model" is given twice"#),
+        (deep.as_bytes(), "400 invalid_body: the body is nested more than 128 deep"),
+        (huge.as_bytes(), "413 request_too_large: the body is larger than 100000 bytes"),
+        (br#"{"model":"chatt","messages":[]}"#, r#"404 model_not_found: the model "chatt" does not exist; did you mean "chat"?"#),
+        (br#"{"messages":[]}"#, "400 model_required: the request names no model"),
+    ];
+    for (body, expected) in cases {
+        for client in [&world.gateway, &world.http] {
+            let answer = client.post("/v1/chat/completions", body.to_vec()).await?;
+            ensure!(answer.shown().starts_with(expected), "{} instead of {expected}", answer.shown());
+            ensure!(answer.headers["content-type"] == "application/json", "{:?}", answer.headers);
+        }
+    }
+    let multipart = [("content-type", "multipart/form-data; boundary=x")];
+    for client in [&world.gateway, &world.http] {
+        let answer = client.send(Method::POST, "/v1/audio/transcriptions", &multipart, "--x--".into()).await?;
+        ensure!(answer.status == 415, "{}", answer.shown());
+    }
+    ensure!(!world.picker.log().contains("xxxxxxxx"), "a body was logged");
+    Ok(())
+}
+
+pub(crate) async fn a_client_that_stalls_is_cut(shared: &Shared) -> Result<()> {
+    let options = Options { picker_args: vec!["--stall-timeout=300ms".into()], ..Options::default() };
+    let world = shared.world_with(options).await?;
+    world.until_gateway_asks().await?;
+    for address in [world.gateway.address(), world.http.address()] {
+        let mut client = TcpStream::connect(address).await?;
+        client.write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"model\":").await?;
+        let mut answer = vec![0; 4096];
+        let size = client.read(&mut answer).await?;
+        let answer = String::from_utf8_lossy(&answer[..size]).into_owned();
+        ensure!(answer.starts_with("HTTP/1.1 408") && answer.contains("body_stalled"), "{address}: {answer}");
+    }
+    Ok(())
+}
+
+pub(crate) async fn a_body_shorter_than_announced_harms_nobody(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    three_pools(&mut world).await?;
+    for address in [world.gateway.address(), world.http.address()] {
+        for _ in 0..20 {
+            let mut client = TcpStream::connect(address).await?;
+            client.write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 5000\r\n\r\n{\"model\":\"chat\"").await?;
+            client.shutdown().await?;
+        }
+        // Longer than announced: what is left over is not a request.
+        let mut client = TcpStream::connect(address).await?;
+        client.write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}{\"model\":\"chat\"}").await?;
+        let mut answer = vec![0; 4096];
+        let size = client.read(&mut answer).await?;
+        let answer = String::from_utf8_lossy(&answer[..size]).into_owned();
+        ensure!(answer.starts_with("HTTP/1.1 400"), "{address}: {answer}");
+    }
+    eventually("nothing of them is left", async || {
+        let metrics = world.picker_admin.get("/metrics").await?.text();
+        ensure!(metrics.contains("thalamus_picker_requests_in_flight 0"), "{metrics}");
+        Ok(())
+    })
+    .await?;
+    until_answered(&world, &chat("chat", &text()), "200 text-0").await
+}
+
+pub(crate) async fn odd_objects_harm_nobody(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    world.apply_pool("text")?;
+    let odd = "a \"quoted\"\nname";
+    world.apply_model("odd", &format!("{{modelName: {}, poolRef: {{name: text}}, targetModels: [{{name: m}}]}}", serde_json::json!(odd)))?;
+    world.kubelet.run(PodSpec::new("text-0", "text", &["m=text"])).await?;
+    until_answered(&world, &chat(odd, &text()), "200 text-0").await?;
+    // A pod without an address, one with an IPv6 address, and one that says nonsense of itself.
+    world.kubelet.create(&PodSpec::new("homeless", "text", &[])).await?;
+    let six = PodSpec::new("six", "text", &[]).annotated("thalamus.dev/input-modalities", "video");
+    world.kubelet.create(&six).await?;
+    world.kubelet.set_status("six", "fd00::7", true).await?;
+    eventually("the IPv6 endpoint is in the table", async || {
+        let table = world.picker_admin.get("/debug/table").await?.text();
+        ensure!(table.contains("[fd00::7]:8000"), "{table}");
+        Ok(())
+    })
+    .await?;
+    let endpoints = world.kubectl(&["get", "inferencepool", "text"])?;
+    ensure!(endpoints.contains("2/3: "), "{endpoints}");
+    until_answered(&world, &chat(odd, &text()), "200 text-0").await
+}
