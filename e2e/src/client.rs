@@ -82,7 +82,11 @@ impl Answer {
             None => {
                 let json = self.json();
                 let part = |key: &str| json["error"][key].as_str().unwrap_or("?").to_owned();
-                if json["error"].is_object() { format!("{} {}: {}", self.status, part("code"), part("message")) } else { format!("{} {}", self.status, self.text()) }
+                if json["error"].is_object() {
+                    format!("{} {}: {}", self.status, part("code"), part("message"))
+                } else {
+                    format!("{} {}", self.status, self.text())
+                }
             }
         }
     }

@@ -50,7 +50,8 @@ impl Cluster {
 
     /// Runs kubectl as the administrator, and answers with what it printed.
     pub fn kubectl(&self, args: &[&str]) -> Result<String> {
-        let output = kubectl().arg("--kubeconfig").arg(&self.kubeconfig).args(args).output().context("running kubectl")?;
+        let output =
+            kubectl().arg("--kubeconfig").arg(&self.kubeconfig).args(args).output().context("running kubectl")?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         if output.status.success() {
             return Ok(said);
@@ -79,7 +80,9 @@ impl Cluster {
     /// A client as the administrator.
     pub async fn client(&self) -> Result<Client> {
         let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).context("reading the kubeconfig")?;
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.context("using the kubeconfig")?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .context("using the kubeconfig")?;
         Client::try_from(config).context("making a client")
     }
 
@@ -124,11 +127,7 @@ fn complain(line: &str) {
 
 /// The kubectl that belongs to the API server, or else the machine's.
 pub fn kubectl() -> Command {
-    let ours = std::env::var_os("KUBE_BIN").map(PathBuf::from).or_else(|| Some(tools::cache().ok()?.join("kube"))).map(|bin| bin.join("kubectl"));
-    match ours {
-        Some(ours) if ours.exists() => Command::new(ours),
-        _ => Command::new("kubectl"),
-    }
+    Command::new(tools::kubectl())
 }
 
 fn path(below: &str) -> String {

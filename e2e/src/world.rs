@@ -124,7 +124,9 @@ impl World {
 
     /// A model with this spec.
     pub fn apply_model(&self, name: &str, spec: &str) -> Result<()> {
-        self.apply(&format!("{{apiVersion: thalamus.dev/v1alpha1, kind: InferenceModel, metadata: {{name: {name}}}, spec: {spec}}}"))
+        self.apply(&format!(
+            "{{apiVersion: thalamus.dev/v1alpha1, kind: InferenceModel, metadata: {{name: {name}}}, spec: {spec}}}"
+        ))
     }
 
     /// Runs kubectl in the namespace.
@@ -140,7 +142,8 @@ impl World {
         let objects = Objects::read(example)?;
         for pod in simulated::pods(&objects, |_| "127.0.0.1".into())? {
             let models = pod.models.iter().map(|model| {
-                let [input, output] = [model.capability.input, model.capability.output].map(|set| set.to_string().replace('+', ","));
+                let [input, output] =
+                    [model.capability.input, model.capability.output].map(|set| set.to_string().replace('+', ","));
                 format!("{}={input}:{output}", model.name)
             });
             let metadata = pod.pod.metadata;
@@ -162,7 +165,8 @@ impl World {
     }
 
     pub async fn start_controller(&mut self) -> Result<()> {
-        let (controller, _, admin) = start_controller(&self.cluster, &self.folder, &self.namespace, self.tables).await?;
+        let (controller, _, admin) =
+            start_controller(&self.cluster, &self.folder, &self.namespace, self.tables).await?;
         self.controller = controller;
         self.controller_admin = Client::new(admin);
         Ok(())
@@ -189,10 +193,25 @@ impl World {
     }
 }
 
-async fn start_controller(cluster: &Cluster, folder: &Path, namespace: &str, listen: SocketAddr) -> Result<(Process, SocketAddr, SocketAddr)> {
+async fn start_controller(
+    cluster: &Cluster,
+    folder: &Path,
+    namespace: &str,
+    listen: SocketAddr,
+) -> Result<(Process, SocketAddr, SocketAddr)> {
     let kubeconfig = cluster.controllers_kubeconfig()?.display().to_string();
-    let args = ["--listen", &listen.to_string(), "--admin-listen", "127.0.0.1:0", "--watch-namespace", namespace, "--log-format", "json"];
-    let mut controller = Process::start(folder, "controller", &binary("thalamus-controller")?, &args, &[("KUBECONFIG", &kubeconfig)])?;
+    let args = [
+        "--listen",
+        &listen.to_string(),
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--watch-namespace",
+        namespace,
+        "--log-format",
+        "json",
+    ];
+    let mut controller =
+        Process::start(folder, "controller", &binary("thalamus-controller")?, &args, &[("KUBECONFIG", &kubeconfig)])?;
     let said = controller.said("controller started").await?;
     Ok((controller, address(&said["listen"])?, address(&said["admin"])?))
 }
@@ -219,7 +238,12 @@ async fn start_picker(
     let mut picker = Process::start(folder, "picker", &binary("thalamus-picker")?, &args, &[])?;
     let said = picker.said("picker started").await?;
     let part = |name: &str| address(&said[name]);
-    let ports = PickerPorts { ext_proc: part("ext_proc")?, health: part("health")?, http: part("http")?, admin: part("admin")? };
+    let ports = PickerPorts {
+        ext_proc: part("ext_proc")?,
+        health: part("health")?,
+        http: part("http")?,
+        admin: part("admin")?,
+    };
     Ok((picker, ports))
 }
 
@@ -230,7 +254,10 @@ async fn start_envoy(folder: &Path, picker: SocketAddr) -> Result<(Process, Sock
     for (theirs, here) in [
         ("address: 127.0.0.1, port_value: 19000", "address: 127.0.0.1, port_value: 0".to_owned()),
         ("address: 0.0.0.0, port_value: 8080", "address: 127.0.0.1, port_value: 0".to_owned()),
-        ("address: thalamus-picker, port_value: 9002", format!("address: {}, port_value: {}", picker.ip(), picker.port())),
+        (
+            "address: thalamus-picker, port_value: 9002",
+            format!("address: {}, port_value: {}", picker.ip(), picker.port()),
+        ),
     ] {
         ensure!(config.matches(theirs).count() == 1, "{} must hold `{theirs}` once", file.display());
         config = config.replace(theirs, &here);
@@ -261,7 +288,8 @@ async fn start_envoy(folder: &Path, picker: SocketAddr) -> Result<(Process, Sock
         let admin: SocketAddr = std::fs::read_to_string(&admin_path).context(envoy.tail())?.trim().parse()?;
         let listeners = Client::new(admin).get("/listeners?format=json").await?.json();
         let listener = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
-        let port = listener["port_value"].as_u64().and_then(|port| u16::try_from(port).ok()).context("no listener yet")?;
+        let port =
+            listener["port_value"].as_u64().and_then(|port| u16::try_from(port).ok()).context("no listener yet")?;
         Ok(SocketAddr::from(([127, 0, 0, 1], port)))
     })
     .await?;

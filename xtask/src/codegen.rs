@@ -19,7 +19,11 @@ const PROTOCOLS: [Protocol; 2] = [
         file: "thalamus/publish/v1/tables.proto",
         generated: "crates/publish/src/proto/generated.rs",
     },
-    Protocol { include: "crates/ext-proc/proto", file: "envoy/ext_proc.proto", generated: "crates/ext-proc/src/proto/generated.rs" },
+    Protocol {
+        include: "crates/ext-proc/proto",
+        file: "envoy/ext_proc.proto",
+        generated: "crates/ext-proc/src/proto/generated.rs",
+    },
 ];
 
 /// Every generated file, by its path from the root, with its content.
@@ -56,7 +60,8 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 /// Compiled by `protox`, so that nobody needs protoc.
 fn rust_of(root: &Path, protocol: &Protocol) -> Result<String> {
     let include = root.join(protocol.include);
-    let descriptors = protox::compile([protocol.file], [include]).with_context(|| format!("compiling {}", protocol.file))?;
+    let descriptors =
+        protox::compile([protocol.file], [include]).with_context(|| format!("compiling {}", protocol.file))?;
     let folder = std::env::temp_dir().join(format!("thalamus-codegen-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     tonic_prost_build::configure()

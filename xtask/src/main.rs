@@ -1,6 +1,11 @@
 //! Generates what is checked in, checks what must hold, and runs the tests.
 
 mod codegen;
+mod run;
+mod tasks;
+#[cfg(test)]
+mod tidy;
+mod tools;
 
 use std::path::{Path, PathBuf};
 
@@ -14,8 +19,19 @@ struct Args {
     task: Task,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Task {
+    /// Install what tests need, and run all of them. Arguments after `--` go to `cargo test`.
+    Test {
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Install what tests need: Envoy, a Kubernetes API server, the Gateway API's CRDs.
+    Tools,
+    /// Leave the tests' world running, to try kubectl and curl by hand.
+    Up,
+    /// End what `up` started.
+    Down,
     /// Write the CRDs and the protobuf code.
     Codegen,
 }
@@ -23,6 +39,10 @@ enum Task {
 fn main() -> Result<()> {
     let root = root();
     match Args::parse().task {
+        Task::Test { args } => tasks::test(&root, &args),
+        Task::Tools => tools::install(&root).map(drop),
+        Task::Up => tasks::up(&root),
+        Task::Down => tasks::down(&root),
         Task::Codegen => codegen::run(&root),
     }
 }

@@ -39,7 +39,11 @@ fn mend(schema: &mut Value) {
             }
             // A doc comment's lines are a source file's width; kubectl breaks lines itself.
             if let Some(Value::String(description)) = map.get_mut("description") {
-                *description = description.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");
+                *description = description
+                    .split("\n\n")
+                    .map(|paragraph| paragraph.replace('\n', " "))
+                    .collect::<Vec<_>>()
+                    .join("\n\n");
             }
             integral(map, "minimum");
             integral(map, "maximum");

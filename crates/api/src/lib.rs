@@ -16,12 +16,12 @@ mod pool;
 pub use crds::{crds, manifest};
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 pub use model::{
-    Criticality, InferenceModel, InferenceModelSpec, InferenceModelStatus, MediaPolicy, MediaRule, MediaSource, Modalities, Modality,
-    ModelSummary, PoolRef, TargetModel,
+    Criticality, InferenceModel, InferenceModelSpec, InferenceModelStatus, MediaPolicy, MediaRule, MediaSource,
+    Modalities, Modality, ModelSummary, PoolRef, TargetModel,
 };
 pub use pool::{
-    AppProtocol, EndpointPickerRef, FailureMode, InferencePool, InferencePoolSpec, InferencePoolStatus, ParentReference, ParentStatus,
-    PoolSelector, Port, PortNumber,
+    AppProtocol, EndpointPickerRef, FailureMode, InferencePool, InferencePoolSpec, InferencePoolStatus,
+    ParentReference, ParentStatus, PoolSelector, Port, PortNumber,
 };
 
 /// The name under which our controller writes status.

@@ -23,7 +23,10 @@ use crate::crds::conditions_schema;
     status = "InferencePoolStatus",
     derive = "PartialEq",
     doc = "A group of model servers that serve the same models, and the endpoint picker that chooses among them.",
-    annotation("api-approved.kubernetes.io", "https://github.com/kubernetes-sigs/gateway-api-inference-extension/pull/1173"),
+    annotation(
+        "api-approved.kubernetes.io",
+        "https://github.com/kubernetes-sigs/gateway-api-inference-extension/pull/1173"
+    ),
     printcolumn(name = "Picker", type_ = "string", json_path = ".spec.endpointPickerRef.name"),
     printcolumn(
         name = "Programmed",
@@ -35,7 +38,11 @@ use crate::crds::conditions_schema;
         type_ = "string",
         json_path = r#".status.parents[?(@.controllerName=="thalamus.dev/controller")].conditions[?(@.type=="EndpointsReady")].message"#
     ),
-    printcolumn(name = "Gateways", type_ = "string", json_path = r#".status.parents[?(@.parentRef.kind=="Gateway")].parentRef.name"#),
+    printcolumn(
+        name = "Gateways",
+        type_ = "string",
+        json_path = r#".status.parents[?(@.parentRef.kind=="Gateway")].parentRef.name"#
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -108,7 +115,10 @@ pub enum AppProtocol {
 pub struct EndpointPickerRef {
     /// The API group of the picker's kind; empty for the core group.
     #[serde(default)]
-    #[schemars(length(min = 0, max = 253), regex(pattern = "^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"))]
+    #[schemars(
+        length(min = 0, max = 253),
+        regex(pattern = "^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub group: String,
 
     /// The kind, usually a Service. An ExternalName Service is not supported.
@@ -176,7 +186,10 @@ pub struct ParentStatus {
 pub struct ParentReference {
     /// The API group of the parent's kind.
     #[serde(default = "gateway_group")]
-    #[schemars(length(min = 0, max = 253), regex(pattern = "^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"))]
+    #[schemars(
+        length(min = 0, max = 253),
+        regex(pattern = "^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub group: String,
 
     /// The kind.

@@ -57,7 +57,9 @@ impl Args {
         let stop = daemon::stop_on_signal()?;
         let listener = daemon::bind(listen, "--listen").await?;
         let admin_listener = daemon::bind(admin_listen, "--admin-listen").await?;
-        let config = Config::infer().await.context("neither a KUBECONFIG nor a service account is there to reach the API server")?;
+        let config = Config::infer()
+            .await
+            .context("neither a KUBECONFIG nor a service account is there to reach the API server")?;
         let server = config.cluster_url.to_string();
         let client = Client::try_from(config).context("making a client for the API server")?;
 

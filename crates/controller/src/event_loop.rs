@@ -132,22 +132,42 @@ impl EventLoop {
                 None => parent("inference.networking.k8s.io", "InferencePool", &key.name),
             },
             controller_name: Some(CONTROLLER_NAME.into()),
-            conditions: merge(&verdicts, report.generation, seen.map_or(&[], |seen| &seen.conditions), Timestamp::now()),
+            conditions: merge(
+                &verdicts,
+                report.generation,
+                seen.map_or(&[], |seen| &seen.conditions),
+                Timestamp::now(),
+            ),
         }
     }
 
-    fn model_status(&self, key: &ObjectKey, report: &ModelReport, seen: Option<&InferenceModelStatus>) -> InferenceModelStatus {
+    fn model_status(
+        &self,
+        key: &ObjectKey,
+        report: &ModelReport,
+        seen: Option<&InferenceModelStatus>,
+    ) -> InferenceModelStatus {
         let pools: Vec<&str> = report.summary.pools.split(',').collect();
         let mut verdicts = report.verdicts.clone();
         verdicts.push(if report.accepted {
             programmed(self.publisher.standing(&key.namespace, |pool| pools.contains(&pool)))
         } else {
-            Verdict { type_: "Programmed", holds: false, reason: "NotAccepted", message: "the object is not in use".into() }
+            Verdict {
+                type_: "Programmed",
+                holds: false,
+                reason: "NotAccepted",
+                message: "the object is not in use".into(),
+            }
         });
         InferenceModelStatus {
             modalities: Some(report.on_offer.clone()),
             summary: Some(report.summary.clone()),
-            conditions: merge(&verdicts, report.generation, seen.map_or(&[], |seen| &seen.conditions), Timestamp::now()),
+            conditions: merge(
+                &verdicts,
+                report.generation,
+                seen.map_or(&[], |seen| &seen.conditions),
+                Timestamp::now(),
+            ),
         }
     }
 

@@ -23,10 +23,21 @@ struct WriteLabels {
 impl Metrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         // 100 µs to 3 s.
-        let metrics = Self { compile_seconds: Histogram::new(exponential_buckets(1e-4, 2.0, 16)), status_writes: Family::default() };
+        let metrics = Self {
+            compile_seconds: Histogram::new(exponential_buckets(1e-4, 2.0, 16)),
+            status_writes: Family::default(),
+        };
         let registry = registry.sub_registry_with_prefix("thalamus_controller");
-        registry.register("compile_seconds", "Time to compile the cluster into routing tables", metrics.compile_seconds.clone());
-        registry.register("status_writes", "Statuses written to the API server, by outcome", metrics.status_writes.clone());
+        registry.register(
+            "compile_seconds",
+            "Time to compile the cluster into routing tables",
+            metrics.compile_seconds.clone(),
+        );
+        registry.register(
+            "status_writes",
+            "Statuses written to the API server, by outcome",
+            metrics.status_writes.clone(),
+        );
         metrics
     }
 

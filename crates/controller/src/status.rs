@@ -125,7 +125,10 @@ async fn write(client: &Client, key: &Key, status: &Status) -> Result<()> {
 async fn write_model(client: &Client, key: &ObjectKey, status: &InferenceModelStatus) -> Result<()> {
     let models: Api<InferenceModel> = Api::namespaced(client.clone(), &key.namespace);
     let patch = Patch::Merge(json!({"status": status}));
-    match models.patch_status(&key.name, &PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }, &patch).await {
+    match models
+        .patch_status(&key.name, &PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }, &patch)
+        .await
+    {
         Err(error) if is(&error, 404) => Ok(()),
         other => other.map(drop).context("patching the status"),
     }
@@ -134,13 +137,21 @@ async fn write_model(client: &Client, key: &ObjectKey, status: &InferenceModelSt
 /// Of a pool's parents one entry is ours. The list is atomic, so it is read, changed and written as a whole, as JSON: what others wrote
 /// there passes through untouched, known to us or not.
 async fn write_pool(client: &Client, key: &ObjectKey, ours: &ParentStatus) -> Result<()> {
-    let pools: Api<DynamicObject> = Api::namespaced_with(client.clone(), &key.namespace, &ApiResource::erase::<InferencePool>(&()));
+    let pools: Api<DynamicObject> =
+        Api::namespaced_with(client.clone(), &key.namespace, &ApiResource::erase::<InferencePool>(&()));
     for _ in 0..CONFLICTS {
         let Some(mut pool) = pools.get_opt(&key.name).await.context("reading the pool")? else { return Ok(()) };
         if !replace_ours(&mut pool.data, ours) {
             return Ok(());
         }
-        match pools.replace_status(&key.name, &PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() }, &pool).await {
+        match pools
+            .replace_status(
+                &key.name,
+                &PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() },
+                &pool,
+            )
+            .await
+        {
             Ok(_) => return Ok(()),
             Err(error) if is(&error, 409) => {}
             Err(error) if is(&error, 404) => return Ok(()),
@@ -180,7 +191,12 @@ mod tests {
     use api::ParentReference;
 
     fn ours(conditions: Vec<Condition>) -> ParentStatus {
-        let parent_ref = ParentReference { group: String::new(), kind: "Service".into(), name: "picker".into(), namespace: Some("a".into()) };
+        let parent_ref = ParentReference {
+            group: String::new(),
+            kind: "Service".into(),
+            name: "picker".into(),
+            namespace: Some("a".into()),
+        };
         ParentStatus { parent_ref, controller_name: Some(api::CONTROLLER_NAME.into()), conditions }
     }
 

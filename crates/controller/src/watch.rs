@@ -14,7 +14,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 /// Watches every kind. Resolves when one of them ends, which none does while somebody receives.
-pub(crate) fn all(client: &Client, namespace: Option<&str>, events: &mpsc::Sender<Event>) -> impl Future<Output = ()> + use<> {
+pub(crate) fn all(
+    client: &Client,
+    namespace: Option<&str>,
+    events: &mpsc::Sender<Event>,
+) -> impl Future<Output = ()> + use<> {
     let pools = tokio::spawn(watch(api::<InferencePool>(client, namespace), Event::Pool, events.clone()));
     let models = tokio::spawn(watch(api::<InferenceModel>(client, namespace), Event::Model, events.clone()));
     let pods = tokio::spawn(watch(api::<Pod>(client, namespace), Event::Pod, events.clone()));

@@ -35,7 +35,13 @@ pub struct Table {
 impl Admin {
     /// `not_ready` says, for a person, what a process waits for that is not ready yet.
     pub fn new(registry: Registry, ready: watch::Receiver<bool>, not_ready: &'static str) -> Self {
-        Self { registry: Arc::new(registry), ready, not_ready, refresh: Arc::new(|| {}), table: Arc::new(Table::default) }
+        Self {
+            registry: Arc::new(registry),
+            ready,
+            not_ready,
+            refresh: Arc::new(|| {}),
+            table: Arc::new(Table::default),
+        }
     }
 
     /// Runs `refresh` before metrics are read, for values that are looked up rather than counted.
@@ -76,8 +82,11 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     (admin.refresh)();
     let mut text = String::new();
     match encode(&mut text, &admin.registry) {
-        Ok(()) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("metrics cannot be written: {error}\n")).into_response(),
+        Ok(()) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+            .into_response(),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("metrics cannot be written: {error}\n")).into_response()
+        }
     }
 }
 
@@ -103,7 +112,9 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns)
-            .map(|column| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+            .map(|column| {
+                self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+            })
             .collect();
         for row in &self.rows {
             let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();

@@ -8,7 +8,9 @@ use std::time::Instant;
 use director::{Director, Intake};
 use divan::Bencher;
 use request::{InferenceRequest, Limits, RequestHead};
-use routing::{Capability, Criticality, Draw, Endpoint, MediaPolicy, Modality, ModalitySet, Model, Pool, RoutingTable, Target};
+use routing::{
+    Capability, Criticality, Draw, Endpoint, MediaPolicy, Modality, ModalitySet, Model, Pool, RoutingTable, Target,
+};
 
 fn main() {
     divan::main();
@@ -23,7 +25,10 @@ fn table() -> RoutingTable {
         (Arc::from(format!("model-{i}")), model)
     };
     let endpoint = |i: u8| {
-        (Arc::from(format!("pod-{i}")), Endpoint { address: SocketAddr::from(([10, 0, 0, i], 8000)), capability: Some(vision) })
+        (
+            Arc::from(format!("pod-{i}")),
+            Endpoint { address: SocketAddr::from(([10, 0, 0, i], 8000)), capability: Some(vision) },
+        )
     };
     let pool = |hosts: u8| Pool { endpoints: (0..hosts).map(endpoint).collect(), ..Pool::default() };
     RoutingTable {

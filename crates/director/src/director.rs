@@ -98,7 +98,13 @@ impl Director {
     }
 
     /// Decides where one request goes. Reads one snapshot of the table and waits for nothing.
-    pub fn direct(&self, request: &InferenceRequest, subset: Option<&Subset>, now: Instant, draw: Draw) -> Result<Decision, Rejection> {
+    pub fn direct(
+        &self,
+        request: &InferenceRequest,
+        subset: Option<&Subset>,
+        now: Instant,
+        draw: Draw,
+    ) -> Result<Decision, Rejection> {
         let snapshot = self.snapshot.load_full().ok_or(Rejection::NotSynced)?;
         let route = snapshot.table.route(request.model.as_deref(), request.requires);
         let route = route.map_err(|no_route| Rejection::no_route(no_route, request))?;
@@ -158,7 +164,14 @@ impl Director {
         Err(why_not)
     }
 
-    fn decision(&self, snapshot: &Snapshot, pool: &Arc<str>, target: Option<&Arc<str>>, ranking: &Ranking<'_>, why: Why) -> Decision {
+    fn decision(
+        &self,
+        snapshot: &Snapshot,
+        pool: &Arc<str>,
+        target: Option<&Arc<str>>,
+        ranking: &Ranking<'_>,
+        why: Why,
+    ) -> Decision {
         let choice = |scored: &scheduling::Scored<'_>| EndpointChoice {
             name: Arc::clone(scored.candidate.name),
             address: scored.candidate.endpoint.address,
@@ -186,7 +199,11 @@ impl Director {
             endpoint: *endpoint,
             load: self.board.of(endpoint.address),
         };
-        let pools = table.pools.iter().map(|(name, pool)| (Arc::clone(name), pool.endpoints.iter().map(slot).collect())).collect();
+        let pools = table
+            .pools
+            .iter()
+            .map(|(name, pool)| (Arc::clone(name), pool.endpoints.iter().map(slot).collect()))
+            .collect();
         self.snapshot.store(Some(Arc::new(Snapshot { revision, table, pools })));
     }
 

@@ -64,7 +64,9 @@ impl Rejection {
             Self::Unreadable(Unreadable::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unreadable(Unreadable::ContentType(_)) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Stalled { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::NoRoute { no_route: NoRoute::UnknownModel { .. } | NoRoute::NothingServed, .. } => StatusCode::NOT_FOUND,
+            Self::NoRoute { no_route: NoRoute::UnknownModel { .. } | NoRoute::NothingServed, .. } => {
+                StatusCode::NOT_FOUND
+            }
             Self::Unreadable(_) | Self::NoRoute { .. } | Self::Media(_) | Self::Incomplete => StatusCode::BAD_REQUEST,
             Self::BrokenOff => StatusCode::BAD_GATEWAY,
             Self::Saturated { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -110,7 +112,9 @@ impl Rejection {
     pub fn param(&self) -> Option<String> {
         match self {
             Self::Unreadable(unreadable) => unreadable.param().map(str::to_owned),
-            Self::NoRoute { no_route: NoRoute::UnknownModel { .. } | NoRoute::NoModelNamed, .. } => Some("model".into()),
+            Self::NoRoute { no_route: NoRoute::UnknownModel { .. } | NoRoute::NoModelNamed, .. } => {
+                Some("model".into())
+            }
             Self::NoRoute { no_route: NoRoute::Uncovered { missing, .. }, part } => match part {
                 Some(part) => Some(part.to_string()),
                 None if missing.input.is_empty() && !missing.output.is_empty() => Some("modalities".into()),
@@ -128,7 +132,8 @@ impl Rejection {
             status if status.is_client_error() => "invalid_request_error",
             _ => "server_error",
         };
-        let error = json!({"error": {"message": self.to_string(), "type": kind, "param": self.param(), "code": self.reason()}});
+        let error =
+            json!({"error": {"message": self.to_string(), "type": kind, "param": self.param(), "code": self.reason()}});
         ErrorBody { status: self.status(), retry_after: self.retry_after(), body: Bytes::from(error.to_string()) }
     }
 }
@@ -141,7 +146,9 @@ fn no_endpoints(model: Option<&str>, pools: &[String], need: Requirement, exhaus
         pools => format!(" in pools {}", pools.join(", ")),
     };
     match exhausted {
-        Exhausted::Filtered("capability") => format!("no ready endpoint for {what}{place} takes {} now", need.input.in_words()),
+        Exhausted::Filtered("capability") => {
+            format!("no ready endpoint for {what}{place} takes {} now", need.input.in_words())
+        }
         Exhausted::Filtered("subset") => format!("no endpoint that the gateway allows can take {what}{place}"),
         Exhausted::Filtered(_) | Exhausted::NoEndpoints => format!("no endpoint is ready for {what}{place}"),
     }

@@ -55,7 +55,14 @@ enum State {
 impl Exchange {
     pub(crate) fn new(front: Front, fallbacks: bool) -> Self {
         let full_duplex = BodySendMode::FullDuplexStreamed;
-        Self { front, fallbacks, state: State::Start, subset: None, request_mode: full_duplex, response_mode: full_duplex }
+        Self {
+            front,
+            fallbacks,
+            state: State::Start,
+            subset: None,
+            request_mode: full_duplex,
+            response_mode: full_duplex,
+        }
     }
 
     /// Whether the exchange waits for more of the request, so that a gateway that sends none is to be cut.
@@ -64,12 +71,21 @@ impl Exchange {
     }
 
     /// Takes a message and says what to answer, which may be nothing.
-    pub(crate) fn on(&mut self, message: ProcessingRequest, clock: impl Fn() -> Instant, draw: Draw) -> Vec<ProcessingResponse> {
+    pub(crate) fn on(
+        &mut self,
+        message: ProcessingRequest,
+        clock: impl Fn() -> Instant,
+        draw: Draw,
+    ) -> Vec<ProcessingResponse> {
         if let Some(config) = message.protocol_config {
             self.request_mode = config.request_body_mode();
             self.response_mode = config.response_body_mode();
         }
-        if let Some(subset) = message.metadata_context.as_ref().and_then(|metadata| headers::subset(metadata, SUBSET_NAMESPACE, SUBSET_KEY)) {
+        if let Some(subset) = message
+            .metadata_context
+            .as_ref()
+            .and_then(|metadata| headers::subset(metadata, SUBSET_NAMESPACE, SUBSET_KEY))
+        {
             self.subset = Some(subset);
         }
         match message.request {
@@ -83,7 +99,11 @@ impl Exchange {
             Some(Asked::ResponseBody(body)) => {
                 let streamed = self.response_mode == BodySendMode::FullDuplexStreamed;
                 self.end_with_response(body.end_of_stream);
-                if streamed { answer::response_body(&body.body, body.end_of_stream) } else { vec![answer::untouched_response_body()] }
+                if streamed {
+                    answer::response_body(&body.body, body.end_of_stream)
+                } else {
+                    vec![answer::untouched_response_body()]
+                }
             }
             Some(Asked::ResponseTrailers(_)) => {
                 self.end_with_response(true);
@@ -98,20 +118,26 @@ impl Exchange {
         self.reject_new(Rejection::Stalled { waited })
     }
 
-    fn request_headers(&mut self, headers: &HttpHeaders, clock: impl Fn() -> Instant, draw: Draw) -> Vec<ProcessingResponse> {
+    fn request_headers(
+        &mut self,
+        headers: &HttpHeaders,
+        clock: impl Fn() -> Instant,
+        draw: Draw,
+    ) -> Vec<ProcessingResponse> {
         let head = Head::read(headers);
-        if headers.end_of_stream {
-            return self.decide(&InferenceRequest::bodiless(&head.path), &head, Vec::new(), None, clock, draw);
-        }
-        if self.request_mode != BodySendMode::FullDuplexStreamed {
+        if !headers.end_of_stream && self.request_mode != BodySendMode::FullDuplexStreamed {
             self.state = State::Ended;
             return vec![answer::misconfigured(self.request_mode)];
         }
-        let request_head = RequestHead { path: &head.path, content_type: head.content_type.as_deref(), content_length: head.content_length };
+        let request_head = RequestHead {
+            path: &head.path,
+            content_type: head.content_type.as_deref(),
+            content_length: head.content_length,
+        };
         match Intake::new(&request_head, self.front.limits) {
             Ok(intake) => {
                 self.state = State::Reading { head, intake: Box::new(intake) };
-                Vec::new()
+                if headers.end_of_stream { self.end_of_body(End::OfHeaders, clock, draw) } else { Vec::new() }
             }
             Err(unreadable) => vec![self.reject_new(unreadable.into())],
         }
@@ -135,13 +161,11 @@ impl Exchange {
     }
 
     fn end_of_body(&mut self, end: End, clock: impl Fn() -> Instant, draw: Draw) -> Vec<ProcessingResponse> {
-        let State::Reading { head, intake } = std::mem::replace(&mut self.state, State::Ended) else { return Vec::new() };
+        let State::Reading { head, intake } = std::mem::replace(&mut self.state, State::Ended) else {
+            return Vec::new();
+        };
         match intake.finish() {
-            Ok((request, chunks)) => self.decide(&request, &head, chunks, Some(end), clock, draw),
-            // Some gateways announce a body for requests that have none.
-            Err(request::Unreadable::Empty) if !head.should_have_body() => {
-                self.decide(&InferenceRequest::bodiless(&head.path), &head, Vec::new(), Some(end), clock, draw)
-            }
+            Ok((request, chunks)) => self.decide(&request, &head, chunks, end, clock, draw),
             Err(unreadable) => vec![self.reject_new(unreadable.into())],
         }
     }
@@ -151,7 +175,7 @@ impl Exchange {
         request: &InferenceRequest,
         head: &Head,
         chunks: Vec<Bytes>,
-        end: Option<End>,
+        end: End,
         clock: impl Fn() -> Instant,
         draw: Draw,
     ) -> Vec<ProcessingResponse> {
@@ -171,12 +195,12 @@ impl Exchange {
         let length = head.content_length.map(|_| chunks.iter().map(Bytes::len).sum());
         let mut answers = vec![answer::request_headers(&destination, length)];
         match end {
-            Some(End::OfStream) => answer::request_body(&chunks, true, &mut answers),
-            Some(End::WithTrailers) => {
+            End::OfHeaders => {}
+            End::OfStream => answer::request_body(&chunks, true, &mut answers),
+            End::WithTrailers => {
                 answer::request_body(&chunks, false, &mut answers);
                 answers.push(answer::request_trailers());
             }
-            None => {}
         }
         self.state = State::Decided { decision: Box::new(decision) };
         answers
@@ -203,6 +227,8 @@ impl Exchange {
 /// How a body ended.
 #[derive(Debug, Clone, Copy)]
 enum End {
+    /// Before it began: the headers had the end flag.
+    OfHeaders,
     OfStream,
     WithTrailers,
 }

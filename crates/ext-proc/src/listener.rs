@@ -72,7 +72,11 @@ async fn greet(stream: TcpStream, acceptor: TlsAcceptor) -> io::Result<Connectio
     if stream.peek(&mut first).await? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    if first[0] == HANDSHAKE { Ok(Connection::Tls(Box::new(acceptor.accept(stream).await?))) } else { Ok(Connection::Plain(stream)) }
+    if first[0] == HANDSHAKE {
+        Ok(Connection::Tls(Box::new(acceptor.accept(stream).await?)))
+    } else {
+        Ok(Connection::Plain(stream))
+    }
 }
 
 impl Stream for Incoming {
@@ -106,7 +110,11 @@ impl AsyncWrite for Connection {
         }
     }
 
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, buffers: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, buffers),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, buffers),

@@ -39,7 +39,9 @@ impl ExtProc {
 
     /// The gRPC service.
     pub fn service(self) -> ExternalProcessorServer<Self> {
-        ExternalProcessorServer::new(self).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES)
+        ExternalProcessorServer::new(self)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 }
 
@@ -47,7 +49,10 @@ impl ExtProc {
 impl ExternalProcessor for ExtProc {
     type ProcessStream = Pin<Box<dyn Stream<Item = Result<ProcessingResponse, Status>> + Send>>;
 
-    async fn process(&self, request: Request<Streaming<ProcessingRequest>>) -> Result<Response<Self::ProcessStream>, Status> {
+    async fn process(
+        &self,
+        request: Request<Streaming<ProcessingRequest>>,
+    ) -> Result<Response<Self::ProcessStream>, Status> {
         let conversation = Conversation {
             messages: request.into_inner(),
             exchange: Exchange::new(self.front.clone(), self.options.fallbacks),

@@ -39,8 +39,12 @@ impl Pickers {
     pub fn programmed(&self) -> Verdict {
         let Self { connected, current, refusals } = self;
         match (refusals.first(), connected) {
-            (Some(refusal), _) => Verdict::no("Programmed", "Refused", format!("a picker refused the table: {refusal}")),
-            (None, 0) => Verdict::no("Programmed", "NoPicker", "no picker is connected; start one for this namespace or pool"),
+            (Some(refusal), _) => {
+                Verdict::no("Programmed", "Refused", format!("a picker refused the table: {refusal}"))
+            }
+            (None, 0) => {
+                Verdict::no("Programmed", "NoPicker", "no picker is connected; start one for this namespace or pool")
+            }
             (None, _) if current == connected => {
                 Verdict::yes("Programmed", "Programmed", format!("{connected} of {connected} pickers decide by it"))
             }
@@ -78,7 +82,10 @@ mod tests {
         let verdict = |holds, message: &str| Verdict { type_: "Accepted", holds, reason: "R", message: message.into() };
         let one = merge(&[verdict(true, "a")], Some(1), &[], first);
         let two = merge(&[verdict(true, "b")], Some(2), &one, later);
-        assert_eq!((two[0].last_transition_time.0, two[0].observed_generation, &*two[0].message), (first, Some(2), "b"));
+        assert_eq!(
+            (two[0].last_transition_time.0, two[0].observed_generation, &*two[0].message),
+            (first, Some(2), "b")
+        );
         let three = merge(&[verdict(false, "c")], Some(2), &two, later);
         assert_eq!(three[0].last_transition_time.0, later);
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use api::{InferenceModel, Modalities, ModelSummary};
 use routing::{
-    Capability, Criticality, HostPattern, MediaPolicy, MediaRule, MediaSource, Modality, ModalitySet, Model, RoutingTable, Target,
+    Capability, Criticality, HostPattern, MediaPolicy, MediaRule, MediaSource, Modality, ModalitySet, Model,
+    RoutingTable, Target,
 };
 
 use crate::compile::ModelReport;
@@ -12,7 +13,9 @@ use crate::condition::Verdict;
 use crate::observe::{Index, ObjectKey};
 
 /// The object that serves each name: the oldest, and of equally old ones the first by name. Invalid objects take no name.
-pub(crate) fn winners<'a>(models: impl Iterator<Item = (&'a ObjectKey, &'a InferenceModel)>) -> BTreeMap<&'a str, &'a ObjectKey> {
+pub(crate) fn winners<'a>(
+    models: impl Iterator<Item = (&'a ObjectKey, &'a InferenceModel)>,
+) -> BTreeMap<&'a str, &'a ObjectKey> {
     let mut winners: BTreeMap<&str, (_, &ObjectKey)> = BTreeMap::new();
     for (key, model) in models.filter(|(_, model)| invalid(model).is_none()) {
         // Objects from files have no time and count as older than any that has; so does None in the order of Option.
@@ -35,7 +38,10 @@ pub(crate) fn compile(
     let accepted = match (invalid(object), winners.get(&**name)) {
         (Some(why), _) => Verdict::no("Accepted", "Invalid", why),
         (None, Some(winner)) if *winner != key => {
-            let message = format!("modelName {name:?} is served by InferenceModel {}, which is older; rename or delete one", winner.name);
+            let message = format!(
+                "modelName {name:?} is served by InferenceModel {}, which is older; rename or delete one",
+                winner.name
+            );
             Verdict::no("Accepted", "ModelNameInUse", message)
         }
         (None, _) => Verdict::yes("Accepted", "Accepted", format!("requests for {name:?} are routed by it")),
@@ -75,7 +81,9 @@ fn invalid(object: &InferenceModel) -> Option<String> {
     if weights != 0 && weights != spec.target_models.len() {
         return Some("weight must be set on every target model or on none".into());
     }
-    if let Some(target) = spec.target_models.iter().find(|target| target.weight.is_some_and(|weight| !(1..=1_000_000).contains(&weight))) {
+    if let Some(target) =
+        spec.target_models.iter().find(|target| target.weight.is_some_and(|weight| !(1..=1_000_000).contains(&weight)))
+    {
         return Some(format!("the weight of target model {:?} must be 1 to 1000000", target.name));
     }
     if spec.target_models.len() > 32 {
@@ -98,7 +106,12 @@ fn targets(object: &InferenceModel) -> Vec<Target> {
     let default = spec.modalities.as_ref();
     if spec.target_models.is_empty() {
         let pool = own_pool.unwrap_or_default();
-        return vec![Target { name: spec.model_name.as_str().into(), pool: pool.into(), capability: capability(default), weight: 1 }];
+        return vec![Target {
+            name: spec.model_name.as_str().into(),
+            pool: pool.into(),
+            capability: capability(default),
+            weight: 1,
+        }];
     }
     spec.target_models
         .iter()
@@ -113,8 +126,13 @@ fn targets(object: &InferenceModel) -> Vec<Target> {
 
 /// What a declaration means: a side that is not named is text.
 fn capability(declared: Option<&Modalities>) -> Capability {
-    let side = |named: &[api::Modality]| if named.is_empty() { ModalitySet::TEXT } else { named.iter().map(|m| modality(*m)).collect() };
-    declared.map_or(Capability::TEXT, |declared| Capability { input: side(&declared.input), output: side(&declared.output) })
+    let side = |named: &[api::Modality]| {
+        if named.is_empty() { ModalitySet::TEXT } else { named.iter().map(|m| modality(*m)).collect() }
+    };
+    declared.map_or(Capability::TEXT, |declared| Capability {
+        input: side(&declared.input),
+        output: side(&declared.output),
+    })
 }
 
 /// What ready endpoints offer of a target, or none when there is no endpoint.

@@ -24,17 +24,20 @@ pub(crate) struct PodFacts {
 
 impl PodFacts {
     pub(crate) fn of(pod: &Pod) -> Self {
-        let annotation = |name: &str| pod.metadata.annotations.as_ref().and_then(|all| all.get(name)).map(String::as_str);
+        let annotation =
+            |name: &str| pod.metadata.annotations.as_ref().and_then(|all| all.get(name)).map(String::as_str);
         let status = pod.status.as_ref();
-        let is_ready = status
-            .and_then(|status| status.conditions.as_ref())
-            .is_some_and(|conditions| conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"));
+        let is_ready = status.and_then(|status| status.conditions.as_ref()).is_some_and(|conditions| {
+            conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        });
         let phase = status.and_then(|status| status.phase.as_deref());
         let mut unknown_words = Vec::new();
         let mut modalities = |name| annotation(name).map(|list| known_modalities(list, &mut unknown_words));
         let (input, output) = (modalities(INPUT_MODALITIES), modalities(OUTPUT_MODALITIES));
-        let capability = (input.is_some() || output.is_some())
-            .then(|| Capability { input: input.unwrap_or(ModalitySet::ALL), output: output.unwrap_or(ModalitySet::ALL) });
+        let capability = (input.is_some() || output.is_some()).then(|| Capability {
+            input: input.unwrap_or(ModalitySet::ALL),
+            output: output.unwrap_or(ModalitySet::ALL),
+        });
         Self {
             labels: pod.metadata.labels.clone().unwrap_or_default(),
             ip: status.and_then(|status| status.pod_ip.as_deref()).and_then(|ip| ip.parse().ok()),

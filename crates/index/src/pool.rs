@@ -42,7 +42,8 @@ impl<'a> Members<'a> {
     /// The pods of `pool` in its namespace, by name. A selector without labels selects none: it would mean every pod there is.
     pub(crate) fn select(&self, pool: &'a InferencePool, namespace: &'a str) -> Selected<'a> {
         let labels = &pool.spec.selector.match_labels;
-        let candidates = labels.iter().next().and_then(|(name, value)| self.by_label.get(&(namespace, &**name, &**value)));
+        let candidates =
+            labels.iter().next().and_then(|(name, value)| self.by_label.get(&(namespace, &**name, &**value)));
         let belongs = |(_, pod): &&(&ObjectKey, &PodFacts)| {
             !pod.ended && labels.iter().all(|(name, value)| pod.labels.get(name) == Some(value))
         };
@@ -103,7 +104,10 @@ fn resolved_refs(object: &InferencePool, namespace: &str, index: &Index) -> Verd
         return Verdict::yes("ResolvedRefs", "ResolvedRefs", "there is no reference to resolve");
     };
     if !(picker.group.is_empty() && picker.kind == "Service") {
-        return invalid(format!("endpointPickerRef names a {} of group {:?}; a Service of the core group is expected", picker.kind, picker.group));
+        return invalid(format!(
+            "endpointPickerRef names a {} of group {:?}; a Service of the core group is expected",
+            picker.kind, picker.group
+        ));
     }
     let Some(service) = index.services.objects.get(&ObjectKey::new(namespace, &*picker.name)) else {
         return invalid(format!("there is no Service {} in namespace {namespace}", picker.name));

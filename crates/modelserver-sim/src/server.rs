@@ -74,7 +74,8 @@ impl Sim {
     }
 
     fn latency(&self, headers: &HeaderMap) -> Duration {
-        let asked = headers.get(LATENCY_HEADER).and_then(|value| value.to_str().ok()).and_then(|value| value.parse().ok());
+        let asked =
+            headers.get(LATENCY_HEADER).and_then(|value| value.to_str().ok()).and_then(|value| value.parse().ok());
         asked.map_or(self.0.options.latency, Duration::from_millis)
     }
 }
@@ -134,7 +135,8 @@ async fn generate(State(sim): State<Sim>, uri: Uri, headers: HeaderMap, body: Bo
 /// Reads the body chunk by chunk, as the picker does.
 async fn read(uri: &Uri, mut body: Body) -> Result<(InferenceRequest, String), Response> {
     let head = RequestHead { path: uri.path(), ..RequestHead::default() };
-    let mut scanner = Scanner::new(&head, Limits { max_body_bytes: u64::MAX }).map_err(|why| refusal::bad_json(&why))?;
+    let mut scanner =
+        Scanner::new(&head, Limits { max_body_bytes: u64::MAX }).map_err(|why| refusal::bad_json(&why))?;
     let mut hasher = DefaultHasher::new();
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return Err(refusal::bad_json(&request::Unreadable::Truncated { at: 0 })) };
@@ -150,8 +152,12 @@ async fn read(uri: &Uri, mut body: Body) -> Result<(InferenceRequest, String), R
 fn answer(request: &InferenceRequest, model: &str, said: &str, facts: &Value) -> Value {
     let usage = json!({"prompt_tokens": 8, "completion_tokens": 4, "total_tokens": 12});
     let mut answer = match request.operation {
-        Operation::Embeddings => json!({"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.1, 0.2, 0.3]}]}),
-        Operation::Completions => json!({"object": "text_completion", "choices": [{"index": 0, "text": said, "finish_reason": "stop"}]}),
+        Operation::Embeddings => {
+            json!({"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.1, 0.2, 0.3]}]})
+        }
+        Operation::Completions => {
+            json!({"object": "text_completion", "choices": [{"index": 0, "text": said, "finish_reason": "stop"}]})
+        }
         Operation::ChatCompletions | Operation::Other => {
             let mut message = json!({"role": "assistant", "content": said});
             if request.requires.output.contains(Modality::Audio) {
@@ -198,7 +204,8 @@ mod tests {
     use tower::ServiceExt as _;
 
     async fn ask(model: &str, body: &str) -> (u16, Value) {
-        let options = Options { name: "sim-a".into(), models: vec![model.parse().unwrap()], latency: Duration::ZERO, slots: 2 };
+        let options =
+            Options { name: "sim-a".into(), models: vec![model.parse().unwrap()], latency: Duration::ZERO, slots: 2 };
         let request = Request::post("/v1/chat/completions").body(Body::from(body.to_owned())).unwrap();
         let response = Sim::new(options).router().oneshot(request).await.unwrap();
         let status = response.status().as_u16();
@@ -210,7 +217,10 @@ mod tests {
     #[tokio::test]
     async fn it_names_itself_and_what_it_got() {
         let (status, answer) = ask("m=text", r#"{"model":"m","messages":[{"content":"hi"}]}"#).await;
-        assert_eq!((status, &answer["sim"]["server"], &answer["choices"][0]["message"]["content"]), (200, &json!("sim-a"), &json!("sim-a took text")));
+        assert_eq!(
+            (status, &answer["sim"]["server"], &answer["choices"][0]["message"]["content"]),
+            (200, &json!("sim-a"), &json!("sim-a took text"))
+        );
     }
 
     #[tokio::test]
@@ -221,6 +231,9 @@ mod tests {
         assert_eq!((status, &answer["error"]["param"]), (400, &json!("audio")));
         assert_eq!(answer["error"]["message"], "At most 0 audio(s) may be provided in one prompt. (parameter=audio)");
         let (status, answer) = ask("n=text", AUDIO).await;
-        assert_eq!((status, &answer["error"]["message"]), (404, &json!("The model `m` does not exist. Valid aliases: n.")));
+        assert_eq!(
+            (status, &answer["error"]["message"]),
+            (404, &json!("The model `m` does not exist. Valid aliases: n."))
+        );
     }
 }

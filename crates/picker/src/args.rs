@@ -145,7 +145,9 @@ impl Args {
         let stop = CancellationToken::new();
         let mut registry = Registry::default();
         let picker = Picker::start(options, channel(&controller)?, &mut registry, &signal);
-        let local = |listener: &tokio::net::TcpListener| listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
+        let local = |listener: &tokio::net::TcpListener| {
+            listener.local_addr().map(|address| address.to_string()).unwrap_or_default()
+        };
         tracing::info!(
             ext_proc = local(&ext_proc_listener),
             health = local(&health_listener),
@@ -191,7 +193,9 @@ impl Args {
         }
         match tokio::time::timeout(drain_timeout, drained).await {
             Ok(ended) => ended?,
-            Err(_) => tracing::warn!(left = picker.in_flight(), "requests were still under way when --drain-timeout ran out"),
+            Err(_) => {
+                tracing::warn!(left = picker.in_flight(), "requests were still under way when --drain-timeout ran out")
+            }
         }
         admin.abort();
         tracing::info!("picker stopped");
@@ -201,7 +205,8 @@ impl Args {
 
 /// A channel that connects when it is used, and notices when the other end is gone.
 fn channel(controller: &str) -> Result<Channel> {
-    let endpoint = Endpoint::from_shared(controller.to_owned()).with_context(|| format!("--controller {controller:?} is no URL"))?;
+    let endpoint = Endpoint::from_shared(controller.to_owned())
+        .with_context(|| format!("--controller {controller:?} is no URL"))?;
     Ok(endpoint
         .connect_timeout(Duration::from_secs(2))
         .http2_keep_alive_interval(Duration::from_secs(5))

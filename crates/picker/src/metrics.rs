@@ -59,12 +59,28 @@ impl Metrics {
             scrapes: Family::default(),
         };
         let registry = registry.sub_registry_with_prefix("thalamus_picker");
-        registry.register("decisions", "Requests that were given an endpoint, by what they needed and which tier took them", metrics.decisions.clone());
+        registry.register(
+            "decisions",
+            "Requests that were given an endpoint, by what they needed and which tier took them",
+            metrics.decisions.clone(),
+        );
         registry.register("rejections", "Requests that were refused, by reason", metrics.rejections.clone());
-        registry.register("decision_seconds", "Time from a read request to its decision", metrics.decision_seconds.clone());
-        registry.register("request_bytes", "Size of request bodies that were given an endpoint", metrics.request_bytes.clone());
+        registry.register(
+            "decision_seconds",
+            "Time from a read request to its decision",
+            metrics.decision_seconds.clone(),
+        );
+        registry.register(
+            "request_bytes",
+            "Size of request bodies that were given an endpoint",
+            metrics.request_bytes.clone(),
+        );
         registry.register("requests_in_flight", "Requests under way at model servers", metrics.in_flight.clone());
-        registry.register("table_revision", "Revision of the routing table that decisions are made from", metrics.table_revision.clone());
+        registry.register(
+            "table_revision",
+            "Revision of the routing table that decisions are made from",
+            metrics.table_revision.clone(),
+        );
         registry.register(
             "table_age_seconds",
             "Time since the controller was last heard: 0 while the stream lives",
@@ -117,6 +133,11 @@ impl Witness for Metrics {
 
     fn rejected(&self, rejection: &Rejection) {
         self.rejections.get_or_create(&RejectionLabels { reason: rejection.reason() }).inc();
-        tracing::info!(reason = rejection.reason(), status = rejection.status().as_u16(), param = rejection.param(), "rejected");
+        tracing::info!(
+            reason = rejection.reason(),
+            status = rejection.status().as_u16(),
+            param = rejection.param(),
+            "rejected"
+        );
     }
 }

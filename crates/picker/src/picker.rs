@@ -45,7 +45,8 @@ impl Picker {
     pub fn start(options: Options, channel: Channel, registry: &mut Registry, stop: &CancellationToken) -> Self {
         let director = Arc::new(Director::new(Instant::now()));
         let metrics = Metrics::register(registry);
-        let front = Front { director: Arc::clone(&director), limits: options.limits, witness: Arc::new(metrics.clone()) };
+        let front =
+            Front { director: Arc::clone(&director), limits: options.limits, witness: Arc::new(metrics.clone()) };
         let (sender, subscription) = watch::channel(Subscription::default());
         let subscriber = Subscriber { picker: options.name.clone(), scope: options.scope.clone() };
         tokio::spawn(subscriber.run(channel, sender));
@@ -75,22 +76,29 @@ impl Picker {
 
     /// The edge for gateways.
     pub fn ext_proc(&self) -> ExtProc {
-        let options = ext_proc::Options { fallbacks: self.options.fallbacks, stall_timeout: self.options.stall_timeout };
+        let options =
+            ext_proc::Options { fallbacks: self.options.fallbacks, stall_timeout: self.options.stall_timeout };
         ExtProc::new(self.front.clone(), options)
     }
 
     /// The edge for clients.
     pub fn proxy(&self) -> Proxy {
-        let options = proxy::Options { stall_timeout: self.options.stall_timeout, connect_timeout: self.options.connect_timeout };
+        let options =
+            proxy::Options { stall_timeout: self.options.stall_timeout, connect_timeout: self.options.connect_timeout };
         Proxy::new(self.front.clone(), options)
     }
 
     /// The admin port's content.
     pub fn admin(&self, registry: Registry) -> Admin {
-        let (director, metrics, subscription) = (Arc::clone(&self.front.director), self.metrics.clone(), self.subscription.clone());
+        let (director, metrics, subscription) =
+            (Arc::clone(&self.front.director), self.metrics.clone(), self.subscription.clone());
         let (scope, viewed, seen) = (self.options.scope.clone(), Arc::clone(&director), subscription.clone());
-        Admin::new(registry, self.ready(), "no routing table has come from the controller yet, or the picker is stopping")
-            .with_refresh(move || metrics.look_up(&director, &subscription.borrow()))
-            .with_table(move || view::table(&scope, &viewed, &seen.borrow()))
+        Admin::new(
+            registry,
+            self.ready(),
+            "no routing table has come from the controller yet, or the picker is stopping",
+        )
+        .with_refresh(move || metrics.look_up(&director, &subscription.borrow()))
+        .with_table(move || view::table(&scope, &viewed, &seen.borrow()))
     }
 }

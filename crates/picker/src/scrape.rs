@@ -69,7 +69,11 @@ pub(crate) async fn run(director: Arc<Director>, interval: Duration, metrics: Me
 /// Each address once, however many pools hold it.
 fn endpoints(director: &Director) -> BTreeMap<SocketAddr, AppProtocol> {
     let table = director.table().map(|(_, table)| table).unwrap_or_default();
-    table.pools.values().flat_map(|pool| pool.endpoints.values().map(|endpoint| (endpoint.address, pool.app_protocol))).collect()
+    table
+        .pools
+        .values()
+        .flat_map(|pool| pool.endpoints.values().map(|endpoint| (endpoint.address, pool.app_protocol)))
+        .collect()
 }
 
 impl Scraper {

@@ -13,7 +13,11 @@ pub(crate) fn table(scope: &Scope, director: &Director, subscription: &Subscript
         return view;
     };
     let age = subscription.age(tokio::time::Instant::now()).as_secs();
-    let heard = if age == 0 { "the controller is connected".to_owned() } else { format!("the controller was lost {age} s ago") };
+    let heard = if age == 0 {
+        "the controller is connected".to_owned()
+    } else {
+        format!("the controller was lost {age} s ago")
+    };
     view.row([format!("{scope}: revision {revision}, {heard}")]);
     view.row([""]);
     models(&table, &mut view);
@@ -46,7 +50,8 @@ fn pools(table: &RoutingTable, director: &Director, view: &mut Table) {
             view.row([pool.to_string(), "(none is ready)".to_owned()]);
         }
         for (name, endpoint) in endpoints {
-            let Load { in_flight, waiting, running, kv_cache_usage, scraped_at } = director.board().load(endpoint.address);
+            let Load { in_flight, waiting, running, kv_cache_usage, scraped_at } =
+                director.board().load(endpoint.address);
             let scraped = |value: String| scraped_at.map_or_else(|| "?".to_owned(), |_| value);
             view.row([
                 pool.to_string(),

@@ -1,6 +1,8 @@
 //! Which headers pass.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 
 /// Headers that speak of one connection (RFC 9110, section 7.6.1), beside those that `connection` names.
 const HOP_BY_HOP: [HeaderName; 8] = [

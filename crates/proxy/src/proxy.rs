@@ -6,8 +6,7 @@ use bytes::Bytes;
 use director::{Decision, Front, Intake, Rejection};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::uri::{Authority, Scheme};
-use http::{HeaderValue, Method, Request, Response, Uri};
-use http_body::Body as _;
+use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
@@ -69,11 +68,7 @@ impl Proxy {
 
     async fn place(&self, request: Request<Incoming>) -> Result<Response<ResponseBody>, Rejection> {
         let (parts, body) = request.into_parts();
-        let (inference, chunks) = if body.is_end_stream() && parts.method != Method::POST {
-            (InferenceRequest::bodiless(parts.uri.path()), Vec::new())
-        } else {
-            self.read(&parts, body).await.map_err(|rejection| self.front.reject(rejection))?
-        };
+        let (inference, chunks) = self.read(&parts, body).await.map_err(|rejection| self.front.reject(rejection))?;
         let draw = Draw::new(fastrand::u64(..));
         let decision = self.front.direct(&inference, None, Instant::now, draw)?;
         let chunks = match (decision.rewrite(&inference), &inference.model_span) {
@@ -83,7 +78,11 @@ impl Proxy {
         self.forward(&parts, &Chunks::new(chunks), decision).await.map_err(|rejection| self.front.reject(rejection))
     }
 
-    async fn read(&self, parts: &http::request::Parts, mut body: Incoming) -> Result<(InferenceRequest, Vec<Bytes>), Rejection> {
+    async fn read(
+        &self,
+        parts: &http::request::Parts,
+        mut body: Incoming,
+    ) -> Result<(InferenceRequest, Vec<Bytes>), Rejection> {
         let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         let head = RequestHead {
             path: parts.uri.path(),
@@ -152,7 +151,11 @@ impl Proxy {
     }
 }
 
-fn to_model_server(parts: &http::request::Parts, address: std::net::SocketAddr, body: Chunks) -> Result<Request<Chunks>, Rejection> {
+fn to_model_server(
+    parts: &http::request::Parts,
+    address: std::net::SocketAddr,
+    body: Chunks,
+) -> Result<Request<Chunks>, Rejection> {
     let authority: Authority = address.to_string().parse().map_err(|_| Rejection::Unreachable { tried: 1 })?;
     let mut uri = Uri::default().into_parts();
     uri.scheme = Some(Scheme::HTTP);

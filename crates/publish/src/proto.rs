@@ -1,10 +1,5 @@
 //! The generated code of `proto/thalamus/publish/v1/tables.proto`.
 
-#![expect(
-    clippy::pedantic,
-    clippy::allow_attributes_without_reason,
-    unreachable_pub,
-    reason = "generated"
-)]
+#![expect(clippy::pedantic, clippy::allow_attributes_without_reason, unreachable_pub, reason = "generated")]
 
 include!("proto/generated.rs");

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::Stream;
 use routing::RoutingTable;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::proto::routing_tables_server::{RoutingTables, RoutingTablesServer};
@@ -73,8 +73,11 @@ impl Publisher {
             let before = newest.get_or_insert_default();
             let mut changed = first;
             // A namespace that is no more stays as an empty table: its pickers must hear of it.
-            let emptied: Vec<String> = before.keys().filter(|namespace| !tables.contains_key(*namespace)).cloned().collect();
-            for (namespace, table) in tables.into_iter().chain(emptied.into_iter().map(|gone| (gone, RoutingTable::default()))) {
+            let emptied: Vec<String> =
+                before.keys().filter(|namespace| !tables.contains_key(*namespace)).cloned().collect();
+            for (namespace, table) in
+                tables.into_iter().chain(emptied.into_iter().map(|gone| (gone, RoutingTable::default())))
+            {
                 if before.get(&namespace).is_some_and(|known| *known.table == table) {
                     continue;
                 }
@@ -112,7 +115,9 @@ impl Publisher {
 
     /// The gRPC service.
     pub fn service(&self) -> RoutingTablesServer<Self> {
-        RoutingTablesServer::new(self.clone()).max_decoding_message_size(1 << 20).max_encoding_message_size(MAX_MESSAGE_BYTES)
+        RoutingTablesServer::new(self.clone())
+            .max_decoding_message_size(1 << 20)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 }
 
@@ -120,7 +125,10 @@ impl Publisher {
 impl RoutingTables for Publisher {
     type SubscribeStream = Pin<Box<dyn Stream<Item = Result<Update, Status>> + Send>>;
 
-    async fn subscribe(&self, request: Request<Streaming<FromPicker>>) -> Result<Response<Self::SubscribeStream>, Status> {
+    async fn subscribe(
+        &self,
+        request: Request<Streaming<FromPicker>>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
         let mut from_picker = request.into_inner();
         let hello = match from_picker.message().await?.and_then(|first| first.message) {
             Some(from_picker::Message::Hello(hello)) => hello,

@@ -116,7 +116,8 @@ impl Subscriber {
                     let table = Arc::new(table);
                     has = Some(Arc::clone(&table));
                     *backoff = Backoff::default();
-                    subscription.send_replace(Subscription { received: Some(Received { revision, table }), lost_at: None });
+                    subscription
+                        .send_replace(Subscription { received: Some(Received { revision, table }), lost_at: None });
                     from_picker::Message::Ack(Ack { revision })
                 }
                 Err(reasons) => {
@@ -192,6 +193,9 @@ mod tests {
     #[test]
     fn an_update_for_newer_readers_is_refused() {
         let update = Update { snapshot: true, schema: 99, ..Update::default() };
-        assert_eq!(take(update, None).unwrap_err(), ["the update needs schema 99, this picker knows 1; upgrade the picker"]);
+        assert_eq!(
+            take(update, None).unwrap_err(),
+            ["the update needs schema 99, this picker knows 1; upgrade the picker"]
+        );
     }
 }

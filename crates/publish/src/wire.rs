@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use routing::{
-    AppProtocol, Capability, Criticality, Endpoint, HostPattern, MediaPolicy, MediaRule, MediaSource, Modality, ModalitySet, Model, Target,
+    AppProtocol, Capability, Criticality, Endpoint, HostPattern, MediaPolicy, MediaRule, MediaSource, Modality,
+    ModalitySet, Model, Target,
 };
 
 use crate::{Delta, EndpointKey, proto};
@@ -139,7 +140,11 @@ pub(crate) fn decode(update: proto::Update) -> Result<Delta, Vec<Undecodable>> {
     if bad.is_empty() { Ok(delta) } else { Err(bad) }
 }
 
-fn collect<P, R, C: FromIterator<R>>(all: Vec<P>, decode: fn(P) -> Result<R, Undecodable>, bad: &mut Vec<Undecodable>) -> C {
+fn collect<P, R, C: FromIterator<R>>(
+    all: Vec<P>,
+    decode: fn(P) -> Result<R, Undecodable>,
+    bad: &mut Vec<Undecodable>,
+) -> C {
     all.into_iter().filter_map(|one| decode(one).map_err(|error| bad.push(error)).ok()).collect()
 }
 
@@ -209,7 +214,8 @@ fn decode_modality(modality: i32) -> Option<Modality> {
 
 /// A rule narrows, so one that is not understood refuses the update.
 fn decode_rule(model: &str, rule: proto::MediaRule) -> Result<(Modality, MediaRule), Undecodable> {
-    let unknown = || Undecodable::UnknownValue { kind: "model", name: model.to_owned(), field: "modality", value: rule.modality };
+    let unknown =
+        || Undecodable::UnknownValue { kind: "model", name: model.to_owned(), field: "modality", value: rule.modality };
     let modality = decode_modality(rule.modality).ok_or_else(unknown)?;
     let sources = match (rule.inline_only, rule.url_only) {
         (true, false) => vec![MediaSource::Inline],

@@ -15,7 +15,10 @@ fn body(size: usize) -> Vec<u8> {
     let content = if size <= 1 << 10 {
         format!(r#"[{{"type":"text","text":"{}"}}]"#, "The quick brown fox. ".repeat(size / 25))
     } else {
-        format!(r#"[{{"type":"text","text":"what?"}},{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{}"}}}}]"#, "iVBORw0KGgo".repeat(size / 11))
+        format!(
+            r#"[{{"type":"text","text":"what?"}},{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{}"}}}}]"#,
+            "iVBORw0KGgo".repeat(size / 11)
+        )
     };
     format!(r#"{{"messages":[{{"role":"user","content":{content}}}],"model":"qwen","stream":true}}"#).into_bytes()
 }

@@ -136,7 +136,11 @@ impl Lexer {
                 if word[seen] != byte {
                     return Err(self.malformed(at, "a word other than true, false and null"));
                 }
-                if seen + 1 == word.len() { self.after_value() } else { self.state = State::InWord { word, seen: seen + 1 } }
+                if seen + 1 == word.len() {
+                    self.after_value()
+                } else {
+                    self.state = State::InWord { word, seen: seen + 1 }
+                }
             }
             _ if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') => {}
             State::Value { first } => match byte {
@@ -205,11 +209,19 @@ impl Lexer {
     }
 
     /// Takes bytes of a string, to its end or the chunk's.
-    fn string(&mut self, rest: &[u8], at: usize, key: bool, start: u64, sink: &mut impl Sink) -> Result<usize, Unreadable> {
+    fn string(
+        &mut self,
+        rest: &[u8],
+        at: usize,
+        key: bool,
+        start: u64,
+        sink: &mut impl Sink,
+    ) -> Result<usize, Unreadable> {
         let here = self.consumed + at as u64;
         let (taken, ended) = self.text.feed(rest, here)?;
         if ended {
-            let string = StringToken { kept: self.text.kept(), length: self.text.length(), span: start..here + taken as u64 };
+            let string =
+                StringToken { kept: self.text.kept(), length: self.text.length(), span: start..here + taken as u64 };
             if key {
                 sink.key(string.kept, start)?;
                 self.state = State::Colon;

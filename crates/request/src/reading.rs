@@ -89,8 +89,29 @@ struct Frame {
 
 /// Keys that mean something somewhere; a repeated one would be read in two ways.
 const FIELDS: [&str; 23] = [
-    "model", "stream", "modalities", "messages", "content", "type", "uuid", "prompt", "input", "image_url", "input_image", "image_pil",
-    "image_embeds", "video_url", "audio_url", "input_audio", "audio_embeds", "image", "audio", "video", "url", "data", "file_id",
+    "model",
+    "stream",
+    "modalities",
+    "messages",
+    "content",
+    "type",
+    "uuid",
+    "prompt",
+    "input",
+    "image_url",
+    "input_image",
+    "image_pil",
+    "image_embeds",
+    "video_url",
+    "audio_url",
+    "input_audio",
+    "audio_embeds",
+    "image",
+    "audio",
+    "video",
+    "url",
+    "data",
+    "file_id",
 ];
 
 /// A content part being read.
@@ -181,7 +202,9 @@ impl Reading {
             (Slot::Message, "content") => Slot::Content,
             (Slot::Part, "type") => Slot::PartType,
             (Slot::Part, "uuid") => Slot::PartUuid,
-            (Slot::Part, "image_url" | "input_image" | "image_pil" | "image_embeds" | "image") => Slot::Media(Modality::Image),
+            (Slot::Part, "image_url" | "input_image" | "image_pil" | "image_embeds" | "image") => {
+                Slot::Media(Modality::Image)
+            }
             (Slot::Part, "video_url" | "video") => Slot::Media(Modality::Video),
             (Slot::Part, "audio_url" | "input_audio" | "audio_embeds" | "audio") => Slot::Media(Modality::Audio),
             (Slot::Media(modality), "url" | "data") => Slot::MediaData(modality),
@@ -209,7 +232,12 @@ impl Reading {
                 return Err(Unreadable::TooManyItems { limit: MAX_ITEMS });
             }
             // Several fields of one modality: the largest is what a limit has to see.
-            let field = part.fields.iter().filter(|(of, _)| *of == modality).map(|(_, field)| field).max_by_key(|field| field.bytes);
+            let field = part
+                .fields
+                .iter()
+                .filter(|(of, _)| *of == modality)
+                .map(|(_, field)| field)
+                .max_by_key(|field| field.bytes);
             let (bytes, head) = field.map_or((0, &[][..]), |field| (field.bytes, &field.head));
             let (source, host) = source_of(head);
             self.media.push(MediaItem { modality, source, bytes, host, at });
@@ -219,7 +247,9 @@ impl Reading {
 
     /// Where the part that just ended stands.
     fn part_path(&self) -> PartPath {
-        let place = |slot| self.frames.iter().rev().find(|frame| frame.slot == slot && frame.array).map_or(0, |frame| frame.next - 1);
+        let place = |slot| {
+            self.frames.iter().rev().find(|frame| frame.slot == slot && frame.array).map_or(0, |frame| frame.next - 1)
+        };
         PartPath { message: place(Slot::Messages), part: place(Slot::Content) }
     }
 
@@ -263,7 +293,9 @@ impl Sink for Reading {
             (Slot::Stream, Kind::True) => self.stream = true,
             (Slot::Modalities, Kind::Array) => self.output = Some(ModalitySet::EMPTY),
             (Slot::Modalities, Kind::Null) => {}
-            (Slot::Modalities, _) => return Err(Unreadable::WrongType { field: "modalities", expected: "a list of words" }),
+            (Slot::Modalities, _) => {
+                return Err(Unreadable::WrongType { field: "modalities", expected: "a list of words" });
+            }
             (Slot::Prompt, kind) => self.text |= kind != Kind::Null,
             (Slot::Content, Kind::String) | (Slot::Part, Kind::String) => self.text = true,
             (Slot::Part, Kind::Object) => self.part = Part::default(),
@@ -353,7 +385,9 @@ fn array_slot(slot: Slot) -> Slot {
 /// The modality that a part's `type` names; none for a type that no engine we know takes as one.
 fn modality_of_type(word: &str) -> Option<Modality> {
     Some(match word {
-        "text" | "input_text" | "output_text" | "refusal" | "thinking" | "tool_reference" | "prompt_embeds" => Modality::Text,
+        "text" | "input_text" | "output_text" | "refusal" | "thinking" | "tool_reference" | "prompt_embeds" => {
+            Modality::Text
+        }
         "image_url" | "input_image" | "image_pil" | "image_embeds" | "image" => Modality::Image,
         "input_audio" | "audio_url" | "audio_embeds" | "audio" => Modality::Audio,
         "video_url" | "video" => Modality::Video,
@@ -363,7 +397,9 @@ fn modality_of_type(word: &str) -> Option<Modality> {
 
 /// Whether the model server would have to fetch this, and from where.
 fn source_of(head: &[u8]) -> (MediaSource, Host) {
-    let Some(colon) = head.iter().take(16).position(|byte| *byte == b':') else { return (MediaSource::Inline, Host::None) };
+    let Some(colon) = head.iter().take(16).position(|byte| *byte == b':') else {
+        return (MediaSource::Inline, Host::None);
+    };
     let scheme = head[..colon].to_ascii_lowercase();
     match &*scheme {
         b"data" => (MediaSource::Inline, Host::None),
@@ -375,7 +411,10 @@ fn source_of(head: &[u8]) -> (MediaSource, Host) {
 /// The host after `http:`. Anything that parsers are known to disagree on (a backslash, a user, control bytes, spaces) is unclear.
 fn host_of(rest: &[u8]) -> Host {
     let Some(rest) = rest.strip_prefix(b"//") else { return Host::Unclear };
-    let Some(end) = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).or((rest.len() < MAX_URL_HEAD - 8).then_some(rest.len()))
+    let Some(end) = rest
+        .iter()
+        .position(|byte| matches!(byte, b'/' | b'?' | b'#'))
+        .or((rest.len() < MAX_URL_HEAD - 8).then_some(rest.len()))
     else {
         return Host::Unclear;
     };

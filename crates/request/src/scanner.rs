@@ -77,7 +77,13 @@ impl Scanner {
             return Err(Unreadable::ContentType(kind.chars().take(64).collect()));
         }
         let operation = Operation::of_path(head.path);
-        Ok(Self { operation, limits, declared: head.content_length, lexer: Lexer::new(), reading: Reading::new(operation) })
+        Ok(Self {
+            operation,
+            limits,
+            declared: head.content_length,
+            lexer: Lexer::new(),
+            reading: Reading::new(operation),
+        })
     }
 
     /// Takes the next chunk of the body. After an error the scanner is of no more use.
@@ -88,31 +94,19 @@ impl Scanner {
         self.lexer.feed(chunk, &mut self.reading)
     }
 
-    /// The body has ended.
+    /// The body has ended, or there was none.
     pub fn finish(mut self) -> Result<InferenceRequest, Unreadable> {
         let bytes = self.lexer.position();
         if let Some(declared) = self.declared.filter(|declared| *declared != bytes) {
             return Err(Unreadable::LengthMismatch { declared, actual: bytes });
         }
-        self.lexer.finish()?;
+        // Only what is known to need a body must have one: `GET /health` does not, and nor does `POST /sleep`.
+        if bytes > 0 || self.operation != Operation::Other {
+            self.lexer.finish()?;
+        }
         let requires = self.reading.requires();
         let Reading { model, model_span, stream, media, .. } = self.reading;
         Ok(InferenceRequest { operation: self.operation, model, requires, media, stream, model_span, bytes })
-    }
-}
-
-impl InferenceRequest {
-    /// A request without a body, such as `GET /health`.
-    pub fn bodiless(path: &str) -> Self {
-        Self {
-            operation: Operation::of_path(path),
-            model: None,
-            requires: Requirement::default(),
-            media: Vec::new(),
-            stream: false,
-            model_span: None,
-            bytes: 0,
-        }
     }
 }
 

@@ -47,7 +47,9 @@ impl Unreadable {
     /// The field at fault, where one is known: the `param` of an OpenAI error.
     pub fn param(&self) -> Option<&'static str> {
         match self {
-            Self::DuplicateField { field, .. } | Self::WrongType { field, .. } | Self::FieldTooLong { field, .. } => Some(field),
+            Self::DuplicateField { field, .. } | Self::WrongType { field, .. } | Self::FieldTooLong { field, .. } => {
+                Some(field)
+            }
             Self::UnknownModality(_) => Some("modalities"),
             Self::TooManyItems { .. } => Some("messages"),
             _ => None,

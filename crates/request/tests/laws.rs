@@ -31,10 +31,13 @@ fn part() -> impl Strategy<Value = Value> {
 }
 
 fn body() -> impl Strategy<Value = Value> {
-    let content = prop_oneof![text().prop_map(Value::String), proptest::collection::vec(part(), 0..5).prop_map(Value::Array)];
-    let message = content.prop_map(|content| json!({"role": "user", "content": content, "name": [1, -2.5e3, {"a": null}]}));
-    (text(), proptest::collection::vec(message, 0..4), any::<bool>())
-        .prop_map(|(model, messages, stream)| json!({"model": model, "messages": messages, "stream": stream, "x": {"model": 1}}))
+    let content =
+        prop_oneof![text().prop_map(Value::String), proptest::collection::vec(part(), 0..5).prop_map(Value::Array)];
+    let message =
+        content.prop_map(|content| json!({"role": "user", "content": content, "name": [1, -2.5e3, {"a": null}]}));
+    (text(), proptest::collection::vec(message, 0..4), any::<bool>()).prop_map(
+        |(model, messages, stream)| json!({"model": model, "messages": messages, "stream": stream, "x": {"model": 1}}),
+    )
 }
 
 /// The slow and obvious reader.
@@ -67,8 +70,11 @@ fn obvious(body: &Value) -> (Option<String>, bool, ModalitySet) {
 fn with_reversed_keys(value: &Value) -> String {
     match value {
         Value::Object(map) => {
-            let fields: Vec<String> =
-                map.iter().rev().map(|(key, value)| format!("{}: {}", Value::from(key.as_str()), with_reversed_keys(value))).collect();
+            let fields: Vec<String> = map
+                .iter()
+                .rev()
+                .map(|(key, value)| format!("{}: {}", Value::from(key.as_str()), with_reversed_keys(value)))
+                .collect();
             format!("{{{}}}", fields.join(" ,\n"))
         }
         Value::Array(items) => format!("[{}]", items.iter().map(with_reversed_keys).collect::<Vec<_>>().join(", ")),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Capability, Draw, Fit, Model, ModalitySet, Requirement, Target};
+use crate::{Capability, Draw, Fit, ModalitySet, Model, Requirement, Target};
 
 /// Where a request may go, the tightest fit first.
 #[derive(Debug)]
@@ -60,7 +60,10 @@ impl<'t> Route<'t> {
         fitting.sort_by_key(|(fit, _)| std::cmp::Reverse(*fit));
         let tiers: Vec<Tier<'t>> = fitting
             .chunk_by(|a, b| a.0 == b.0)
-            .map(|equals| Tier { fit: equals[0].0, choices: equals.iter().map(|(_, target)| Choice::of(target)).collect() })
+            .map(|equals| Tier {
+                fit: equals[0].0,
+                choices: equals.iter().map(|(_, target)| Choice::of(target)).collect(),
+            })
             .collect();
         (!tiers.is_empty()).then_some(Self { model: Some((name, model)), tiers })
     }

@@ -95,7 +95,10 @@ impl RoutingTable {
         let pools = self.pools.get_key_value(pool).map(|(name, pool)| (Arc::clone(name), pool.clone()));
         let lives_here = |model: &&Model| model.targets.iter().any(|target| *target.pool == *pool);
         let models = self.models.iter().filter(|(_, model)| lives_here(model));
-        Self { models: models.map(|(name, model)| (Arc::clone(name), model.clone())).collect(), pools: pools.into_iter().collect() }
+        Self {
+            models: models.map(|(name, model)| (Arc::clone(name), model.clone())).collect(),
+            pools: pools.into_iter().collect(),
+        }
     }
 
     /// Every address in the table.
@@ -122,7 +125,13 @@ impl RoutingTable {
             model: name.to_string(),
             offered: model.offered(),
             missing: need.missing_from(model.offered()),
-            alternatives: self.models.iter().filter(could).map(|(name, _)| name.to_string()).take(NAMES_SHOWN).collect(),
+            alternatives: self
+                .models
+                .iter()
+                .filter(could)
+                .map(|(name, _)| name.to_string())
+                .take(NAMES_SHOWN)
+                .collect(),
         }
     }
 
@@ -131,8 +140,12 @@ impl RoutingTable {
         if name.len() > 256 {
             return Vec::new();
         }
-        let mut scored: Vec<(f64, &Arc<str>)> =
-            self.models.keys().map(|known| (strsim::jaro_winkler(name, known), known)).filter(|(score, _)| *score > 0.8).collect();
+        let mut scored: Vec<(f64, &Arc<str>)> = self
+            .models
+            .keys()
+            .map(|known| (strsim::jaro_winkler(name, known), known))
+            .filter(|(score, _)| *score > 0.8)
+            .collect();
         scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
         scored.into_iter().take(NAMES_SHOWN).map(|(_, known)| known.to_string()).collect()
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use routing::{Capability, Criticality, Draw, MediaPolicy, Modality, ModalitySet, Model, Requirement, RoutingTable, Target};
+use routing::{
+    Capability, Criticality, Draw, MediaPolicy, Modality, ModalitySet, Model, Requirement, RoutingTable, Target,
+};
 
 fn modalities() -> impl Strategy<Value = ModalitySet> {
     proptest::collection::vec(0..5_usize, 0..5).prop_map(|picks| picks.into_iter().map(|i| Modality::ALL[i]).collect())
@@ -73,11 +75,13 @@ proptest! {
 
 #[test]
 fn draws_hit_targets_in_proportion_to_their_weights() {
-    let text = |pool: &str, weight| Target { name: "m".into(), pool: pool.into(), capability: Capability::TEXT, weight };
+    let text =
+        |pool: &str, weight| Target { name: "m".into(), pool: pool.into(), capability: Capability::TEXT, weight };
     let table = table(vec![text("stable", 90), text("canary", 10)]);
     let need = Requirement { input: ModalitySet::TEXT, output: ModalitySet::TEXT };
     let route = table.route(Some("m"), need).expect("covered");
-    let canary = (0..10_000).filter(|seed| &**route.tiers()[0].order(&mut Draw::new(*seed))[0].pool() == "canary").count();
+    let canary =
+        (0..10_000).filter(|seed| &**route.tiers()[0].order(&mut Draw::new(*seed))[0].pool() == "canary").count();
     // Four standard deviations of a binomial with n = 10,000 and p = 0.1 are 120.
     assert!((880..=1120).contains(&canary), "{canary} of 10,000 draws hit a weight of 10 %");
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use routing::{Draw, Endpoint, Requirement};
 
-use crate::{Covers, Filter, FreeKvCache, HighestScore, InSubset, LeastActive, Load, NotSaturated, Picker, Scorer, ShortestQueue};
+use crate::{
+    Covers, Filter, FreeKvCache, HighestScore, InSubset, LeastActive, Load, NotSaturated, Picker, Scorer, ShortestQueue,
+};
 
 /// What is asked of the endpoints.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +70,11 @@ impl Profile {
 
     /// Capability, then the gateway's subset, then free capacity; least active, shortest queue and free cache, weighted alike.
     pub fn standard() -> Self {
-        Self::new(vec![Box::new(Covers), Box::new(InSubset), Box::new(NotSaturated)], standard_scorers(), Box::new(HighestScore))
+        Self::new(
+            vec![Box::new(Covers), Box::new(InSubset), Box::new(NotSaturated)],
+            standard_scorers(),
+            Box::new(HighestScore),
+        )
     }
 
     /// The same for when everybody is saturated: the best of the bad.

@@ -54,7 +54,8 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
 }
 
 fn read(manifests: &Path) -> Result<Objects> {
-    let objects = Objects::read(manifests).context("run the demo from the repository's folder, or name one with --manifests")?;
+    let objects =
+        Objects::read(manifests).context("run the demo from the repository's folder, or name one with --manifests")?;
     ensure!(!objects.pools.is_empty(), "there is no InferencePool in {}", manifests.display());
     ensure!(!objects.deployments.is_empty(), "there is no Deployment in {}", manifests.display());
     Ok(objects)
@@ -69,10 +70,11 @@ async fn start_model_servers(objects: &mut Objects, stop: &CancellationToken) ->
     for SimulatedPod { pod, models, port } in &pods {
         let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap_or_default();
         let address = SocketAddr::new(ip.parse().context("an address of our own")?, *port);
-        let listener = daemon::bind(address, &format!("pod {}", pod.name_any()))
-            .await
-            .with_context(|| format!("something on this machine uses port {port}; the manifests' target port can be changed"))?;
-        let options = Options { name: pod.name_any(), models: models.clone(), latency: Duration::from_millis(20), slots: 8 };
+        let listener = daemon::bind(address, &format!("pod {}", pod.name_any())).await.with_context(|| {
+            format!("something on this machine uses port {port}; the manifests' target port can be changed")
+        })?;
+        let options =
+            Options { name: pod.name_any(), models: models.clone(), latency: Duration::from_millis(20), slots: 8 };
         tokio::spawn(Sim::new(options).serve(listener, stop.clone()));
         objects.pods.push(pod.clone());
     }

@@ -30,8 +30,14 @@ impl LocalController {
     pub(crate) fn apply(&mut self, objects: &Objects) -> Vec<String> {
         objects.events().into_iter().for_each(|event| self.index.observe(event));
         let compiled = self.index.compile();
-        let models = compiled.models.iter().flat_map(|(key, report)| report.verdicts.iter().map(move |v| ("InferenceModel", key, v)));
-        let pools = compiled.pools.iter().flat_map(|(key, report)| report.verdicts.iter().map(move |v| ("InferencePool", key, v)));
+        let models = compiled
+            .models
+            .iter()
+            .flat_map(|(key, report)| report.verdicts.iter().map(move |v| ("InferenceModel", key, v)));
+        let pools = compiled
+            .pools
+            .iter()
+            .flat_map(|(key, report)| report.verdicts.iter().map(move |v| ("InferencePool", key, v)));
         // Without a cluster there is no Service for a gateway to find, and nobody misses it.
         let wrong = models.chain(pools).filter(|(kind, _, verdict)| {
             !verdict.holds && !(*kind == "InferencePool" && matches!(verdict.type_, "ResolvedRefs" | "Accepted"))
@@ -42,7 +48,13 @@ impl LocalController {
     }
 
     /// A picker of this controller, over a pipe in memory.
-    pub(crate) fn picker(&self, namespace: &str, limits: Limits, registry: &mut Registry, stop: &CancellationToken) -> Picker {
+    pub(crate) fn picker(
+        &self,
+        namespace: &str,
+        limits: Limits,
+        registry: &mut Registry,
+        stop: &CancellationToken,
+    ) -> Picker {
         let options = Options {
             scope: Scope { namespace: namespace.to_owned(), pool: None },
             name: "thalamus".into(),

@@ -83,7 +83,8 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.with_context(|| format!("reading the folder {}", folder.display()))?.path();
-        let is_manifest = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
+        let is_manifest =
+            path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
         let is_kustomization = path.file_stem().is_some_and(|stem| stem == "kustomization");
         if is_manifest && !is_kustomization && path.is_file() {
             files.push(path);

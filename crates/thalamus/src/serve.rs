@@ -29,7 +29,9 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
         }
     })
     .context("watching folders")?;
-    watcher.watch(&manifests, RecursiveMode::NonRecursive).with_context(|| format!("--manifests {}", manifests.display()))?;
+    watcher
+        .watch(&manifests, RecursiveMode::NonRecursive)
+        .with_context(|| format!("--manifests {}", manifests.display()))?;
 
     let objects = Objects::read(&manifests)?;
     let namespace = match namespace {
@@ -74,7 +76,9 @@ fn reload(controller: &mut LocalController, manifests: &Path) {
             );
             apply(controller, &objects);
         }
-        Err(error) => tracing::error!(error = format!("{error:#}"), "the folder cannot be read; what was read before stays"),
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the folder cannot be read; what was read before stays")
+        }
     }
 }
 

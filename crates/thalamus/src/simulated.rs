@@ -60,7 +60,11 @@ fn pod(deployment: &Deployment, replica: i32, ip: &str) -> Option<Pod> {
     let name = format!("{}-{replica}", deployment.metadata.name.as_ref()?);
     let ready = PodCondition { type_: "Ready".into(), status: "True".into(), ..PodCondition::default() };
     Some(Pod {
-        metadata: ObjectMeta { name: Some(name), namespace: deployment.metadata.namespace.clone(), ..labels_and_annotations },
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace: deployment.metadata.namespace.clone(),
+            ..labels_and_annotations
+        },
         spec: template.spec,
         status: Some(PodStatus { pod_ip: Some(ip.to_owned()), conditions: Some(vec![ready]), ..PodStatus::default() }),
     })

@@ -46,7 +46,8 @@ const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mN
 
 fn stops() -> Vec<Stop> {
     let ask = |model: &str, parts: Value| json!({"model": model, "messages": [{"role": "user", "content": parts}]});
-    let wav = BASE64_STANDARD.encode(b"RIFF$\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x80>\0\0\0}\0\0\x02\0\x10\0data\0\0\0\0");
+    let wav =
+        BASE64_STANDARD.encode(b"RIFF$\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x80>\0\0\0}\0\0\x02\0\x10\0data\0\0\0\0");
     let image = json!({"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{PIXEL}")}});
     let video = json!({"type": "video_url", "video_url": {"url": "https://example.com/clip.mp4"}});
     let audio = json!({"type": "input_audio", "input_audio": {"data": wav, "format": "wav"}});
@@ -67,7 +68,8 @@ pub(crate) async fn run(screen: Screen, picker: &Picker, address: SocketAddr) ->
     table.row(["REQUEST", "WENT TO", "POOL", "WHY"]);
     let mut all = true;
     for stop in stops() {
-        let landing = visit(picker, address, &stop).await.with_context(|| format!("the request with {}", stop.title))?;
+        let landing =
+            visit(picker, address, &stop).await.with_context(|| format!("the request with {}", stop.title))?;
         all &= landing.as_expected;
         let mark = if landing.as_expected { "" } else { "  ← NOT where the table says" };
         table.row([stop.title.to_owned(), landing.who, landing.pool, format!("{}{mark}", landing.why)]);
@@ -120,7 +122,10 @@ fn expected(picker: &Picker, body: Bytes) -> Result<Expected> {
     Ok(match director.direct(&request, None, Instant::now(), Draw::new(fastrand::u64(..))) {
         Ok(decision) => {
             let (_, table) = director.table().context("there is a table")?;
-            let pods = table.pools[&decision.pool].endpoints.keys().filter_map(|name| Some(name.rsplit_once("-rank-")?.0.to_owned()));
+            let pods = table.pools[&decision.pool]
+                .endpoints
+                .keys()
+                .filter_map(|name| Some(name.rsplit_once("-rank-")?.0.to_owned()));
             Ok((decision.pool.to_string(), pods.collect(), decision.why.to_string()))
         }
         Err(rejection) => Err((rejection.reason(), rejection.to_string())),
@@ -152,7 +157,12 @@ pub(crate) fn show_models(screen: Screen, picker: &Picker) {
 }
 
 fn targets(model: &Model) -> String {
-    model.targets.iter().map(|target| format!("{} ({})", target.pool, target.capability.input)).collect::<Vec<_>>().join(", ")
+    model
+        .targets
+        .iter()
+        .map(|target| format!("{} ({})", target.pool, target.capability.input))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Commands to paste. Each body is what the tour sent.
@@ -160,7 +170,10 @@ pub(crate) fn show_commands(screen: Screen, address: SocketAddr) {
     screen.title("Try it: it stays up until Ctrl-C");
     for stop in stops() {
         let body = stop.body.to_string().replace('\'', "'\\''");
-        screen.line(&format!("# {}\ncurl -s http://{address}/v1/chat/completions -H 'content-type: application/json' -d '{body}'\n", stop.title));
+        screen.line(&format!(
+            "# {}\ncurl -s http://{address}/v1/chat/completions -H 'content-type: application/json' -d '{body}'\n",
+            stop.title
+        ));
     }
 }
 

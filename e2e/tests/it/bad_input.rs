@@ -23,7 +23,10 @@ pub(crate) async fn what_cannot_be_read_is_refused_the_same_way_over_both_edges(
         (br#"{"model":"chat","model":"other"}"#, r#"400 invalid_body: the field "model" is given twice"#),
         (deep.as_bytes(), "400 invalid_body: the body is nested more than 128 deep"),
         (huge.as_bytes(), "413 request_too_large: the body is larger than 100000 bytes"),
-        (br#"{"model":"chatt","messages":[]}"#, r#"404 model_not_found: the model "chatt" does not exist; did you mean "chat"?"#),
+        (
+            br#"{"model":"chatt","messages":[]}"#,
+            r#"404 model_not_found: the model "chatt" does not exist; did you mean "chat"?"#,
+        ),
         (br#"{"messages":[]}"#, "400 model_required: the request names no model"),
     ];
     for (body, expected) in cases {
@@ -48,7 +51,9 @@ pub(crate) async fn a_client_that_stalls_is_cut(shared: &Shared) -> Result<()> {
     world.until_gateway_asks().await?;
     for address in [world.gateway.address(), world.http.address()] {
         let mut client = TcpStream::connect(address).await?;
-        client.write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"model\":").await?;
+        client
+            .write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"model\":")
+            .await?;
         let mut answer = vec![0; 4096];
         let size = client.read(&mut answer).await?;
         let answer = String::from_utf8_lossy(&answer[..size]).into_owned();
@@ -63,12 +68,20 @@ pub(crate) async fn a_body_shorter_than_announced_harms_nobody(shared: &Shared) 
     for address in [world.gateway.address(), world.http.address()] {
         for _ in 0..20 {
             let mut client = TcpStream::connect(address).await?;
-            client.write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 5000\r\n\r\n{\"model\":\"chat\"").await?;
+            client
+                .write_all(
+                    b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 5000\r\n\r\n{\"model\":\"chat\"",
+                )
+                .await?;
             client.shutdown().await?;
         }
         // Longer than announced: what is left over is not a request.
         let mut client = TcpStream::connect(address).await?;
-        client.write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}{\"model\":\"chat\"}").await?;
+        client
+            .write_all(
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}{\"model\":\"chat\"}",
+            )
+            .await?;
         let mut answer = vec![0; 4096];
         let size = client.read(&mut answer).await?;
         let answer = String::from_utf8_lossy(&answer[..size]).into_owned();
@@ -87,7 +100,10 @@ pub(crate) async fn odd_objects_harm_nobody(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
     world.apply_pool("text")?;
     let odd = "a \"quoted\"\nname";
-    world.apply_model("odd", &format!("{{modelName: {}, poolRef: {{name: text}}, targetModels: [{{name: m}}]}}", serde_json::json!(odd)))?;
+    world.apply_model(
+        "odd",
+        &format!("{{modelName: {}, poolRef: {{name: text}}, targetModels: [{{name: m}}]}}", serde_json::json!(odd)),
+    )?;
     world.kubelet.run(PodSpec::new("text-0", "text", &["m=text"])).await?;
     until_answered(&world, &chat(odd, &text()), "200 text-0").await?;
     // A pod without an address, one with an IPv6 address, and one that says nonsense of itself.

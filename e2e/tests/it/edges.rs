@@ -16,14 +16,20 @@ pub(crate) async fn a_client_that_hangs_up_is_felt_by_the_model_server(shared: &
     let server = e2e::Client::new(world.kubelet.address("text-0")?);
     let metric = async |name: &str| {
         let metrics = server.get("/metrics").await?.text();
-        let value = metrics.lines().find(|line| line.starts_with("vllm:") && line.contains(name)).and_then(|line| line.rsplit(' ').next());
+        let value = metrics
+            .lines()
+            .find(|line| line.starts_with("vllm:") && line.contains(name))
+            .and_then(|line| line.rsplit(' ').next());
         value.and_then(|value| value.parse::<f64>().ok()).with_context(|| format!("no {name} in {metrics}"))
     };
     for address in [world.gateway.address(), world.http.address()] {
         let aborted = metric("abort").await?;
         let body = chat("chat", &text()).to_string();
         let mut client = TcpStream::connect(address).await?;
-        let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\nx-sim-latency-ms: 60000\r\n\r\n", body.len());
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\nx-sim-latency-ms: 60000\r\n\r\n",
+            body.len()
+        );
         client.write_all(head.as_bytes()).await?;
         client.write_all(body.as_bytes()).await?;
         eventually("the model server works on it", async || {
@@ -78,7 +84,11 @@ pub(crate) async fn a_model_servers_refusal_is_the_clients_answer(shared: &Share
     for client in [&world.gateway, &world.http] {
         for _ in 0..20 {
             let answer = client.chat(&chat("m", &image())).await?;
-            ensure!(answer.status == 400 && answer.text().contains("m is not a multimodal model"), "{}", answer.shown());
+            ensure!(
+                answer.status == 400 && answer.text().contains("m is not a multimodal model"),
+                "{}",
+                answer.shown()
+            );
         }
         let answer = client.chat(&chat("m", &text())).await?;
         ensure!(answer.shown() == "200 text-0", "{}", answer.shown());

@@ -20,12 +20,18 @@ pub(crate) async fn the_controller_is_killed_and_decisions_go_on(shared: &Shared
     }
     eventually("the age of the table is told", async || {
         let metrics = world.picker_admin.get("/metrics").await?.text();
-        let age = metrics.lines().find_map(|line| line.strip_prefix("thalamus_picker_table_age_seconds ")).context("no such metric")?;
+        let age = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("thalamus_picker_table_age_seconds "))
+            .context("no such metric")?;
         ensure!(age.parse::<f64>()? > 0.0, "the table is {age} s old");
         Ok(())
     })
     .await?;
-    ensure!(world.picker_admin.get("/ready").await?.status == 200, "a picker with a table is ready, whoever else is gone");
+    ensure!(
+        world.picker_admin.get("/ready").await?.status == 200,
+        "a picker with a table is ready, whoever else is gone"
+    );
     // What changes meanwhile is caught up with.
     world.apply_model("late", "{modelName: late, poolRef: {name: text}}")?;
     world.kubelet.delete("vision-0").await?;
@@ -56,7 +62,11 @@ pub(crate) async fn the_picker_is_killed_and_restarted_under_load(shared: &Share
     let more_answers = async || {
         let before = answers.load(Ordering::Relaxed);
         eventually("requests succeed", async || {
-            ensure!(answers.load(Ordering::Relaxed) > before + 30, "{} answers", answers.load(Ordering::Relaxed) - before);
+            ensure!(
+                answers.load(Ordering::Relaxed) > before + 30,
+                "{} answers",
+                answers.load(Ordering::Relaxed) - before
+            );
             Ok(())
         })
         .await
@@ -81,7 +91,9 @@ pub(crate) async fn a_picker_that_is_told_to_stop_loses_nothing_in_flight(shared
     let slow = [("content-type", "application/json"), ("x-sim-latency-ms", "2000")];
     let ask = |client: &e2e::Client| {
         let client = client.clone();
-        tokio::spawn(async move { client.send(Method::POST, "/v1/chat/completions", &slow, chat("chat", &text()).to_string().into()).await })
+        tokio::spawn(async move {
+            client.send(Method::POST, "/v1/chat/completions", &slow, chat("chat", &text()).to_string().into()).await
+        })
     };
     let requests = [ask(&world.gateway), ask(&world.http)];
     eventually("both requests are under way", async || {
@@ -107,7 +119,8 @@ pub(crate) async fn a_picker_that_is_told_to_stop_loses_nothing_in_flight(shared
 }
 
 pub(crate) async fn a_picker_without_a_table_is_not_ready_and_says_so(shared: &Shared) -> Result<()> {
-    let any = ["--ext-proc-listen", "--health-listen", "--http-listen", "--admin-listen"].map(|flag| format!("{flag}=127.0.0.1:0"));
+    let any = ["--ext-proc-listen", "--health-listen", "--http-listen", "--admin-listen"]
+        .map(|flag| format!("{flag}=127.0.0.1:0"));
     // Port 9 is nobody's: there is no controller.
     let mut args = vec!["--controller=http://127.0.0.1:9".to_owned(), "--log-format=json".to_owned()];
     args.extend(any);

@@ -11,7 +11,8 @@ use crate::Shared;
 /// Runs each `sh` block of the guide in order, in a shell of its own, with the gateway's address where the guide has the user set it.
 /// Blocks marked `sh no-run` install things that are not here (images, a gateway of the user's).
 pub(crate) async fn every_command_of_the_guide_works(shared: &Shared) -> Result<()> {
-    let guide = std::fs::read_to_string(root().join("docs/serving-multimodal-models.md")).context("reading the guide")?;
+    let guide =
+        std::fs::read_to_string(root().join("docs/serving-multimodal-models.md")).context("reading the guide")?;
     let (mut world, _serving) = shared.serving_world().await?;
     let path = std::env::join_paths(
         [std::path::Path::new(kubectl().get_program()).parent().unwrap_or_else(|| "".as_ref()).to_owned()]
@@ -31,7 +32,8 @@ pub(crate) async fn every_command_of_the_guide_works(shared: &Shared) -> Result<
                 .env("GATEWAY", format!("http://{}", world.gateway.address()))
                 .output()
                 .context("running sh")?;
-            let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            let said =
+                format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
             ensure!(output.status.success(), "{command}\n{said}");
             for line in expected.lines().filter(|line| !line.trim().is_empty()) {
                 ensure!(flat(&said).contains(&flat(line)), "{command}\nsaid\n{said}\nwhere the guide has\n{line}");
@@ -46,7 +48,10 @@ pub(crate) async fn every_command_of_the_guide_works(shared: &Shared) -> Result<
         }
     }
     ensure!(pods_run, "the guide never applies the example");
-    ensure!(!Objects::read(&root().join("manifests/examples/multimodal"))?.pools.is_empty(), "the example holds no pool");
+    ensure!(
+        !Objects::read(&root().join("manifests/examples/multimodal"))?.pools.is_empty(),
+        "the example holds no pool"
+    );
     Ok(())
 }
 

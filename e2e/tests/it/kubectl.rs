@@ -10,7 +10,8 @@ use crate::routing::three_pools;
 /// The columns of the row that begins so, without its age.
 fn row(shown: &str, first: &str) -> Option<Vec<String>> {
     let line = shown.lines().find(|line| line.split_whitespace().next() == Some(first))?;
-    let mut cells: Vec<String> = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect();
+    let mut cells: Vec<String> =
+        line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect();
     cells.pop();
     Some(cells)
 }
@@ -39,14 +40,35 @@ pub(crate) async fn get_shows_the_truth_at_a_glance(shared: &Shared) -> Result<(
     let mut world = shared.world().await?;
     three_pools(&mut world).await?;
     until_row(&world, "inferencepool", "vision", &["vision", "thalamus-picker", "True", "1/1: 1 text+image"]).await?;
-    until_row(&world, "inferencemodel", "chat", &["chat", "chat", "text,vision,omni", "text+image+audio", "text+audio", "Standard", "3/3"]).await?;
+    until_row(
+        &world,
+        "inferencemodel",
+        "chat",
+        &["chat", "chat", "text,vision,omni", "text+image+audio", "text+audio", "Standard", "3/3"],
+    )
+    .await?;
     world.kubelet.set_ready("omni-0", false).await?;
     until_row(&world, "inferencepool", "omni", &["omni", "thalamus-picker", "True", "0/1: no pod is ready"]).await?;
-    until_row(&world, "inferencemodel", "chat", &["chat", "chat", "text,vision,omni", "text+image", "text", "Standard", "2/3"]).await?;
-    let missing = format!("ResolvedRefs=False InvalidExtensionRef: there is no Service thalamus-picker in namespace {}", world.namespace);
+    until_row(
+        &world,
+        "inferencemodel",
+        "chat",
+        &["chat", "chat", "text,vision,omni", "text+image", "text", "Standard", "2/3"],
+    )
+    .await?;
+    let missing = format!(
+        "ResolvedRefs=False InvalidExtensionRef: there is no Service thalamus-picker in namespace {}",
+        world.namespace
+    );
     until_condition(&world, "inferencepool", "omni", &missing).await?;
     world.picker.kill();
-    until_condition(&world, "inferencemodel", "chat", "Programmed=False NoPicker: no picker is connected; start one for this namespace or pool").await?;
+    until_condition(
+        &world,
+        "inferencemodel",
+        "chat",
+        "Programmed=False NoPicker: no picker is connected; start one for this namespace or pool",
+    )
+    .await?;
     world.start_picker().await?;
     until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers decide by it").await
 }
@@ -54,7 +76,13 @@ pub(crate) async fn get_shows_the_truth_at_a_glance(shared: &Shared) -> Result<(
 pub(crate) async fn conflicts_and_missing_pools_are_told(shared: &Shared) -> Result<()> {
     let world = shared.world().await?;
     world.apply_model("first", "{modelName: chat, poolRef: {name: nowhere}}")?;
-    until_condition(&world, "inferencemodel", "first", &format!("ResolvedRefs=False PoolNotFound: there is no InferencePool nowhere in namespace {}", world.namespace)).await?;
+    until_condition(
+        &world,
+        "inferencemodel",
+        "first",
+        &format!("ResolvedRefs=False PoolNotFound: there is no InferencePool nowhere in namespace {}", world.namespace),
+    )
+    .await?;
     world.apply_model("second", "{modelName: chat, poolRef: {name: nowhere}}")?;
     // Two objects of one second are told apart by name, so whichever was first, the other says so.
     until_condition(
@@ -64,9 +92,21 @@ pub(crate) async fn conflicts_and_missing_pools_are_told(shared: &Shared) -> Res
         r#"Accepted=False ModelNameInUse: modelName "chat" is served by InferenceModel first, which is older; rename or delete one"#,
     )
     .await?;
-    until_row(&world, "inferencemodel", "second", &["second", "chat", "nowhere", "-", "-", "Standard", "ModelNameInUse"]).await?;
+    until_row(
+        &world,
+        "inferencemodel",
+        "second",
+        &["second", "chat", "nowhere", "-", "-", "Standard", "ModelNameInUse"],
+    )
+    .await?;
     world.kubectl(&["delete", "inferencemodel", "first"])?;
-    until_condition(&world, "inferencemodel", "second", r#"Accepted=True Accepted: requests for "chat" are routed by it"#).await
+    until_condition(
+        &world,
+        "inferencemodel",
+        "second",
+        r#"Accepted=True Accepted: requests for "chat" are routed by it"#,
+    )
+    .await
 }
 
 pub(crate) async fn entries_of_others_are_never_touched(shared: &Shared) -> Result<()> {
@@ -93,8 +133,11 @@ pub(crate) async fn entries_of_others_are_never_touched(shared: &Shared) -> Resu
 pub(crate) async fn status_is_written_only_when_it_changes(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
     three_pools(&mut world).await?;
-    until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers decide by it").await?;
-    let versions = |world: &World| world.kubectl(&["get", "inferencepool,inferencemodel", "-o", "jsonpath={.items[*].metadata.resourceVersion}"]);
+    until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers decide by it")
+        .await?;
+    let versions = |world: &World| {
+        world.kubectl(&["get", "inferencepool,inferencemodel", "-o", "jsonpath={.items[*].metadata.resourceVersion}"])
+    };
     // Labels that no pool selects by, on a pod of the pool: events without a change. The model that is applied in the end is the mark
     // by which to know that they all were seen.
     let before = versions(&world)?;
@@ -103,7 +146,8 @@ pub(crate) async fn status_is_written_only_when_it_changes(shared: &Shared) -> R
     }
     ensure!(before == versions(&world)?, "an object was written");
     world.apply_model("mark", "{modelName: mark, poolRef: {name: text}}")?;
-    until_condition(&world, "inferencemodel", "mark", "Programmed=True Programmed: 1 of 1 pickers decide by it").await?;
+    until_condition(&world, "inferencemodel", "mark", "Programmed=True Programmed: 1 of 1 pickers decide by it")
+        .await?;
     let after = versions(&world)?;
     ensure!(before.split(' ').all(|version| after.contains(version)), "{} became {after}", before);
     Ok(())
@@ -111,7 +155,11 @@ pub(crate) async fn status_is_written_only_when_it_changes(shared: &Shared) -> R
 
 pub(crate) async fn explain_reads_well(shared: &Shared) -> Result<()> {
     let shown = shared.cluster().kubectl(&["explain", "inferencemodel.spec.targetModels"])?;
-    for expected in ["the target that takes all it carries with the fewest modalities to spare", "What the model server is asked for", "modalities\t<Object>"] {
+    for expected in [
+        "the target that takes all it carries with the fewest modalities to spare",
+        "What the model server is asked for",
+        "modalities\t<Object>",
+    ] {
         let flat = shown.split_whitespace().collect::<Vec<_>>().join(" ");
         ensure!(flat.contains(&expected.replace('\t', " ")), "no {expected:?} in\n{shown}");
     }

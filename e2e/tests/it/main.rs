@@ -91,8 +91,10 @@ fn main() -> Result<ExitCode> {
     let folder = tempfile::Builder::new().prefix("thalamus-e2e-").tempdir().context("making a folder for logs")?;
     let cluster = if arguments.list { None } else { Some(Cluster::start(folder.path())?) };
     let Some(cluster) = cluster else { return Ok(ExitCode::SUCCESS) };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("a runtime")?;
-    let shared = Arc::new(Shared { cluster: Arc::new(cluster), folder, runtime, serving: tokio::sync::Mutex::default() });
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("a runtime")?;
+    let shared =
+        Arc::new(Shared { cluster: Arc::new(cluster), folder, runtime, serving: tokio::sync::Mutex::default() });
 
     let mut trials = Trials { shared: Arc::clone(&shared), trials: Vec::new() };
     crds::register(&mut trials);

@@ -14,10 +14,20 @@ pub(crate) fn register(trials: &mut Trials) {
 fn every_folder_can_be_applied(shared: &Shared) -> Result<()> {
     let cluster = shared.cluster();
     cluster.apply("default", r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"serving"}}"#)?;
-    for folder in ["crds", "manifests/default", "manifests/controller", "manifests/picker", "manifests/examples/multimodal"] {
+    for folder in
+        ["crds", "manifests/default", "manifests/controller", "manifests/picker", "manifests/examples/multimodal"]
+    {
         let path = root().join(folder).display().to_string();
         // Strict: a field that the API server does not know is an error, not a warning.
-        cluster.kubectl(&["apply", "--server-side", "--force-conflicts", "--validate=strict", "--dry-run=server", "-k", &path])?;
+        cluster.kubectl(&[
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "--validate=strict",
+            "--dry-run=server",
+            "-k",
+            &path,
+        ])?;
     }
     Ok(())
 }
@@ -36,11 +46,29 @@ fn gateway(shared: &Shared) -> Result<()> {
 
 fn rights(shared: &Shared) -> Result<()> {
     let account = "--as=system:serviceaccount:thalamus-system:thalamus-controller";
-    let can = |verb: &str, what: &str| shared.cluster().kubectl(&["auth", "can-i", verb, what, account, "-A"]).is_ok();
-    for (verb, what) in [("watch", "pods"), ("list", "services"), ("watch", "inferencepools"), ("update", "inferencepools/status"), ("patch", "inferencemodels/status")] {
+    let can = |verb: &str, what: &str| {
+        let (resource, subresource) = what.split_once('/').unwrap_or((what, ""));
+        let subresource = format!("--subresource={subresource}");
+        shared.cluster().kubectl(&["auth", "can-i", verb, resource, &subresource, account, "-A"]).is_ok()
+    };
+    for (verb, what) in [
+        ("watch", "pods"),
+        ("list", "services"),
+        ("watch", "inferencepools"),
+        ("update", "inferencepools/status"),
+        ("patch", "inferencemodels/status"),
+    ] {
         ensure!(can(verb, what), "the controller may not {verb} {what}");
     }
-    for (verb, what) in [("get", "secrets"), ("create", "pods"), ("delete", "pods"), ("update", "inferencepools"), ("patch", "inferencemodels"), ("list", "configmaps"), ("get", "nodes")] {
+    for (verb, what) in [
+        ("get", "secrets"),
+        ("create", "pods"),
+        ("delete", "pods"),
+        ("update", "inferencepools"),
+        ("patch", "inferencemodels"),
+        ("list", "configmaps"),
+        ("get", "nodes"),
+    ] {
         if can(verb, what) {
             bail!("the controller may {verb} {what}, which it never does");
         }

@@ -24,7 +24,9 @@ pub(crate) async fn a_20_mb_image_passes_and_arrives_byte_for_byte(shared: &Shar
     let url = format!("data:image/png;base64,{}", base64::prelude::BASE64_STANDARD.encode(picture));
     // The model comes last, so that all of the picture has passed before it is known.
     let body = |model: &str| {
-        format!(r#"{{"messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"{url}"}}}}]}}],"model":"{model}"}}"#)
+        format!(
+            r#"{{"messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"{url}"}}}}]}}],"model":"{model}"}}"#
+        )
     };
     let rewritten = body("qwen");
     let expected = modelserver_sim::digest([rewritten.as_bytes()]);
@@ -32,7 +34,12 @@ pub(crate) async fn a_20_mb_image_passes_and_arrives_byte_for_byte(shared: &Shar
     for client in [&world.gateway, &world.http] {
         let answer = client.post("/v1/chat/completions", body("pictures")).await?;
         let sim = answer.json()["sim"].clone();
-        ensure!(sim["bytes"] == rewritten.len() && sim["digest"] == expected.as_str(), "{} bytes: {}", rewritten.len(), answer.text());
+        ensure!(
+            sim["bytes"] == rewritten.len() && sim["digest"] == expected.as_str(),
+            "{} bytes: {}",
+            rewritten.len(),
+            answer.text()
+        );
     }
     Ok(())
 }
@@ -55,7 +62,8 @@ pub(crate) async fn a_forged_destination_goes_nowhere(shared: &Shared) -> Result
             let answer = client.send(Method::POST, "/v1/chat/completions", &forged, body.into()).await?;
             ensure!(answer.server().as_deref() != Some("stranger"), "the client chose its own destination");
         }
-        let answer = client.send(Method::POST, "/v1/chat/completions", &forged, chat("m", &text()).to_string().into()).await?;
+        let answer =
+            client.send(Method::POST, "/v1/chat/completions", &forged, chat("m", &text()).to_string().into()).await?;
         ensure!(answer.shown() == "200 text-0", "{}", answer.shown());
     }
     // Without the picker, nobody answers at all: what a client writes is never a destination.
@@ -78,7 +86,10 @@ pub(crate) async fn events_stream_as_they_come(shared: &Shared) -> Result<()> {
     let body = body.to_string();
     for address in [world.gateway.address(), world.http.address()] {
         let mut stream = TcpStream::connect(address).await?;
-        let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
+        );
         stream.write_all(head.as_bytes()).await?;
         stream.write_all(body.as_bytes()).await?;
         let mut got = Vec::new();

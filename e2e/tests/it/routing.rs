@@ -81,13 +81,21 @@ pub(crate) async fn an_applied_model_serves_within_a_second(shared: &Shared) -> 
     let model = applied.elapsed();
 
     world.kubelet.set_ready("text-0", false).await?;
-    until_answered(&world, &chat("two", &text()), r#"503 no_endpoint: no endpoint is ready for model "two" in pool text"#).await?;
+    until_answered(
+        &world,
+        &chat("two", &text()),
+        r#"503 no_endpoint: no endpoint is ready for model "two" in pool text"#,
+    )
+    .await?;
     world.kubelet.set_ready("text-0", true).await?;
     let ready = Instant::now();
     until_answered(&world, &chat("two", &text()), "200 text-0").await?;
     let pod = ready.elapsed();
     eprintln!("from `kubectl apply` of a model to a decision that uses it: {model:?}; from a ready pod: {pod:?}");
-    ensure!(model < Duration::from_secs(1) && pod < Duration::from_secs(1), "slower than a second: model {model:?}, pod {pod:?}");
+    ensure!(
+        model < Duration::from_secs(1) && pod < Duration::from_secs(1),
+        "slower than a second: model {model:?}, pod {pod:?}"
+    );
     Ok(())
 }
 
@@ -104,14 +112,22 @@ pub(crate) async fn each_modality_goes_to_its_pool_and_all_at_once_to_the_omni_o
          {name: w, poolRef: {name: video}, modalities: {input: [Text, Video]}}, \
          {name: o, poolRef: {name: omni}, modalities: {input: [Text, Image, Audio, Video], output: [Text, Audio]}}]}",
     )?;
-    for (pool, model) in [("text", "t=text"), ("vision", "v=text,image"), ("audio", "a=text,audio"), ("video", "w=text,video"), ("omni", "o=text,image,audio,video:text,audio")] {
+    for (pool, model) in [
+        ("text", "t=text"),
+        ("vision", "v=text,image"),
+        ("audio", "a=text,audio"),
+        ("video", "w=text,video"),
+        ("omni", "o=text,image,audio,video:text,audio"),
+    ] {
         world.kubelet.run(PodSpec::new(&format!("{pool}-0"), pool, &[model])).await?;
     }
     let mut all = json!([{"type": "text", "text": "compare"}]);
     for content in [image(), audio(), video()] {
         all.as_array_mut().expect("an array").push(content[1].clone());
     }
-    for (content, expected) in [(text(), "text-0"), (image(), "vision-0"), (audio(), "audio-0"), (video(), "video-0"), (all, "omni-0")] {
+    for (content, expected) in
+        [(text(), "text-0"), (image(), "vision-0"), (audio(), "audio-0"), (video(), "video-0"), (all, "omni-0")]
+    {
         let (body, expected) = (chat("chat", &content), format!("200 {expected}"));
         until_answered(&world, &body, &expected).await?;
         answered(&world, &body, &expected).await?;
@@ -217,7 +233,8 @@ pub(crate) async fn a_pool_alone_works_as_with_any_picker(shared: &Shared) -> Re
     world.kubelet.run(PodSpec::new("llama-0", "llama", &["whatever=text,image"])).await?;
     until_answered(&world, &chat("whatever", &image()), "200 llama-0").await?;
     // The name is the model server's affair, and so is a path that nobody here knows.
-    answered(&world, &chat("other", &text()), "404 ?: The model `other` does not exist. Valid aliases: whatever.").await?;
+    answered(&world, &chat("other", &text()), "404 ?: The model `other` does not exist. Valid aliases: whatever.")
+        .await?;
     let models = world.gateway.get("/v1/models").await?;
     ensure!(models.json()["data"][0]["id"] == "whatever", "{}", models.text());
     Ok(())
@@ -232,7 +249,12 @@ pub(crate) async fn a_picker_of_one_pool_serves_that_pool(shared: &Shared) -> Re
     world.kubelet.run(PodSpec::new("vision-0", "vision", &["v=text,image"])).await?;
     world.kubelet.run(PodSpec::new("text-0", "text", &["t=text"])).await?;
     until_answered(&world, &chat("chat", &text()), "200 text-0").await?;
-    answered(&world, &chat("chat", &image()), r#"503 no_endpoint: no endpoint is ready for model "chat" in pool vision"#).await?;
+    answered(
+        &world,
+        &chat("chat", &image()),
+        r#"503 no_endpoint: no endpoint is ready for model "chat" in pool vision"#,
+    )
+    .await?;
     let table = world.picker_admin.get("/debug/table").await?.text();
     ensure!(!table.contains("vision-0"), "the picker was sent another pool:\n{table}");
     Ok(())
@@ -250,5 +272,10 @@ pub(crate) async fn the_demos_manifests_behave_the_same_on_a_real_cluster(shared
         })
         .await?;
     }
-    answered(&world, &chat("reader", &audio()), r#"400 unsupported_modality: model "reader" takes text and image, not audio; "chat" could take it"#).await
+    answered(
+        &world,
+        &chat("reader", &audio()),
+        r#"400 unsupported_modality: model "reader" takes text and image, not audio; "chat" could take it"#,
+    )
+    .await
 }

@@ -29,7 +29,12 @@ fn pool(hosts: &[(u8, Option<Capability>)]) -> Pool {
 
 /// Model `chat`: text in pool `text` (hosts 1, 2), text+image in pool `vision` (hosts 11, 12).
 fn table() -> RoutingTable {
-    let target = |pool: &str, input: &str| Target { name: format!("{pool}-model").into(), pool: pool.into(), capability: capability(input), weight: 1 };
+    let target = |pool: &str, input: &str| Target {
+        name: format!("{pool}-model").into(),
+        pool: pool.into(),
+        capability: capability(input),
+        weight: 1,
+    };
     let model = Model {
         criticality: Criticality::Standard,
         targets: vec![target("text", "text"), target("vision", "text+image")],
@@ -85,7 +90,8 @@ fn an_instant() -> Instant {
 
 const TEXT: &str = r#"{"model":"chat","messages":[{"role":"user","content":"hi"}]}"#;
 const IMAGE: &str = r#"{"model":"chat","messages":[{"role":"user","content":["what?",{"type":"image_url","image_url":{"url":"https://a.example.com/x"}}]}]}"#;
-const AUDIO: &str = r#"{"model":"chat","messages":[{"content":"hear"},{"content":["what?",{"input_audio":{"data":"AAAA"}}]}]}"#;
+const AUDIO: &str =
+    r#"{"model":"chat","messages":[{"content":"hear"},{"content":["what?",{"input_audio":{"data":"AAAA"}}]}]}"#;
 
 #[test]
 fn text_goes_to_the_text_pool_and_an_image_to_the_vision_pool() {
@@ -225,13 +231,21 @@ fn the_media_policy_is_enforced_before_a_model_server_sees_the_request() {
     let check = |rule: MediaRule, expected: &str| {
         let mut table = table();
         table.models.get_mut("chat").unwrap().media = MediaPolicy([(Modality::Image, rule)].into());
-        let shown = World::new(table).ask(IMAGE).map_or_else(|rejection| format!("{} {rejection}", rejection.status().as_u16()), |_| "taken".into());
+        let shown = World::new(table)
+            .ask(IMAGE)
+            .map_or_else(|rejection| format!("{} {rejection}", rejection.status().as_u16()), |_| "taken".into());
         assert_eq!(shown, expected);
     };
     let hosts = |host: &str| MediaRule { allowed_hosts: vec![HostPattern::new(host)], ..MediaRule::default() };
     check(MediaRule::default(), "taken");
-    check(MediaRule { max_items: Some(0), ..MediaRule::default() }, r#"400 model "chat" takes at most 0 image items in a request; this is one more"#);
-    check(MediaRule { sources: vec![MediaSource::Inline], ..MediaRule::default() }, r#"400 model "chat" takes no image as URL"#);
+    check(
+        MediaRule { max_items: Some(0), ..MediaRule::default() },
+        r#"400 model "chat" takes at most 0 image items in a request; this is one more"#,
+    );
+    check(
+        MediaRule { sources: vec![MediaSource::Inline], ..MediaRule::default() },
+        r#"400 model "chat" takes no image as URL"#,
+    );
     check(hosts("*.example.com"), "taken");
     check(hosts("example.org"), r#"400 model "chat" takes no image from the host "a.example.com""#);
 }

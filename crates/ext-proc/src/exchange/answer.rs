@@ -8,8 +8,9 @@ use prost_types::{Struct, Value};
 use super::DESTINATION;
 use crate::proto::processing_response::Response as Answer;
 use crate::proto::{
-    BodyMutation, BodyResponse, BodySendMode, CommonResponse, HeaderAppendAction, HeaderMutation, HeaderValue, HeaderValueOption,
-    HeadersResponse, HttpStatus, ImmediateResponse, ProcessingResponse, StreamedBodyResponse, TrailersResponse, body_mutation,
+    BodyMutation, BodyResponse, BodySendMode, CommonResponse, HeaderAppendAction, HeaderMutation, HeaderValue,
+    HeaderValueOption, HeadersResponse, HttpStatus, ImmediateResponse, ProcessingResponse, StreamedBodyResponse,
+    TrailersResponse, body_mutation,
 };
 
 /// Largest piece of a body in one message. Some gateways refuse more than 64 KiB; llm-d keeps to the same number.
@@ -22,7 +23,8 @@ pub(super) fn request_headers(destination: &str, content_length: Option<usize>) 
     let mut set_headers = vec![set(DESTINATION, destination)];
     set_headers.extend(content_length.map(|length| set("content-length", &length.to_string())));
     let mutation = HeaderMutation { set_headers, remove_headers: NOT_FROM_CLIENTS.map(str::to_owned).to_vec() };
-    let response = CommonResponse { header_mutation: Some(mutation), clear_route_cache: true, ..CommonResponse::default() };
+    let response =
+        CommonResponse { header_mutation: Some(mutation), clear_route_cache: true, ..CommonResponse::default() };
     ProcessingResponse {
         dynamic_metadata: Some(nested("envoy.lb", nested(DESTINATION, destination))),
         ..of(Answer::RequestHeaders(HeadersResponse { response: Some(response) }))
@@ -86,7 +88,9 @@ pub(super) fn misconfigured(mode: BodySendMode) -> ProcessingResponse {
         mode.as_str_name()
     );
     tracing::error!(mode = mode.as_str_name(), "gateway must send bodies in mode FULL_DUPLEX_STREAMED");
-    let body = format!(r#"{{"error":{{"message":"{message}","type":"server_error","param":null,"code":"gateway_misconfigured"}}}}"#);
+    let body = format!(
+        r#"{{"error":{{"message":"{message}","type":"server_error","param":null,"code":"gateway_misconfigured"}}}}"#
+    );
     immediate(500, vec![set("content-type", "application/json")], Bytes::from(body), "gateway_misconfigured")
 }
 
@@ -100,7 +104,9 @@ fn immediate(code: i32, set_headers: Vec<HeaderValueOption>, body: Bytes, detail
 }
 
 fn pieces(chunks: &[Bytes]) -> impl Iterator<Item = Bytes> {
-    chunks.iter().flat_map(|chunk| (0..chunk.len()).step_by(MAX_PIECE).map(|at| chunk.slice(at..chunk.len().min(at + MAX_PIECE))))
+    chunks.iter().flat_map(|chunk| {
+        (0..chunk.len()).step_by(MAX_PIECE).map(|at| chunk.slice(at..chunk.len().min(at + MAX_PIECE)))
+    })
 }
 
 fn streamed(body: Bytes, end_of_stream: bool) -> BodyResponse {
@@ -111,7 +117,11 @@ fn streamed(body: Bytes, end_of_stream: bool) -> BodyResponse {
 
 fn set(key: &str, value: &str) -> HeaderValueOption {
     HeaderValueOption {
-        header: Some(HeaderValue { key: key.to_owned(), value: String::new(), raw_value: Bytes::copy_from_slice(value.as_bytes()) }),
+        header: Some(HeaderValue {
+            key: key.to_owned(),
+            value: String::new(),
+            raw_value: Bytes::copy_from_slice(value.as_bytes()),
+        }),
         append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
     }
 }

@@ -9,7 +9,6 @@ use crate::proto::{HeaderValue, HttpHeaders, Metadata};
 #[derive(Debug, Default)]
 pub(crate) struct Head {
     pub(crate) path: String,
-    method: String,
     pub(crate) content_type: Option<String>,
     pub(crate) content_length: Option<u64>,
 }
@@ -20,7 +19,6 @@ impl Head {
         for header in headers.headers.iter().flat_map(|map| &map.headers) {
             match header.key.to_ascii_lowercase().as_str() {
                 ":path" => head.path = text(header),
-                ":method" => head.method = text(header),
                 "content-type" => head.content_type = Some(text(header)),
                 "content-length" => head.content_length = text(header).trim().parse().ok(),
                 _ => {}
@@ -28,15 +26,15 @@ impl Head {
         }
         head
     }
-
-    pub(crate) fn should_have_body(&self) -> bool {
-        matches!(self.method.as_str(), "POST" | "PUT" | "PATCH")
-    }
 }
 
 /// Envoy fills `raw_value`, others `value`.
 fn text(header: &HeaderValue) -> String {
-    if header.raw_value.is_empty() { header.value.clone() } else { String::from_utf8_lossy(&header.raw_value).into_owned() }
+    if header.raw_value.is_empty() {
+        header.value.clone()
+    } else {
+        String::from_utf8_lossy(&header.raw_value).into_owned()
+    }
 }
 
 /// The addresses that the gateway allows, if it says so: a list of strings, or one string with commas. A hint in any other form

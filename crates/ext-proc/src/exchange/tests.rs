@@ -24,8 +24,14 @@ impl Witness for Nobody {
 
 /// Model `chat`: text at 10.0.0.1:8000 as `llama`, text+image at 10.0.0.2:8000 and 10.0.0.3:8000 as `qwen`.
 fn front() -> Front {
-    let capability = |input: &str| Capability { input: ModalitySet::parse_list(input).unwrap(), output: ModalitySet::TEXT };
-    let target = |name: &str, pool: &str, input| Target { name: name.into(), pool: pool.into(), capability: capability(input), weight: 1 };
+    let capability =
+        |input: &str| Capability { input: ModalitySet::parse_list(input).unwrap(), output: ModalitySet::TEXT };
+    let target = |name: &str, pool: &str, input| Target {
+        name: name.into(),
+        pool: pool.into(),
+        capability: capability(input),
+        weight: 1,
+    };
     let model = Model {
         criticality: Criticality::Standard,
         targets: vec![target("llama", "text", "text"), target("qwen", "vision", "text,image")],
@@ -34,7 +40,12 @@ fn front() -> Front {
     let pool = |hosts: &[u8]| Pool {
         endpoints: hosts
             .iter()
-            .map(|host| (Arc::from(format!("pod-{host}")), Endpoint { address: ([10, 0, 0, *host], 8000).into(), capability: None }))
+            .map(|host| {
+                (
+                    Arc::from(format!("pod-{host}")),
+                    Endpoint { address: ([10, 0, 0, *host], 8000).into(), capability: None },
+                )
+            })
             .collect(),
         ..Pool::default()
     };
@@ -104,7 +115,8 @@ fn message(said: &str) -> ProcessingRequest {
         }
     }
     let headers = HttpHeaders { headers: Some(HeaderMap { headers }), end_of_stream };
-    let body = if let Some(size) = rest.strip_prefix("filler ") { " ".repeat(size.parse().unwrap()) } else { rest.to_owned() };
+    let body =
+        if let Some(size) = rest.strip_prefix("filler ") { " ".repeat(size.parse().unwrap()) } else { rest.to_owned() };
     let body = HttpBody { body: body.into(), end_of_stream };
     message.request = Some(match kind {
         "request-headers" => Asked::RequestHeaders(headers),
@@ -129,7 +141,9 @@ fn subset(list: &str) -> Metadata {
     let text = |item: &str| Value { kind: Some(Kind::StringValue(item.into())) };
     let values = list.split(' ').filter(|item| !item.is_empty() && *item != "nobody").map(text).collect();
     let list = Value { kind: Some(Kind::ListValue(ListValue { values })) };
-    Metadata { filter_metadata: [(SUBSET_NAMESPACE.into(), Struct { fields: [(SUBSET_KEY.into(), list)].into() })].into() }
+    Metadata {
+        filter_metadata: [(SUBSET_NAMESPACE.into(), Struct { fields: [(SUBSET_KEY.into(), list)].into() })].into(),
+    }
 }
 
 fn shown(answer: &ProcessingResponse) -> String {
@@ -145,12 +159,20 @@ fn shown(answer: &ProcessingResponse) -> String {
         Answer::ResponseTrailers(_) => "response-trailers".into(),
         Answer::ImmediateResponse(immediate) => {
             let headers = mutation(&immediate.headers.clone().unwrap_or_default());
-            format!("immediate {} {headers} | {}", immediate.status.unwrap().code, String::from_utf8_lossy(&immediate.body))
+            format!(
+                "immediate {} {headers} | {}",
+                immediate.status.unwrap().code,
+                String::from_utf8_lossy(&immediate.body)
+            )
         }
     };
     let metadata = answer.dynamic_metadata.as_ref().map(|metadata| {
-        let Some(prost_types::value::Kind::StructValue(lb)) = metadata.fields["envoy.lb"].kind.clone() else { unreachable!("no struct") };
-        let Some(prost_types::value::Kind::StringValue(to)) = lb.fields[DESTINATION].kind.clone() else { unreachable!("no string") };
+        let Some(prost_types::value::Kind::StructValue(lb)) = metadata.fields["envoy.lb"].kind.clone() else {
+            unreachable!("no struct")
+        };
+        let Some(prost_types::value::Kind::StringValue(to)) = lb.fields[DESTINATION].kind.clone() else {
+            unreachable!("no string")
+        };
         format!(" | metadata {to}")
     });
     format!("{shown}{}", metadata.unwrap_or_default())

@@ -13,7 +13,8 @@ fn addresses(compiled: &Compiled, pool: &str) -> Vec<String> {
 fn a_ready_pod_times_each_target_port_is_an_endpoint() {
     let pool = pool_of(json!({"metadata": {"name": "p"}, "spec": {
         "selector": {"matchLabels": {"app": "p"}}, "targetPorts": [{"number": 8000}, {"number": 8001}]}}));
-    let compiled = index([pool, pod_event(&pod("a", "p", "10.0.0.1")), pod_event(&pod("b", "q", "10.0.0.2"))]).compile();
+    let compiled =
+        index([pool, pod_event(&pod("a", "p", "10.0.0.1")), pod_event(&pod("b", "q", "10.0.0.2"))]).compile();
     let endpoints = &compiled.tables["serving"].pools["p"].endpoints;
     let shown: Vec<String> = endpoints.iter().map(|(name, endpoint)| format!("{name} {}", endpoint.address)).collect();
     assert_eq!(shown, ["a-rank-0 10.0.0.1:8000", "a-rank-1 10.0.0.1:8001"]);
@@ -45,19 +46,26 @@ fn active_ports_narrow_and_nonsense_means_none() {
     let compiled = index([pool("p"), pod_event(&one), pod_event(&none)]).compile();
     assert_eq!(addresses(&compiled, "p"), ["10.0.0.1:8000"]);
     let compiled = index([pool("p"), pod_event(&none)]).compile();
-    assert_eq!(said(&compiled.pools[&key("p")].verdicts, "EndpointsReady"), "False NoActivePorts: 0/0: 1 pods, none with an active port");
+    assert_eq!(
+        said(&compiled.pools[&key("p")].verdicts, "EndpointsReady"),
+        "False NoActivePorts: 0/0: 1 pods, none with an active port"
+    );
 }
 
 #[test]
 fn the_endpoints_message_counts_what_people_ask_first() {
-    let vision = model("m", 0, json!({"modelName": "m", "poolRef": {"name": "p"}, "modalities": {"input": ["Text", "Image"]}}));
+    let vision =
+        model("m", 0, json!({"modelName": "m", "poolRef": {"name": "p"}, "modalities": {"input": ["Text", "Image"]}}));
     let mut text = pod("c", "p", "10.0.0.3");
     text["metadata"]["annotations"] = json!({"thalamus.dev/input-modalities": "text"});
     let mut unready = pod("d", "p", "10.0.0.4");
     unready["status"]["conditions"][0]["status"] = json!("False");
     let pods = [pod("a", "p", "10.0.0.1"), pod("b", "p", "10.0.0.2"), text, unready];
     let compiled = index(pods.iter().map(pod_event).chain([vision, pool("p")])).compile();
-    assert_eq!(said(&compiled.pools[&key("p")].verdicts, "EndpointsReady"), "True EndpointsReady: 3/4: 2 text+image, 1 text");
+    assert_eq!(
+        said(&compiled.pools[&key("p")].verdicts, "EndpointsReady"),
+        "True EndpointsReady: 3/4: 2 text+image, 1 text"
+    );
 }
 
 #[test]
@@ -90,7 +98,9 @@ fn pools_say_what_is_wrong_with_their_picker() {
 
 #[test]
 fn a_pool_without_a_picker_is_served_and_says_so() {
-    let pool = pool_of(json!({"metadata": {"name": "p"}, "spec": {"selector": {"matchLabels": {"app": "p"}}, "targetPorts": [{"number": 8000}]}}));
+    let pool = pool_of(
+        json!({"metadata": {"name": "p"}, "spec": {"selector": {"matchLabels": {"app": "p"}}, "targetPorts": [{"number": 8000}]}}),
+    );
     let compiled = index([pool, pod_event(&pod("a", "p", "10.0.0.1"))]).compile();
     assert!(said(&compiled.pools[&key("p")].verdicts, "Accepted").starts_with("False EndpointPickerRefMissing: "));
     assert_eq!(addresses(&compiled, "p"), ["10.0.0.1:8000"]);
@@ -128,10 +138,15 @@ fn a_missing_pool_is_named_and_so_is_one_in_another_namespace() {
     let spec = json!({"modelName": "chat", "poolRef": {"name": "p"}});
     let compiled = index([model("m", 0, spec.clone())]).compile();
     let report = &compiled.models[&key("m")];
-    assert_eq!(said(&report.verdicts, "ResolvedRefs"), "False PoolNotFound: there is no InferencePool p in namespace serving");
+    assert_eq!(
+        said(&report.verdicts, "ResolvedRefs"),
+        "False PoolNotFound: there is no InferencePool p in namespace serving"
+    );
     assert_eq!((&*report.summary.ready, &*report.summary.input), ("0/1", "-"));
 
-    let elsewhere = pool_of(json!({"metadata": {"name": "p", "namespace": "other"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "targetPorts": [{"number": 1}]}}));
+    let elsewhere = pool_of(
+        json!({"metadata": {"name": "p", "namespace": "other"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "targetPorts": [{"number": 1}]}}),
+    );
     let compiled = index([model("m", 0, spec), elsewhere]).compile();
     assert_eq!(
         said(&compiled.models[&key("m")].verdicts, "ResolvedRefs"),
@@ -144,11 +159,16 @@ fn an_invalid_object_is_reported_left_out_and_takes_no_name() {
     let half = json!({"modelName": "chat", "poolRef": {"name": "p"}, "targetModels": [{"name": "a", "weight": 1}, {"name": "b"}]});
     let good = json!({"modelName": "chat", "poolRef": {"name": "p"}});
     let compiled = index([pool("p"), model("bad", 0, half), model("good", 1, good)]).compile();
-    assert_eq!(said(&compiled.models[&key("bad")].verdicts, "Accepted"), "False Invalid: weight must be set on every target model or on none");
+    assert_eq!(
+        said(&compiled.models[&key("bad")].verdicts, "Accepted"),
+        "False Invalid: weight must be set on every target model or on none"
+    );
     assert!(compiled.models[&key("good")].accepted);
     let homeless = json!({"modelName": "x", "targetModels": [{"name": "a", "poolRef": {"name": "p"}}, {"name": "b"}]});
     let compiled = index([model("homeless", 0, homeless)]).compile();
-    assert!(said(&compiled.models[&key("homeless")].verdicts, "Accepted").starts_with("False Invalid: poolRef is required"));
+    assert!(
+        said(&compiled.models[&key("homeless")].verdicts, "Accepted").starts_with("False Invalid: poolRef is required")
+    );
 }
 
 #[test]

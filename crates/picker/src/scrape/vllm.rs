@@ -12,7 +12,9 @@ pub(crate) fn load(text: &str) -> Load {
             "vllm:num_requests_waiting" => load.waiting = load.waiting.saturating_add(count(value)),
             "vllm:num_requests_running" => load.running = load.running.saturating_add(count(value)),
             // The second is what releases before 0.10 called it.
-            "vllm:kv_cache_usage_perc" | "vllm:gpu_cache_usage_perc" => load.kv_cache_usage = load.kv_cache_usage.max(ratio(value)),
+            "vllm:kv_cache_usage_perc" | "vllm:gpu_cache_usage_perc" => {
+                load.kv_cache_usage = load.kv_cache_usage.max(ratio(value))
+            }
             _ => {}
         }
     }
@@ -27,7 +29,11 @@ fn series(line: &str) -> Option<(&str, f64)> {
     Some((name, after.split_whitespace().next()?.parse().ok()?))
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast from float saturates, and NaN becomes 0")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast from float saturates, and NaN becomes 0"
+)]
 fn count(value: f64) -> u32 {
     value as u32
 }
@@ -59,7 +65,10 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_load() {
-        assert_eq!(load("vllm:\nvllm:num_requests_waiting\nvllm:num_requests_waiting{ x\nvllm:kv_cache_usage_perc{} NaN\n"), Load::default());
+        assert_eq!(
+            load("vllm:\nvllm:num_requests_waiting\nvllm:num_requests_waiting{ x\nvllm:kv_cache_usage_perc{} NaN\n"),
+            Load::default()
+        );
         assert_eq!(load("vllm:num_requests_waiting -5\nvllm:num_requests_running 1e99\n").waiting, 0);
     }
 }

@@ -128,5 +128,6 @@ async fn a_namespace_that_vanishes_becomes_an_empty_table() {
     pair.publish(one_pool("p", &[1]));
     pair.until(|subscription| hosts(subscription, "p") == Some(1)).await;
     pair.publisher.publish([].into());
-    pair.until(|subscription| subscription.received.as_ref().is_some_and(|received| received.table.pools.is_empty())).await;
+    pair.until(|subscription| subscription.received.as_ref().is_some_and(|received| received.table.pools.is_empty()))
+        .await;
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use routing::{
-    AppProtocol, Capability, Criticality, Endpoint, HostPattern, MediaPolicy, MediaRule, MediaSource, Modality, ModalitySet, Model, Pool,
-    RoutingTable, Target,
+    AppProtocol, Capability, Criticality, Endpoint, HostPattern, MediaPolicy, MediaRule, MediaSource, Modality,
+    ModalitySet, Model, Pool, RoutingTable, Target,
 };
 
 fn name() -> impl Strategy<Value = Arc<str>> {
@@ -23,27 +23,42 @@ fn capability() -> impl Strategy<Value = Capability> {
 }
 
 fn pool() -> impl Strategy<Value = Pool> {
-    let endpoint = (0..3_u8, any::<bool>(), proptest::option::of(capability())).prop_map(|(host, six, capability)| Endpoint {
-        address: if six { SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(host)], 8000)) } else { SocketAddr::from(([10, 0, 0, host], 8000)) },
-        capability,
-    });
+    let endpoint =
+        (0..3_u8, any::<bool>(), proptest::option::of(capability())).prop_map(|(host, six, capability)| Endpoint {
+            address: if six {
+                SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(host)], 8000))
+            } else {
+                SocketAddr::from(([10, 0, 0, host], 8000))
+            },
+            capability,
+        });
     let app_protocol = prop_oneof![Just(AppProtocol::Http), Just(AppProtocol::H2c)];
     (app_protocol, proptest::collection::btree_map(name(), endpoint, 0..4))
         .prop_map(|(app_protocol, endpoints)| Pool { app_protocol, endpoints })
 }
 
 fn model() -> impl Strategy<Value = Model> {
-    let target = (name(), name(), capability(), 1..9_u32).prop_map(|(name, pool, capability, weight)| Target { name, pool, capability, weight });
-    let criticality = prop_oneof![Just(Criticality::Critical), Just(Criticality::Standard), Just(Criticality::Sheddable)];
-    let rule = (proptest::option::of(0..9_u32), proptest::option::of(0..9_u64), any::<bool>()).prop_map(|(max_items, max_item_bytes, inline)| {
-        let sources = if inline { vec![MediaSource::Inline] } else { vec![] };
-        MediaRule { max_items, max_item_bytes, sources, allowed_hosts: vec![HostPattern::new("*.example.com")] }
+    let target = (name(), name(), capability(), 1..9_u32).prop_map(|(name, pool, capability, weight)| Target {
+        name,
+        pool,
+        capability,
+        weight,
     });
-    (criticality, proptest::collection::vec(target, 1..3), proptest::option::of(rule)).prop_map(|(criticality, targets, rule)| Model {
-        criticality,
-        targets,
-        media: MediaPolicy(rule.map(|rule| (Modality::Image, rule)).into_iter().collect()),
-    })
+    let criticality =
+        prop_oneof![Just(Criticality::Critical), Just(Criticality::Standard), Just(Criticality::Sheddable)];
+    let rule = (proptest::option::of(0..9_u32), proptest::option::of(0..9_u64), any::<bool>()).prop_map(
+        |(max_items, max_item_bytes, inline)| {
+            let sources = if inline { vec![MediaSource::Inline] } else { vec![] };
+            MediaRule { max_items, max_item_bytes, sources, allowed_hosts: vec![HostPattern::new("*.example.com")] }
+        },
+    );
+    (criticality, proptest::collection::vec(target, 1..3), proptest::option::of(rule)).prop_map(
+        |(criticality, targets, rule)| Model {
+            criticality,
+            targets,
+            media: MediaPolicy(rule.map(|rule| (Modality::Image, rule)).into_iter().collect()),
+        },
+    )
 }
 
 pub(crate) fn table() -> impl Strategy<Value = RoutingTable> {
@@ -58,6 +73,7 @@ pub(crate) fn one_pool(pool: &str, hosts: &[u8]) -> RoutingTable {
         let address = SocketAddr::from(([10, 0, 0, *host], 8000));
         (Arc::from(format!("pod-{host}")), Endpoint { address, capability: None })
     };
-    let pool = (Arc::from(pool), Pool { app_protocol: AppProtocol::Http, endpoints: hosts.iter().map(endpoint).collect() });
+    let pool =
+        (Arc::from(pool), Pool { app_protocol: AppProtocol::Http, endpoints: hosts.iter().map(endpoint).collect() });
     RoutingTable { models: BTreeMap::new(), pools: [pool].into() }
 }

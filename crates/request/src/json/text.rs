@@ -122,7 +122,9 @@ impl Text {
     fn escaped(&mut self, byte: u8, here: u64) -> Result<(), Unreadable> {
         let malformed = Unreadable::Malformed { at: here, what: "an escape that is none" };
         if let Escape::Unicode { value, digits } = self.escape {
-            let Some(digit) = char::from(byte).to_digit(16).and_then(|digit| u16::try_from(digit).ok()) else { return Err(malformed) };
+            let Some(digit) = char::from(byte).to_digit(16).and_then(|digit| u16::try_from(digit).ok()) else {
+                return Err(malformed);
+            };
             let value = value << 4 | digit;
             if digits == 3 {
                 self.escape = Escape::None;

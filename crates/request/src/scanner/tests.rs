@@ -94,7 +94,10 @@ fn words_that_look_like_fields_elsewhere_mean_nothing() {
 fn outputs_are_read_from_modalities() {
     chat(r#"{"model":"m","modalities":["text","audio"],"messages":[{"content":"a"}]}"#, "m: text → text+audio");
     chat(r#"{"model":"m","modalities":null,"messages":[{"content":"a"}]}"#, "m: text → text");
-    chat(r#"{"model":"m","modalities":["smell"]}"#, r#""smell" is no modality; known are text, image, audio, video and embedding"#);
+    chat(
+        r#"{"model":"m","modalities":["smell"]}"#,
+        r#""smell" is no modality; known are text, image, audio, video and embedding"#,
+    );
     chat(r#"{"model":"m","modalities":"text"}"#, "modalities must be a list of words");
 }
 
@@ -109,6 +112,7 @@ fn other_operations() {
     );
     check("/v1/rerank", r#"{"model":"m","messages":[{"content":[{"image_url":"x"}]}]}"#, "m: - → -");
     check("/v1/rerank", r#"{"query":"no model"}"#, "-: - → -");
+    check("/health", "", "-: - → -");
 }
 
 #[test]
@@ -195,7 +199,9 @@ fn a_body_of_another_length_than_announced_is_refused() {
 #[test]
 fn only_what_is_surely_not_json_is_refused_by_its_type() {
     let head = |content_type| RequestHead { content_type: Some(content_type), ..RequestHead::default() };
-    for good in ["application/json", "application/json; charset=utf-8", "application/x-www-form-urlencoded", "text/plain", ""] {
+    for good in
+        ["application/json", "application/json; charset=utf-8", "application/x-www-form-urlencoded", "text/plain", ""]
+    {
         assert!(Scanner::new(&head(good), Limits::default()).is_ok(), "{good}");
     }
     let error = Scanner::new(&head("multipart/form-data; boundary=x"), Limits::default()).unwrap_err();

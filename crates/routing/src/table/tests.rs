@@ -90,7 +90,12 @@ fn modalities_to_be_had_only_apart_are_refused_as_such() {
 
 #[test]
 fn an_unknown_model_is_refused_with_near_names() {
-    check(&[("chat", CHAT), ("chat-v2", CHAT)], "chat-v1", need("text", "text"), r#"the model "chat-v1" does not exist; did you mean "chat-v2", "chat"?"#);
+    check(
+        &[("chat", CHAT), ("chat-v2", CHAT)],
+        "chat-v1",
+        need("text", "text"),
+        r#"the model "chat-v1" does not exist; did you mean "chat-v2", "chat"?"#,
+    );
     check(&[("chat", CHAT)], "zzz", need("text", "text"), r#"the model "zzz" does not exist"#);
 }
 

@@ -6,20 +6,27 @@ fn endpoint(port: u16, capability: Option<Capability>) -> (Arc<str>, Endpoint) {
 }
 
 /// Ports in the order of the ranking, or the reason there is none.
-fn rank(profile: &Profile, ask: &Ask<'_>, endpoints: &[(u16, Option<Capability>, Load)]) -> Result<Vec<u16>, Exhausted> {
-    let named: Vec<_> = endpoints.iter().map(|(port, capability, load)| (endpoint(*port, *capability), *load)).collect();
+fn rank(
+    profile: &Profile,
+    ask: &Ask<'_>,
+    endpoints: &[(u16, Option<Capability>, Load)],
+) -> Result<Vec<u16>, Exhausted> {
+    let named: Vec<_> =
+        endpoints.iter().map(|(port, capability, load)| (endpoint(*port, *capability), *load)).collect();
     let candidates = named.iter().map(|((name, endpoint), load)| Candidate { name, endpoint, load: *load });
     let ranking = profile.run(ask, candidates, &mut Draw::new(7))?;
     Ok(ranking.iter().map(|scored| scored.candidate.endpoint.address.port()).collect())
 }
 
-const ANYTHING: Ask<'_> = Ask { need: Requirement { input: routing::ModalitySet::EMPTY, output: routing::ModalitySet::EMPTY }, subset: None };
+const ANYTHING: Ask<'_> =
+    Ask { need: Requirement { input: routing::ModalitySet::EMPTY, output: routing::ModalitySet::EMPTY }, subset: None };
 
 #[test]
 fn the_least_busy_comes_first() {
     let busy = Load { in_flight: 3, ..Load::default() };
     let queued = Load { waiting: 2, running: 4, ..Load::default() };
-    let order = rank(&Profile::standard(), &ANYTHING, &[(1, None, queued), (2, None, busy), (3, None, Load::default())]);
+    let order =
+        rank(&Profile::standard(), &ANYTHING, &[(1, None, queued), (2, None, busy), (3, None, Load::default())]);
     assert_eq!(order, Ok(vec![3, 2, 1]));
 }
 
@@ -34,7 +41,10 @@ fn a_full_cache_loses_to_an_empty_one() {
 fn an_endpoint_that_cannot_take_it_is_never_ranked() {
     let ask = Ask { need: Requirement::default().with_input(Modality::Image), subset: None };
     let text = Some(Capability::TEXT);
-    assert_eq!(rank(&Profile::standard(), &ask, &[(1, text, Load::default()), (2, None, Load::default())]), Ok(vec![2]));
+    assert_eq!(
+        rank(&Profile::standard(), &ask, &[(1, text, Load::default()), (2, None, Load::default())]),
+        Ok(vec![2])
+    );
     assert_eq!(rank(&Profile::standard(), &ask, &[(1, text, Load::default())]), Err(Exhausted::Filtered("capability")));
 }
 
@@ -58,7 +68,10 @@ fn a_subset_is_read_in_every_spelling_and_obeyed() {
     assert!(subset.allows("10.0.0.9:1234".parse().unwrap()));
     assert!(subset.allows("[fd00::1]:8000".parse().unwrap()));
     let ask = Ask { need: Requirement::default(), subset: Some(&subset) };
-    assert_eq!(rank(&Profile::standard(), &ask, &[(1, None, Load::default()), (2, None, Load::default())]), Ok(vec![2]));
+    assert_eq!(
+        rank(&Profile::standard(), &ask, &[(1, None, Load::default()), (2, None, Load::default())]),
+        Ok(vec![2])
+    );
     let nobody = Subset::parse(["nonsense"]);
     let ask = Ask { need: Requirement::default(), subset: Some(&nobody) };
     assert_eq!(rank(&Profile::standard(), &ask, &[(1, None, Load::default())]), Err(Exhausted::Filtered("subset")));
@@ -68,9 +81,15 @@ fn a_subset_is_read_in_every_spelling_and_obeyed() {
 fn equals_share_the_first_place() {
     let (one, two) = (endpoint(1, None), endpoint(2, None));
     let first = |seed| {
-        let candidates =
-            [&one, &two].map(|(name, endpoint)| Candidate { name, endpoint, load: Load::default() });
-        Profile::standard().run(&ANYTHING, candidates, &mut Draw::new(seed)).unwrap().best().candidate.endpoint.address.port()
+        let candidates = [&one, &two].map(|(name, endpoint)| Candidate { name, endpoint, load: Load::default() });
+        Profile::standard()
+            .run(&ANYTHING, candidates, &mut Draw::new(seed))
+            .unwrap()
+            .best()
+            .candidate
+            .endpoint
+            .address
+            .port()
     };
     let ones = (0..1000).filter(|seed| first(*seed) == 1).count();
     assert!((400..600).contains(&ones), "{ones} of 1,000");

@@ -6,10 +6,12 @@ use std::process::Command;
 #[test]
 fn every_request_of_the_tour_lands_where_the_table_says() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let output = Command::new(env!("CARGO_BIN_EXE_thalamus")).args(["demo", "--once"]).current_dir(root).output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_thalamus")).args(["demo", "--once"]).current_dir(root).output().unwrap();
     let shown = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{shown}\n{}", String::from_utf8_lossy(&output.stderr));
-    let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()).collect();
+    let rows: Vec<Vec<&str>> =
+        shown.lines().map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()).collect();
     let pool_of = |request: &str| rows.iter().find(|row| row.first() == Some(&request)).map(|row| row[2]);
     let pools = ["text", "an image", "a video", "audio", "all of it", "audio, for a reader"].map(pool_of);
     assert_eq!(pools, [Some("text"), Some("vision"), Some("vision"), Some("audio"), Some("omni"), Some("-")]);
@@ -18,7 +20,8 @@ fn every_request_of_the_tour_lands_where_the_table_says() {
 
 #[test]
 fn a_folder_that_is_not_there_is_named() {
-    let output = Command::new(env!("CARGO_BIN_EXE_thalamus")).args(["demo", "--manifests", "no/such"]).output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_thalamus")).args(["demo", "--manifests", "no/such"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
     assert!(said.contains("reading the folder no/such"), "{said}");

