@@ -2,6 +2,8 @@
 //!
 //! Fields that upstream's retired InferenceModel had keep its names and meaning.
 
+#![expect(clippy::duplicated_attributes, reason = "printer columns repeat their keys, as they must")]
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -2,6 +2,8 @@
 //!
 //! Users' clusters may hold upstream's CRD instead of ours; both describe the same objects. Ours adds printer columns.
 
+#![expect(clippy::duplicated_attributes, reason = "printer columns repeat their keys, as they must")]
+
 use std::collections::BTreeMap;
 
 use kube::CustomResource;

@@ -181,7 +181,7 @@ impl Exchange {
     ) -> Vec<ProcessingResponse> {
         let decision = match self.front.direct(request, self.subset.as_ref(), clock, draw) {
             Ok(decision) => decision,
-            Err(rejection) => return vec![self.reject(rejection)],
+            Err(rejection) => return vec![self.reject(&rejection)],
         };
         let chunks = match (decision.rewrite(request), &request.model_span) {
             (Some(model), Some(span)) => rewrite(chunks, span, model),
@@ -213,14 +213,15 @@ impl Exchange {
         }
     }
 
+    /// Tells the witness of what this edge found by itself; the director's own rejections are told of already.
     fn reject_new(&mut self, rejection: Rejection) -> ProcessingResponse {
         let rejection = self.front.reject(rejection);
-        self.reject(rejection)
+        self.reject(&rejection)
     }
 
-    fn reject(&mut self, rejection: Rejection) -> ProcessingResponse {
+    fn reject(&mut self, rejection: &Rejection) -> ProcessingResponse {
         self.state = State::Ended;
-        answer::rejected(&rejection)
+        answer::rejected(rejection)
     }
 }
 

@@ -78,13 +78,11 @@ impl Conversation {
                 return Some((Ok(answer), self));
             }
             let message = if self.exchange.is_reading() {
-                match tokio::time::timeout(self.stall_timeout, self.messages.message()).await {
-                    Ok(message) => message,
-                    Err(_) => {
-                        self.pending.push_back(self.exchange.stalled(self.stall_timeout));
-                        continue;
-                    }
-                }
+                let Ok(message) = tokio::time::timeout(self.stall_timeout, self.messages.message()).await else {
+                    self.pending.push_back(self.exchange.stalled(self.stall_timeout));
+                    continue;
+                };
+                message
             } else {
                 self.messages.message().await
             };

@@ -25,6 +25,7 @@ pub enum Change<T> {
 }
 
 /// What a watch said.
+#[expect(clippy::large_enum_variant, reason = "events are moved a few times each; a box would cost more than it saves")]
 #[derive(Debug, Clone)]
 pub enum Event {
     Pool(Change<InferencePool>),

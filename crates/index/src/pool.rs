@@ -13,8 +13,11 @@ use crate::pod::PodFacts;
 
 /// Pods by one label of each selector, so that a pool looks at its own pods alone.
 pub(crate) struct Members<'a> {
-    by_label: HashMap<(&'a str, &'a str, &'a str), Vec<(&'a ObjectKey, &'a PodFacts)>>,
+    by_label: HashMap<Label<'a>, Vec<(&'a ObjectKey, &'a PodFacts)>>,
 }
+
+/// A namespace, and a label's name and value.
+type Label<'a> = (&'a str, &'a str, &'a str);
 
 /// The pods that a pool selects.
 pub(crate) struct Selected<'a> {

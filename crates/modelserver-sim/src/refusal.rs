@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::ModelSpec;
 
 /// The model that a request is for, or the refusal of a server that has none such or cannot take what the request carries.
+#[expect(clippy::result_large_err, reason = "a response is what is to be sent, and this is no hot path")]
 pub(crate) fn admit<'m>(models: &'m [ModelSpec], request: &InferenceRequest) -> Result<&'m ModelSpec, Response> {
     let named = match &request.model {
         None => models.first(),

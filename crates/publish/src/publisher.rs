@@ -130,9 +130,9 @@ impl RoutingTables for Publisher {
         request: Request<Streaming<FromPicker>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let mut from_picker = request.into_inner();
-        let hello = match from_picker.message().await?.and_then(|first| first.message) {
-            Some(from_picker::Message::Hello(hello)) => hello,
-            _ => return Err(Status::invalid_argument("the first message must be a hello")),
+        let first = from_picker.message().await?.and_then(|first| first.message);
+        let Some(from_picker::Message::Hello(hello)) = first else {
+            return Err(Status::invalid_argument("the first message must be a hello"));
         };
         if hello.namespace.is_empty() {
             return Err(Status::invalid_argument("the hello names no namespace"));
@@ -189,7 +189,7 @@ impl Session {
                 }
                 message = from_picker.next() => match message.and_then(Result::ok).and_then(|message| message.message) {
                     Some(from_picker::Message::Ack(ack)) => self.acknowledged(ack.revision),
-                    Some(from_picker::Message::Nack(nack)) => self.refused(nack),
+                    Some(from_picker::Message::Nack(nack)) => self.refused(&nack),
                     Some(from_picker::Message::Hello(_)) | None => return,
                 },
             }
@@ -231,7 +231,7 @@ impl Session {
         });
     }
 
-    fn refused(&mut self, nack: Nack) {
+    fn refused(&mut self, nack: &Nack) {
         if self.sent.take_if(|sent| sent.revision == nack.revision).is_none() {
             return;
         }

@@ -191,7 +191,7 @@ fn decode_model(model: proto::Model) -> Result<(Arc<str>, Model), Undecodable> {
     if targets.is_empty() {
         return Err(Undecodable::NoTarget { model: model.name });
     }
-    let media = model.media.into_iter().map(|rule| decode_rule(&model.name, rule)).collect::<Result<_, _>>()?;
+    let media = model.media.into_iter().map(|rule| decode_rule(&model.name, &rule)).collect::<Result<_, _>>()?;
     Ok((name, Model { criticality, targets, media: MediaPolicy(media) }))
 }
 
@@ -213,7 +213,7 @@ fn decode_modality(modality: i32) -> Option<Modality> {
 }
 
 /// A rule narrows, so one that is not understood refuses the update.
-fn decode_rule(model: &str, rule: proto::MediaRule) -> Result<(Modality, MediaRule), Undecodable> {
+fn decode_rule(model: &str, rule: &proto::MediaRule) -> Result<(Modality, MediaRule), Undecodable> {
     let unknown =
         || Undecodable::UnknownValue { kind: "model", name: model.to_owned(), field: "modality", value: rule.modality };
     let modality = decode_modality(rule.modality).ok_or_else(unknown)?;

@@ -137,9 +137,9 @@ impl Lexer {
                     return Err(self.malformed(at, "a word other than true, false and null"));
                 }
                 if seen + 1 == word.len() {
-                    self.after_value()
+                    self.after_value();
                 } else {
-                    self.state = State::InWord { word, seen: seen + 1 }
+                    self.state = State::InWord { word, seen: seen + 1 };
                 }
             }
             _ if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') => {}

@@ -219,7 +219,7 @@ impl Reading {
         let by_type = part.type_word.as_deref().and_then(modality_of_type);
         let modalities = match by_type {
             Some(modality) if !part.uuid || by_keys.is_empty() => ModalitySet::of(&[modality]),
-            _ if by_keys.is_empty() => return Ok(self.text |= part.type_word.is_none()),
+            _ if by_keys.is_empty() && part.type_word.is_none() => ModalitySet::TEXT,
             _ => by_keys,
         };
         let at = self.part_path();
@@ -287,17 +287,16 @@ impl Sink for Reading {
     fn begin(&mut self, kind: Kind) -> Result<usize, Unreadable> {
         let slot = self.next_slot();
         match (slot, kind) {
-            (Slot::Root, Kind::Object) | (Slot::Model, Kind::String | Kind::Null) => {}
+            (Slot::Root, Kind::Object) | (Slot::Model, Kind::String | Kind::Null) | (Slot::Modalities, Kind::Null) => {}
             (Slot::Root, _) => return Err(Unreadable::WrongType { field: "the body", expected: "a JSON object" }),
             (Slot::Model, _) => return Err(Unreadable::WrongType { field: "model", expected: "a string" }),
             (Slot::Stream, Kind::True) => self.stream = true,
             (Slot::Modalities, Kind::Array) => self.output = Some(ModalitySet::EMPTY),
-            (Slot::Modalities, Kind::Null) => {}
             (Slot::Modalities, _) => {
                 return Err(Unreadable::WrongType { field: "modalities", expected: "a list of words" });
             }
             (Slot::Prompt, kind) => self.text |= kind != Kind::Null,
-            (Slot::Content, Kind::String) | (Slot::Part, Kind::String) => self.text = true,
+            (Slot::Content | Slot::Part, Kind::String) => self.text = true,
             (Slot::Part, Kind::Object) => self.part = Part::default(),
             (Slot::PartUuid, kind) => self.part.uuid = kind == Kind::String,
             (Slot::Media(modality), kind) => {
@@ -344,8 +343,11 @@ impl Sink for Reading {
             Slot::PartType => self.part.type_word = Some(word()),
             Slot::Media(modality) | Slot::MediaData(modality) => {
                 let field = self.field_of(modality);
-                field.bytes = string.length;
-                field.head = string.kept.to_vec();
+                // Of two in one object the larger counts, whichever the engine takes.
+                if string.length >= field.bytes {
+                    field.bytes = string.length;
+                    field.head = string.kept.to_vec();
+                }
             }
             _ => {}
         }

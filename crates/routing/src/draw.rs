@@ -22,7 +22,6 @@ impl Draw {
     }
 
     /// A number in `0..bound`; `bound` must not be 0. The bias is below `bound` / 2⁶⁴.
-    #[expect(clippy::cast_possible_truncation, reason = "the high half of a 64 × 64 bit product is below the bound")]
     pub const fn below(&mut self, bound: u64) -> u64 {
         ((self.next() as u128 * bound as u128) >> 64) as u64
     }

@@ -40,7 +40,8 @@ impl LocalController {
             .flat_map(|(key, report)| report.verdicts.iter().map(move |v| ("InferencePool", key, v)));
         // Without a cluster there is no Service for a gateway to find, and nobody misses it.
         let wrong = models.chain(pools).filter(|(kind, _, verdict)| {
-            !verdict.holds && !(*kind == "InferencePool" && matches!(verdict.type_, "ResolvedRefs" | "Accepted"))
+            let for_gateways = *kind == "InferencePool" && matches!(verdict.type_, "ResolvedRefs" | "Accepted");
+            !(verdict.holds || for_gateways)
         });
         let wrong = wrong.map(|(kind, key, verdict)| format!("{kind} {key}: {}", verdict.message)).collect();
         self.publisher.publish(compiled.tables);

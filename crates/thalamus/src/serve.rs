@@ -21,11 +21,11 @@ const QUIET: Duration = Duration::from_millis(50);
 pub(crate) async fn run(args: ServeArgs) -> Result<()> {
     let ServeArgs { manifests, listen, admin_listen, namespace, max_body_bytes } = args;
     // Watched before it is read, so that no change falls between.
-    let (changed, mut changes) = mpsc::channel(1);
+    let (look, mut looks) = mpsc::channel(1);
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // A folder that is read tells of it as well; a full channel means that a look is due anyway.
         if event.map_or(true, |event| !event.kind.is_access()) {
-            let _ = changed.try_send(());
+            let _ = look.try_send(());
         }
     })
     .context("watching folders")?;
@@ -55,10 +55,10 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
     loop {
         tokio::select! {
             () = &mut serve => return Ok(()),
-            Some(()) = changes.recv() => {
+            Some(()) = looks.recv() => {
                 tokio::time::sleep(QUIET).await;
                 // Whatever came meanwhile is in what is read now.
-                let _ = changes.try_recv();
+                let _ = looks.try_recv();
                 reload(&mut controller, &manifests);
             }
         }
@@ -77,7 +77,7 @@ fn reload(controller: &mut LocalController, manifests: &Path) {
             apply(controller, &objects);
         }
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "the folder cannot be read; what was read before stays")
+            tracing::error!(error = format!("{error:#}"), "the folder cannot be read; what was read before stays");
         }
     }
 }

@@ -170,7 +170,7 @@ pub(crate) fn show_commands(screen: Screen, address: SocketAddr) {
     screen.title("Try it: it stays up until Ctrl-C");
     for stop in stops() {
         let body = stop.body.to_string().replace('\'', "'\\''");
-        screen.line(&format!(
+        line(&format!(
             "# {}\ncurl -s http://{address}/v1/chat/completions -H 'content-type: application/json' -d '{body}'\n",
             stop.title
         ));
@@ -180,11 +180,12 @@ pub(crate) fn show_commands(screen: Screen, address: SocketAddr) {
 // === impl Screen ===
 
 #[expect(clippy::print_stdout, reason = "the demo's output is its purpose")]
-impl Screen {
-    pub(crate) fn line(self, line: &str) {
-        println!("{line}");
-    }
+fn line(line: &str) {
+    println!("{line}");
+}
 
+#[expect(clippy::print_stdout, reason = "the demo's output is its purpose")]
+impl Screen {
     pub(crate) fn title(self, title: &str) {
         if self.colours { println!("\n\x1b[1;36m{title}\x1b[0m") } else { println!("\n{title}") }
     }

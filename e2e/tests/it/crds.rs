@@ -119,7 +119,7 @@ fn check(shared: &Shared, namespace: &str, good: &str, cases: &[Case]) -> Result
             (Ok(_), expected) => bail!("{case}: accepted; expected the refusal {expected:?}"),
             (Err(error), "") => bail!("{case}: refused: {error}"),
             (Err(error), expected) => {
-                ensure!(error.to_string().contains(expected), "{case}: {error} instead of {expected:?}")
+                ensure!(error.to_string().contains(expected), "{case}: {error} instead of {expected:?}");
             }
         }
     }

@@ -149,7 +149,7 @@ pub(crate) async fn status_is_written_only_when_it_changes(shared: &Shared) -> R
     until_condition(&world, "inferencemodel", "mark", "Programmed=True Programmed: 1 of 1 pickers decide by it")
         .await?;
     let after = versions(&world)?;
-    ensure!(before.split(' ').all(|version| after.contains(version)), "{} became {after}", before);
+    ensure!(before.split(' ').all(|version| after.contains(version)), "{before} became {after}");
     Ok(())
 }
 

@@ -75,7 +75,9 @@ impl World {
     }
 
     fn fill(&self, hosts: &[u8]) {
-        hosts.iter().for_each(|host| self.scraped(*host, Load { waiting: 50, ..Load::default() }));
+        for host in hosts {
+            self.scraped(*host, Load { waiting: 50, ..Load::default() });
+        }
     }
 
     fn scraped(&self, host: u8, load: Load) {

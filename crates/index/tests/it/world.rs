@@ -18,6 +18,7 @@ pub(crate) fn pool_of(mut object: Value) -> Event {
 }
 
 /// `created` orders objects by age, in seconds.
+#[expect(clippy::needless_pass_by_value, reason = "stories read better with the spec written in place")]
 pub(crate) fn model(name: &str, created: i64, spec: Value) -> Event {
     let time = format!("2026-01-01T00:00:{created:02}Z");
     let mut object = json!({"apiVersion": "thalamus.dev/v1alpha1", "kind": "InferenceModel", "spec": spec,

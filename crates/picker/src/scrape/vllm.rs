@@ -13,7 +13,7 @@ pub(crate) fn load(text: &str) -> Load {
             "vllm:num_requests_running" => load.running = load.running.saturating_add(count(value)),
             // The second is what releases before 0.10 called it.
             "vllm:kv_cache_usage_perc" | "vllm:gpu_cache_usage_perc" => {
-                load.kv_cache_usage = load.kv_cache_usage.max(ratio(value))
+                load.kv_cache_usage = load.kv_cache_usage.max(ratio(value));
             }
             _ => {}
         }

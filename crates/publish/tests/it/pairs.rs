@@ -52,7 +52,7 @@ impl Pair {
 
     pub(crate) async fn until(&mut self, holds: impl FnMut(&Subscription) -> bool) -> Subscription {
         let wait = self.subscription.wait_for(holds);
-        tokio::time::timeout(Duration::from_secs(60), wait).await.expect("in time").expect("running").clone()
+        tokio::time::timeout(Duration::from_mins(1), wait).await.expect("in time").expect("running").clone()
     }
 
     async fn until_standing(&self, expected: Standing) {
@@ -62,7 +62,7 @@ impl Pair {
                 changes.changed().await.expect("running");
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), wait).await.expect("in time");
+        tokio::time::timeout(Duration::from_mins(1), wait).await.expect("in time");
     }
 }
 
