@@ -94,3 +94,20 @@ fn key<K: Resource<DynamicType = ()>>(guard: &DeserializeGuard<K>) -> ObjectKey 
     let meta = guard.meta();
     ObjectKey::new(meta.namespace.clone().unwrap_or_default(), guard.name_any())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_left_out_by_its_key() {
+        let guard = |criticality: &str| -> DeserializeGuard<InferenceModel> {
+            let object = json!({"apiVersion": "thalamus.dev/v1alpha1", "kind": "InferenceModel",
+                "metadata": {"name": "m", "namespace": "n"}, "spec": {"modelName": "m", "criticality": criticality}});
+            serde_json::from_value(object).expect("a guard takes whatever has metadata")
+        };
+        assert!(read(guard("Standard")).is_ok());
+        assert_eq!(read(guard("OfTomorrow")).map(|_| ()), Err(ObjectKey::new("n", "m")));
+    }
+}

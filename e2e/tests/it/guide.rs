@@ -41,7 +41,7 @@ pub(crate) async fn every_command_of_the_guide_works(shared: &Shared) -> Result<
             Ok(())
         };
         eventually("the guide's command does what the guide says", run).await?;
-        if !pods_run && command.contains("apply -k manifests/examples/multimodal") {
+        if !pods_run && command.contains("-k manifests/examples/multimodal") {
             // What the Deployments' controller and a kubelet would do.
             world.apply_example(&root().join("manifests/examples/multimodal")).await?;
             pods_run = true;

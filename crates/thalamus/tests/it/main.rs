@@ -1,3 +1,4 @@
 //! The binary as a newcomer runs it.
 
 mod demo;
+mod serve;
