@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::Modalities;
 use routing::RoutingTable;
 
-use crate::condition::Verdict;
+use crate::model::{self, ModelReport};
 use crate::observe::{Index, ObjectKey};
-use crate::pool::{Members, Selected};
-use crate::{model, pool};
+use crate::pool::{self, Members, PoolReport, Selected};
 
 /// What the cluster means.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -17,27 +15,6 @@ pub struct Compiled {
     pub tables: BTreeMap<String, RoutingTable>,
     pub pools: BTreeMap<ObjectKey, PoolReport>,
     pub models: BTreeMap<ObjectKey, ModelReport>,
-}
-
-/// What is true of a pool. Whether pickers know it is not known here: see [`crate::Pickers`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct PoolReport {
-    pub generation: Option<i64>,
-    /// The picker's Service, where the pool names one.
-    pub picker_service: Option<String>,
-    pub verdicts: Vec<Verdict>,
-}
-
-/// What is true of a model.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ModelReport {
-    pub generation: Option<i64>,
-    pub verdicts: Vec<Verdict>,
-    /// Whether the table holds it.
-    pub accepted: bool,
-    /// What ready endpoints offer of it now.
-    pub on_offer: Modalities,
-    pub summary: api::ModelSummary,
 }
 
 impl Index {

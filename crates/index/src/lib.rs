@@ -18,6 +18,8 @@ mod observe;
 mod pod;
 mod pool;
 
-pub use compile::{Compiled, ModelReport, PoolReport};
+pub use compile::Compiled;
 pub use condition::{Pickers, Verdict, merge};
+pub use model::ModelReport;
 pub use observe::{Change, Event, Index, ObjectKey};
+pub use pool::PoolReport;

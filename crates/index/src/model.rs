@@ -8,9 +8,20 @@ use routing::{
     RoutingTable, Target,
 };
 
-use crate::compile::ModelReport;
 use crate::condition::Verdict;
 use crate::observe::{Index, ObjectKey};
+
+/// What is true of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelReport {
+    pub generation: Option<i64>,
+    pub verdicts: Vec<Verdict>,
+    /// Whether the table holds it.
+    pub accepted: bool,
+    /// What ready endpoints offer of it now.
+    pub on_offer: Modalities,
+    pub summary: api::ModelSummary,
+}
 
 /// The object that serves each name: the oldest, and of equally old ones the first by name. Invalid objects take no name.
 pub(crate) fn winners<'a>(

@@ -6,10 +6,18 @@ use std::net::SocketAddr;
 use api::{AppProtocol, InferencePool};
 use routing::{Capability, Endpoint, ModalitySet, Pool, RoutingTable};
 
-use crate::compile::PoolReport;
 use crate::condition::Verdict;
 use crate::observe::{Index, ObjectKey};
 use crate::pod::PodFacts;
+
+/// What is true of a pool. Whether pickers know it is not known here: see [`crate::Pickers`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolReport {
+    pub generation: Option<i64>,
+    /// The picker's Service, where the pool names one.
+    pub picker_service: Option<String>,
+    pub verdicts: Vec<Verdict>,
+}
 
 /// Pods by one label of each selector, so that a pool looks at its own pods alone.
 pub(crate) struct Members<'a> {

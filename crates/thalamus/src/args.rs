@@ -1,12 +1,13 @@
 //! The command line of `thalamus`.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use daemon::LogArgs;
+
+use crate::demo::{self, DemoArgs};
+use crate::serve::{self, ServeArgs};
 
 /// Routes inference requests by modality, without Kubernetes.
 #[derive(Debug, Parser)]
@@ -27,44 +28,6 @@ enum Command {
     Serve(ServeArgs),
 }
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct DemoArgs {
-    /// The folder with the manifests.
-    #[arg(long, default_value = "manifests/examples/multimodal")]
-    pub(crate) manifests: PathBuf,
-
-    /// Where to serve. A free port when the port is 0.
-    #[arg(long, default_value = "127.0.0.1:0")]
-    pub(crate) listen: SocketAddr,
-
-    /// End after the tour: with success only if every request landed where the table says.
-    #[arg(long)]
-    pub(crate) once: bool,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct ServeArgs {
-    /// The folder with the objects.
-    #[arg(long)]
-    pub(crate) manifests: PathBuf,
-
-    /// Where to serve.
-    #[arg(long, default_value = "127.0.0.1:8080")]
-    pub(crate) listen: SocketAddr,
-
-    /// Where /metrics, /ready, /live and /debug/table are.
-    #[arg(long)]
-    pub(crate) admin_listen: Option<SocketAddr>,
-
-    /// The namespace to serve. Objects that name none are in `default`.
-    #[arg(long)]
-    pub(crate) namespace: Option<String>,
-
-    /// Largest request body that is taken, in bytes.
-    #[arg(long, default_value_t = request::Limits::DEFAULT_MAX_BODY_BYTES)]
-    pub(crate) max_body_bytes: u64,
-}
-
 impl Args {
     /// Runs the command.
     pub async fn run(self) -> Result<ExitCode> {
@@ -76,11 +39,11 @@ impl Args {
                     "error".clone_into(&mut log.log);
                 }
                 log.init()?;
-                crate::demo::run(args).await
+                demo::run(args).await
             }
             Command::Serve(args) => {
                 log.init()?;
-                crate::serve::run(args).await?;
+                serve::run(args).await?;
                 Ok(ExitCode::SUCCESS)
             }
         }

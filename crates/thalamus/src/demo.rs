@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,11 +14,26 @@ use prometheus_client::registry::Registry;
 use request::Limits;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::DemoArgs;
 use crate::local::LocalController;
 use crate::manifests::Objects;
 use crate::simulated::{self, SimulatedPod};
 use crate::tour::{self, Screen};
+
+/// The flags of `thalamus demo`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DemoArgs {
+    /// The folder with the manifests.
+    #[arg(long, default_value = "manifests/examples/multimodal")]
+    pub(crate) manifests: PathBuf,
+
+    /// Where to serve. A free port when the port is 0.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+
+    /// End after the tour: with success only if every request landed where the table says.
+    #[arg(long)]
+    pub(crate) once: bool,
+}
 
 pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
     let DemoArgs { manifests, listen, once } = args;

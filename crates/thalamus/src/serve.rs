@@ -1,6 +1,7 @@
 //! `thalamus serve`: a folder of objects, watched.
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -11,12 +12,35 @@ use request::Limits;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::ServeArgs;
 use crate::local::LocalController;
 use crate::manifests::Objects;
 
 /// How long a folder must be quiet before it is read: editors write a file in several steps.
 const QUIET: Duration = Duration::from_millis(50);
+
+/// The flags of `thalamus serve`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServeArgs {
+    /// The folder with the objects.
+    #[arg(long)]
+    pub(crate) manifests: PathBuf,
+
+    /// Where to serve.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+
+    /// Where /metrics, /ready, /live and /debug/table are.
+    #[arg(long)]
+    pub(crate) admin_listen: Option<SocketAddr>,
+
+    /// The namespace to serve. Objects that name none are in `default`.
+    #[arg(long)]
+    pub(crate) namespace: Option<String>,
+
+    /// Largest request body that is taken, in bytes.
+    #[arg(long, default_value_t = request::Limits::DEFAULT_MAX_BODY_BYTES)]
+    pub(crate) max_body_bytes: u64,
+}
 
 pub(crate) async fn run(args: ServeArgs) -> Result<()> {
     let ServeArgs { manifests, listen, admin_listen, namespace, max_body_bytes } = args;
