@@ -1,5 +1,6 @@
 //! The tour: one request of each kind, where it went, and why. Shown so that a glance is enough.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -179,20 +180,27 @@ pub(crate) fn show_commands(screen: Screen, address: SocketAddr) {
 
 // === impl Screen ===
 
-#[expect(clippy::print_stdout, reason = "the demo's output is its purpose")]
+/// Whoever reads may stop reading (`| head`): that ends the showing and nothing else.
 fn line(line: &str) {
-    println!("{line}");
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-#[expect(clippy::print_stdout, reason = "the demo's output is its purpose")]
 impl Screen {
     pub(crate) fn title(self, title: &str) {
-        if self.colours { println!("\n\x1b[1;36m{title}\x1b[0m") } else { println!("\n{title}") }
+        if self.colours {
+            line(&format!("\n\x1b[1;36m{title}\x1b[0m"));
+        } else {
+            line(&format!("\n{title}"));
+        }
     }
 
     pub(crate) fn table(self, table: &Table) {
-        for (number, line) in table.to_string().lines().enumerate() {
-            if self.colours && number == 0 { println!("  \x1b[2m{line}\x1b[0m") } else { println!("  {line}") }
+        for (number, row) in table.to_string().lines().enumerate() {
+            if self.colours && number == 0 {
+                line(&format!("  \x1b[2m{row}\x1b[0m"));
+            } else {
+                line(&format!("  {row}"));
+            }
         }
     }
 }

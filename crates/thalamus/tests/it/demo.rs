@@ -37,9 +37,9 @@ fn the_printed_commands_work_when_pasted() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(demo.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines().map_while(Result::ok);
     // The last command is the sixth; the demo stays up after it.
-    let commands: Vec<String> = lines.filter(|line| line.starts_with("curl ")).take(6).collect();
+    let commands: Vec<String> = lines.by_ref().filter(|line| line.starts_with("curl ")).take(6).collect();
     let answers = commands.iter().map(|command| {
         let output = Command::new("sh").args(["-c", command]).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()

@@ -1,5 +1,7 @@
 //! `thalamus serve`: a folder of objects, watched.
 
+#![expect(clippy::unwrap_used, reason = "what helps a test may panic like it")]
+
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
