@@ -41,6 +41,7 @@ impl Cluster {
             "crd/inferencemodels.thalamus.dev",
         ])?;
         cluster.kubectl(&["apply", "--server-side", "-k", &path("manifests/default")])?;
+        cluster.write_controllers_kubeconfig()?;
         Ok(cluster)
     }
 
@@ -87,17 +88,20 @@ impl Cluster {
     }
 
     /// A kubeconfig with the rights of our controller and no more: every test runs under the RBAC that users apply.
-    pub fn controllers_kubeconfig(&self) -> Result<PathBuf> {
+    pub fn controllers_kubeconfig(&self) -> PathBuf {
+        self.kubeconfig.with_file_name("controller.kubeconfig")
+    }
+
+    fn write_controllers_kubeconfig(&self) -> Result<()> {
         let mut kubeconfig = Kubeconfig::read_from(&self.kubeconfig).context("reading the kubeconfig")?;
         for user in &mut kubeconfig.auth_infos {
             if let Some(auth) = &mut user.auth_info {
                 auth.impersonate = Some("system:serviceaccount:thalamus-system:thalamus-controller".into());
             }
         }
-        let path = self.kubeconfig.with_file_name("controller.kubeconfig");
+        let path = self.controllers_kubeconfig();
         let text = serde_json::to_string(&kubeconfig).context("writing a kubeconfig")?;
-        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
-        Ok(path)
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
     }
 
     pub fn leave(mut self) -> Option<PathBuf> {

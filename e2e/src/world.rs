@@ -199,7 +199,7 @@ async fn start_controller(
     namespace: &str,
     listen: SocketAddr,
 ) -> Result<(Process, SocketAddr, SocketAddr)> {
-    let kubeconfig = cluster.controllers_kubeconfig()?.display().to_string();
+    let kubeconfig = cluster.controllers_kubeconfig().display().to_string();
     let args = [
         "--listen",
         &listen.to_string(),

@@ -94,12 +94,22 @@ pub(crate) fn conditions_schema(_: &mut schemars::SchemaGenerator) -> schemars::
     })
 }
 
-/// A set of modalities.
-pub(crate) fn modality_list_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+/// What may go in: everything but an embedding.
+pub(crate) fn input_modalities_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    modalities_schema(crate::Modality::ALL.iter().filter(|modality| **modality != crate::Modality::Embedding))
+}
+
+/// What may come out.
+pub(crate) fn output_modalities_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    modalities_schema(&crate::Modality::ALL)
+}
+
+fn modalities_schema<'m>(modalities: impl IntoIterator<Item = &'m crate::Modality>) -> schemars::Schema {
+    let modalities: Vec<_> = modalities.into_iter().collect();
     schemars::json_schema!({
         "type": "array",
-        "maxItems": 5,
+        "maxItems": modalities.len(),
         "x-kubernetes-list-type": "set",
-        "items": {"type": "string", "enum": crate::Modality::ALL},
+        "items": {"type": "string", "enum": modalities},
     })
 }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Condition;
-use crate::crds::{conditions_schema, modality_list_schema};
+use crate::crds::{conditions_schema, input_modalities_schema, output_modalities_schema};
 
 /// A model as clients know it, and which model servers take which of its requests.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -112,12 +112,12 @@ pub struct PoolRef {
 pub struct Modalities {
     /// What a request may carry. Text when absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "modality_list_schema")]
+    #[schemars(schema_with = "input_modalities_schema")]
     pub input: Vec<Modality>,
 
     /// What an answer may be made of. Text when absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "modality_list_schema")]
+    #[schemars(schema_with = "output_modalities_schema")]
     pub output: Vec<Modality>,
 }
 
@@ -216,7 +216,7 @@ pub struct ModelSummary {
     pub input: String,
     /// Output modalities on offer now.
     pub output: String,
-    /// `True`, or in a word or two what is wrong.
+    /// How many targets have a ready endpoint, as in `3/4`, or in a word what is wrong.
     pub ready: String,
 }
 

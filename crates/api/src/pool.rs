@@ -31,6 +31,11 @@ use crate::crds::conditions_schema;
     ),
     printcolumn(name = "Picker", type_ = "string", json_path = ".spec.endpointPickerRef.name"),
     printcolumn(
+        name = "Resolved",
+        type_ = "string",
+        json_path = r#".status.parents[?(@.controllerName=="thalamus.dev/controller")].conditions[?(@.type=="ResolvedRefs")].status"#
+    ),
+    printcolumn(
         name = "Programmed",
         type_ = "string",
         json_path = r#".status.parents[?(@.controllerName=="thalamus.dev/controller")].conditions[?(@.type=="Programmed")].status"#

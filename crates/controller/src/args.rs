@@ -88,14 +88,16 @@ impl Args {
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .add_service(publisher.service())
             .serve_with_incoming_shutdown(TcpIncoming::from(listener), stop.clone().cancelled_owned());
-        let serve = tokio::spawn(serve);
+        let mut serve = tokio::spawn(serve);
 
         // A controller whose loop or whose watches ended would look alive and do nothing.
         tokio::select! {
             () = stop.cancelled() => {}
             ended = tokio::spawn(event_loop.run()) => bail!("the event loop ended: {ended:?}"),
             () = watches => bail!("a watch ended"),
+            ended = &mut serve => bail!("the port for pickers failed: {ended:?}"),
         }
+        publisher.close();
         if tokio::time::timeout(GOODBYE, serve).await.is_err() {
             tracing::debug!("pickers were still connected");
         }

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{CONTROLLER_NAME, InferenceModelStatus, ParentReference, ParentStatus};
-use index::{Compiled, Event, Index, ModelReport, ObjectKey, Pickers, PoolReport, Verdict, merge};
+use api::{CONTROLLER_NAME, Condition, InferenceModelStatus, ParentReference, ParentStatus};
+use index::{Compiled, Event, Index, ModelReport, ObjectKey, PoolReport, Verdict, merge};
 use k8s_openapi::jiff::Timestamp;
 use publish::{Publisher, Standing};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
-use crate::status::{Key, Outcome, Status, Writer};
+use crate::status::{Key, Status, Writer};
 
 /// Compile when no event came for this long …
 const QUIET: Duration = Duration::from_millis(50);
@@ -20,9 +20,16 @@ const QUIET: Duration = Duration::from_millis(50);
 /// … or when the oldest event not compiled is this old, since a busy cluster is never quiet.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Write status this long after a table or an ack: pickers acknowledge in milliseconds, and a status that says "pending" in between
-/// would only be written to be written again.
+/// Write status this long after a table or an ack.
 const STATUS_DELAY: Duration = Duration::from_millis(100);
+
+/// Pickers acknowledge in milliseconds. For this long after a table, `Programmed` stays what it was rather than say "pending": it would
+/// only be written to be written again, with every pod that comes or goes.
+const ACK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A picker that lost its controller calls again within five seconds. A controller that has just started gives them that long before
+/// it says that there are none.
+const PICKER_PATIENCE: Duration = Duration::from_secs(7);
 
 /// Try a status again that could not be written.
 const STATUS_RETRY: Duration = Duration::from_secs(2);
@@ -36,8 +43,11 @@ pub(crate) struct EventLoop {
     ready: watch::Sender<bool>,
     /// For people who ask at the admin port.
     compiled: watch::Sender<Option<Arc<Compiled>>>,
-    /// Written, or being written, and not seen yet.
+    /// Being written.
     underway: BTreeMap<Key, Status>,
+    /// When the newest table was published, and when this process began.
+    published: Instant,
+    started: Instant,
 }
 
 impl EventLoop {
@@ -49,7 +59,18 @@ impl EventLoop {
         ready: watch::Sender<bool>,
         compiled: watch::Sender<Option<Arc<Compiled>>>,
     ) -> Self {
-        Self { index: Index::default(), events, publisher, writer, metrics, ready, compiled, underway: BTreeMap::new() }
+        Self {
+            index: Index::default(),
+            events,
+            publisher,
+            writer,
+            metrics,
+            ready,
+            compiled,
+            underway: BTreeMap::new(),
+            published: Instant::now(),
+            started: Instant::now(),
+        }
     }
 
     /// Runs until the watches are gone.
@@ -72,14 +93,14 @@ impl EventLoop {
                 }
                 _ = standing.changed() => status_due = status_due.or_else(|| Some(Instant::now() + STATUS_DELAY)),
                 () = at(status_due) => {
-                    status_due = None;
-                    self.write_status();
+                    let complete = self.write_status();
+                    status_due = (!complete).then(|| Instant::now() + ACK_PATIENCE / 4);
                 }
                 outcome = self.writer.outcome() => {
-                    if let Outcome::Failed(key) = outcome {
-                        self.underway.remove(&key);
-                        status_due = status_due.or_else(|| Some(Instant::now() + STATUS_RETRY));
-                    }
+                    // Compared once more either way: somebody may have written the same object meanwhile.
+                    let wait = if outcome.succeeded { STATUS_DELAY } else { STATUS_RETRY };
+                    self.underway.remove(&outcome.key);
+                    status_due = status_due.or_else(|| Some(Instant::now() + wait));
                 }
             }
         }
@@ -90,35 +111,62 @@ impl EventLoop {
         let compiled = self.index.compile();
         self.metrics.compiled(started.elapsed());
         self.publisher.publish(compiled.tables.clone());
+        self.published = Instant::now();
         self.compiled.send_replace(Some(Arc::new(compiled)));
         self.ready.send_replace(true);
     }
 
-    /// Hands the writer each status that differs from the one last seen.
-    fn write_status(&mut self) {
-        let Some(compiled) = self.compiled.borrow().clone() else { return };
-        self.underway.retain(|key, _| match key {
-            Key::Pool(key) => self.index.pool(key).is_some(),
-            Key::Model(key) => self.index.model(key).is_some(),
-        });
+    /// Hands the writer each status that differs from the one last seen. Says whether all of them are final; else it is to be called
+    /// again, since patience ends without an event.
+    fn write_status(&mut self) -> bool {
+        let Some(compiled) = self.compiled.borrow().clone() else { return true };
+        let mut complete = true;
         for (key, report) in &compiled.pools {
             let Some(pool) = self.index.pool(key) else { continue };
             let seen = pool.status.iter().flat_map(|status| &status.parents).find(|parent| parent.is_ours());
-            let status = Status::Pool(self.pool_status(key, report, seen));
-            self.hand_over(Key::Pool(key.clone()), status, seen.cloned().map(Status::Pool));
+            let status = self.pool_status(key, report, seen, &mut complete);
+            self.hand_over(Key::Pool(key.clone()), Status::Pool(status), seen.cloned().map(Status::Pool));
         }
         for (key, report) in &compiled.models {
             let Some(model) = self.index.model(key) else { continue };
             let seen = model.status.as_ref();
-            let status = Status::Model(self.model_status(key, report, seen));
-            self.hand_over(Key::Model(key.clone()), status, seen.cloned().map(Status::Model));
+            let status = self.model_status(key, report, seen, &mut complete);
+            self.hand_over(Key::Model(key.clone()), Status::Model(status), seen.cloned().map(Status::Model));
         }
+        complete
     }
 
-    fn pool_status(&self, key: &ObjectKey, report: &PoolReport, seen: Option<&ParentStatus>) -> ParentStatus {
+    /// `Programmed` as the pickers stand, or, while there is reason to wait for them, as it was.
+    fn programmed(&self, standing: &Standing, before: &[Condition], complete: &mut bool) -> Option<Verdict> {
+        let Standing { connected, current, refusals } = standing;
+        let verdict = Verdict::programmed(*connected, *current, refusals);
+        let patience = match (verdict.holds || !refusals.is_empty(), connected) {
+            (true, _) => return Some(verdict),
+            (false, 0) => self.started + PICKER_PATIENCE,
+            (false, _) => self.published + ACK_PATIENCE,
+        };
+        if Instant::now() >= patience {
+            return Some(verdict);
+        }
+        *complete = false;
+        let known = before.iter().find(|condition| condition.type_ == "Programmed")?;
+        let reason = [Verdict::programmed(1, 1, &[]).reason, "NoPicker", "Refused", "Pending"]
+            .into_iter()
+            .find(|reason| *reason == known.reason)?;
+        Some(Verdict { type_: "Programmed", holds: known.status == "True", reason, message: known.message.clone() })
+    }
+
+    fn pool_status(
+        &self,
+        key: &ObjectKey,
+        report: &PoolReport,
+        seen: Option<&ParentStatus>,
+        complete: &mut bool,
+    ) -> ParentStatus {
+        let before = seen.map_or(&[][..], |seen| &seen.conditions);
         let standing = self.publisher.standing(&key.namespace, |pool| pool == key.name);
         let mut verdicts = report.verdicts.clone();
-        verdicts.insert(2, programmed(standing));
+        verdicts.extend(self.programmed(&standing, before, complete));
         let parent = |group: &str, kind: &str, name: &str| ParentReference {
             group: group.into(),
             kind: kind.into(),
@@ -132,12 +180,7 @@ impl EventLoop {
                 None => parent("inference.networking.k8s.io", "InferencePool", &key.name),
             },
             controller_name: Some(CONTROLLER_NAME.into()),
-            conditions: merge(
-                &verdicts,
-                report.generation,
-                seen.map_or(&[], |seen| &seen.conditions),
-                Timestamp::now(),
-            ),
+            conditions: merge(&verdicts, report.generation, before, Timestamp::now()),
         }
     }
 
@@ -146,47 +189,32 @@ impl EventLoop {
         key: &ObjectKey,
         report: &ModelReport,
         seen: Option<&InferenceModelStatus>,
+        complete: &mut bool,
     ) -> InferenceModelStatus {
-        let pools: Vec<&str> = report.summary.pools.split(',').collect();
+        let before = seen.map_or(&[][..], |seen| &seen.conditions);
         let mut verdicts = report.verdicts.clone();
-        verdicts.push(if report.accepted {
-            programmed(self.publisher.standing(&key.namespace, |pool| pools.contains(&pool)))
+        if report.accepted {
+            let standing = self.publisher.standing(&key.namespace, |pool| report.pools.iter().any(|own| own == pool));
+            verdicts.extend(self.programmed(&standing, before, complete));
         } else {
-            Verdict {
-                type_: "Programmed",
-                holds: false,
-                reason: "NotAccepted",
-                message: "the object is not in use".into(),
-            }
-        });
+            let message = "the object is not in use".to_owned();
+            verdicts.push(Verdict { type_: "Programmed", holds: false, reason: "NotAccepted", message });
+        }
         InferenceModelStatus {
             modalities: Some(report.on_offer.clone()),
             summary: Some(report.summary.clone()),
-            conditions: merge(
-                &verdicts,
-                report.generation,
-                seen.map_or(&[], |seen| &seen.conditions),
-                Timestamp::now(),
-            ),
+            conditions: merge(&verdicts, report.generation, before, Timestamp::now()),
         }
     }
 
     fn hand_over(&mut self, key: Key, status: Status, seen: Option<Status>) {
-        if seen.is_some_and(|seen| seen == status) {
-            self.underway.remove(&key);
-            return;
-        }
-        if self.underway.get(&key).is_some_and(|underway| underway.says_the_same(&status)) {
+        let same = |other: &Status| other.says_the_same(&status);
+        if seen.is_some_and(|seen| same(&seen)) || self.underway.get(&key).is_some_and(same) {
             return;
         }
         self.underway.insert(key.clone(), status.clone());
         self.writer.write(key, status);
     }
-}
-
-fn programmed(standing: Standing) -> Verdict {
-    let Standing { connected, current, refusals } = standing;
-    Pickers { connected, current, refusals }.programmed()
 }
 
 /// Events that are not compiled yet.

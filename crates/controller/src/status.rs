@@ -28,10 +28,11 @@ pub(crate) enum Status {
     Model(InferenceModelStatus),
 }
 
+/// What came of a write.
 #[derive(Debug)]
-pub(crate) enum Outcome {
-    Written,
-    Failed(Key),
+pub(crate) struct Outcome {
+    pub(crate) key: Key,
+    pub(crate) succeeded: bool,
 }
 
 /// Writes what it is given. A status that is given before the one before it was written replaces it.
@@ -79,17 +80,12 @@ impl Writer {
                     more_there.notified().await;
                     continue;
                 };
-                let outcome = match write(&client, &key, &status).await {
-                    Ok(()) => {
-                        metrics.status_written(true);
-                        Outcome::Written
-                    }
-                    Err(error) => {
-                        metrics.status_written(false);
-                        tracing::warn!(object = ?key, error = format!("{error:#}"), "status cannot be written; it will be tried again");
-                        Outcome::Failed(key)
-                    }
-                };
+                let written = write(&client, &key, &status).await;
+                metrics.status_written(written.is_ok());
+                if let Err(error) = &written {
+                    tracing::warn!(object = ?key, error = format!("{error:#}"), "status cannot be written; it will be tried again");
+                }
+                let outcome = Outcome { key, succeeded: written.is_ok() };
                 if sender.send(outcome).is_err() {
                     return;
                 }
@@ -103,12 +99,12 @@ impl Writer {
         self.more.notify_one();
     }
 
-    /// The next thing that came of a write.
+    /// The next thing that came of a write. Panics when the task that writes is gone: the event loop must not outlive it.
+    #[expect(clippy::panic, reason = "a controller that cannot write would look alive and say nothing true")]
     pub(crate) async fn outcome(&mut self) -> Outcome {
         match self.outcomes.recv().await {
             Some(outcome) => outcome,
-            // The task that writes is gone only with the process.
-            None => std::future::pending().await,
+            None => panic!("the task that writes status ended, and with it every status"),
         }
     }
 }
@@ -124,6 +120,13 @@ async fn write(client: &Client, key: &Key, status: &Status) -> Result<()> {
 /// A model's status is all ours.
 async fn write_model(client: &Client, key: &ObjectKey, status: &InferenceModelStatus) -> Result<()> {
     let models: Api<InferenceModel> = Api::namespaced(client.clone(), &key.namespace);
+    let mut status = json!(status);
+    // What is not on offer any more must go, and a merge takes away only what is null.
+    for side in ["input", "output"] {
+        if status["modalities"][side].is_null() {
+            status["modalities"][side] = Value::Null;
+        }
+    }
     let patch = Patch::Merge(json!({"status": status}));
     match models
         .patch_status(&key.name, &PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }, &patch)

@@ -1,6 +1,7 @@
 //! Watches: what the API server says, as events for the index.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use api::{InferenceModel, InferencePool};
 use futures::StreamExt as _;
@@ -10,6 +11,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
+use publish::Backoff;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
@@ -48,7 +50,7 @@ where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let kind = K::kind(&());
-    let mut stream = watcher(api, watcher::Config::default()).default_backoff().boxed();
+    let mut stream = watcher(api, watcher::Config::default()).backoff(Patience::default()).boxed();
     // A list arrives object by object; the index takes it whole, so that it never sees half a cluster.
     let mut listing = Vec::new();
     while let Some(said) = stream.next().await {
@@ -75,6 +77,25 @@ where
         if events.send(event(change)).await.is_err() {
             return;
         }
+    }
+}
+
+/// Waits between tries: from 100 ms to 2 s, half of it jitter. An API server that is back is to be listened to at once; the default of the
+/// library goes to half a minute, twice over when what was known has expired.
+#[derive(Debug, Default)]
+struct Patience(Backoff);
+
+impl Iterator for Patience {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(self.0.next(fastrand::f64()).min(Duration::from_secs(2)))
+    }
+}
+
+impl kube::runtime::utils::Backoff for Patience {
+    fn reset(&mut self) {
+        self.0 = Backoff::default();
     }
 }
 

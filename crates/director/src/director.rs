@@ -8,7 +8,7 @@ use std::time::Instant;
 use arc_swap::ArcSwapOption;
 use request::InferenceRequest;
 use routing::{AppProtocol, Capability, Criticality, Draw, Endpoint, NoRoute, Requirement, Route, RoutingTable};
-use scheduling::{Ask, Candidate, Exhausted, Profile, Ranking, Subset};
+use scheduling::{Ask, Candidate, Exhausted, NotSaturated, NotSilent, Profile, Ranking, Subset};
 
 use crate::load::EndpointLoad;
 use crate::{LoadBoard, Rejection, media};
@@ -18,8 +18,8 @@ use crate::{LoadBoard, Rejection, media};
 pub struct Director {
     snapshot: ArcSwapOption<Snapshot>,
     board: LoadBoard,
-    standard: Profile,
-    saturated: Profile,
+    /// Tried in turn, each less choosy than the one before.
+    profiles: [Profile; 3],
 }
 
 /// A table, with the load of each endpoint laid beside it, so that a decision looks nothing up.
@@ -73,8 +73,8 @@ pub struct Why {
     pub tiers: usize,
     /// Endpoints that could take it there.
     pub candidates: usize,
-    /// Whether all of them were saturated.
-    pub saturated: bool,
+    /// Whether nobody with room was left, so that a full or silent one was taken.
+    pub pressed: bool,
 }
 
 /// A request under way. Dropping it says that it ended.
@@ -89,12 +89,7 @@ pub const MAX_CHOICES: usize = 4;
 impl Director {
     /// A director that knows no table yet. `epoch` is any instant before the first request: load is kept relative to it.
     pub fn new(epoch: Instant) -> Self {
-        Self {
-            snapshot: ArcSwapOption::empty(),
-            board: LoadBoard::new(epoch),
-            standard: Profile::standard(),
-            saturated: Profile::saturated(),
-        }
+        Self { snapshot: ArcSwapOption::empty(), board: LoadBoard::new(epoch), profiles: Profile::in_turn() }
     }
 
     /// Decides where one request goes. Reads one snapshot of the table and waits for nothing.
@@ -112,32 +107,36 @@ impl Director {
             media::check(model, &declared.media, &request.media)?;
         }
         let ask = Ask { need: request.requires, subset };
-        match self.choose(&snapshot, &route, &self.standard, &ask, now, draw) {
-            Ok(decision) => Ok(decision),
-            Err(Exhausted::Filtered("saturated")) if sheddable(&route) => Err(Rejection::saturated(&route, request)),
-            Err(Exhausted::Filtered("saturated")) => self
-                .choose(&snapshot, &route, &self.saturated, &ask, now, draw)
-                .map(|decision| Decision { why: Why { saturated: true, ..decision.why }, ..decision })
-                .map_err(|exhausted| Rejection::no_endpoints(&route, request, exhausted)),
-            Err(exhausted) => Err(Rejection::no_endpoints(&route, request, exhausted)),
+        let mut exhausted = Exhausted::NoEndpoints;
+        for (number, profile) in self.profiles.iter().enumerate() {
+            match Self::choose(&snapshot, &route, profile, &ask, now, draw, &self.board) {
+                Ok(decision) => return Ok(Decision { why: Why { pressed: number > 0, ..decision.why }, ..decision }),
+                Err(Exhausted::Filtered(NotSaturated::NAME)) if sheddable(&route) => {
+                    return Err(Rejection::saturated(&route, request));
+                }
+                // The next profile does without this filter.
+                Err(why @ Exhausted::Filtered(NotSaturated::NAME | NotSilent::NAME)) => exhausted = why,
+                Err(why) => return Err(Rejection::no_endpoints(&route, request, why)),
+            }
         }
+        Err(Rejection::no_endpoints(&route, request, exhausted))
     }
 
     /// The first tier, and in it the first target of the draw, that has an endpoint for the request.
     fn choose(
-        &self,
         snapshot: &Snapshot,
         route: &Route<'_>,
         profile: &Profile,
         ask: &Ask<'_>,
         now: Instant,
         mut draw: Draw,
+        board: &LoadBoard,
     ) -> Result<Decision, Exhausted> {
         let mut why_not = Exhausted::NoEndpoints;
         for (number, tier) in route.tiers().iter().enumerate() {
             for target in tier.order(&mut draw) {
                 let slots = snapshot.pools.get(target.pool()).map_or(&[][..], Vec::as_slice);
-                let candidates = slots.iter().map(|slot| slot.candidate(&self.board, now));
+                let candidates = slots.iter().enumerate().map(|(place, slot)| slot.candidate(place, board, now));
                 match profile.run(ask, candidates, &mut draw) {
                     Ok(ranking) => {
                         let why = Why {
@@ -146,13 +145,13 @@ impl Director {
                             tier: number + 1,
                             tiers: route.tiers().len(),
                             candidates: ranking.iter().count(),
-                            saturated: false,
+                            pressed: false,
                         };
                         let pool = target.pool();
-                        return Ok(self.decision(snapshot, pool, target.name(), &ranking, why));
+                        return Ok(decision(snapshot, pool, target.name(), slots, &ranking, why));
                     }
                     // A pool that is full says more than one that is empty, and both more than none at all.
-                    Err(exhausted) if why_not != Exhausted::Filtered("saturated") => {
+                    Err(exhausted) if why_not != Exhausted::Filtered(NotSaturated::NAME) => {
                         if exhausted != Exhausted::NoEndpoints {
                             why_not = exhausted;
                         }
@@ -162,33 +161,6 @@ impl Director {
             }
         }
         Err(why_not)
-    }
-
-    fn decision(
-        &self,
-        snapshot: &Snapshot,
-        pool: &Arc<str>,
-        target: Option<&Arc<str>>,
-        ranking: &Ranking<'_>,
-        why: Why,
-    ) -> Decision {
-        let choice = |scored: &scheduling::Scored<'_>| EndpointChoice {
-            name: Arc::clone(scored.candidate.name),
-            address: scored.candidate.endpoint.address,
-            score: scored.score,
-            load: self.board.of(scored.candidate.endpoint.address),
-        };
-        let endpoints: Vec<EndpointChoice> = ranking.iter().take(MAX_CHOICES).map(choice).collect();
-        let in_flight = InFlight::at(&endpoints[0]);
-        Decision {
-            in_flight,
-            endpoints,
-            target: target.map(Arc::clone),
-            pool: Arc::clone(pool),
-            app_protocol: snapshot.table.pools.get(pool).map(|pool| pool.app_protocol).unwrap_or_default(),
-            revision: snapshot.revision,
-            why,
-        }
     }
 
     /// Decides by this table from now on. Requests under way keep the decision they have.
@@ -217,13 +189,39 @@ impl Director {
     }
 }
 
+fn decision(
+    snapshot: &Snapshot,
+    pool: &Arc<str>,
+    target: Option<&Arc<str>>,
+    slots: &[Slot],
+    ranking: &Ranking<'_>,
+    why: Why,
+) -> Decision {
+    let choice = |scored: &scheduling::Scored<'_>| EndpointChoice {
+        name: Arc::clone(scored.candidate.name),
+        address: scored.candidate.endpoint.address,
+        score: scored.score,
+        load: Arc::clone(&slots[scored.candidate.place].load),
+    };
+    let endpoints: Vec<EndpointChoice> = ranking.iter().take(MAX_CHOICES).map(choice).collect();
+    Decision {
+        in_flight: InFlight::at(&endpoints[0]),
+        endpoints,
+        target: target.map(Arc::clone),
+        pool: Arc::clone(pool),
+        app_protocol: snapshot.table.pools.get(pool).map(|pool| pool.app_protocol).unwrap_or_default(),
+        revision: snapshot.revision,
+        why,
+    }
+}
+
 fn sheddable(route: &Route<'_>) -> bool {
     route.model.is_some_and(|(_, model)| model.criticality == Criticality::Sheddable)
 }
 
 impl Slot {
-    fn candidate(&self, board: &LoadBoard, now: Instant) -> Candidate<'_> {
-        Candidate { name: &self.name, endpoint: &self.endpoint, load: board.read(&self.load).believed_at(now) }
+    fn candidate(&self, place: usize, board: &LoadBoard, now: Instant) -> Candidate<'_> {
+        Candidate { name: &self.name, endpoint: &self.endpoint, load: board.read(&self.load).believed_at(now), place }
     }
 }
 
@@ -258,7 +256,7 @@ impl Drop for InFlight {
 
 impl std::fmt::Display for Why {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { need, capability, tier, tiers, candidates, saturated } = self;
+        let Self { need, capability, tier, tiers, candidates, pressed } = self;
         let spare = capability.fit(*need).map_or(0, routing::Fit::spare);
         write!(f, "{need} fits {capability}")?;
         match spare {
@@ -266,7 +264,7 @@ impl std::fmt::Display for Why {
             spare => write!(f, " with {spare} to spare")?,
         }
         write!(f, ", tier {tier} of {tiers}, best of {candidates} by load")?;
-        if *saturated { write!(f, " (all saturated)") } else { Ok(()) }
+        if *pressed { write!(f, " (none has room)") } else { Ok(()) }
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct EndpointLoad {
     kv_cache_usage: AtomicU32,
     /// Nanoseconds after the epoch, plus one; 0 when it was never scraped.
     scraped_at: AtomicU64,
+    /// The same for when it fell silent; 0 while it answers.
+    silent_since: AtomicU64,
 }
 
 /// The load of every endpoint of the table, and of those that still hold a request.
@@ -47,8 +49,29 @@ impl LoadBoard {
         endpoint.waiting.store(load.waiting, Ordering::Relaxed);
         endpoint.running.store(load.running, Ordering::Relaxed);
         endpoint.kv_cache_usage.store(load.kv_cache_usage.to_bits(), Ordering::Relaxed);
-        let nanos = u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX - 1);
-        endpoint.scraped_at.store(nanos + 1, Ordering::Relaxed);
+        endpoint.scraped_at.store(self.stamp(at), Ordering::Relaxed);
+        endpoint.silent_since.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes that an endpoint's metrics port gave no answer at `at`. The silence began with the first time that it did not.
+    pub fn silent(&self, address: SocketAddr, at: Instant) {
+        let Some(endpoint) = self.lock().get(&address).map(Arc::clone) else { return };
+        let _ = endpoint.silent_since.compare_exchange(0, self.stamp(at), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Notes that an endpoint answered, if not with metrics.
+    pub fn alive(&self, address: SocketAddr) {
+        if let Some(endpoint) = self.lock().get(&address) {
+            endpoint.silent_since.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn stamp(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX - 1) + 1
+    }
+
+    fn instant(&self, stamp: u64) -> Option<Instant> {
+        stamp.checked_sub(1).map(|nanos| self.epoch + Duration::from_nanos(nanos))
     }
 
     /// What is known of an endpoint.
@@ -62,13 +85,13 @@ impl LoadBoard {
     }
 
     pub(crate) fn read(&self, endpoint: &EndpointLoad) -> Load {
-        let nanos = endpoint.scraped_at.load(Ordering::Relaxed);
         Load {
             in_flight: endpoint.in_flight.load(Ordering::Relaxed),
             waiting: endpoint.waiting.load(Ordering::Relaxed),
             running: endpoint.running.load(Ordering::Relaxed),
             kv_cache_usage: f32::from_bits(endpoint.kv_cache_usage.load(Ordering::Relaxed)),
-            scraped_at: nanos.checked_sub(1).map(|nanos| self.epoch + Duration::from_nanos(nanos)),
+            scraped_at: self.instant(endpoint.scraped_at.load(Ordering::Relaxed)),
+            silent_since: self.instant(endpoint.silent_since.load(Ordering::Relaxed)),
         }
     }
 

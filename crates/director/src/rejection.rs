@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use request::{PartPath, Unreadable};
 use routing::{NoRoute, Requirement};
-use scheduling::Exhausted;
+use scheduling::{Covers, Exhausted, InSubset};
 use serde_json::json;
 
 use crate::MediaRefusal;
@@ -19,6 +19,9 @@ pub enum Rejection {
 
     #[error("no more of the body came for {} seconds", waited.as_secs())]
     Stalled { waited: Duration },
+
+    #[error("the body was not complete after {} seconds", limit.as_secs())]
+    TooSlow { limit: Duration },
 
     #[error("{no_route}")]
     NoRoute {
@@ -45,7 +48,7 @@ pub enum Rejection {
     #[error("the endpoint broke off before it answered; it may have worked on the request")]
     BrokenOff,
 
-    #[error("{} of the endpoints that were to take this could be reached", if *tried == 1 { "not one".to_owned() } else { format!("none of {tried}") })]
+    #[error("none of the endpoints tried for this ({tried}) could be reached")]
     Unreachable { tried: usize },
 }
 
@@ -63,7 +66,7 @@ impl Rejection {
         match self {
             Self::Unreadable(Unreadable::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unreadable(Unreadable::ContentType(_)) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Stalled { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::Stalled { .. } | Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::NoRoute { no_route: NoRoute::UnknownModel { .. } | NoRoute::NothingServed, .. } => {
                 StatusCode::NOT_FOUND
             }
@@ -81,6 +84,7 @@ impl Rejection {
             Self::Unreadable(Unreadable::ContentType(_)) => "unsupported_content_type",
             Self::Unreadable(_) | Self::Incomplete => "invalid_body",
             Self::Stalled { .. } => "body_stalled",
+            Self::TooSlow { .. } => "body_too_slow",
             Self::NoRoute { no_route: NoRoute::UnknownModel { .. }, .. } => "model_not_found",
             Self::NoRoute { no_route: NoRoute::Uncovered { .. }, .. } => "unsupported_modality",
             Self::NoRoute { no_route: NoRoute::NoModelNamed, .. } => "model_required",
@@ -146,10 +150,10 @@ fn no_endpoints(model: Option<&str>, pools: &[String], need: Requirement, exhaus
         pools => format!(" in pools {}", pools.join(", ")),
     };
     match exhausted {
-        Exhausted::Filtered("capability") => {
+        Exhausted::Filtered(Covers::NAME) => {
             format!("no ready endpoint for {what}{place} takes {} now", need.input.in_words())
         }
-        Exhausted::Filtered("subset") => format!("no endpoint that the gateway allows can take {what}{place}"),
+        Exhausted::Filtered(InSubset::NAME) => format!("no endpoint that the gateway allows can take {what}{place}"),
         Exhausted::Filtered(_) | Exhausted::NoEndpoints => format!("no endpoint is ready for {what}{place}"),
     }
 }

@@ -8,10 +8,10 @@
 //! What gateways send is written down in `docs/life-of-a-request.md`: an empty body message with the end flag after the last data, or
 //! trailers instead of it, or no body at all; and after the end possibly another end.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use director::{Decision, Front, Intake, Rejection};
+use director::{Front, InFlight, Intake, Rejection};
 use request::{InferenceRequest, RequestHead, rewrite};
 use routing::Draw;
 use scheduling::Subset;
@@ -47,8 +47,14 @@ pub(crate) struct Exchange {
 #[derive(Debug)]
 enum State {
     Start,
-    Reading { head: Head, intake: Box<Intake> },
-    Decided { decision: Box<Decision> },
+    Reading {
+        head: Head,
+        intake: Box<Intake>,
+    },
+    /// Held for what it counts at its endpoint until it is dropped.
+    Decided {
+        _in_flight: InFlight,
+    },
     Ended,
 }
 
@@ -93,12 +99,12 @@ impl Exchange {
             Some(Asked::RequestBody(body)) => self.request_body(body, clock, draw),
             Some(Asked::RequestTrailers(_)) => self.request_trailers(clock, draw),
             Some(Asked::ResponseHeaders(headers)) => {
-                self.end_with_response(headers.end_of_stream);
+                self.response(headers.end_of_stream);
                 vec![answer::response_headers()]
             }
             Some(Asked::ResponseBody(body)) => {
                 let streamed = self.response_mode == BodySendMode::FullDuplexStreamed;
-                self.end_with_response(body.end_of_stream);
+                self.response(body.end_of_stream);
                 if streamed {
                     answer::response_body(&body.body, body.end_of_stream)
                 } else {
@@ -106,16 +112,16 @@ impl Exchange {
                 }
             }
             Some(Asked::ResponseTrailers(_)) => {
-                self.end_with_response(true);
+                self.response(true);
                 vec![answer::response_trailers()]
             }
             None => Vec::new(),
         }
     }
 
-    /// The gateway has sent nothing for too long.
-    pub(crate) fn stalled(&mut self, waited: Duration) -> ProcessingResponse {
-        self.reject_new(Rejection::Stalled { waited })
+    /// The gateway takes too long over the request.
+    pub(crate) fn give_up(&mut self, why: Rejection) -> ProcessingResponse {
+        self.reject_new(why)
     }
 
     fn request_headers(
@@ -202,14 +208,14 @@ impl Exchange {
                 answers.push(answer::request_trailers());
             }
         }
-        self.state = State::Decided { decision: Box::new(decision) };
+        self.state = State::Decided { _in_flight: decision.in_flight };
         answers
     }
 
-    /// The request is no more under way at its endpoint once its response has ended.
-    fn end_with_response(&mut self, ended: bool) {
-        if ended && let State::Decided { decision } = std::mem::replace(&mut self.state, State::Ended) {
-            drop(decision);
+    /// The response direction has begun, so that nothing is asked any more; when it has ended, the request is no more under way.
+    fn response(&mut self, ended: bool) {
+        if ended || self.is_reading() {
+            self.state = State::Ended;
         }
     }
 

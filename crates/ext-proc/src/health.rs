@@ -11,15 +11,19 @@ const READINESS: [&str; 4] = ["", "readiness", "envoy.service.ext_proc.v3.Extern
 pub async fn serve_health(mut ready: watch::Receiver<bool>) -> HealthServer<impl Health> {
     let (reporter, service) = tonic_health::server::health_reporter();
     reporter.set_service_status("liveness", ServingStatus::Serving).await;
+    let tell = async move |ready: bool| {
+        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for name in READINESS {
+            reporter.set_service_status(name, status).await;
+        }
+    };
+    // Once before anybody can ask: a reporter begins by saying that all is well.
+    let at_first = *ready.borrow_and_update();
+    tell(at_first).await;
     let follow = async move {
-        loop {
-            let status = if *ready.borrow_and_update() { ServingStatus::Serving } else { ServingStatus::NotServing };
-            for name in READINESS {
-                reporter.set_service_status(name, status).await;
-            }
-            if ready.changed().await.is_err() {
-                return;
-            }
+        while ready.changed().await.is_ok() {
+            let now = *ready.borrow_and_update();
+            tell(now).await;
         }
     };
     tokio::spawn(follow);

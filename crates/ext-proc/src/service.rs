@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use director::Front;
+use director::{Front, Rejection};
 use futures::Stream;
 use routing::Draw;
 use tonic::{Request, Response, Status, Streaming};
@@ -20,6 +20,8 @@ pub struct Options {
     pub fallbacks: bool,
     /// How long to wait for more of a request before it is given up. Envoy has no such limit of its own in full duplex.
     pub stall_timeout: Duration,
+    /// How long a whole body may take.
+    pub body_timeout: Duration,
 }
 
 /// The external processor.
@@ -56,7 +58,8 @@ impl ExternalProcessor for ExtProc {
         let conversation = Conversation {
             messages: request.into_inner(),
             exchange: Exchange::new(self.front.clone(), self.options.fallbacks),
-            stall_timeout: self.options.stall_timeout,
+            options: self.options,
+            deadline: tokio::time::Instant::now() + self.options.body_timeout,
             pending: VecDeque::new(),
         };
         // Driven by whoever reads the answers: when the gateway hangs up, this is dropped, and the request in flight with it.
@@ -67,7 +70,9 @@ impl ExternalProcessor for ExtProc {
 struct Conversation {
     messages: Streaming<ProcessingRequest>,
     exchange: Exchange,
-    stall_timeout: Duration,
+    options: Options,
+    /// When the request must have come.
+    deadline: tokio::time::Instant,
     pending: VecDeque<ProcessingResponse>,
 }
 
@@ -78,8 +83,16 @@ impl Conversation {
                 return Some((Ok(answer), self));
             }
             let message = if self.exchange.is_reading() {
-                let Ok(message) = tokio::time::timeout(self.stall_timeout, self.messages.message()).await else {
-                    self.pending.push_back(self.exchange.stalled(self.stall_timeout));
+                let Options { stall_timeout, body_timeout, .. } = self.options;
+                let stalled = tokio::time::Instant::now() + stall_timeout;
+                let Ok(message) = tokio::time::timeout_at(stalled.min(self.deadline), self.messages.message()).await
+                else {
+                    let why = if stalled > self.deadline {
+                        Rejection::TooSlow { limit: body_timeout }
+                    } else {
+                        Rejection::Stalled { waited: stall_timeout }
+                    };
+                    self.pending.push_back(self.exchange.give_up(why));
                     continue;
                 };
                 message

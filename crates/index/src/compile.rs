@@ -49,7 +49,7 @@ impl Index {
         }
 
         for (key, object) in self.pools.in_namespace(namespace) {
-            let report = pool::report(object, namespace, &selected[&*key.name], &table, self);
+            let report = pool::report(key, object, &selected[&*key.name], &table, self);
             compiled.pools.insert(key.clone(), report);
         }
         compiled.tables.insert(namespace.to_owned(), table);

@@ -13,17 +13,6 @@ pub struct Verdict {
     pub message: String,
 }
 
-/// How the pickers in an object's scope stand with the newest table.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Pickers {
-    /// Connected in this scope.
-    pub connected: usize,
-    /// Of those, how many have acknowledged the newest table.
-    pub current: usize,
-    /// What those said that refused it.
-    pub refusals: Vec<String>,
-}
-
 impl Verdict {
     pub(crate) fn yes(type_: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
         Self { type_, holds: true, reason, message: message.into() }
@@ -32,23 +21,19 @@ impl Verdict {
     pub(crate) fn no(type_: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
         Self { type_, holds: false, reason, message: message.into() }
     }
-}
 
-impl Pickers {
-    /// Whether a table that contains the object is what every connected picker decides by.
-    pub fn programmed(&self) -> Verdict {
-        let Self { connected, current, refusals } = self;
+    /// Whether a table that contains the object is what every connected picker decides by: of `connected` pickers, `current` have
+    /// acknowledged the newest, and some may have refused it.
+    pub fn programmed(connected: usize, current: usize, refusals: &[String]) -> Self {
         match (refusals.first(), connected) {
-            (Some(refusal), _) => {
-                Verdict::no("Programmed", "Refused", format!("a picker refused the table: {refusal}"))
-            }
+            (Some(refusal), _) => Self::no("Programmed", "Refused", format!("a picker refused the table: {refusal}")),
             (None, 0) => {
-                Verdict::no("Programmed", "NoPicker", "no picker is connected; start one for this namespace or pool")
+                Self::no("Programmed", "NoPicker", "no picker is connected; start one for this namespace or pool")
             }
             (None, _) if current == connected => {
-                Verdict::yes("Programmed", "Programmed", format!("{connected} of {connected} pickers decide by it"))
+                Self::yes("Programmed", "Programmed", format!("{connected} of {connected} pickers decide by it"))
             }
-            _ => Verdict::no("Programmed", "Pending", format!("{current} of {connected} pickers decide by it so far")),
+            _ => Self::no("Programmed", "Pending", format!("{current} of {connected} pickers decide by it so far")),
         }
     }
 }
@@ -92,11 +77,10 @@ mod tests {
 
     #[test]
     fn programmed_says_how_far_it_got() {
-        let pickers = |connected, current| Pickers { connected, current, refusals: Vec::new() };
-        assert_eq!(pickers(0, 0).programmed().reason, "NoPicker");
-        assert_eq!(pickers(2, 1).programmed().message, "1 of 2 pickers decide by it so far");
-        assert!(pickers(2, 2).programmed().holds);
-        let refused = Pickers { connected: 1, current: 1, refusals: vec!["pool a: no".into()] };
-        assert_eq!(refused.programmed().message, "a picker refused the table: pool a: no");
+        assert_eq!(Verdict::programmed(0, 0, &[]).reason, "NoPicker");
+        assert_eq!(Verdict::programmed(2, 1, &[]).message, "1 of 2 pickers decide by it so far");
+        assert!(Verdict::programmed(2, 2, &[]).holds);
+        let refused = Verdict::programmed(1, 1, &["pool a: no".into()]);
+        assert_eq!(refused.message, "a picker refused the table: pool a: no");
     }
 }

@@ -19,7 +19,7 @@ mod pod;
 mod pool;
 
 pub use compile::Compiled;
-pub use condition::{Pickers, Verdict, merge};
+pub use condition::{Verdict, merge};
 pub use model::ModelReport;
 pub use observe::{Change, Event, Index, ObjectKey};
 pub use pool::PoolReport;

@@ -18,6 +18,8 @@ pub struct ModelReport {
     pub verdicts: Vec<Verdict>,
     /// Whether the table holds it.
     pub accepted: bool,
+    /// The pools of its targets, each once.
+    pub pools: Vec<String>,
     /// What ready endpoints offer of it now.
     pub on_offer: Modalities,
     pub summary: api::ModelSummary,
@@ -50,7 +52,7 @@ pub(crate) fn compile(
         (Some(why), _) => Verdict::no("Accepted", "Invalid", why),
         (None, Some(winner)) if *winner != key => {
             let message = format!(
-                "modelName {name:?} is served by InferenceModel {}, which is older; rename or delete one",
+                "modelName {name:?} is served by InferenceModel {}, which is older or first by name; rename or delete one",
                 winner.name
             );
             Verdict::no("Accepted", "ModelNameInUse", message)
@@ -61,21 +63,26 @@ pub(crate) fn compile(
     let targets = targets(object);
     let ready: Vec<Option<Capability>> = targets.iter().map(|target| on_offer(target, table)).collect();
     let offered = ready.iter().flatten().copied().reduce(Capability::union);
+    let resolved = resolved_refs(key, &targets, table, index);
+    let ready_targets = ready.iter().flatten().count();
     let summary = ModelSummary {
         pools: pools(&targets).join(","),
         input: offered.map_or_else(|| "-".into(), |offered| offered.input.to_string()),
         output: offered.map_or_else(|| "-".into(), |offered| offered.output.to_string()),
-        ready: if is_accepted {
-            format!("{}/{}", ready.iter().flatten().count(), targets.len())
-        } else {
+        ready: if !accepted.holds {
             accepted.reason.to_owned()
+        } else if !resolved.holds && ready_targets == 0 {
+            resolved.reason.to_owned()
+        } else {
+            format!("{ready_targets}/{}", targets.len())
         },
     };
     let report = ModelReport {
         generation: object.metadata.generation,
         accepted: is_accepted,
+        pools: pools(&targets).iter().map(|&pool| pool.to_owned()).collect(),
         on_offer: offered.filter(|_| is_accepted).map(modalities_of).unwrap_or_default(),
-        verdicts: vec![accepted, resolved_refs(key, &targets, table, index)],
+        verdicts: vec![accepted, resolved],
         summary,
     };
     let routed = is_accepted.then(|| Model { criticality: criticality(object), targets, media: media(object) });
@@ -103,6 +110,11 @@ fn invalid(object: &InferenceModel) -> Option<String> {
     let homeless = spec.target_models.is_empty() || spec.target_models.iter().any(|target| target.pool_ref.is_none());
     if spec.pool_ref.is_none() && homeless {
         return Some("poolRef is required unless every target model names a pool of its own".into());
+    }
+    let declared =
+        spec.modalities.iter().chain(spec.target_models.iter().filter_map(|target| target.modalities.as_ref()));
+    if declared.flat_map(|modalities| &modalities.input).any(|modality| *modality == api::Modality::Embedding) {
+        return Some("Embedding is an output; it cannot be an input".into());
     }
     let rules = spec.media.iter().flat_map(|media| [&media.image, &media.audio, &media.video]).flatten();
     rules

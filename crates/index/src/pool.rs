@@ -10,7 +10,7 @@ use crate::condition::Verdict;
 use crate::observe::{Index, ObjectKey};
 use crate::pod::PodFacts;
 
-/// What is true of a pool. Whether pickers know it is not known here: see [`crate::Pickers`].
+/// What is true of a pool. Whether pickers know it is not known here: see [`Verdict::programmed`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct PoolReport {
     pub generation: Option<i64>,
@@ -86,8 +86,8 @@ impl Selected<'_> {
 }
 
 pub(crate) fn report(
+    key: &ObjectKey,
     object: &InferencePool,
-    namespace: &str,
     selected: &Selected<'_>,
     table: &RoutingTable,
     index: &Index,
@@ -101,11 +101,14 @@ pub(crate) fn report(
             "endpointPickerRef is not set: gateways cannot ask our picker; its HTTP port serves the pool all the same",
         ),
     };
-    let name = object.metadata.name.as_deref().unwrap_or_default();
     PoolReport {
         generation: object.metadata.generation,
         picker_service: picker.map(|picker| picker.name.clone()),
-        verdicts: vec![accepted, resolved_refs(object, namespace, index), endpoints_ready(name, selected, table)],
+        verdicts: vec![
+            accepted,
+            resolved_refs(object, &key.namespace, index),
+            endpoints_ready(&key.name, selected, table),
+        ],
     }
 }
 

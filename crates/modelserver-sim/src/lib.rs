@@ -6,6 +6,7 @@
 
 mod args;
 mod metrics;
+mod reading;
 mod refusal;
 mod server;
 

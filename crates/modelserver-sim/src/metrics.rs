@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     running: AtomicU64,
@@ -15,8 +17,17 @@ pub(crate) struct Metrics {
 #[derive(Debug)]
 pub(crate) struct Serving {
     metrics: Arc<Metrics>,
-    started: bool,
-    finished: bool,
+    /// Its place among those that are worked on; none while it waits.
+    slot: Option<OwnedSemaphorePermit>,
+    end: End,
+}
+
+/// How a request ends, unless something is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Aborted,
+    Stopped,
+    Refused,
 }
 
 impl Metrics {
@@ -25,6 +36,7 @@ impl Metrics {
         let (running, waiting) = (read(&self.running), read(&self.waiting));
         #[expect(clippy::cast_precision_loss, reason = "a handful of slots")]
         let cache = running as f64 / slots as f64;
+        let model = model.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n");
         let labels = format!(r#"engine="0",model_name="{model}""#);
         format!(
             "# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running{{{labels}}} {running}.0\n\
@@ -42,24 +54,34 @@ impl Metrics {
 impl Serving {
     pub(crate) fn arrived(metrics: &Arc<Metrics>) -> Self {
         metrics.waiting.fetch_add(1, Ordering::Relaxed);
-        Self { metrics: Arc::clone(metrics), started: false, finished: false }
+        Self { metrics: Arc::clone(metrics), slot: None, end: End::Aborted }
     }
 
-    pub(crate) fn start(&mut self) {
+    pub(crate) fn start(&mut self, slot: OwnedSemaphorePermit) {
         self.metrics.waiting.fetch_sub(1, Ordering::Relaxed);
         self.metrics.running.fetch_add(1, Ordering::Relaxed);
-        self.started = true;
+        self.slot = Some(slot);
     }
 
     pub(crate) fn finish(&mut self) {
-        self.finished = true;
+        self.end = End::Stopped;
+    }
+
+    /// Passes a refusal on; no engine saw such a request, so it is counted nowhere.
+    pub(crate) fn refuse<R>(mut self, refusal: R) -> R {
+        self.end = End::Refused;
+        refusal
     }
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
         let Metrics { running, waiting, stopped, aborted } = &*self.metrics;
-        (if self.started { running } else { waiting }).fetch_sub(1, Ordering::Relaxed);
-        (if self.finished { stopped } else { aborted }).fetch_add(1, Ordering::Relaxed);
+        (if self.slot.is_some() { running } else { waiting }).fetch_sub(1, Ordering::Relaxed);
+        match self.end {
+            End::Aborted => _ = aborted.fetch_add(1, Ordering::Relaxed),
+            End::Stopped => _ = stopped.fetch_add(1, Ordering::Relaxed),
+            End::Refused => {}
+        }
     }
 }

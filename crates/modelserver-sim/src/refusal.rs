@@ -3,15 +3,15 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use request::{InferenceRequest, Unreadable};
 use routing::{Modality, ModalitySet};
 use serde_json::json;
 
 use crate::ModelSpec;
+use crate::reading::Reading;
 
 /// The model that a request is for, or the refusal of a server that has none such or cannot take what the request carries.
 #[expect(clippy::result_large_err, reason = "a response is what is to be sent, and this is no hot path")]
-pub(crate) fn admit<'m>(models: &'m [ModelSpec], request: &InferenceRequest) -> Result<&'m ModelSpec, Response> {
+pub(crate) fn admit<'m>(models: &'m [ModelSpec], request: &Reading) -> Result<&'m ModelSpec, Response> {
     let named = match &request.model {
         None => models.first(),
         Some(name) => models.iter().find(|model| model.name == *name),
@@ -37,7 +37,7 @@ fn at_most_none(modality: Modality) -> Response {
     refuse(StatusCode::BAD_REQUEST, "BadRequestError", &message, Some(modality.as_str()))
 }
 
-pub(crate) fn bad_json(why: &Unreadable) -> Response {
+pub(crate) fn bad_json(why: &dyn std::fmt::Display) -> Response {
     refuse(StatusCode::BAD_REQUEST, "Bad Request", &why.to_string(), Some("body.1"))
 }
 

@@ -13,7 +13,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http_body_util::BodyExt as _;
-use request::{InferenceRequest, Limits, Operation, RequestHead, Scanner};
 use routing::Modality;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -21,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{Metrics, Serving};
+use crate::reading::{self, Reading};
 use crate::{ModelSpec, refusal};
 
 /// What a simulated server is.
@@ -39,7 +39,7 @@ pub struct Sim(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     options: Options,
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
 
@@ -51,7 +51,7 @@ const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 
 impl Sim {
     pub fn new(options: Options) -> Self {
-        let slots = Semaphore::new(options.slots.max(1));
+        let slots = Arc::new(Semaphore::new(options.slots.max(1)));
         Self(Arc::new(Inner { options, slots, metrics: Arc::default() }))
     }
 
@@ -99,66 +99,49 @@ async fn models(State(Sim(sim)): State<Sim>) -> Json<Value> {
 
 async fn generate(State(sim): State<Sim>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
     let mut serving = Serving::arrived(&sim.0.metrics);
-    let (request, digest) = match read(&uri, body).await {
-        Ok(read) => read,
-        Err(refused) => {
-            serving.finish();
-            return refused;
-        }
+    let body = match body.collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => return serving.refuse(refusal::bad_json(&error)),
+    };
+    let request = match serde_json::from_slice(&body) {
+        Ok(json) => reading::read(uri.path(), &json),
+        Err(error) => return serving.refuse(refusal::bad_json(&error)),
     };
     let model = match refusal::admit(&sim.0.options.models, &request) {
-        Ok(model) => model.clone(),
-        Err(refused) => {
-            serving.finish();
-            return refused;
-        }
+        Ok(model) => model.name.clone(),
+        Err(refused) => return serving.refuse(refused),
     };
     let latency = sim.latency(&headers);
-    let Ok(slot) = sim.0.slots.acquire().await else { return refusal::bad_json(&request::Unreadable::Empty) };
-    serving.start();
-    let facts = json!({"server": sim.0.options.name, "requires": request.requires.to_string(), "bytes": request.bytes, "digest": digest});
-    let said = format!("{} took {}", sim.0.options.name, request.requires.input);
+    let slots = Arc::clone(&sim.0.slots);
+    let slot = slots.acquire_owned().await.expect("nobody closes the semaphore");
+    serving.start(slot);
+    let (name, size) = (&sim.0.options.name, body.len());
+    let facts =
+        json!({"server": name, "requires": request.requires.to_string(), "bytes": size, "digest": digest([&*body])});
+    let said = format!("{name} took {}", request.requires.input);
     let mut response = if request.stream {
-        stream(&model.name, &said, latency, &facts, serving)
+        stream(&model, &said, latency, &facts, serving)
     } else {
         tokio::time::sleep(latency).await;
         serving.finish();
-        Json(answer(&request, &model.name, &said, &facts)).into_response()
+        Json(answer(uri.path(), &request, &model, &said, &facts)).into_response()
     };
-    drop(slot);
-    if let Ok(name) = sim.0.options.name.parse() {
+    if let Ok(name) = name.parse() {
         response.headers_mut().insert(SERVED_BY, name);
     }
     response
 }
 
-/// Reads the body chunk by chunk, as the picker does.
-async fn read(uri: &Uri, mut body: Body) -> Result<(InferenceRequest, String), Response> {
-    let head = RequestHead { path: uri.path(), ..RequestHead::default() };
-    let mut scanner =
-        Scanner::new(&head, Limits { max_body_bytes: u64::MAX }).map_err(|why| refusal::bad_json(&why))?;
-    let mut hasher = DefaultHasher::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Err(refusal::bad_json(&request::Unreadable::Truncated { at: 0 })) };
-        if let Ok(chunk) = frame.into_data() {
-            scanner.feed(&chunk).map_err(|why| refusal::bad_json(&why))?;
-            hasher.write(&chunk);
-        }
-    }
-    let request = scanner.finish().map_err(|why| refusal::bad_json(&why))?;
-    Ok((request, format!("{:016x}", hasher.finish())))
-}
-
-fn answer(request: &InferenceRequest, model: &str, said: &str, facts: &Value) -> Value {
+fn answer(path: &str, request: &Reading, model: &str, said: &str, facts: &Value) -> Value {
     let usage = json!({"prompt_tokens": 8, "completion_tokens": 4, "total_tokens": 12});
-    let mut answer = match request.operation {
-        Operation::Embeddings => {
+    let mut answer = match path {
+        "/v1/embeddings" => {
             json!({"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.1, 0.2, 0.3]}]})
         }
-        Operation::Completions => {
+        "/v1/completions" => {
             json!({"object": "text_completion", "choices": [{"index": 0, "text": said, "finish_reason": "stop"}]})
         }
-        Operation::ChatCompletions | Operation::Other => {
+        _ => {
             let mut message = json!({"role": "assistant", "content": said});
             if request.requires.output.contains(Modality::Audio) {
                 message["audio"] = json!({"id": "audio-sim", "data": "UklGRg==", "transcript": said, "expires_at": 0});

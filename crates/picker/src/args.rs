@@ -72,6 +72,10 @@ pub struct Args {
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub stall_timeout: Duration,
 
+    /// How long a client may take over a whole body.
+    #[arg(long, default_value = "5m", value_parser = humantime::parse_duration)]
+    pub body_timeout: Duration,
+
     /// How long a model server may take to accept a connection, for requests over HTTP.
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     pub connect_timeout: Duration,
@@ -110,6 +114,7 @@ impl Args {
             max_body_bytes,
             fallbacks,
             stall_timeout,
+            body_timeout,
             connect_timeout,
             scrape_interval,
             drain_delay,
@@ -139,6 +144,7 @@ impl Args {
             limits: Limits { max_body_bytes },
             fallbacks,
             stall_timeout,
+            body_timeout,
             connect_timeout,
             scrape_interval,
         };

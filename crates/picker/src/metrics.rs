@@ -137,6 +137,7 @@ impl Witness for Metrics {
             reason = rejection.reason(),
             status = rejection.status().as_u16(),
             param = rejection.param(),
+            why = %rejection,
             "rejected"
         );
     }

@@ -26,6 +26,7 @@ pub struct Options {
     pub limits: Limits,
     pub fallbacks: bool,
     pub stall_timeout: Duration,
+    pub body_timeout: Duration,
     pub connect_timeout: Duration,
     pub scrape_interval: Duration,
 }
@@ -41,7 +42,7 @@ pub struct Picker {
 }
 
 impl Picker {
-    /// Starts subscribing over `channel` and scraping, until `stop` is cancelled or this is dropped.
+    /// Starts subscribing over `channel` and scraping. Once `stop` is cancelled the picker is not ready any more, and decides on.
     pub fn start(options: Options, channel: Channel, registry: &mut Registry, stop: &CancellationToken) -> Self {
         let director = Arc::new(Director::new(Instant::now()));
         let metrics = Metrics::register(registry);
@@ -52,7 +53,8 @@ impl Picker {
         tokio::spawn(subscriber.run(channel, sender));
         let (ready_sender, ready) = watch::channel(false);
         tokio::spawn(subscription::follow(subscription.clone(), Arc::clone(&director), ready_sender, stop.clone()));
-        tokio::spawn(scrape::run(director, options.scrape_interval, metrics.clone(), stop.clone()));
+        // To the end of the process: decisions go on while requests drain, and want to know who is busy.
+        tokio::spawn(scrape::run(director, options.scrape_interval, metrics.clone()));
         Self { options, front, metrics, subscription, ready }
     }
 
@@ -76,15 +78,15 @@ impl Picker {
 
     /// The edge for gateways.
     pub fn ext_proc(&self) -> ExtProc {
-        let options =
-            ext_proc::Options { fallbacks: self.options.fallbacks, stall_timeout: self.options.stall_timeout };
+        let Options { fallbacks, stall_timeout, body_timeout, .. } = self.options;
+        let options = ext_proc::Options { fallbacks, stall_timeout, body_timeout };
         ExtProc::new(self.front.clone(), options)
     }
 
     /// The edge for clients.
     pub fn proxy(&self) -> Proxy {
-        let options =
-            proxy::Options { stall_timeout: self.options.stall_timeout, connect_timeout: self.options.connect_timeout };
+        let Options { stall_timeout, body_timeout, connect_timeout, .. } = self.options;
+        let options = proxy::Options { stall_timeout, body_timeout, connect_timeout };
         Proxy::new(self.front.clone(), options)
     }
 

@@ -15,14 +15,13 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use routing::AppProtocol;
 use scheduling::Load;
-use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
 mod vllm;
 
-/// How many are read at once.
-const AT_ONCE: usize = 64;
+/// How many are read at once. Those that do not answer hold their place for a second, so that there must be many.
+const AT_ONCE: usize = 256;
 
 /// How long one may take.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -30,13 +29,18 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// How much one may say. vLLM says about 100 KB.
 const MAX_BYTES: usize = 8 << 20;
 
+/// A server that lives and has no metrics.
+#[derive(Debug, thiserror::Error)]
+#[error("status {0}")]
+struct NoMetrics(http::StatusCode);
+
 struct Scraper {
     http1: Client<HttpConnector, Empty<Bytes>>,
     h2c: Client<HttpConnector, Empty<Bytes>>,
 }
 
-/// Reads all endpoints of the table, again and again, until `stop` is cancelled.
-pub(crate) async fn run(director: Arc<Director>, interval: Duration, metrics: Metrics, stop: CancellationToken) {
+/// Reads all endpoints of the table, again and again.
+pub(crate) async fn run(director: Arc<Director>, interval: Duration, metrics: Metrics) {
     let client = |h2c| {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(TIMEOUT));
@@ -46,19 +50,21 @@ pub(crate) async fn run(director: Arc<Director>, interval: Duration, metrics: Me
     let mut ticks = tokio::time::interval(interval.max(Duration::from_millis(10)));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = stop.cancelled() => return,
-        }
+        ticks.tick().await;
         futures::stream::iter(endpoints(&director))
             .for_each_concurrent(AT_ONCE, async |(address, protocol)| match scraper.scrape(address, protocol).await {
                 Ok(load) => {
                     metrics.scraped(true);
                     director.board().scraped(address, &load, Instant::now());
                 }
-                // Load that is not known is no reason not to serve: the endpoint counts by what we sent there.
                 Err(error) => {
                     metrics.scraped(false);
+                    // An answer without metrics is no reason not to serve: such an endpoint counts by what we sent there.
+                    if error.is::<NoMetrics>() {
+                        director.board().alive(address);
+                    } else {
+                        director.board().silent(address, Instant::now());
+                    }
                     tracing::debug!(endpoint = %address, error = format!("{error:#}"), "metrics cannot be read");
                 }
             })
@@ -85,7 +91,7 @@ impl Scraper {
         let uri = format!("http://{address}/metrics").parse().context("not a URI")?;
         let read = async {
             let response = client.get(uri).await?;
-            ensure!(response.status().is_success(), "status {}", response.status());
+            ensure!(response.status().is_success(), NoMetrics(response.status()));
             let body = Limited::new(response.into_body(), MAX_BYTES).collect().await;
             Ok(body.map_err(anyhow::Error::from_boxed)?.to_bytes())
         };

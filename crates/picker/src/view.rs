@@ -50,9 +50,15 @@ fn pools(table: &RoutingTable, director: &Director, view: &mut Table) {
             view.row([pool.to_string(), "(none is ready)".to_owned()]);
         }
         for (name, endpoint) in endpoints {
-            let Load { in_flight, waiting, running, kv_cache_usage, scraped_at } =
+            let Load { in_flight, waiting, running, kv_cache_usage, scraped_at, silent_since } =
                 director.board().load(endpoint.address);
-            let scraped = |value: String| scraped_at.map_or_else(|| "?".to_owned(), |_| value);
+            let scraped = |value: String| {
+                if silent_since.is_some() {
+                    "silent".to_owned()
+                } else {
+                    scraped_at.map_or_else(|| "?".to_owned(), |_| value)
+                }
+            };
             view.row([
                 pool.to_string(),
                 name.to_string(),

@@ -23,6 +23,8 @@ use crate::headers;
 pub struct Options {
     /// How long to wait for more of a request's body.
     pub stall_timeout: Duration,
+    /// How long a whole body may take.
+    pub body_timeout: Duration,
     /// How long a model server may take to accept a connection before the next is tried.
     pub connect_timeout: Duration,
 }
@@ -50,7 +52,8 @@ impl Proxy {
         };
         let builder = || {
             let mut builder = Client::builder(TokioExecutor::new());
-            builder.pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(30));
+            // Below the 5 s after which uvicorn closes: a request must not be written into a connection that is closing.
+            builder.pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(4));
             builder
         };
         let http1 = builder().build(connector());
@@ -101,10 +104,14 @@ impl Proxy {
         intake: Result<Intake, request::Unreadable>,
         body: &mut Incoming,
     ) -> Result<(InferenceRequest, Vec<Bytes>), Rejection> {
+        let Options { stall_timeout, body_timeout, .. } = self.options;
+        let deadline = tokio::time::Instant::now() + body_timeout;
         let mut intake = intake?;
         loop {
-            match tokio::time::timeout(self.options.stall_timeout, body.frame()).await {
-                Err(_) => return Err(Rejection::Stalled { waited: self.options.stall_timeout }),
+            let stalled = tokio::time::Instant::now() + stall_timeout;
+            match tokio::time::timeout_at(stalled.min(deadline), body.frame()).await {
+                Err(_) if stalled > deadline => return Err(Rejection::TooSlow { limit: body_timeout }),
+                Err(_) => return Err(Rejection::Stalled { waited: stall_timeout }),
                 Ok(None) => return Ok(intake.finish()?),
                 Ok(Some(Ok(frame))) => {
                     if let Ok(chunk) = frame.into_data() {

@@ -41,8 +41,13 @@ pub async fn serve(listener: TcpListener, proxy: Proxy, stop: CancellationToken)
             let proxy = proxy.clone();
             async move { Ok::<_, Infallible>(proxy.handle(request).await) }
         });
-        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
+        let (builder, watcher) = (builder.clone(), graceful.watcher());
         tokio::spawn(async move {
+            // A connection that says nothing is not waited for: hyper's own patience begins with the first byte.
+            if !matches!(tokio::time::timeout(HEAD_TIMEOUT, stream.peek(&mut [0])).await, Ok(Ok(1..))) {
+                return;
+            }
+            let connection = watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection ended");
             }

@@ -16,6 +16,8 @@ mod delta;
 mod proto;
 mod publisher;
 mod subscriber;
+#[doc(hidden)]
+pub mod testing;
 mod wire;
 
 pub use delta::{Delta, EndpointKey, NotApplicable};

@@ -10,6 +10,7 @@ use routing::RoutingTable;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::proto::routing_tables_server::{RoutingTables, RoutingTablesServer};
@@ -24,6 +25,7 @@ pub struct Publisher {
     pickers: Arc<watch::Sender<BTreeMap<u64, Picker>>>,
     last_revision: Arc<AtomicU64>,
     last_session: Arc<AtomicU64>,
+    closed: CancellationToken,
 }
 
 /// How the pickers of some scope stand with the newest table.
@@ -63,6 +65,7 @@ impl Publisher {
             pickers: Arc::new(watch::Sender::new(BTreeMap::new())),
             last_revision: Arc::new(AtomicU64::new(first_revision)),
             last_session: Arc::new(AtomicU64::new(0)),
+            closed: CancellationToken::new(),
         }
     }
 
@@ -106,6 +109,11 @@ impl Publisher {
             }
         }
         standing
+    }
+
+    /// Ends every session, so that a server can stop.
+    pub fn close(&self) {
+        self.closed.cancel();
     }
 
     /// Resolves at the next change of who is connected and what they acknowledged.
@@ -181,8 +189,9 @@ impl Session {
         tables.mark_changed();
         loop {
             tokio::select! {
+                () = self.publisher.closed.cancelled() => return,
                 changed = tables.changed(), if self.sent.is_none() => {
-                    let newest = tables.borrow_and_update().clone();
+                    let newest = tables.borrow_and_update().as_ref().map(|tables| newest_of(tables, &self.scope.namespace));
                     if changed.is_err() || self.offer(newest).await.is_err() {
                         return;
                     }
@@ -197,9 +206,8 @@ impl Session {
     }
 
     /// Sends what changed since what the picker has, if anything did. Fails when the picker is gone.
-    async fn offer(&mut self, tables: Option<BTreeMap<String, Numbered>>) -> Result<(), ()> {
-        let Some(tables) = tables else { return Ok(()) };
-        let newest = newest_of(&tables, &self.scope.namespace);
+    async fn offer(&mut self, newest: Option<Numbered>) -> Result<(), ()> {
+        let Some(newest) = newest else { return Ok(()) };
         if self.offered == Some(newest.revision) {
             return Ok(());
         }

@@ -27,7 +27,7 @@ pub struct Subscriber {
 pub struct Subscription {
     /// The last good table; none before the first.
     pub received: Option<Received>,
-    /// When the stream was lost; none while it lives, and what was received is current.
+    /// When the stream was lost, or an update refused; none while what was received is what the controller last said.
     pub lost_at: Option<Instant>,
 }
 
@@ -47,7 +47,7 @@ pub struct Backoff {
 // === impl Subscription ===
 
 impl Subscription {
-    /// How old the table may be: nothing while the stream lives, else the time since it was lost.
+    /// How old the table may be: nothing while it is what the controller last said, else the time since it was.
     pub fn age(&self, now: Instant) -> Duration {
         self.lost_at.map_or(Duration::ZERO, |lost_at| now.saturating_duration_since(lost_at))
     }
@@ -67,11 +67,7 @@ impl Subscriber {
                 ended = self.session(client.clone(), &subscription, &mut backoff) => ended,
                 () = subscription.closed() => return,
             };
-            subscription.send_if_modified(|known| {
-                let lives = known.lost_at.is_none();
-                known.lost_at.get_or_insert_with(Instant::now);
-                lives
-            });
+            subscription.send_if_modified(lost);
             let wait = backoff.next(fastrand::f64());
             tracing::warn!(scope = %self.scope, reason = %ended, retry_in_ms = wait.as_millis(), "no tables from the controller");
             tokio::select! {
@@ -123,6 +119,7 @@ impl Subscriber {
                 Err(reasons) => {
                     tracing::error!(revision, reason = reasons.join("; "), "update refused; the table before it stays");
                     has = None;
+                    subscription.send_if_modified(lost);
                     from_picker::Message::Nack(Nack { revision, reasons })
                 }
             };
@@ -131,6 +128,13 @@ impl Subscriber {
             }
         }
     }
+}
+
+/// Notes that what was received is not what the controller says any more; says whether that is new.
+fn lost(known: &mut Subscription) -> bool {
+    let was_current = known.lost_at.is_none();
+    known.lost_at.get_or_insert_with(Instant::now);
+    was_current
 }
 
 /// The table after an update, or a reason for each thing that is wrong with it.

@@ -71,7 +71,7 @@ enum Slot {
     PartUuid,
     /// A part's media field: an object, a bare string, or null.
     Media(Modality),
-    /// The URL or the data inside it.
+    /// What is inside of it, however deep: URLs, data, embeddings.
     MediaData(Modality),
     Ignored,
 }
@@ -88,7 +88,7 @@ struct Frame {
 }
 
 /// Keys that mean something somewhere; a repeated one would be read in two ways.
-const FIELDS: [&str; 23] = [
+const FIELDS: [&str; 22] = [
     "model",
     "stream",
     "modalities",
@@ -111,7 +111,6 @@ const FIELDS: [&str; 23] = [
     "video",
     "url",
     "data",
-    "file_id",
 ];
 
 /// A content part being read.
@@ -119,14 +118,17 @@ const FIELDS: [&str; 23] = [
 struct Part {
     type_word: Option<String>,
     uuid: bool,
-    /// By modality, what its media field held.
+    /// By modality, what its media fields held.
     fields: Vec<(Modality, Field)>,
 }
 
-#[derive(Debug, Default)]
+/// The media fields of one modality in one part. Which of several an engine takes is its own affair, so the worst of them counts.
+#[derive(Debug, Clone)]
 struct Field {
+    /// Of all strings in them.
     bytes: u64,
-    head: Vec<u8>,
+    source: MediaSource,
+    host: Host,
 }
 
 #[derive(Debug)]
@@ -183,6 +185,7 @@ impl Reading {
                     Slot::Messages => Slot::Message,
                     Slot::Content => Slot::Part,
                     Slot::Modalities => Slot::ModalityWord,
+                    Slot::MediaData(modality) => Slot::MediaData(modality),
                     _ => Slot::Ignored,
                 }
             }
@@ -207,7 +210,7 @@ impl Reading {
             }
             (Slot::Part, "video_url" | "video") => Slot::Media(Modality::Video),
             (Slot::Part, "audio_url" | "input_audio" | "audio_embeds" | "audio") => Slot::Media(Modality::Audio),
-            (Slot::Media(modality), "url" | "data") => Slot::MediaData(modality),
+            (Slot::Media(modality) | Slot::MediaData(modality), _) => Slot::MediaData(modality),
             _ => Slot::Ignored,
         }
     }
@@ -231,15 +234,12 @@ impl Reading {
             if self.media.len() == MAX_ITEMS {
                 return Err(Unreadable::TooManyItems { limit: MAX_ITEMS });
             }
-            // Several fields of one modality: the largest is what a limit has to see.
             let field = part
                 .fields
                 .iter()
-                .filter(|(of, _)| *of == modality)
-                .map(|(_, field)| field)
-                .max_by_key(|field| field.bytes);
-            let (bytes, head) = field.map_or((0, &[][..]), |field| (field.bytes, &field.head));
-            let (source, host) = source_of(head);
+                .find(|(of, _)| *of == modality)
+                .map_or_else(Field::default, |(_, field)| field.clone());
+            let Field { bytes, source, host } = field;
             self.media.push(MediaItem { modality, source, bytes, host, at });
         }
         Ok(())
@@ -254,12 +254,31 @@ impl Reading {
     }
 
     fn field_of(&mut self, modality: Modality) -> &mut Field {
-        // One field per key seen, so that the largest counts; the one being read is the last.
-        if self.part.fields.last().is_none_or(|(last, _)| *last != modality) {
+        let known = self.part.fields.iter().position(|(of, _)| *of == modality);
+        let place = known.unwrap_or_else(|| {
             self.part.fields.push((modality, Field::default()));
-        }
-        let last = self.part.fields.len() - 1;
-        &mut self.part.fields[last].1
+            self.part.fields.len() - 1
+        });
+        &mut self.part.fields[place].1
+    }
+}
+
+impl Field {
+    fn add(&mut self, string: &StringToken<'_>) {
+        self.bytes += string.length;
+        let (source, host) = source_of(string.kept);
+        self.source = self.source.max(source);
+        self.host = match (std::mem::replace(&mut self.host, Host::None), host) {
+            (Host::None, one) | (one, Host::None) => one,
+            (one, other) if one == other => one,
+            _ => Host::Unclear,
+        };
+    }
+}
+
+impl Default for Field {
+    fn default() -> Self {
+        Self { bytes: 0, source: MediaSource::Inline, host: Host::None }
     }
 }
 
@@ -270,7 +289,13 @@ impl Sink for Reading {
         if frame.slot == Slot::Ignored {
             return Ok(());
         }
-        let Some(known) = FIELDS.iter().position(|field| field.as_bytes() == key) else { return Ok(()) };
+        let Some(known) = FIELDS.iter().position(|field| field.as_bytes() == key) else {
+            // Inside media every key may hold some; two are known to hold words.
+            if !matches!(key, b"detail" | b"format") {
+                self.slot = self.slot_of_key(frame.slot, "");
+            }
+            return Ok(());
+        };
         let slot = self.slot_of_key(frame.slot, FIELDS[known]);
         if slot != Slot::Ignored {
             if frame.seen & 1 << known != 0 {
@@ -288,7 +313,7 @@ impl Sink for Reading {
         let slot = self.next_slot();
         match (slot, kind) {
             (Slot::Root, Kind::Object) | (Slot::Model, Kind::String | Kind::Null) | (Slot::Modalities, Kind::Null) => {}
-            (Slot::Root, _) => return Err(Unreadable::WrongType { field: "the body", expected: "a JSON object" }),
+            (Slot::Root, _) => return Err(Unreadable::NotAnObject),
             (Slot::Model, _) => return Err(Unreadable::WrongType { field: "model", expected: "a string" }),
             (Slot::Stream, Kind::True) => self.stream = true,
             (Slot::Modalities, Kind::Array) => self.output = Some(ModalitySet::EMPTY),
@@ -298,14 +323,9 @@ impl Sink for Reading {
             (Slot::Prompt, kind) => self.text |= kind != Kind::Null,
             (Slot::Content | Slot::Part, Kind::String) => self.text = true,
             (Slot::Part, Kind::Object) => self.part = Part::default(),
-            (Slot::PartUuid, kind) => self.part.uuid = kind == Kind::String,
-            (Slot::Media(modality), kind) => {
-                self.part.fields.push((modality, Field::default()));
-                if kind == Kind::Array {
-                    // A list of frames or embeddings: its size is not known, its modality is.
-                    self.push_frame(Slot::Ignored, true);
-                    return Ok(0);
-                }
+            (Slot::PartUuid, kind) => self.part.uuid = kind != Kind::Null,
+            (Slot::Media(modality), _) => {
+                self.field_of(modality);
             }
             _ => {}
         }
@@ -342,12 +362,7 @@ impl Sink for Reading {
             }
             Slot::PartType => self.part.type_word = Some(word()),
             Slot::Media(modality) | Slot::MediaData(modality) => {
-                let field = self.field_of(modality);
-                // Of two in one object the larger counts, whichever the engine takes.
-                if string.length >= field.bytes {
-                    field.bytes = string.length;
-                    field.head = string.kept.to_vec();
-                }
+                self.field_of(modality).add(string);
             }
             _ => {}
         }
@@ -372,14 +387,15 @@ impl Reading {
 /// What an object means at a place; most places want something else, and what a model server will refuse is not looked into.
 fn object_slot(slot: Slot) -> Slot {
     match slot {
-        Slot::Root | Slot::Message | Slot::Part | Slot::Media(_) => slot,
+        Slot::Root | Slot::Message | Slot::Part | Slot::Media(_) | Slot::MediaData(_) => slot,
         _ => Slot::Ignored,
     }
 }
 
 fn array_slot(slot: Slot) -> Slot {
     match slot {
-        Slot::Messages | Slot::Content | Slot::Modalities => slot,
+        Slot::Messages | Slot::Content | Slot::Modalities | Slot::MediaData(_) => slot,
+        Slot::Media(modality) => Slot::MediaData(modality),
         _ => Slot::Ignored,
     }
 }
@@ -397,16 +413,20 @@ fn modality_of_type(word: &str) -> Option<Modality> {
     })
 }
 
-/// Whether the model server would have to fetch this, and from where.
+/// Whether the model server would have to fetch this, and from where. Only what is surely inline is: a `data:` URL, or base64. Anything
+/// else may be a URL to some reader (several strip spaces and tabs before they look).
 fn source_of(head: &[u8]) -> (MediaSource, Host) {
-    let Some(colon) = head.iter().take(16).position(|byte| *byte == b':') else {
-        return (MediaSource::Inline, Host::None);
-    };
-    let scheme = head[..colon].to_ascii_lowercase();
-    match &*scheme {
-        b"data" => (MediaSource::Inline, Host::None),
-        b"http" | b"https" => (MediaSource::Url, host_of(&head[colon + 1..])),
-        _ => (MediaSource::Url, Host::Unclear),
+    let scheme = |scheme: &[u8]| head.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    let base64 =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=' | b'\n' | b'\r');
+    if scheme(b"data:") || head.iter().all(base64) {
+        (MediaSource::Inline, Host::None)
+    } else if scheme(b"http:") {
+        (MediaSource::Url, host_of(&head[5..]))
+    } else if scheme(b"https:") {
+        (MediaSource::Url, host_of(&head[6..]))
+    } else {
+        (MediaSource::Url, Host::Unclear)
     }
 }
 

@@ -30,6 +30,9 @@ pub enum Unreadable {
     #[error("the field {field:?} is given twice, the second time at byte {at}")]
     DuplicateField { field: &'static str, at: u64 },
 
+    #[error("the body must be a JSON object")]
+    NotAnObject,
+
     #[error("{field} must be {expected}")]
     WrongType { field: &'static str, expected: &'static str },
 

@@ -116,7 +116,7 @@ proptest! {
         let ours = scan(&[text.as_bytes()]);
         match serde_json::from_str::<Value>(&text) {
             Ok(Value::Object(_)) => prop_assert!(ours.is_ok(), "{:?}", ours),
-            Ok(_) => prop_assert_eq!(ours, Err(Unreadable::WrongType { field: "the body", expected: "a JSON object" })),
+            Ok(_) => prop_assert_eq!(ours, Err(Unreadable::NotAnObject)),
             // serde_json also refuses numbers out of range; nothing here is that long.
             Err(_) => prop_assert!(ours.is_err(), "{} was taken", text),
         }

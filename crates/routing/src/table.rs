@@ -75,8 +75,8 @@ pub struct Endpoint {
 impl RoutingTable {
     /// The targets for a request, the tightest fit first, or why there are none.
     ///
-    /// `model` is none for a request that names no model (`GET /health`). Where no model is declared at all and the scope is one
-    /// pool, that pool is asked as it is, whatever the name.
+    /// `model` is none for a request that names no model (`GET /health`), which only a scope without models can place. Where no model
+    /// is declared at all and the scope is one pool, that pool is asked as it is, whatever the name.
     pub fn route(&self, model: Option<&str>, need: Requirement) -> Result<Route<'_>, NoRoute> {
         match model.and_then(|name| self.models.get_key_value(name)) {
             Some((name, model)) => Route::of_model(name, model, need).ok_or_else(|| self.uncovered(name, model, need)),

@@ -18,13 +18,33 @@ pub struct Covers;
 #[derive(Debug)]
 pub struct InSubset;
 
+/// The server gives some sign of life.
+#[derive(Debug)]
+pub struct NotSilent;
+
 /// Another request would not only wait there.
 #[derive(Debug)]
 pub struct NotSaturated;
 
+impl Covers {
+    pub const NAME: &str = "capability";
+}
+
+impl InSubset {
+    pub const NAME: &str = "subset";
+}
+
+impl NotSilent {
+    pub const NAME: &str = "silent";
+}
+
+impl NotSaturated {
+    pub const NAME: &str = "saturated";
+}
+
 impl Filter for Covers {
     fn name(&self) -> &'static str {
-        "capability"
+        Self::NAME
     }
 
     fn keep(&self, ask: &Ask<'_>, candidate: &Candidate<'_>) -> bool {
@@ -34,7 +54,7 @@ impl Filter for Covers {
 
 impl Filter for InSubset {
     fn name(&self) -> &'static str {
-        "subset"
+        Self::NAME
     }
 
     fn keep(&self, ask: &Ask<'_>, candidate: &Candidate<'_>) -> bool {
@@ -42,9 +62,19 @@ impl Filter for InSubset {
     }
 }
 
+impl Filter for NotSilent {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn keep(&self, _: &Ask<'_>, candidate: &Candidate<'_>) -> bool {
+        !candidate.load.is_silent()
+    }
+}
+
 impl Filter for NotSaturated {
     fn name(&self) -> &'static str {
-        "saturated"
+        Self::NAME
     }
 
     fn keep(&self, _: &Ask<'_>, candidate: &Candidate<'_>) -> bool {

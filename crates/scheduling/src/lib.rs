@@ -16,8 +16,8 @@ mod picker;
 mod profile;
 mod scorer;
 
-pub use filter::{Covers, Filter, InSubset, NotSaturated};
-pub use load::{Load, SATURATED_KV_CACHE, SATURATED_WAITING, STALE_AFTER};
+pub use filter::{Covers, Filter, InSubset, NotSaturated, NotSilent};
+pub use load::{Load, SATURATED_KV_CACHE, SATURATED_WAITING, SILENT_AFTER, STALE_AFTER};
 pub use picker::{HighestScore, Picker};
 pub use profile::{Ask, Candidate, Exhausted, Profile, Ranking, Scored, Subset};
 pub use scorer::{FreeKvCache, LeastActive, Scorer, ShortestQueue};

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use routing::{Draw, Endpoint, Requirement};
 
 use crate::{
-    Covers, Filter, FreeKvCache, HighestScore, InSubset, LeastActive, Load, NotSaturated, Picker, Scorer, ShortestQueue,
+    Covers, Filter, FreeKvCache, HighestScore, InSubset, LeastActive, Load, NotSaturated, NotSilent, Picker, Scorer,
+    ShortestQueue,
 };
 
 /// What is asked of the endpoints.
@@ -29,6 +30,8 @@ pub struct Candidate<'a> {
     pub name: &'a Arc<str>,
     pub endpoint: &'a Endpoint,
     pub load: Load,
+    /// Its place among those that were offered, for whoever offered them.
+    pub place: usize,
 }
 
 /// A candidate that passed the filters.
@@ -68,18 +71,15 @@ impl Profile {
         Self { filters, scorers, picker }
     }
 
-    /// Capability, then the gateway's subset, then free capacity; least active, shortest queue and free cache, weighted alike.
-    pub fn standard() -> Self {
-        Self::new(
-            vec![Box::new(Covers), Box::new(InSubset), Box::new(NotSaturated)],
-            standard_scorers(),
-            Box::new(HighestScore),
-        )
-    }
-
-    /// The same for when everybody is saturated: the best of the bad.
-    pub fn saturated() -> Self {
-        Self::new(vec![Box::new(Covers), Box::new(InSubset)], standard_scorers(), Box::new(HighestScore))
+    /// The profiles to try in turn, each without a filter that the one before had: first those with room, then those that live, then
+    /// whoever there is. Least active, shortest queue and free cache count alike.
+    pub fn in_turn() -> [Self; 3] {
+        let with = |filters: Vec<Box<dyn Filter>>| Self::new(filters, standard_scorers(), Box::new(HighestScore));
+        [
+            with(vec![Box::new(Covers), Box::new(InSubset), Box::new(NotSilent), Box::new(NotSaturated)]),
+            with(vec![Box::new(Covers), Box::new(InSubset), Box::new(NotSilent)]),
+            with(vec![Box::new(Covers), Box::new(InSubset)]),
+        ]
     }
 
     /// Ranks the candidates that may take the request.
@@ -111,6 +111,10 @@ impl Profile {
     }
 
     fn score(&self, candidate: &Candidate<'_>) -> f32 {
+        // What is known of a silent server is what it said before; it is as good as none.
+        if candidate.load.is_silent() {
+            return 0.0;
+        }
         let total: f32 = self.scorers.iter().map(|(_, weight)| weight).sum();
         let sum: f32 = self.scorers.iter().map(|(scorer, weight)| scorer.score(candidate) * weight).sum();
         if total > 0.0 { sum / total } else { 0.0 }

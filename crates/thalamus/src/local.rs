@@ -62,6 +62,7 @@ impl LocalController {
             limits,
             fallbacks: false,
             stall_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_mins(5),
             connect_timeout: Duration::from_secs(2),
             scrape_interval: Duration::from_millis(500),
         };

@@ -54,7 +54,10 @@ impl Objects {
             }
             bail!("an object needs apiVersion and kind");
         };
-        let name = format!("{kind} {}", object["metadata"]["name"].as_str().unwrap_or("without a name"));
+        let Some(name) = object["metadata"]["name"].as_str().filter(|name| !name.is_empty()) else {
+            bail!("{kind}: metadata.name is missing");
+        };
+        let name = format!("{kind} {name}");
         match (version, kind) {
             ("inference.networking.k8s.io/v1", "InferencePool") => self.pools.push(read(object, &name)?),
             ("thalamus.dev/v1alpha1", "InferenceModel") => self.models.push(read(object, &name)?),

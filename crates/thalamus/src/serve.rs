@@ -1,4 +1,4 @@
-//! `thalamus serve`: a folder of objects, watched.
+//! `thalamus serve`: a folder of objects, known_folder.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::local::LocalController;
 use crate::manifests::Objects;
+
+/// How often to see whether the folder is still the same.
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// How long a folder must be quiet before it is read: editors write a file in several steps.
 const QUIET: Duration = Duration::from_millis(50);
@@ -74,22 +77,34 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
         tokio::spawn(picker.admin(registry).serve(admin, CancellationToken::new()));
     }
     tracing::info!(listen = %listener.local_addr()?, namespace, manifests = %manifests.display(), "serving");
-    let serve = proxy::serve(listener, picker.proxy(), stop.clone());
-    tokio::pin!(serve);
+    // A task of its own: reading a folder must not hold up requests.
+    let mut serve = tokio::spawn(proxy::serve(listener, picker.proxy(), stop.clone()));
+    let mut known_folder = folder_id(&manifests);
     loop {
         tokio::select! {
-            () = &mut serve => return Ok(()),
+            ended = &mut serve => return ended.context("the server failed"),
             Some(()) = looks.recv() => {
-                tokio::time::sleep(QUIET).await;
-                // Whatever came meanwhile is in what is read now.
-                let _ = looks.try_recv();
-                reload(&mut controller, &manifests);
+                while let Ok(Some(())) = tokio::time::timeout(QUIET, looks.recv()).await {}
+                reload(&mut controller, &manifests, &namespace);
+            }
+            // What no event tells of: a folder that is gone and comes back.
+            () = tokio::time::sleep(GLANCE) => if known_folder != folder_id(&manifests) {
+                known_folder = folder_id(&manifests);
+                if watcher.watch(&manifests, RecursiveMode::NonRecursive).is_ok() {
+                    reload(&mut controller, &manifests, &namespace);
+                }
             }
         }
     }
 }
 
-fn reload(controller: &mut LocalController, manifests: &Path) {
+/// Which folder stands at a path: another one after it was replaced.
+fn folder_id(folder: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    Some(std::fs::metadata(folder).ok()?.ino())
+}
+
+fn reload(controller: &mut LocalController, manifests: &Path, namespace: &str) {
     match Objects::read(manifests) {
         Ok(objects) => {
             tracing::info!(
@@ -98,6 +113,10 @@ fn reload(controller: &mut LocalController, manifests: &Path) {
                 pods = objects.pods.len(),
                 "objects read again"
             );
+            let here = |pool: &api::InferencePool| pool.namespace().unwrap_or_else(|| "default".into()) == namespace;
+            if !objects.pools.is_empty() && !objects.pools.iter().any(here) {
+                tracing::warn!(namespace, "no pool is in the namespace that is served; name theirs with --namespace");
+            }
             apply(controller, &objects);
         }
         Err(error) => {

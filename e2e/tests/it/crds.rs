@@ -58,7 +58,7 @@ const POOLS: [Case; 19] = [
 
 const MODEL: &str = r#"{"apiVersion":"thalamus.dev/v1alpha1","kind":"InferenceModel","metadata":{"name":"case"},"spec":{"modelName":"chat","poolRef":{"name":"p"}}}"#;
 
-const MODELS: [Case; 13] = [
+const MODELS: [Case; 14] = [
     ("as it is", "{}", ""),
     ("weights on all", r#"{"spec":{"targetModels":[{"name":"a","weight":1},{"name":"b","weight":2}]}}"#, ""),
     ("weights on none", r#"{"spec":{"targetModels":[{"name":"a"},{"name":"b"}]}}"#, ""),
@@ -83,7 +83,12 @@ const MODELS: [Case; 13] = [
     (
         "an unknown modality",
         r#"{"spec":{"modalities":{"input":["Smell"]}}}"#,
-        r#"supported values: "Text", "Image", "Audio", "Video", "Embedding""#,
+        r#"supported values: "Text", "Image", "Audio", "Video""#,
+    ),
+    (
+        "an embedding as input",
+        r#"{"spec":{"modalities":{"input":["Embedding"]}}}"#,
+        r#"supported values: "Text", "Image", "Audio", "Video""#,
     ),
     ("a modality twice", r#"{"spec":{"modalities":{"input":["Text","Text"]}}}"#, "duplicate entries for key"),
     (

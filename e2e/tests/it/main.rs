@@ -137,6 +137,7 @@ fn main() -> Result<ExitCode> {
     );
     claims!(trials, kubectl:
         get_shows_the_truth_at_a_glance,
+        a_status_that_somebody_overwrote_is_written_again,
         conflicts_and_missing_pools_are_told,
         entries_of_others_are_never_touched,
         status_is_written_only_when_it_changes,

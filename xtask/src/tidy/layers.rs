@@ -40,7 +40,11 @@ const LAYERS: [Layer; 16] = [
         &["api", "index", "publish", "picker", "proxy", "director", "request", "routing", "daemon", "modelserver-sim"],
         &["kube-client", "controller"],
     ),
-    layer("modelserver-sim", &["request", "routing", "daemon"], KUBERNETES),
+    layer(
+        "modelserver-sim",
+        &["routing", "daemon"],
+        &["kube", "kube-core", "kube-client", "k8s-openapi", "api", "index", "request"],
+    ),
     layer("xtask", &["api"], &["tokio", "kube-client"]),
     layer("e2e", &["api", "thalamus", "modelserver-sim"], &[]),
 ];

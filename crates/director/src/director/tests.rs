@@ -123,7 +123,7 @@ fn when_everybody_is_full_the_tightest_still_serves_and_the_sheddable_is_shed() 
     let world = World::new(table());
     world.fill(&[1, 2, 11, 12]);
     let decision = world.ask(TEXT).unwrap();
-    assert_eq!((&*decision.pool, decision.why.saturated), ("text", true));
+    assert_eq!((&*decision.pool, decision.why.pressed), ("text", true));
 
     let mut sheddable = table();
     sheddable.models.get_mut("chat").unwrap().criticality = Criticality::Sheddable;
@@ -250,4 +250,17 @@ fn the_media_policy_is_enforced_before_a_model_server_sees_the_request() {
     );
     check(hosts("*.example.com"), "taken");
     check(hosts("example.org"), r#"400 model "chat" takes no image from the host "a.example.com""#);
+}
+
+#[test]
+fn a_silent_server_gets_nothing_while_another_lives() {
+    let mut world = World::new(table());
+    world.director.board().silent(address(1), world.now);
+    world.now += Duration::from_secs(4);
+    world.fill(&[2, 11, 12]);
+    for seed in 0..20 {
+        assert_eq!(world.ask_with(TEXT, None, seed).unwrap().endpoints[0].address, address(2));
+    }
+    world.scraped(1, Load::default());
+    assert_eq!(world.ask(TEXT).unwrap().endpoints[0].address, address(1));
 }

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use director::{Director, Witness};
+use director::{Decision, Director, Witness};
 use request::Limits;
 use routing::{Capability, Criticality, Endpoint, MediaPolicy, ModalitySet, Model, Pool, RoutingTable, Target};
 
@@ -81,7 +82,8 @@ fn held(written: &str) -> String {
         held += &format!("{line}\n");
         let Some(said) = line.strip_prefix("> ") else { continue };
         if said == "(nothing for 30 s)" {
-            held += &format!("< {}\n", shown(&exchange.stalled(Duration::from_secs(30))));
+            held +=
+                &format!("< {}\n", shown(&exchange.give_up(Rejection::Stalled { waited: Duration::from_secs(30) })));
             continue;
         }
         for answer in exchange.on(message(said), Instant::now, Draw::new(1)) {

@@ -16,7 +16,11 @@ fn event(object: usize, version: Option<u8>) -> Event {
     match (object / 2, version) {
         (0, Some(_)) => pool(&name),
         (0, None) => Event::Pool(Change::Deleted(key(&name))),
-        (1, Some(version)) => model(&name, 0, json!({"modelName": format!("m{version}"), "poolRef": {"name": "o0"}})),
+        (1, Some(version)) => model(
+            &name,
+            i64::from(version),
+            json!({"modelName": format!("m{}", version / 2), "poolRef": {"name": "o0"}}),
+        ),
         (1, None) => Event::Model(Change::Deleted(key(&name))),
         (_, Some(version)) => pod_event(&pod(&format!("p{object}"), &name, &format!("10.0.{version}.{object}"))),
         (_, None) => Event::Pod(Change::Deleted(key(&format!("p{object}")))),
@@ -30,6 +34,17 @@ proptest! {
         for (object, version) in &history {
             lived.observe(event(*object, *version));
         }
+        // A relist of what there is tells nothing new, wherever it comes.
+        let mut relisted = Index::default();
+        relisted.observe(event(0, Some(0)));
+        relisted.observe(pod_event(&pod("ghost", "o0", "10.9.9.9")));
+        relisted.observe(Event::Pool(Change::Relisted(Vec::new())));
+        relisted.observe(Event::Model(Change::Relisted(Vec::new())));
+        relisted.observe(Event::Pod(Change::Relisted(Vec::new())));
+        for (object, version) in &history {
+            relisted.observe(event(*object, *version));
+        }
+        prop_assert_eq!(lived.compile(), relisted.compile());
         // The end of that history, told once, backwards and with repetitions.
         let mut told = Index::default();
         for number in (0..8).rev() {

@@ -115,7 +115,7 @@ fn the_oldest_object_serves_a_name_and_the_next_takes_over() {
     let report = &compiled.models[&key("young")];
     assert_eq!(
         said(&report.verdicts, "Accepted"),
-        r#"False ModelNameInUse: modelName "chat" is served by InferenceModel old, which is older; rename or delete one"#
+        r#"False ModelNameInUse: modelName "chat" is served by InferenceModel old, which is older or first by name; rename or delete one"#
     );
     assert_eq!(report.summary.ready, "ModelNameInUse");
 
@@ -142,7 +142,7 @@ fn a_missing_pool_is_named_and_so_is_one_in_another_namespace() {
         said(&report.verdicts, "ResolvedRefs"),
         "False PoolNotFound: there is no InferencePool p in namespace serving"
     );
-    assert_eq!((&*report.summary.ready, &*report.summary.input), ("0/1", "-"));
+    assert_eq!((&*report.summary.ready, &*report.summary.input), ("PoolNotFound", "-"));
 
     let elsewhere = pool_of(
         json!({"metadata": {"name": "p", "namespace": "other"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "targetPorts": [{"number": 1}]}}),

@@ -131,3 +131,32 @@ async fn a_namespace_that_vanishes_becomes_an_empty_table() {
     pair.until(|subscription| subscription.received.as_ref().is_some_and(|received| received.table.pools.is_empty()))
         .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_update_is_told_not_offered_again_and_followed_by_a_snapshot() {
+    let pair = Pair::start(None);
+    // A picker of older days, which refuses whatever holds a pool.
+    let (server, client) = tokio::io::duplex(64 << 10);
+    let incoming = tokio_stream::once(Ok::<_, std::io::Error>(server));
+    tokio::spawn(Server::builder().add_service(pair.publisher.service()).serve_with_incoming(incoming));
+    let mut client = Some(client);
+    let connector = tower::service_fn(move |_| {
+        let client = client.take();
+        async move { client.map(hyper_util::rt::TokioIo::new).ok_or_else(|| std::io::Error::other("once")) }
+    });
+    let channel = Endpoint::from_static("http://in.memory").connect_with_connector_lazy(connector);
+    let mut old = publish::testing::RawPicker::subscribe(channel, "old", "serving").await;
+
+    pair.publish(one_pool("p", &[1]));
+    let (revision, snapshot) = old.next().await;
+    assert!(snapshot);
+    old.refuse(revision, "pool p: too new for me").await;
+    let refused = Standing { connected: 2, current: 1, refusals: vec!["old: pool p: too new for me".into()] };
+    pair.until_standing(refused).await;
+
+    pair.publish(one_pool("p", &[1, 2]));
+    let (next, snapshot) = old.next().await;
+    assert!(snapshot && next > revision, "after a refusal comes a snapshot of something newer");
+    old.accept(next).await;
+    pair.until_standing(Standing { connected: 2, current: 2, refusals: vec![] }).await;
+}

@@ -219,6 +219,9 @@ fn sources_and_hosts_are_told() {
         ("http://[fd00::1]:80/x", Url, Host::Named("fd00::1".into())),
         ("https://good.com@evil.com/x", Url, Host::Unclear),
         (r"https://good.com\\evil.com/x", Url, Host::Unclear),
+        ("                http://169.254.169.254/x", Url, Host::Unclear),
+        (r"ht\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\ttp://169.254.169.254/x", Url, Host::Unclear),
+        ("DATA:image/png;base64,AAAA", Inline, Host::None),
         ("https:/x", Url, Host::Unclear),
         ("file:///etc/passwd", Url, Host::Unclear),
     ] {
@@ -226,4 +229,41 @@ fn sources_and_hosts_are_told() {
         let request = scan_at("/v1/chat/completions", body.as_bytes()).unwrap();
         assert_eq!((request.media[0].source, &request.media[0].host), (source, &host), "{url}");
     }
+}
+
+#[test]
+fn of_several_fields_of_one_modality_the_worst_counts() {
+    use crate::Host;
+    use routing::MediaSource::Url;
+    let image = |part: &str| {
+        let body = format!(r#"{{"messages":[{{"content":[{part}]}}]}}"#);
+        let request = scan_at("/v1/chat/completions", body.as_bytes()).unwrap();
+        assert_eq!(request.media.len(), 1, "{part}");
+        (request.media[0].source, request.media[0].host.clone(), request.media[0].bytes)
+    };
+    let metadata = Host::Named("169.254.169.254".into());
+    let decoy = "A".repeat(100);
+    for part in [
+        format!(r#"{{"image_url":{{"url":"http://169.254.169.254/","data":"{decoy}"}}}}"#),
+        format!(r#"{{"image_url":{{"url":"http://169.254.169.254/"}},"image":"data:{decoy}"}}"#),
+        format!(r#"{{"image_url":{{"data":"{decoy}","url":"http://169.254.169.254/"}}}}"#),
+        format!(r#"{{"image_url":[{{"deep":["{decoy}","http://169.254.169.254/"]}}]}}"#),
+    ] {
+        let (source, host, bytes) = image(&part);
+        assert_eq!((source, &host), (Url, &metadata), "{part}");
+        assert!(bytes > 100, "{part}");
+    }
+    let two = image(r#"{"image_url":"http://a.example.com/","image":"http://b.example.com/"}"#);
+    assert_eq!((two.0, two.1), (Url, Host::Unclear));
+    let embeds = image(r#"{"type":"image_embeds","image_embeds":{"image_embeds":"AAAAAAAA","image_grid_thw":"AAAA"}}"#);
+    assert_eq!(embeds.2, 12);
+}
+
+#[test]
+fn a_uuid_that_is_no_string_is_one_all_the_same() {
+    content(
+        r#"[{"type":"text","text":"x","uuid":5,"image_url":"x"}]"#,
+        "m: image → text; image messages[0].content[0]",
+    );
+    content(r#"[{"type":"text","text":"x","uuid":null,"image_url":"x"}]"#, "m: text → text");
 }
