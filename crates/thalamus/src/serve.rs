@@ -1,4 +1,4 @@
-//! `thalamus serve`: a folder of objects, known_folder.
+//! `thalamus serve`: a folder of objects, watched.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
