@@ -45,6 +45,13 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Takes it down at once, if it is ours.
+    pub fn end(&self) {
+        if let Some(folder) = &self.folder {
+            take_down(folder);
+        }
+    }
+
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
@@ -111,13 +118,11 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if let Some(folder) = &self.folder {
-            take_down(folder);
-        }
+        self.end();
     }
 }
 
-pub(crate) fn take_down(folder: &Path) {
+fn take_down(folder: &Path) {
     let script = tools::root().join("e2e/kube/kube-down.sh");
     if let Err(error) = Command::new(&script).arg(folder).status() {
         complain(&format!("{}: {error}", script.display()));

@@ -21,6 +21,6 @@ pub use client::{Answer, Client};
 pub use cluster::{Cluster, kubectl};
 pub use eventually::{PATIENCE, eventually};
 pub use kubelet::{Kubelet, PodSpec};
-pub use process::{Process, end};
+pub use process::{Process, end, end_all};
 pub use tools::{binary, envoy, gateway_api, root};
 pub use world::{Options, World};

@@ -29,7 +29,11 @@ async fn main() -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let Args { command, folder } = Args::parse();
     match command {
-        Action::Up => up(&folder).await,
+        // Interrupted, it drops what it has started, and that ends it.
+        Action::Up => tokio::select! {
+            up = up(&folder) => up,
+            _ = tokio::signal::ctrl_c() => bail!("interrupted; what was started is ended"),
+        },
         Action::Down => down(&folder),
     }
 }

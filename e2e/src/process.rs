@@ -1,15 +1,20 @@
 //! A child process with a log, ended with its handle.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::eventually;
+
+/// What runs now. Children have process groups of their own, so an interrupt reaches this program alone, and it must tell them.
+static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
 /// A running process.
 #[derive(Debug)]
@@ -39,6 +44,7 @@ impl Process {
             .process_group(0)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
+        running().insert(child.id());
         Ok(Self { name: name.to_owned(), child: Some(child), log })
     }
 
@@ -75,6 +81,7 @@ impl Process {
     /// Ends it without a word, as a crash would.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
+            running().remove(&child.id());
             // A process that is gone already is what is wanted.
             let _ = child.kill();
             let _ = child.wait();
@@ -107,6 +114,7 @@ impl Process {
     /// Lets it run on when its handle is gone. Answers with what [`end`] needs.
     pub(crate) fn leave(mut self) -> String {
         let pid = self.pid();
+        running().remove(&pid);
         self.child.take();
         format!("{pid} {}", command_of(&pid.to_string()))
     }
@@ -116,6 +124,17 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Ends everything that runs, for a program that is interrupted: nothing is dropped then.
+pub fn end_all() {
+    for pid in std::mem::take(&mut *running()) {
+        let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+    }
+}
+
+fn running() -> MutexGuard<'static, BTreeSet<u32>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Ends a process that was left, unless its number belongs to another by now.

@@ -39,3 +39,26 @@ fn config(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> R
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Arc::new(config))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_files_are_used_and_bad_ones_are_named() {
+        let made = rcgen::generate_simple_self_signed(vec!["picker.example.com".to_owned()]).unwrap();
+        let folder = std::env::temp_dir().join(format!("thalamus-tls-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (certificate, key) = (folder.join("tls.crt"), folder.join("tls.key"));
+        std::fs::write(&certificate, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        assert_eq!(from_files(&certificate, &key).unwrap().alpn_protocols, [b"h2"]);
+        // The key of another certificate, and no key at all.
+        let other = rcgen::generate_simple_self_signed(vec!["x".to_owned()]).unwrap();
+        std::fs::write(&key, other.signing_key.serialize_pem()).unwrap();
+        assert!(format!("{:#}", from_files(&certificate, &key).unwrap_err()).contains("using the certificate and key"));
+        std::fs::write(&key, "nothing").unwrap();
+        assert!(format!("{:#}", from_files(&certificate, &key).unwrap_err()).contains("reading the key"));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -96,6 +96,15 @@ fn main() -> Result<ExitCode> {
     let shared =
         Arc::new(Shared { cluster: Arc::new(cluster), folder, runtime, serving: tokio::sync::Mutex::default() });
 
+    let interrupted = Arc::clone(&shared);
+    shared.runtime.spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            e2e::end_all();
+            interrupted.cluster.end();
+            std::process::exit(130);
+        }
+    });
+
     let mut trials = Trials { shared: Arc::clone(&shared), trials: Vec::new() };
     crds::register(&mut trials);
     manifests::register(&mut trials);
@@ -146,7 +155,8 @@ fn main() -> Result<ExitCode> {
     claims!(trials, guide: every_command_of_the_guide_works);
 
     let conclusion = libtest_mimic::run(&arguments, trials.trials);
-    // The cluster goes with the last handle; a test's closure may hold one until here.
-    drop(shared);
+    // By hand: the task that waits for an interrupt holds a handle to the end.
+    e2e::end_all();
+    shared.cluster.end();
     Ok(conclusion.exit_code())
 }
