@@ -122,6 +122,11 @@ impl Kubelet {
         Ok(())
     }
 
+    /// Stops the process where it stands: it accepts connections and never answers, as a stuck engine does.
+    pub fn freeze(&self, name: &str) -> Result<()> {
+        self.running.get(name).with_context(|| format!("pod {name} does not run"))?.0.signal("STOP")
+    }
+
     /// Ends the process and leaves the object as it is: a machine that died before anybody noticed.
     pub fn crash(&mut self, name: &str) {
         self.running.remove(name);

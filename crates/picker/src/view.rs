@@ -52,12 +52,10 @@ fn pools(table: &RoutingTable, director: &Director, view: &mut Table) {
         for (name, endpoint) in endpoints {
             let Load { in_flight, waiting, running, kv_cache_usage, scraped_at, silent_since } =
                 director.board().load(endpoint.address);
-            let scraped = |value: String| {
-                if silent_since.is_some() {
-                    "silent".to_owned()
-                } else {
-                    scraped_at.map_or_else(|| "?".to_owned(), |_| value)
-                }
+            let scraped = |value: String| match (silent_since, scraped_at) {
+                (Some(since), _) => format!("silent for {} s", since.elapsed().as_secs()),
+                (None, None) => "?".to_owned(),
+                (None, Some(_)) => value,
             };
             view.row([
                 pool.to_string(),

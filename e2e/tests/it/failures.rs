@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::{Process, binary, eventually};
+use e2e::{PodSpec, Process, binary, eventually};
 use http::Method;
 
 use crate::Shared;
@@ -38,6 +38,33 @@ pub(crate) async fn the_controller_is_killed_and_decisions_go_on(shared: &Shared
     world.start_controller().await?;
     until_answered(&world, &chat("chat", &image()), "200 omni-0").await?;
     until_answered(&world, &chat("late", &text()), "404 ?: The model `late` does not exist. Valid aliases: t.").await
+}
+
+pub(crate) async fn a_stuck_model_server_gets_nothing_while_another_lives(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    world.apply_pool("text")?;
+    world.apply_model("m", "{modelName: m, poolRef: {name: text}}")?;
+    for name in ["text-0", "text-1"] {
+        world.kubelet.run(PodSpec::new(name, "text", &["m=text"])).await?;
+    }
+    let body = chat("m", &text());
+    until_answered(&world, &body, "200 text-1").await?;
+    until_answered(&world, &body, "200 text-0").await?;
+    world.kubelet.freeze("text-0")?;
+    eventually("the picker finds it silent", async || {
+        let table = world.picker_admin.get("/debug/table").await?.text();
+        let row = table.lines().find(|line| line.contains("text-0")).context("it is in the table")?;
+        // Silent from the first missing answer on, and taken for stuck three seconds later.
+        let seconds =
+            row.split("silent for ").nth(1).and_then(|rest| rest.split(' ').next()).context(row.to_owned())?;
+        ensure!(seconds.parse::<u32>()? >= 3, "{row}");
+        Ok(())
+    })
+    .await?;
+    for _ in 0..20 {
+        answered(&world, &body, "200 text-1").await?;
+    }
+    Ok(())
 }
 
 pub(crate) async fn the_picker_is_killed_and_restarted_under_load(shared: &Shared) -> Result<()> {

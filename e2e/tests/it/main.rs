@@ -127,6 +127,7 @@ fn main() -> Result<ExitCode> {
     );
     claims!(trials, failures:
         the_controller_is_killed_and_decisions_go_on,
+        a_stuck_model_server_gets_nothing_while_another_lives,
         the_picker_is_killed_and_restarted_under_load,
         a_picker_that_is_told_to_stop_loses_nothing_in_flight,
         a_picker_without_a_table_is_not_ready_and_says_so,
