@@ -27,7 +27,10 @@ impl Cluster {
                 let script = tools::root().join("e2e/kube/kube-up.sh");
                 let output = Command::new(&script).arg(&kube).stderr(Stdio::inherit()).output();
                 let output = output.with_context(|| format!("running {}", script.display()))?;
-                ensure!(output.status.success(), "{} failed", script.display());
+                if !output.status.success() {
+                    take_down(&kube);
+                    bail!("{} failed", script.display());
+                }
                 let kubeconfig = String::from_utf8_lossy(&output.stdout).trim().to_owned().into();
                 Self { kubeconfig, folder: Some(kube) }
             }
@@ -45,9 +48,9 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Takes it down at once, if it is ours.
+    /// Takes it down at once, if it is ours and still there.
     pub fn end(&self) {
-        if let Some(folder) = &self.folder {
+        if let Some(folder) = self.folder.as_ref().filter(|folder| folder.exists()) {
             take_down(folder);
         }
     }

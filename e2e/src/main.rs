@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use e2e::{Cluster, Options, World, root};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
 struct Args {
@@ -29,11 +30,14 @@ async fn main() -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let Args { command, folder } = Args::parse();
     match command {
-        // Interrupted, it drops what it has started, and that ends it.
-        Action::Up => tokio::select! {
-            up = up(&folder) => up,
-            _ = tokio::signal::ctrl_c() => bail!("interrupted; what was started is ended"),
-        },
+        Action::Up => {
+            // Listened to before anything starts. Interrupted, `up` drops what it has started, and that ends it.
+            let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+            tokio::select! {
+                up = up(&folder) => up,
+                _ = interrupt.recv() => bail!("interrupted; what was started is ended"),
+            }
+        }
         Action::Down => down(&folder),
     }
 }

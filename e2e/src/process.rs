@@ -14,7 +14,8 @@ use serde_json::Value;
 use crate::eventually;
 
 /// What runs now. Children have process groups of their own, so an interrupt reaches this program alone, and it must tell them.
-static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+/// None once all of it was ended: nothing may start any more.
+static RUNNING: Mutex<Option<BTreeSet<u32>>> = Mutex::new(Some(BTreeSet::new()));
 
 /// A running process.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ impl Process {
     ) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let output = File::create(&log).with_context(|| format!("making {}", log.display()))?;
-        let child = Command::new(program)
+        let mut child = Command::new(program)
             .args(args)
             .envs(env.iter().copied())
             .stdin(Stdio::null())
@@ -44,7 +45,13 @@ impl Process {
             .process_group(0)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
-        running().insert(child.id());
+        match running().as_mut() {
+            Some(running) => _ = running.insert(child.id()),
+            None => {
+                let _ = child.kill();
+                bail!("this program is ending");
+            }
+        }
         Ok(Self { name: name.to_owned(), child: Some(child), log })
     }
 
@@ -81,7 +88,7 @@ impl Process {
     /// Ends it without a word, as a crash would.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            running().remove(&child.id());
+            forget(child.id());
             // A process that is gone already is what is wanted.
             let _ = child.kill();
             let _ = child.wait();
@@ -114,7 +121,7 @@ impl Process {
     /// Lets it run on when its handle is gone. Answers with what [`end`] needs.
     pub(crate) fn leave(mut self) -> String {
         let pid = self.pid();
-        running().remove(&pid);
+        forget(pid);
         self.child.take();
         format!("{pid} {}", command_of(&pid.to_string()))
     }
@@ -128,12 +135,18 @@ impl Drop for Process {
 
 /// Ends everything that runs, for a program that is interrupted: nothing is dropped then.
 pub fn end_all() {
-    for pid in std::mem::take(&mut *running()) {
+    for pid in running().take().into_iter().flatten() {
         let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
     }
 }
 
-fn running() -> MutexGuard<'static, BTreeSet<u32>> {
+fn forget(pid: u32) {
+    if let Some(running) = running().as_mut() {
+        running.remove(&pid);
+    }
+}
+
+fn running() -> MutexGuard<'static, Option<BTreeSet<u32>>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

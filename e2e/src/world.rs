@@ -277,7 +277,7 @@ async fn start_envoy(folder: &Path, picker: SocketAddr) -> Result<(Process, Sock
         config_path.display().to_string(),
         "--admin-address-path".to_owned(),
         admin_path.display().to_string(),
-        "--use-dynamic-base-id".to_owned(),
+        "--disable-hot-restart".to_owned(),
         "--concurrency".to_owned(),
         "1".to_owned(),
         "--log-level".to_owned(),

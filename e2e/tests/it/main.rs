@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use e2e::{Cluster, Options, World};
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 mod bad_input;
 mod crds;
@@ -89,18 +90,27 @@ fn main() -> Result<ExitCode> {
     // Several crates in the tree could bring a provider; kube asks for the process's default.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let folder = tempfile::Builder::new().prefix("thalamus-e2e-").tempdir().context("making a folder for logs")?;
-    let cluster = if arguments.list { None } else { Some(Cluster::start(folder.path())?) };
-    let Some(cluster) = cluster else { return Ok(ExitCode::SUCCESS) };
+    if arguments.list {
+        return Ok(ExitCode::SUCCESS);
+    }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("a runtime")?;
+    // Listened to before anything starts, so that whatever does is ended.
+    let mut interrupt = {
+        let _in_the_runtime = runtime.enter();
+        signal(SignalKind::interrupt()).context("listening for SIGINT")?
+    };
+    let cluster = Cluster::start(folder.path())?;
     let shared =
         Arc::new(Shared { cluster: Arc::new(cluster), folder, runtime, serving: tokio::sync::Mutex::default() });
 
-    let interrupted = Arc::clone(&shared);
+    let (cluster, logs) = (Arc::clone(&shared.cluster), shared.folder().to_owned());
     shared.runtime.spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
+        if interrupt.recv().await.is_some() {
             e2e::end_all();
-            interrupted.cluster.end();
+            cluster.end();
+            // Best effort: a log that stays is better than a run that does not end.
+            let _ = std::fs::remove_dir_all(logs);
             std::process::exit(130);
         }
     });
@@ -156,7 +166,7 @@ fn main() -> Result<ExitCode> {
     claims!(trials, guide: every_command_of_the_guide_works);
 
     let conclusion = libtest_mimic::run(&arguments, trials.trials);
-    // By hand: the task that waits for an interrupt holds a handle to the end.
+    // Before its folder goes: the task that waits for an interrupt holds the cluster for longer.
     e2e::end_all();
     shared.cluster.end();
     Ok(conclusion.exit_code())
