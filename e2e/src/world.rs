@@ -267,23 +267,19 @@ async fn start_envoy(folder: &Path, picker: SocketAddr) -> Result<(Process, Sock
     let admin_path = folder.join("envoy.admin");
     // A file from before would name a port that is gone.
     let _ = std::fs::remove_file(&admin_path);
-    // This Envoy ends with the process that started it, which `up` must not let happen; a shell stays with it.
-    let shell = Path::new("/bin/sh");
     let args = [
-        "-c".to_owned(),
-        r#""$0" "$@" & wait"#.to_owned(),
-        envoy()?.display().to_string(),
         "-c".to_owned(),
         config_path.display().to_string(),
         "--admin-address-path".to_owned(),
         admin_path.display().to_string(),
+        // With it Envoy leaves shared memory behind, and ends with whoever started it.
         "--disable-hot-restart".to_owned(),
         "--concurrency".to_owned(),
         "1".to_owned(),
         "--log-level".to_owned(),
         "warn".to_owned(),
     ];
-    let envoy = Process::start(folder, "envoy", shell, &args, &[])?;
+    let envoy = Process::start(folder, "envoy", &envoy()?, &args, &[])?;
     let listener = eventually("Envoy listens", async || {
         let admin: SocketAddr = std::fs::read_to_string(&admin_path).context(envoy.tail())?.trim().parse()?;
         let listeners = Client::new(admin).get("/listeners?format=json").await?.json();
