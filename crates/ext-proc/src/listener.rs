@@ -54,7 +54,8 @@ impl Incoming {
                             }
                         });
                     }
-                    // Out of file descriptors, or the peer was gone again: neither ends the listener.
+                    // Out of file descriptors, or the peer was gone again: neither ends the listener, and a pause
+                    // keeps it from spinning.
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
                         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -25,7 +25,8 @@ pub async fn serve(listener: TcpListener, proxy: Proxy, stop: CancellationToken)
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
-                // Out of file descriptors, or the client was gone again: neither ends the listener.
+                // Out of file descriptors, or the client was gone again: neither ends the listener, and a pause
+                    // keeps it from spinning.
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(50)).await;

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::Shared;
-use crate::routing::{chat, image, text, three_pools, until_answered};
+use crate::routing::{chat, image, text, three_pools, two_text_pods, until_answered};
 
 pub(crate) async fn a_client_that_hangs_up_is_felt_by_the_model_server(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
@@ -54,14 +54,7 @@ pub(crate) async fn a_client_that_hangs_up_is_felt_by_the_model_server(shared: &
 
 pub(crate) async fn the_next_endpoint_is_tried_when_one_cannot_be_reached(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
-    world.apply_pool("text")?;
-    world.apply_model("m", "{modelName: m, poolRef: {name: text}}")?;
-    for name in ["text-0", "text-1"] {
-        world.kubelet.run(PodSpec::new(name, "text", &["m=text"])).await?;
-    }
-    let body = chat("m", &text());
-    until_answered(&world, &body, "200 text-0").await?;
-    until_answered(&world, &body, "200 text-1").await?;
+    let body = two_text_pods(&mut world).await?;
     // It died and its object still says that it is ready.
     world.kubelet.crash("text-0");
     for _ in 0..20 {

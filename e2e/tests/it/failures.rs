@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::{PodSpec, Process, binary, eventually};
+use e2e::{Process, binary, eventually};
 use http::Method;
 
 use crate::Shared;
-use crate::routing::{answered, audio, chat, image, text, three_pools, until_answered};
+use crate::routing::{answered, audio, chat, image, text, three_pools, two_text_pods, until_answered};
 
 pub(crate) async fn the_controller_is_killed_and_decisions_go_on(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
@@ -42,14 +42,7 @@ pub(crate) async fn the_controller_is_killed_and_decisions_go_on(shared: &Shared
 
 pub(crate) async fn a_stuck_model_server_gets_nothing_while_another_lives(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
-    world.apply_pool("text")?;
-    world.apply_model("m", "{modelName: m, poolRef: {name: text}}")?;
-    for name in ["text-0", "text-1"] {
-        world.kubelet.run(PodSpec::new(name, "text", &["m=text"])).await?;
-    }
-    let body = chat("m", &text());
-    until_answered(&world, &body, "200 text-1").await?;
-    until_answered(&world, &body, "200 text-0").await?;
+    let body = two_text_pods(&mut world).await?;
     world.kubelet.freeze("text-0")?;
     eventually("the picker finds it silent", async || {
         let table = world.picker_admin.get("/debug/table").await?.text();

@@ -189,16 +189,22 @@ pub(crate) async fn weights_split_as_written(shared: &Shared) -> Result<()> {
     Ok(())
 }
 
-pub(crate) async fn a_pod_that_stops_being_ready_gets_nothing_more(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+/// One pool of two pods, text-0 and text-1, and a request for its model `m` that both have answered.
+pub(crate) async fn two_text_pods(world: &mut World) -> Result<Value> {
     world.apply_pool("text")?;
     world.apply_model("m", "{modelName: m, poolRef: {name: text}}")?;
     for name in ["text-0", "text-1"] {
         world.kubelet.run(PodSpec::new(name, "text", &["m=text"])).await?;
     }
     let body = chat("m", &text());
-    until_answered(&world, &body, "200 text-1").await?;
-    until_answered(&world, &body, "200 text-0").await?;
+    until_answered(world, &body, "200 text-0").await?;
+    until_answered(world, &body, "200 text-1").await?;
+    Ok(body)
+}
+
+pub(crate) async fn a_pod_that_stops_being_ready_gets_nothing_more(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    let body = two_text_pods(&mut world).await?;
     world.kubelet.set_ready("text-0", false).await?;
     eventually("the picker knows", async || {
         let table = world.picker_admin.get("/debug/table").await?.text();
