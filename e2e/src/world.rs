@@ -141,11 +141,7 @@ impl World {
         self.cluster.kubectl(&["apply", "--server-side", "-k", &example.display().to_string()])?;
         let objects = Objects::read(example)?;
         for pod in simulated::pods(&objects, |_| "127.0.0.1".into())? {
-            let models = pod.models.iter().map(|model| {
-                let [input, output] =
-                    [model.capability.input, model.capability.output].map(|set| set.to_string().replace('+', ","));
-                format!("{}={input}:{output}", model.name)
-            });
+            let models = pod.models.iter().map(ToString::to_string);
             let metadata = pod.pod.metadata;
             let spec = PodSpec {
                 name: metadata.name.unwrap_or_default(),

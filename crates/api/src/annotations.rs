@@ -6,6 +6,10 @@ pub const INPUT_MODALITIES: &str = "thalamus.dev/input-modalities";
 /// Modalities this pod answers with, comma-separated. Narrows what its pool's targets declare.
 pub const OUTPUT_MODALITIES: &str = "thalamus.dev/output-modalities";
 
+/// Operations this pod serves, comma-separated and as InferenceModel spells them (`Transcriptions,Translations`). Narrows what its pool's
+/// targets declare.
+pub const OPERATIONS: &str = "thalamus.dev/operations";
+
 /// Upstream's: which of the pool's target ports are served, comma-separated. Absent: all. Empty: none.
 pub const ACTIVE_PORTS: &str = "inference.networking.k8s.io/active-ports";
 

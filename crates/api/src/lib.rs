@@ -17,7 +17,7 @@ pub use crds::{crds, manifest};
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 pub use model::{
     Criticality, InferenceModel, InferenceModelSpec, InferenceModelStatus, MediaPolicy, MediaRule, MediaSource,
-    Modalities, Modality, ModelSummary, PoolRef, TargetModel,
+    Modalities, Modality, ModelSummary, Operation, PoolRef, TargetModel, UnsafeFeature, UrlScheme,
 };
 pub use pool::{
     AppProtocol, EndpointPickerRef, FailureMode, InferencePool, InferencePoolSpec, InferencePoolStatus,

@@ -65,6 +65,11 @@ pub struct InferenceModelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modalities: Option<Modalities>,
 
+    /// The operations that the target models serve which do not say it themselves. Every one when absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = 32, "x-kubernetes-list-type" = "set"))]
+    pub operations: Vec<Operation>,
+
     /// The models behind the name. A request goes to the target that takes all it carries with the fewest modalities to spare; equals
     /// share by weight; looser ones step in when tighter ones have no endpoint or are full. Without any, modelName itself is asked for
     /// in poolRef.
@@ -92,6 +97,18 @@ pub struct TargetModel {
     /// What it takes and gives. The model's modalities when absent, text to text when those are absent too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modalities: Option<Modalities>,
+
+    /// The operations that it serves, such as Transcriptions and Translations for a Whisper server, which has no chat. The model's
+    /// operations when absent, every one when those are absent too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = 32, "x-kubernetes-list-type" = "set"))]
+    pub operations: Vec<Operation>,
+
+    /// The family of models that it belongs to, by which the tokens of media are estimated: Qwen2.5-VL, InternVL, Whisper and so on.
+    /// Guessed from the name when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub family: Option<String>,
 
     /// Share of the requests among targets that fit equally well, relative to their weights. On every target or on none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,6 +148,41 @@ pub enum Modality {
     Embedding,
 }
 
+/// What a request asks for, by its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Operation {
+    ChatCompletions,
+    Completions,
+    Responses,
+    Messages,
+    Embeddings,
+    Pooling,
+    Classify,
+    Score,
+    Rerank,
+    Transcriptions,
+    Translations,
+    Speech,
+    ImageGenerations,
+    ImageEdits,
+    Videos,
+    Realtime,
+    Tokenize,
+    Generate,
+}
+
+/// Something that can harm a model server when a stranger uses it, and that is refused unless it is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum UnsafeFeature {
+    Embeds,
+    #[serde(rename = "FileURLs")]
+    FileUrls,
+    ProcessorArguments,
+    FrameLists,
+    PlaceholderTokens,
+    EngineInternals,
+}
+
 /// How much a request matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Criticality {
@@ -140,7 +192,7 @@ pub enum Criticality {
     Sheddable,
 }
 
-/// Limits by modality.
+/// Limits by modality, and what is let through although it can do harm.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct MediaPolicy {
     /// Limits on pictures.
@@ -154,6 +206,13 @@ pub struct MediaPolicy {
     /// Limits on videos.
     #[serde(rename = "Video", default, skip_serializing_if = "Option::is_none")]
     pub video: Option<MediaRule>,
+
+    /// What is let through although it can crash, stall or open a model server: tensors in the place of media (Embeds), file: URLs
+    /// (FileURLs), mm_processor_kwargs and media_io_kwargs in a request (ProcessorArguments), videos as lists of pictures (FrameLists),
+    /// a model's own placeholders typed as text (PlaceholderTokens), and inner forms of its engine (EngineInternals). None when absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = 6, "x-kubernetes-list-type" = "set"))]
+    pub allow: Vec<UnsafeFeature>,
 }
 
 /// Limits on the items of one modality in one request.
@@ -170,15 +229,51 @@ pub struct MediaRule {
     #[schemars(length(max = 32), regex(pattern = "^[0-9]{1,15}(k|M|G|Ki|Mi|Gi)?$"))]
     pub max_item_bytes: Option<String>,
 
+    /// Width times height of an inline item, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000_000_i64))]
+    pub max_pixels: Option<i64>,
+
+    /// The shorter side of an inline item, in pixels, at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_535))]
+    pub min_side: Option<i32>,
+
+    /// How long an inline item may last, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub max_seconds: Option<i32>,
+
+    /// Formats of inline items, told by their content: PNG, JPEG, GIF, WebP, AVIF, HEIF, BMP, TIFF, PDF, WAV, MP3, FLAC, OGG, M4A, MP4,
+    /// QuickTime, WebM, Matroska. Any when absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = 18, "x-kubernetes-list-type" = "set"), inner(length(min = 1, max = 32)))]
+    pub formats: Vec<String>,
+
     /// Where items may come from: `Inline` in the request, or a `URL` that the model server fetches. Both when absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 2, "x-kubernetes-list-type" = "set"))]
     pub sources: Vec<MediaSource>,
 
-    /// Hosts that URLs may name; `*.example.com` for every host below example.com. Any when absent.
+    /// Hosts that URLs may name; `*.example.com` for every host below example.com. Any when absent, but for private ones: localhost,
+    /// names without a dot, of the cluster and of metadata services, and addresses that are not on the internet must be named here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 64, "x-kubernetes-list-type" = "set"), inner(length(min = 1, max = 253), regex(pattern = "^(\\*\\.)?[A-Za-z0-9]([-A-Za-z0-9.:]*[A-Za-z0-9])?$")))]
     pub allowed_hosts: Vec<String>,
+
+    /// Schemes that URLs may have. Both when absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = 2, "x-kubernetes-list-type" = "set"))]
+    pub schemes: Vec<UrlScheme>,
+}
+
+/// How a URL is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum UrlScheme {
+    #[serde(rename = "http")]
+    Http,
+    #[serde(rename = "https")]
+    Https,
 }
 
 /// Where a media item comes from.
@@ -218,6 +313,36 @@ pub struct ModelSummary {
     pub output: String,
     /// How many targets have a ready endpoint, as in `3/4`, or in a word what is wrong.
     pub ready: String,
+}
+
+// === impl Operation ===
+
+impl Operation {
+    pub const ALL: [Self; 18] = [
+        Self::ChatCompletions,
+        Self::Completions,
+        Self::Responses,
+        Self::Messages,
+        Self::Embeddings,
+        Self::Pooling,
+        Self::Classify,
+        Self::Score,
+        Self::Rerank,
+        Self::Transcriptions,
+        Self::Translations,
+        Self::Speech,
+        Self::ImageGenerations,
+        Self::ImageEdits,
+        Self::Videos,
+        Self::Realtime,
+        Self::Tokenize,
+        Self::Generate,
+    ];
+
+    /// Its name in objects and annotations.
+    pub fn name(self) -> String {
+        format!("{self:?}")
+    }
 }
 
 // === impl Modality ===

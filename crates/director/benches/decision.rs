@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use director::{Director, Intake};
+use director::{Budget, Director, Intake};
 use divan::Bencher;
 use request::{InferenceRequest, Limits, RequestHead};
 use routing::{
@@ -17,11 +17,12 @@ fn main() {
 }
 
 fn table() -> RoutingTable {
-    let vision = Capability { input: ModalitySet::TEXT.with(Modality::Image), output: ModalitySet::TEXT };
-    let target = |pool: &str, capability| Target { name: "m".into(), pool: pool.into(), capability, weight: 1 };
+    let vision = Capability::new(ModalitySet::TEXT.with(Modality::Image), ModalitySet::TEXT);
+    let target =
+        |pool: &str, capability| Target { name: "m".into(), pool: pool.into(), capability, family: None, weight: 1 };
     let model = |i: u32| {
         let targets = vec![target("text", Capability::TEXT), target("vision", vision)];
-        let model = Model { criticality: Criticality::Standard, targets, media: MediaPolicy::default() };
+        let model = Model { criticality: Criticality::Standard, created: 0, targets, media: MediaPolicy::default() };
         (Arc::from(format!("model-{i}")), model)
     };
     let endpoint = |i: u8| {
@@ -38,9 +39,9 @@ fn table() -> RoutingTable {
 }
 
 fn request() -> InferenceRequest {
-    let body = r#"{"model":"model-50","messages":[{"content":["what?",{"image_url":"x"}]}]}"#;
+    let body = r#"{"model":"model-50","messages":[{"content":["what?",{"image_url":"https://example.com/x"}]}]}"#;
     let head = RequestHead { path: "/v1/chat/completions", ..RequestHead::default() };
-    let mut intake = Intake::new(&head, Limits::default()).expect("within limits");
+    let mut intake = Intake::new(&head, Limits::default(), &Budget::new(Budget::DEFAULT_BYTES)).expect("within limits");
     intake.feed(body.into()).expect("valid");
     intake.finish().expect("valid").0
 }

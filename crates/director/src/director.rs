@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
-use request::InferenceRequest;
-use routing::{AppProtocol, Capability, Criticality, Draw, Endpoint, NoRoute, Requirement, Route, RoutingTable};
+use request::{InferenceRequest, MediaItem};
+use routing::{
+    AppProtocol, Capability, Criticality, Draw, Endpoint, Family, Modality, NoRoute, Operation, Requirement, Route,
+    RoutingTable,
+};
 use scheduling::{Ask, Candidate, Exhausted, NotSaturated, NotSilent, Profile, Ranking, Subset};
 
 use crate::load::EndpointLoad;
-use crate::{LoadBoard, Rejection, media};
+use crate::{LoadBoard, Maker, Rejection, policy};
 
 /// Decides where requests go.
 #[derive(Debug)]
@@ -46,6 +49,8 @@ pub struct Decision {
     pub target: Option<Arc<str>>,
     pub pool: Arc<str>,
     pub app_protocol: AppProtocol,
+    /// What the request's media are estimated to add to the prompt there; none where one of them cannot be told.
+    pub media_tokens: Option<u64>,
     /// Of the table that it was made from.
     pub revision: u64,
     pub why: Why,
@@ -103,31 +108,99 @@ impl Director {
         let snapshot = self.snapshot.load_full().ok_or(Rejection::NotSynced)?;
         let route = snapshot.table.route(request.model.as_deref(), request.requires);
         let route = route.map_err(|no_route| Rejection::no_route(no_route, request))?;
-        if let Some((model, declared)) = route.model {
-            media::check(model, &declared.media, &request.media)?;
+        match route.model {
+            Some((name, model)) => policy::check(name, model, request)?,
+            None => policy::check_undeclared(request)?,
         }
+        self.decide(&snapshot, &route, request, subset, now, draw)
+    }
+
+    /// Sends a request to a pool as it is, whatever models are declared.
+    pub(crate) fn direct_as_is(
+        &self,
+        pool: &str,
+        request: &InferenceRequest,
+        subset: Option<&Subset>,
+        now: Instant,
+        draw: Draw,
+    ) -> Result<Decision, Rejection> {
+        let snapshot = self.snapshot.load_full().ok_or(Rejection::NotSynced)?;
+        let route = snapshot.table.route_as_is(pool, request.requires);
+        let route = route.map_err(|no_route| Rejection::no_route(no_route, request))?;
+        self.decide(&snapshot, &route, request, subset, now, draw)
+    }
+
+    /// Sends a request about a job to whoever made it. Where nobody is known as its maker and only one endpoint could be, that one is.
+    pub(crate) fn direct_job(
+        &self,
+        id: &str,
+        maker: Option<&Maker>,
+        request: &InferenceRequest,
+    ) -> Result<Decision, Rejection> {
+        let snapshot = self.snapshot.load_full().ok_or(Rejection::NotSynced)?;
+        let (pool, slot) = match maker {
+            Some(maker) => snapshot.slot_of(maker).ok_or_else(|| Rejection::LostJob { id: id.to_owned() })?,
+            None => snapshot.only_maker().ok_or_else(|| Rejection::UnknownJob { id: id.to_owned() })?,
+        };
+        let why = Why {
+            need: request.requires,
+            capability: Capability::ANY,
+            tier: 1,
+            tiers: 1,
+            candidates: 1,
+            pressed: false,
+        };
+        let choice = EndpointChoice {
+            name: Arc::clone(&slot.name),
+            address: slot.endpoint.address,
+            score: 1.0,
+            load: Arc::clone(&slot.load),
+        };
+        Ok(Decision {
+            in_flight: InFlight::at(&choice),
+            endpoints: vec![choice],
+            target: None,
+            app_protocol: snapshot.app_protocol(pool),
+            pool: Arc::clone(pool),
+            media_tokens: Some(0),
+            revision: snapshot.revision,
+            why,
+        })
+    }
+
+    fn decide(
+        &self,
+        snapshot: &Snapshot,
+        route: &Route<'_>,
+        request: &InferenceRequest,
+        subset: Option<&Subset>,
+        now: Instant,
+        draw: Draw,
+    ) -> Result<Decision, Rejection> {
         let ask = Ask { need: request.requires, subset };
         let mut exhausted = Exhausted::NoEndpoints;
         for (number, profile) in self.profiles.iter().enumerate() {
-            match Self::choose(&snapshot, &route, profile, &ask, now, draw, &self.board) {
+            match Self::choose(snapshot, route, profile, &ask, request, now, draw, &self.board) {
                 Ok(decision) => return Ok(Decision { why: Why { pressed: number > 0, ..decision.why }, ..decision }),
-                Err(Exhausted::Filtered(NotSaturated::NAME)) if sheddable(&route) => {
-                    return Err(Rejection::saturated(&route, request));
+                Err(Exhausted::Filtered(NotSaturated::NAME)) if sheddable(route) => {
+                    return Err(Rejection::saturated(route, request));
                 }
                 // The next profile does without this filter.
                 Err(why @ Exhausted::Filtered(NotSaturated::NAME | NotSilent::NAME)) => exhausted = why,
-                Err(why) => return Err(Rejection::no_endpoints(&route, request, why)),
+                Err(why) => return Err(Rejection::no_endpoints(route, request, why)),
             }
         }
-        Err(Rejection::no_endpoints(&route, request, exhausted))
+        Err(Rejection::no_endpoints(route, request, exhausted))
     }
 
     /// The first tier, and in it the first target of the draw, that has an endpoint for the request.
+    #[expect(clippy::too_many_arguments, reason = "the loop's whole state; a struct of it would be named once")]
     fn choose(
         snapshot: &Snapshot,
         route: &Route<'_>,
         profile: &Profile,
         ask: &Ask<'_>,
+        request: &InferenceRequest,
         now: Instant,
         mut draw: Draw,
         board: &LoadBoard,
@@ -147,8 +220,9 @@ impl Director {
                             candidates: ranking.iter().count(),
                             pressed: false,
                         };
+                        let media_tokens = media_tokens(request, target.family());
                         let pool = target.pool();
-                        return Ok(decision(snapshot, pool, target.name(), slots, &ranking, why));
+                        return Ok(decision(snapshot, pool, target.name(), slots, &ranking, media_tokens, why));
                     }
                     // A pool that is full says more than one that is empty, and both more than none at all.
                     Err(exhausted) if why_not != Exhausted::Filtered(NotSaturated::NAME) => {
@@ -195,6 +269,7 @@ fn decision(
     target: Option<&Arc<str>>,
     slots: &[Slot],
     ranking: &Ranking<'_>,
+    media_tokens: Option<u64>,
     why: Why,
 ) -> Decision {
     let choice = |scored: &scheduling::Scored<'_>| EndpointChoice {
@@ -209,9 +284,43 @@ fn decision(
         endpoints,
         target: target.map(Arc::clone),
         pool: Arc::clone(pool),
-        app_protocol: snapshot.table.pools.get(pool).map(|pool| pool.app_protocol).unwrap_or_default(),
+        app_protocol: snapshot.app_protocol(pool),
+        media_tokens,
         revision: snapshot.revision,
         why,
+    }
+}
+
+/// The sum over all items, or none where one of them cannot be told.
+fn media_tokens(request: &InferenceRequest, family: Option<Family>) -> Option<u64> {
+    let estimate = |item: &MediaItem| media::tokens::estimate(family?, item.modality, &item.facts);
+    request.media.iter().map(estimate).sum()
+}
+
+impl Snapshot {
+    fn app_protocol(&self, pool: &str) -> AppProtocol {
+        self.table.pools.get(pool).map(|pool| pool.app_protocol).unwrap_or_default()
+    }
+
+    fn slot_of(&self, maker: &Maker) -> Option<(&Arc<str>, &Slot)> {
+        let (pool, slots) = self.pools.get_key_value(&maker.pool)?;
+        slots.iter().find(|slot| slot.name == maker.endpoint).map(|slot| (pool, slot))
+    }
+
+    /// The one endpoint that makes videos, if it is the only one.
+    fn only_maker(&self) -> Option<(&Arc<str>, &Slot)> {
+        let makes_videos = |pool: &Arc<str>| {
+            let mut targets = self.table.models.values().flat_map(|model| &model.targets).filter(|t| t.pool == *pool);
+            self.table.models.is_empty()
+                || targets.any(|target| {
+                    target.capability.operations.contains(Operation::Videos)
+                        && target.capability.output.contains(Modality::Video)
+                })
+        };
+        let pools = self.pools.iter().filter(|(pool, _)| makes_videos(pool));
+        let mut all = pools.flat_map(|(pool, slots)| slots.iter().map(move |slot| (pool, slot)));
+        let first = all.next()?;
+        all.next().is_none().then_some(first)
     }
 }
 
@@ -272,7 +381,7 @@ impl Rejection {
     fn no_route(no_route: NoRoute, request: &InferenceRequest) -> Self {
         let part = match &no_route {
             NoRoute::Uncovered { missing, .. } if !missing.input.is_empty() => {
-                request.media.iter().find(|item| missing.input.contains(item.modality)).map(|item| item.at)
+                request.media.iter().find(|item| missing.input.contains(item.modality)).map(|item| item.at.clone())
             }
             _ => None,
         };

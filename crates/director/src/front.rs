@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use request::{InferenceRequest, Limits};
-use routing::Draw;
+use request::{InferenceRequest, Limits, RequestHead, Resource};
+use routing::{Draw, RoutingTable};
 use scheduling::Subset;
 
-use crate::{Decision, Director, Rejection};
+use crate::{Budget, Decision, Director, Intake, Jobs, Maker, Rejection, Reply};
 
 /// Is told of every decision and every rejection: a log line, a counter, or a test's memory.
 pub trait Witness: Send + Sync + std::fmt::Debug {
@@ -20,26 +20,85 @@ pub trait Witness: Send + Sync + std::fmt::Debug {
 pub struct Front {
     pub director: Arc<Director>,
     pub limits: Limits,
+    pub budget: Budget,
+    pub jobs: Arc<Jobs>,
+    /// Whose models these are, in lists of models: the namespace.
+    pub owner: Arc<str>,
+    /// The pool that paths go to which nothing is known of; none refuses them.
+    pub other_paths: Option<Arc<str>>,
     pub witness: Arc<dyn Witness>,
 }
 
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It goes to an endpoint.
+    Forward(Decision),
+    /// The picker answers it itself.
+    Answer(Reply),
+}
+
 impl Front {
-    /// Decides, and tells the witness. `clock` is read before and after.
-    pub fn direct(
+    /// Opens the intake of a request.
+    pub fn intake(&self, head: &RequestHead<'_>) -> Result<Intake, Rejection> {
+        Intake::new(head, self.limits, &self.budget)
+    }
+
+    /// Decides or answers, and tells the witness. `clock` is read before and after.
+    pub fn respond(
         &self,
         request: &InferenceRequest,
         subset: Option<&Subset>,
         clock: impl Fn() -> Instant,
         draw: Draw,
-    ) -> Result<Decision, Rejection> {
+    ) -> Result<Outcome, Rejection> {
         let now = clock();
-        match self.director.direct(request, subset, now, draw) {
-            Ok(decision) => {
-                self.witness.decided(request, &decision, clock().saturating_duration_since(now));
-                Ok(decision)
+        match self.outcome(request, subset, now, draw) {
+            Ok(outcome) => {
+                if let Outcome::Forward(decision) = &outcome {
+                    self.witness.decided(request, decision, clock().saturating_duration_since(now));
+                }
+                Ok(outcome)
             }
             Err(rejection) => Err(self.reject(rejection)),
         }
+    }
+
+    fn outcome(
+        &self,
+        request: &InferenceRequest,
+        subset: Option<&Subset>,
+        now: Instant,
+        draw: Draw,
+    ) -> Result<Outcome, Rejection> {
+        let director = &self.director;
+        let (_, table) = director.table().ok_or(Rejection::NotSynced)?;
+        let decision = match &request.resource {
+            Resource::Operation(_) => director.direct(request, subset, now, draw)?,
+            // Where nobody declared a model, the pool's own servers know which they have.
+            Resource::Models { .. } | Resource::Model(_) if table.models.is_empty() => {
+                director.direct(request, subset, now, draw)?
+            }
+            Resource::Models { all } => return Ok(Outcome::Answer(Reply::models(&table, *all, &self.owner))),
+            Resource::Model(name) => {
+                let reply = Reply::model(&table, name, &self.owner);
+                let unknown =
+                    |table: &RoutingTable| Rejection::NoRoute { no_route: table.unknown_model(name), part: None };
+                return reply.map(Outcome::Answer).ok_or_else(|| unknown(&table));
+            }
+            Resource::Job(id) => director.direct_job(id, self.jobs.maker(id).as_ref(), request)?,
+            Resource::Unknown => match &self.other_paths {
+                Some(pool) => director.direct_as_is(pool, request, subset, now, draw)?,
+                None => return Err(Rejection::UnknownPath),
+            },
+            Resource::Administrative => return Err(Rejection::UnknownPath),
+        };
+        Ok(Outcome::Forward(decision))
+    }
+
+    /// A model server said that it made a job.
+    pub fn job_made(&self, id: String, decision_pool: &Arc<str>, endpoint: &Arc<str>) {
+        self.jobs.remember(id, Maker { pool: Arc::clone(decision_pool), endpoint: Arc::clone(endpoint) });
     }
 
     /// Tells the witness of a rejection that an edge found by itself.

@@ -1,9 +1,10 @@
 //! The life of a request: read, route, filter, score, pick, or say why not.
 //!
 //! ```text
-//!  edge ──chunks──► Intake ──InferenceRequest──► Director ──► Decision: endpoints, target model, why
-//!                                                  │  ▲       or Rejection: status, code, param, words
-//!                                        one table │  │ one load board
+//!  edge ──chunks──► Intake ──InferenceRequest──► Front ──► Director ──► Decision: endpoints, target model, why
+//!                                                │         │  ▲       or Rejection: code, param, words
+//!                     Reply: lists of models ◄───┘         │  │
+//!                                                one table │  │ one load board
 //! ```
 //!
 //! Invariants:
@@ -11,16 +12,24 @@
 //! - nothing here logs or counts: a decision and a rejection are values, and whoever wants to know of them is a [`Witness`];
 //! - every edge makes the same decision, because there is one call to make it.
 
+mod budget;
+mod code;
 mod director;
 mod front;
 mod intake;
+mod jobs;
 mod load;
-mod media;
+mod policy;
 mod rejection;
+mod reply;
 
+pub use budget::{Budget, Reservation};
+pub use code::Code;
 pub use director::{Decision, Director, EndpointChoice, InFlight, MAX_CHOICES, Why};
-pub use front::{Front, Witness};
+pub use front::{Front, Outcome, Witness};
 pub use intake::Intake;
+pub use jobs::{Jobs, Maker};
 pub use load::LoadBoard;
-pub use media::{MediaRefusal, RefusalCause};
-pub use rejection::{ErrorBody, Rejection};
+pub use policy::{MediaRefusal, RefusalCause};
+pub use rejection::{Dialect, Rejection};
+pub use reply::Reply;

@@ -9,7 +9,7 @@ use routing::{NoRoute, Requirement};
 use scheduling::{Covers, Exhausted, InSubset};
 use serde_json::json;
 
-use crate::MediaRefusal;
+use crate::{Code, MediaRefusal, Reply};
 
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -17,11 +17,26 @@ pub enum Rejection {
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
 
+    #[error("the head of the request can be read in more than one way: {0}")]
+    AmbiguousHead(&'static str),
+
+    #[error("the head of the request is larger than {limit} bytes")]
+    HeadTooLarge { limit: usize },
+
     #[error("no more of the body came for {} seconds", waited.as_secs())]
     Stalled { waited: Duration },
 
     #[error("the body was not complete after {} seconds", limit.as_secs())]
     TooSlow { limit: Duration },
+
+    #[error("this picker holds {limit} bytes of bodies, the most it may; try again in a moment")]
+    Overloaded { limit: u64 },
+
+    #[error("nothing is served under this path")]
+    UnknownPath,
+
+    #[error("{0}")]
+    WebSocket(&'static str),
 
     #[error("{no_route}")]
     NoRoute {
@@ -31,13 +46,19 @@ pub enum Rejection {
     },
 
     #[error(transparent)]
-    Media(MediaRefusal),
+    Media(Box<MediaRefusal>),
 
     #[error("{}", no_endpoints(model.as_deref(), pools, *need, *exhausted))]
     NoEndpoints { model: Option<String>, pools: Vec<String>, need: Requirement, exhausted: Exhausted },
 
     #[error("every endpoint that could take this is saturated, and {} is sheddable", model.as_deref().unwrap_or("the request"))]
     Saturated { model: Option<String>, pools: Vec<String> },
+
+    #[error("the job {id:?} is not known to this picker: it was made through another one, or before a restart")]
+    UnknownJob { id: String },
+
+    #[error("the model server that made the job {id:?} is gone, and the job with it")]
+    LostJob { id: String },
 
     #[error("this picker has no routing table yet: it has not heard from its controller")]
     NotSynced,
@@ -52,64 +73,58 @@ pub enum Rejection {
     Unreachable { tried: usize },
 }
 
-/// An error as OpenAI's clients read it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ErrorBody {
-    pub status: StatusCode,
-    pub retry_after: Option<Duration>,
-    /// JSON.
-    pub body: Bytes,
+/// The shape of errors that a client expects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// <https://platform.openai.com/docs/guides/error-codes>
+    OpenAi,
+    /// <https://docs.anthropic.com/en/api/errors>
+    Anthropic,
+}
+
+impl Dialect {
+    /// What is spoken under a path.
+    pub fn of_path(path: &str) -> Self {
+        if request::Resource::is_anthropic(path) { Self::Anthropic } else { Self::OpenAi }
+    }
 }
 
 impl Rejection {
-    pub const fn status(&self) -> StatusCode {
+    pub const fn code(&self) -> Code {
         match self {
-            Self::Unreadable(Unreadable::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Unreadable(Unreadable::ContentType(_)) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Stalled { .. } | Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::NoRoute { no_route: NoRoute::UnknownModel { .. } | NoRoute::NothingServed, .. } => {
-                StatusCode::NOT_FOUND
-            }
-            Self::Unreadable(_) | Self::NoRoute { .. } | Self::Media(_) | Self::Incomplete => StatusCode::BAD_REQUEST,
-            Self::BrokenOff => StatusCode::BAD_GATEWAY,
-            Self::Saturated { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::NoEndpoints { .. } | Self::NotSynced | Self::Unreachable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unreadable(unreadable) => code_of(unreadable),
+            Self::AmbiguousHead(_) => Code::InvalidRequest,
+            Self::HeadTooLarge { .. } => Code::HeadTooLarge,
+            Self::Incomplete => Code::InvalidBody,
+            Self::Stalled { .. } => Code::BodyStalled,
+            Self::TooSlow { .. } => Code::BodyTooSlow,
+            Self::Overloaded { .. } => Code::Overloaded,
+            Self::UnknownPath => Code::UnknownPath,
+            Self::WebSocket(_) => Code::WebSocketNotHere,
+            Self::NoRoute { no_route, .. } => match no_route {
+                NoRoute::UnknownModel { .. } => Code::ModelNotFound,
+                NoRoute::Uncovered { missing, .. } if missing.operation.is_some() => Code::UnsupportedOperation,
+                NoRoute::Uncovered { .. } => Code::UnsupportedModality,
+                NoRoute::NoModelNamed => Code::ModelRequired,
+                NoRoute::NothingServed => Code::NothingServed,
+            },
+            Self::Media(refusal) => refusal.cause.code(),
+            Self::NoEndpoints { .. } => Code::NoEndpoint,
+            Self::Saturated { .. } => Code::Saturated,
+            Self::UnknownJob { .. } | Self::LostJob { .. } => Code::JobNotFound,
+            Self::NotSynced => Code::NotReady,
+            Self::Unreachable { .. } => Code::EndpointUnreachable,
+            Self::BrokenOff => Code::EndpointBrokeOff,
         }
     }
 
-    /// A stable word: the `code` of the error and the label of the metric.
-    pub const fn reason(&self) -> &'static str {
-        match self {
-            Self::Unreadable(Unreadable::TooLarge { .. }) => "request_too_large",
-            Self::Unreadable(Unreadable::ContentType(_)) => "unsupported_content_type",
-            Self::Unreadable(_) | Self::Incomplete => "invalid_body",
-            Self::Stalled { .. } => "body_stalled",
-            Self::TooSlow { .. } => "body_too_slow",
-            Self::NoRoute { no_route: NoRoute::UnknownModel { .. }, .. } => "model_not_found",
-            Self::NoRoute { no_route: NoRoute::Uncovered { .. }, .. } => "unsupported_modality",
-            Self::NoRoute { no_route: NoRoute::NoModelNamed, .. } => "model_required",
-            Self::NoRoute { no_route: NoRoute::NothingServed, .. } => "nothing_served",
-            Self::Media(refusal) => refusal.cause.code(),
-            Self::NoEndpoints { .. } => "no_endpoint",
-            Self::Saturated { .. } => "saturated",
-            Self::NotSynced => "not_ready",
-            Self::Unreachable { .. } => "endpoint_unreachable",
-            Self::BrokenOff => "endpoint_broke_off",
-        }
+    pub const fn status(&self) -> StatusCode {
+        self.code().status()
     }
 
     /// Whether the client is at fault; else it is the servers.
     pub fn is_clients_fault(&self) -> bool {
         self.status().is_client_error() && self.status() != StatusCode::TOO_MANY_REQUESTS
-    }
-
-    /// When to try again, where trying again may help.
-    pub const fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::NoEndpoints { .. } | Self::NotSynced | Self::Unreachable { .. } => Some(Duration::from_secs(5)),
-            Self::Saturated { .. } => Some(Duration::from_secs(1)),
-            _ => None,
-        }
     }
 
     /// The field at fault.
@@ -121,24 +136,58 @@ impl Rejection {
             }
             Self::NoRoute { no_route: NoRoute::Uncovered { missing, .. }, part } => match part {
                 Some(part) => Some(part.to_string()),
-                None if missing.input.is_empty() && !missing.output.is_empty() => Some("modalities".into()),
+                None if missing.operation.is_none() && missing.input.is_empty() && !missing.output.is_empty() => {
+                    Some("modalities".into())
+                }
                 None => Some("model".into()),
             },
-            Self::Media(refusal) => Some(refusal.at.to_string()),
+            Self::Media(refusal) => refusal.at.as_ref().map(ToString::to_string),
             _ => None,
         }
     }
 
-    /// The error in OpenAI's shape: <https://platform.openai.com/docs/guides/error-codes>.
-    pub fn error_body(&self) -> ErrorBody {
-        let kind = match self.status() {
-            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
-            status if status.is_client_error() => "invalid_request_error",
-            _ => "server_error",
+    /// The answer that says it.
+    pub fn reply(&self, dialect: Dialect) -> Reply {
+        let (code, message) = (self.code(), self.to_string());
+        let body = match dialect {
+            Dialect::OpenAi => json!({
+                "error": {"message": message, "type": code.openai_type(), "param": self.param(), "code": code.as_str()},
+            }),
+            // Its clients look at `type` and `message`; what else we know stands beside them.
+            Dialect::Anthropic => json!({
+                "type": "error",
+                "error": {"type": code.anthropic_type(), "message": message, "param": self.param(), "code": code.as_str()},
+            }),
         };
-        let error =
-            json!({"error": {"message": self.to_string(), "type": kind, "param": self.param(), "code": self.reason()}});
-        ErrorBody { status: self.status(), retry_after: self.retry_after(), body: Bytes::from(error.to_string()) }
+        let allow = match self {
+            Self::Unreadable(Unreadable::Method { allowed }) => Some(allowed.join(", ")),
+            _ => None,
+        };
+        Reply { status: code.status(), retry_after: code.retry_after(), allow, body: Bytes::from(body.to_string()) }
+    }
+}
+
+const fn code_of(unreadable: &Unreadable) -> Code {
+    match unreadable {
+        Unreadable::TooLarge { .. } => Code::RequestTooLarge,
+        Unreadable::ContentType { .. } => Code::UnsupportedContentType,
+        Unreadable::ContentEncoding(_) => Code::UnsupportedContentEncoding,
+        Unreadable::OddPath => Code::InvalidPath,
+        Unreadable::OddHost => Code::InvalidHost,
+        Unreadable::Method { .. } => Code::MethodNotAllowed,
+        Unreadable::LengthMismatch { .. }
+        | Unreadable::Empty
+        | Unreadable::Malformed { .. }
+        | Unreadable::Form { .. }
+        | Unreadable::Truncated { .. }
+        | Unreadable::NotUtf8 { .. }
+        | Unreadable::TooDeep { .. }
+        | Unreadable::DuplicateField { .. }
+        | Unreadable::NotAnObject
+        | Unreadable::WrongType { .. }
+        | Unreadable::FieldTooLong { .. }
+        | Unreadable::UnknownModality(_)
+        | Unreadable::TooManyItems { .. } => Code::InvalidBody,
     }
 }
 

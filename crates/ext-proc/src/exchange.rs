@@ -8,12 +8,13 @@
 //! What gateways send is written down in `docs/life-of-a-request.md`: an empty body message with the end flag after the last data, or
 //! trailers instead of it, or no body at all; and after the end possibly another end.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use director::{Front, InFlight, Intake, Rejection};
-use request::{InferenceRequest, RequestHead, rewrite};
-use routing::Draw;
+use director::{Decision, Dialect, Front, InFlight, Intake, Outcome, Rejection, Reservation};
+use request::{InferenceRequest, JobSeeker, Resource, rewrite};
+use routing::{Draw, Operation};
 use scheduling::Subset;
 
 use crate::proto::processing_request::Request as Asked;
@@ -39,6 +40,8 @@ pub(crate) struct Exchange {
     /// Whether fallbacks are named after the destination, as `ip:port,ip:port`. Envoy walks such a list; agentgateway refuses it.
     fallbacks: bool,
     state: State,
+    /// Of the errors that the client expects; known with the path.
+    dialect: Dialect,
     subset: Option<Subset>,
     request_mode: BodySendMode,
     response_mode: BodySendMode,
@@ -54,8 +57,19 @@ enum State {
     /// Held for what it counts at its endpoint until it is dropped.
     Decided {
         _in_flight: InFlight,
+        /// Of the body, until all of it is sent.
+        reservation: Option<Reservation>,
+        job: Option<Job>,
     },
     Ended,
+}
+
+/// A job that is being made: its name stands in the answer. Told only by gateways that send answers' bodies.
+#[derive(Debug)]
+struct Job {
+    pool: Arc<str>,
+    endpoint: Arc<str>,
+    seeker: JobSeeker,
 }
 
 impl Exchange {
@@ -65,6 +79,7 @@ impl Exchange {
             front,
             fallbacks,
             state: State::Start,
+            dialect: Dialect::OpenAi,
             subset: None,
             request_mode: full_duplex,
             response_mode: full_duplex,
@@ -99,11 +114,17 @@ impl Exchange {
             Some(Asked::RequestBody(body)) => self.request_body(body, clock, draw),
             Some(Asked::RequestTrailers(_)) => self.request_trailers(clock, draw),
             Some(Asked::ResponseHeaders(headers)) => {
+                if !headers::succeeded(&headers)
+                    && let State::Decided { job, .. } = &mut self.state
+                {
+                    *job = None;
+                }
                 self.response(headers.end_of_stream);
                 vec![answer::response_headers()]
             }
             Some(Asked::ResponseBody(body)) => {
                 let streamed = self.response_mode == BodySendMode::FullDuplexStreamed;
+                self.learn(&body.body, body.end_of_stream);
                 self.response(body.end_of_stream);
                 if streamed {
                     answer::response_body(&body.body, body.end_of_stream)
@@ -131,29 +152,29 @@ impl Exchange {
         draw: Draw,
     ) -> Vec<ProcessingResponse> {
         let head = Head::read(headers);
+        self.dialect = Dialect::of_path(&head.path);
         if !headers.end_of_stream && self.request_mode != BodySendMode::FullDuplexStreamed {
             self.state = State::Ended;
             return vec![answer::misconfigured(self.request_mode)];
         }
-        let request_head = RequestHead {
-            path: &head.path,
-            content_type: head.content_type.as_deref(),
-            content_length: head.content_length,
-        };
-        match Intake::new(&request_head, self.front.limits) {
+        match self.front.intake(&head.of_request()) {
+            Ok(intake) if *intake.resource() == Resource::Operation(Operation::Realtime) => {
+                let why = "/v1/realtime is served by the picker's HTTP port; let the gateway send WebSockets there";
+                vec![self.reject_new(Rejection::WebSocket(why))]
+            }
             Ok(intake) => {
                 self.state = State::Reading { head, intake: Box::new(intake) };
                 if headers.end_of_stream { self.end_of_body(End::OfHeaders, clock, draw) } else { Vec::new() }
             }
-            Err(unreadable) => vec![self.reject_new(unreadable.into())],
+            Err(rejection) => vec![self.reject_new(rejection)],
         }
     }
 
     fn request_body(&mut self, body: HttpBody, clock: impl Fn() -> Instant, draw: Draw) -> Vec<ProcessingResponse> {
         // After the end, or after an immediate response, gateways may still send what was under way.
         let State::Reading { intake, .. } = &mut self.state else { return Vec::new() };
-        if let Err(unreadable) = intake.feed(body.body) {
-            return vec![self.reject_new(unreadable.into())];
+        if let Err(rejection) = intake.feed(body.body) {
+            return vec![self.reject_new(rejection)];
         }
         if body.end_of_stream { self.end_of_body(End::OfStream, clock, draw) } else { Vec::new() }
     }
@@ -171,24 +192,26 @@ impl Exchange {
             return Vec::new();
         };
         match intake.finish() {
-            Ok((request, chunks)) => self.decide(&request, &head, chunks, end, clock, draw),
-            Err(unreadable) => vec![self.reject_new(unreadable.into())],
+            Ok((request, chunks, reservation)) => {
+                match self.front.respond(&request, self.subset.as_ref(), clock, draw) {
+                    Ok(Outcome::Forward(decision)) => self.forward(&request, &head, chunks, reservation, end, decision),
+                    Ok(Outcome::Answer(reply)) => vec![answer::reply(reply, "answered_by_the_picker")],
+                    Err(rejection) => vec![self.reject(&rejection)],
+                }
+            }
+            Err(rejection) => vec![self.reject_new(rejection)],
         }
     }
 
-    fn decide(
+    fn forward(
         &mut self,
         request: &InferenceRequest,
         head: &Head,
         chunks: Vec<Bytes>,
+        reservation: Reservation,
         end: End,
-        clock: impl Fn() -> Instant,
-        draw: Draw,
+        decision: Decision,
     ) -> Vec<ProcessingResponse> {
-        let decision = match self.front.direct(request, self.subset.as_ref(), clock, draw) {
-            Ok(decision) => decision,
-            Err(rejection) => return vec![self.reject(&rejection)],
-        };
         let chunks = match (decision.rewrite(request), &request.model_span) {
             (Some(model), Some(span)) => rewrite(chunks, span, model),
             _ => chunks,
@@ -208,8 +231,35 @@ impl Exchange {
                 answers.push(answer::request_trailers());
             }
         }
-        self.state = State::Decided { _in_flight: decision.in_flight };
+        let makes_a_job = request.resource == Resource::Operation(Operation::Videos);
+        let job = makes_a_job.then(|| Job {
+            pool: Arc::clone(&decision.pool),
+            endpoint: Arc::clone(&decision.endpoints[0].name),
+            seeker: JobSeeker::default(),
+        });
+        self.state = State::Decided { _in_flight: decision.in_flight, reservation: Some(reservation), job };
         answers
+    }
+
+    /// All that was answered so far is sent, and the request's body with it.
+    pub(crate) fn sent(&mut self) {
+        if let State::Decided { reservation, .. } = &mut self.state {
+            *reservation = None;
+        }
+    }
+
+    /// Looks for the name of a job in its answer.
+    fn learn(&mut self, body: &[u8], ended: bool) {
+        let State::Decided { job, .. } = &mut self.state else { return };
+        if let Some(job) = job {
+            job.seeker.feed(body);
+        }
+        if ended
+            && let Some(Job { pool, endpoint, seeker }) = job.take()
+            && let Some(id) = seeker.finish()
+        {
+            self.front.job_made(id, &pool, &endpoint);
+        }
     }
 
     /// The response direction has begun, so that nothing is asked any more; when it has ended, the request is no more under way.
@@ -227,7 +277,7 @@ impl Exchange {
 
     fn reject(&mut self, rejection: &Rejection) -> ProcessingResponse {
         self.state = State::Ended;
-        answer::rejected(rejection)
+        answer::reply(rejection.reply(self.dialect), rejection.code().as_str())
     }
 }
 

@@ -82,6 +82,7 @@ impl Conversation {
             if let Some(answer) = self.pending.pop_front() {
                 return Some((Ok(answer), self));
             }
+            self.exchange.sent();
             let message = if self.exchange.is_reading() {
                 let Options { stall_timeout, body_timeout, .. } = self.options;
                 let stalled = tokio::time::Instant::now() + stall_timeout;

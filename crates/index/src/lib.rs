@@ -16,6 +16,7 @@ mod condition;
 mod model;
 mod observe;
 mod pod;
+mod policy;
 mod pool;
 
 pub use compile::Compiled;

@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 
 use api::{InferenceModel, Modalities, ModelSummary};
-use routing::{
-    Capability, Criticality, HostPattern, MediaPolicy, MediaRule, MediaSource, Modality, ModalitySet, Model,
-    RoutingTable, Target,
-};
+use routing::{Capability, Criticality, Family, Modality, ModalitySet, Model, OperationSet, RoutingTable, Target};
 
 use crate::condition::Verdict;
 use crate::observe::{Index, ObjectKey};
+use crate::policy;
 
 /// What is true of a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,7 +59,7 @@ pub(crate) fn compile(
     };
     let is_accepted = accepted.holds;
     let targets = targets(object);
-    let ready: Vec<Option<Capability>> = targets.iter().map(|target| on_offer(target, table)).collect();
+    let ready: Vec<Option<Capability>> = targets.iter().map(|target| table.on_offer(target)).collect();
     let offered = ready.iter().flatten().copied().reduce(Capability::union);
     let resolved = resolved_refs(key, &targets, table, index);
     let ready_targets = ready.iter().flatten().count();
@@ -85,7 +83,12 @@ pub(crate) fn compile(
         verdicts: vec![accepted, resolved],
         summary,
     };
-    let routed = is_accepted.then(|| Model { criticality: criticality(object), targets, media: media(object) });
+    let routed = is_accepted.then(|| Model {
+        criticality: criticality(object),
+        created: object.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+        targets,
+        media: policy::media(object.spec.media.as_ref()),
+    });
     (report, routed)
 }
 
@@ -116,23 +119,30 @@ fn invalid(object: &InferenceModel) -> Option<String> {
     if declared.flat_map(|modalities| &modalities.input).any(|modality| *modality == api::Modality::Embedding) {
         return Some("Embedding is an output; it cannot be an input".into());
     }
-    let rules = spec.media.iter().flat_map(|media| [&media.image, &media.audio, &media.video]).flatten();
-    rules
-        .filter_map(|rule| rule.max_item_bytes.as_deref())
-        .find(|quantity| bytes(quantity).is_none())
-        .map(|quantity| format!("maxItemBytes {quantity:?} is no quantity of bytes such as 20Mi"))
+    for target in &spec.target_models {
+        if target.name.chars().any(char::is_control) {
+            return Some(format!("the name of target model {:?} holds control characters", target.name));
+        }
+        if let Some(unknown) = target.family.as_deref().and_then(|family| family.parse::<Family>().err()) {
+            let known: Vec<&str> = Family::ALL.iter().map(|family| family.as_str()).collect();
+            return Some(format!("{unknown}; known are {}", known.join(", ")));
+        }
+    }
+    policy::invalid(spec.media.as_ref()?)
 }
 
 fn targets(object: &InferenceModel) -> Vec<Target> {
     let spec = &object.spec;
     let own_pool = spec.pool_ref.as_ref().map(|pool| &*pool.name);
     let default = spec.modalities.as_ref();
+    let operations = &*spec.operations;
     if spec.target_models.is_empty() {
         let pool = own_pool.unwrap_or_default();
         return vec![Target {
             name: spec.model_name.as_str().into(),
             pool: pool.into(),
-            capability: capability(default),
+            capability: capability(default, operations),
+            family: Family::guess(&spec.model_name),
             weight: 1,
         }];
     }
@@ -141,28 +151,28 @@ fn targets(object: &InferenceModel) -> Vec<Target> {
         .map(|target| Target {
             name: target.name.as_str().into(),
             pool: target.pool_ref.as_ref().map(|pool| &*pool.name).or(own_pool).unwrap_or_default().into(),
-            capability: capability(target.modalities.as_ref().or(default)),
+            capability: capability(
+                target.modalities.as_ref().or(default),
+                if target.operations.is_empty() { operations } else { &target.operations },
+            ),
+            family: target.family.as_deref().map_or_else(|| Family::guess(&target.name), |family| family.parse().ok()),
             weight: target.weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(1).max(1),
         })
         .collect()
 }
 
-/// What a declaration means: a side that is not named is text.
-fn capability(declared: Option<&Modalities>) -> Capability {
+/// What a declaration means: a side that is not named is text, and operations that are not named are all of them.
+fn capability(declared: Option<&Modalities>, operations: &[api::Operation]) -> Capability {
+    let operations = match operations {
+        [] => OperationSet::ALL,
+        named => named.iter().copied().map(policy::operation).collect(),
+    };
     let side = |named: &[api::Modality]| {
         if named.is_empty() { ModalitySet::TEXT } else { named.iter().map(|m| modality(*m)).collect() }
     };
-    declared.map_or(Capability::TEXT, |declared| Capability {
-        input: side(&declared.input),
-        output: side(&declared.output),
-    })
-}
-
-/// What ready endpoints offer of a target, or none when there is no endpoint.
-fn on_offer(target: &Target, table: &RoutingTable) -> Option<Capability> {
-    let endpoints = &table.pools.get(&target.pool)?.endpoints;
-    let narrowed = |own: Option<Capability>| own.map_or(target.capability, |own| target.capability.intersection(own));
-    endpoints.values().map(|endpoint| narrowed(endpoint.capability)).reduce(Capability::union)
+    declared
+        .map_or(Capability::TEXT, |declared| Capability::new(side(&declared.input), side(&declared.output)))
+        .limited_to(operations)
 }
 
 fn resolved_refs(key: &ObjectKey, targets: &[Target], table: &RoutingTable, index: &Index) -> Verdict {
@@ -199,43 +209,7 @@ fn criticality(object: &InferenceModel) -> Criticality {
     }
 }
 
-fn media(object: &InferenceModel) -> MediaPolicy {
-    let Some(media) = &object.spec.media else { return MediaPolicy::default() };
-    let rules = [(Modality::Image, &media.image), (Modality::Audio, &media.audio), (Modality::Video, &media.video)];
-    MediaPolicy(rules.into_iter().filter_map(|(modality, rule)| Some((modality, media_rule(rule.as_ref()?)))).collect())
-}
-
-fn media_rule(rule: &api::MediaRule) -> MediaRule {
-    let source = |source: &api::MediaSource| match source {
-        api::MediaSource::Inline => MediaSource::Inline,
-        api::MediaSource::Url => MediaSource::Url,
-    };
-    MediaRule {
-        max_items: rule.max_items.and_then(|items| u32::try_from(items).ok()),
-        max_item_bytes: rule.max_item_bytes.as_deref().and_then(bytes),
-        sources: rule.sources.iter().map(source).collect(),
-        allowed_hosts: rule.allowed_hosts.iter().map(|host| HostPattern::new(host)).collect(),
-    }
-}
-
-/// Reads `20Mi`, `5M`, `1024`: Kubernetes quantities as far as bytes need them.
-fn bytes(quantity: &str) -> Option<u64> {
-    let digits = quantity.len() - quantity.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = quantity.split_at(digits);
-    let factor = match unit {
-        "" => 1,
-        "k" => 1_000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(factor)
-}
-
-fn modality(modality: api::Modality) -> Modality {
+pub(crate) fn modality(modality: api::Modality) -> Modality {
     match modality {
         api::Modality::Text => Modality::Text,
         api::Modality::Image => Modality::Image,

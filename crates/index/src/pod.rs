@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use api::annotations::{ACTIVE_PORTS, ACTIVE_PORTS_LLM_D, INPUT_MODALITIES, OUTPUT_MODALITIES};
+use api::annotations::{ACTIVE_PORTS, ACTIVE_PORTS_LLM_D, INPUT_MODALITIES, OPERATIONS, OUTPUT_MODALITIES};
 use k8s_openapi::api::core::v1::Pod;
-use routing::{Capability, Modality, ModalitySet};
+use routing::{Capability, Modality, ModalitySet, OperationSet};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PodFacts {
@@ -34,9 +34,11 @@ impl PodFacts {
         let mut unknown_words = Vec::new();
         let mut modalities = |name| annotation(name).map(|list| known_modalities(list, &mut unknown_words));
         let (input, output) = (modalities(INPUT_MODALITIES), modalities(OUTPUT_MODALITIES));
-        let capability = (input.is_some() || output.is_some()).then(|| Capability {
+        let operations = annotation(OPERATIONS).map(|list| known_operations(list, &mut unknown_words));
+        let capability = (input.is_some() || output.is_some() || operations.is_some()).then(|| Capability {
             input: input.unwrap_or(ModalitySet::ALL),
             output: output.unwrap_or(ModalitySet::ALL),
+            operations: operations.unwrap_or(OperationSet::ALL),
         });
         Self {
             labels: pod.metadata.labels.clone().unwrap_or_default(),
@@ -52,6 +54,21 @@ impl PodFacts {
     pub(crate) fn serves_on(&self, port: u16) -> bool {
         self.active_ports.as_ref().is_none_or(|active| active.contains(&port))
     }
+}
+
+/// The operations of a list, in the same way.
+fn known_operations(list: &str, unknown: &mut Vec<String>) -> OperationSet {
+    let words = list.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let known = |word: &str| api::Operation::ALL.into_iter().find(|one| one.name().eq_ignore_ascii_case(word));
+    words
+        .filter_map(|word| {
+            let operation = known(word);
+            if operation.is_none() {
+                unknown.push(word.chars().take(64).collect());
+            }
+            operation.map(crate::policy::operation)
+        })
+        .collect()
 }
 
 /// The modalities of a list; a word that names none offers nothing, so that a slip of the pen narrows and never widens.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Parser;
 use daemon::LogArgs;
-use routing::{Capability, ModalitySet};
+use routing::{Capability, Modality, ModalitySet, Operation, OperationSet};
 
 use crate::{Options, Sim};
 
@@ -23,7 +23,8 @@ pub struct Args {
     #[arg(long, env = "POD_NAME", default_value = "modelserver-sim")]
     pub name: String,
 
-    /// A model and what it takes and gives, as NAME=text,image or NAME=text,audio:text,audio. May be repeated.
+    /// A model and what it takes and gives, as NAME=text,image or NAME=text,audio:text,audio, and the operations that it alone serves
+    /// as NAME=audio:text:transcriptions,translations. May be repeated.
     #[arg(long = "model", default_value = "model=text")]
     pub models: Vec<ModelSpec>,
 
@@ -50,10 +51,31 @@ impl FromStr for ModelSpec {
     type Err = String;
 
     fn from_str(spec: &str) -> Result<Self, String> {
-        let (name, sides) = spec.split_once('=').ok_or("expected NAME=INPUT or NAME=INPUT:OUTPUT")?;
-        let (input, output) = sides.split_once(':').unwrap_or((sides, "text"));
-        let side = |list| ModalitySet::parse_list(list).map_err(|error| error.to_string());
-        Ok(Self { name: name.to_owned(), capability: Capability { input: side(input)?, output: side(output)? } })
+        let expected = "expected NAME=INPUT, NAME=INPUT:OUTPUT or NAME=INPUT:OUTPUT:OPERATIONS";
+        let (name, sides) = spec.split_once('=').ok_or(expected)?;
+        let mut sides = sides.splitn(3, ':');
+        let side = |list: &str| ModalitySet::parse_list(list).map_err(|error| error.to_string());
+        let input = side(sides.next().unwrap_or_default())?;
+        let output = side(sides.next().unwrap_or("text"))?;
+        let operations = sides.next().map_or(Ok(OperationSet::ALL), operations)?;
+        Ok(Self { name: name.to_owned(), capability: Capability { input, output, operations } })
+    }
+}
+
+fn operations(list: &str) -> Result<OperationSet, String> {
+    let known = |word: &str| Operation::ALL.into_iter().find(|operation| operation.as_str() == word);
+    list.split(',').map(|word| known(word.trim()).ok_or_else(|| format!("{word:?} is no operation"))).collect()
+}
+
+impl std::fmt::Display for ModelSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Capability { input, output, operations } = self.capability;
+        let [input, output] = [input, output].map(|set| set.iter().map(Modality::as_str).collect::<Vec<_>>().join(","));
+        write!(f, "{}={input}:{output}", self.name)?;
+        if operations == OperationSet::ALL {
+            return Ok(());
+        }
+        write!(f, ":{}", operations.iter().map(Operation::as_str).collect::<Vec<_>>().join(","))
     }
 }
 
@@ -79,5 +101,7 @@ mod tests {
         assert_eq!(spec.capability.to_string(), "text+audio → text+audio");
         assert_eq!("m=text,image".parse::<ModelSpec>().unwrap().capability.to_string(), "text+image → text");
         assert!("m=smell".parse::<ModelSpec>().is_err());
+        let whisper = "w=audio:text:transcriptions,translations";
+        assert_eq!(whisper.parse::<ModelSpec>().unwrap().to_string(), whisper);
     }
 }

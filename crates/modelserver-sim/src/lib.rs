@@ -4,9 +4,12 @@
 //! What it imitates was read off vLLM 0.32 (status, type, text and `param` of each refusal; metric names and how they move).
 //! It stands in only where a GPU would be.
 
+mod answer;
 mod args;
+mod jobs;
 mod metrics;
 mod reading;
+mod realtime;
 mod refusal;
 mod server;
 

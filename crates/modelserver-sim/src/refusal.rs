@@ -22,10 +22,18 @@ pub(crate) fn admit<'m>(models: &'m [ModelSpec], request: &Reading) -> Result<&'
         let message = format!("The model `{name}` does not exist. Valid aliases: {}.", aliases.join(", "));
         return Err(refuse(StatusCode::NOT_FOUND, "NotFoundError", &message, Some("model")));
     };
+    if !model.capability.operations.contains(request.requires.operation) {
+        return Err(not_mounted());
+    }
     let media = request.requires.input.difference(ModalitySet::TEXT);
     let Some(lacking) = media.difference(model.capability.input).iter().next() else { return Ok(model) };
     let multimodal = !model.capability.input.difference(ModalitySet::TEXT).is_empty();
     Err(if multimodal { at_most_none(lacking) } else { not_multimodal(&model.name) })
+}
+
+/// What no model of this server is for.
+pub(crate) fn not_mounted() -> Response {
+    (StatusCode::NOT_FOUND, Json(json!({"detail": "Not Found"}))).into_response()
 }
 
 fn not_multimodal(model: &str) -> Response {

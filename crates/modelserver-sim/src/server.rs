@@ -1,5 +1,6 @@
-//! The server: chat, completions, embeddings, health, models, metrics.
+//! The server: every operation, health, models, metrics.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
@@ -7,21 +8,22 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Path, Query, State, WebSocketUpgrade};
 use axum::http::{HeaderMap, HeaderName, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http_body_util::BodyExt as _;
-use routing::Modality;
+use routing::Operation;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::answer::Answer;
+use crate::jobs::Jobs;
 use crate::metrics::{Metrics, Serving};
-use crate::reading::{self, Reading};
-use crate::{ModelSpec, refusal};
+use crate::{ModelSpec, reading, refusal};
 
 /// What a simulated server is.
 #[derive(Debug, Clone)]
@@ -41,7 +43,35 @@ struct Inner {
     options: Options,
     slots: Arc<Semaphore>,
     metrics: Arc<Metrics>,
+    jobs: Jobs,
 }
+
+/// Where vLLM, vLLM-Omni and SGLang serve each operation.
+const PATHS: [(&str, Operation); 23] = [
+    ("/v1/chat/completions", Operation::ChatCompletions),
+    ("/v1/completions", Operation::Completions),
+    ("/v1/responses", Operation::Responses),
+    ("/v1/messages", Operation::Messages),
+    ("/v1/messages/count_tokens", Operation::Messages),
+    ("/v1/embeddings", Operation::Embeddings),
+    ("/pooling", Operation::Pooling),
+    ("/classify", Operation::Classify),
+    ("/score", Operation::Score),
+    ("/v1/score", Operation::Score),
+    ("/rerank", Operation::Rerank),
+    ("/v1/rerank", Operation::Rerank),
+    ("/v2/rerank", Operation::Rerank),
+    ("/v1/audio/transcriptions", Operation::Transcriptions),
+    ("/v1/audio/translations", Operation::Translations),
+    ("/v1/audio/speech", Operation::Speech),
+    ("/v1/images/generations", Operation::ImageGenerations),
+    ("/v1/images/edits", Operation::ImageEdits),
+    ("/v1/videos", Operation::Videos),
+    ("/tokenize", Operation::Tokenize),
+    ("/detokenize", Operation::Tokenize),
+    ("/inference/v1/generate", Operation::Generate),
+    ("/generate", Operation::Generate),
+];
 
 /// Lets one request take longer than the others; for tests that need it under way.
 const LATENCY_HEADER: &str = "x-sim-latency-ms";
@@ -52,7 +82,7 @@ const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 impl Sim {
     pub fn new(options: Options) -> Self {
         let slots = Arc::new(Semaphore::new(options.slots.max(1)));
-        Self(Arc::new(Inner { options, slots, metrics: Arc::default() }))
+        Self(Arc::new(Inner { options, slots, metrics: Arc::default(), jobs: Jobs::default() }))
     }
 
     /// Serves until `stop` is cancelled and the requests under way are done.
@@ -62,14 +92,20 @@ impl Sim {
     }
 
     pub(crate) fn router(self) -> Router {
-        Router::new()
+        let mut router = Router::new()
             .route("/health", get(async || ""))
             .route("/metrics", get(metrics))
             .route("/v1/models", get(models))
-            .route("/v1/chat/completions", post(generate))
-            .route("/v1/completions", post(generate))
-            .route("/v1/embeddings", post(generate))
-            .fallback(async || (axum::http::StatusCode::NOT_FOUND, Json(json!({"detail": "Not Found"}))))
+            .route("/v1/realtime", get(realtime))
+            .route("/v1/videos/{id}", get(show_job).delete(delete_job))
+            .route("/v1/videos/{id}/content", get(job_content));
+        for (path, operation) in PATHS {
+            let serve = move |sim, uri, headers, body| generate(operation, sim, uri, headers, body);
+            router = router.route(path, post(serve));
+        }
+        router
+            .fallback(async || refusal::not_mounted())
+            .layer(axum::extract::DefaultBodyLimit::disable())
             .with_state(self)
     }
 
@@ -97,14 +133,14 @@ async fn models(State(Sim(sim)): State<Sim>) -> Json<Value> {
     Json(json!({"object": "list", "data": sim.options.models.iter().map(model).collect::<Vec<_>>()}))
 }
 
-async fn generate(State(sim): State<Sim>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
+async fn generate(operation: Operation, State(sim): State<Sim>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
     let mut serving = Serving::arrived(&sim.0.metrics);
     let body = match body.collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) => return serving.refuse(refusal::bad_json(&error)),
     };
-    let request = match serde_json::from_slice(&body) {
-        Ok(json) => reading::read(uri.path(), &json),
+    let request = match reading::read(operation, &headers, &body).await {
+        Ok(request) => request,
         Err(error) => return serving.refuse(refusal::bad_json(&error)),
     };
     let model = match refusal::admit(&sim.0.options.models, &request) {
@@ -116,15 +152,31 @@ async fn generate(State(sim): State<Sim>, uri: Uri, headers: HeaderMap, body: Bo
     let slot = slots.acquire_owned().await.expect("nobody closes the semaphore");
     serving.start(slot);
     let (name, size) = (&sim.0.options.name, body.len());
-    let facts =
-        json!({"server": name, "requires": request.requires.to_string(), "bytes": size, "digest": digest([&*body])});
+    let facts = json!({"server": name, "requires": request.requires.to_string(), "bytes": size, "files": request.files,
+        "digest": digest([&*body])});
     let said = format!("{name} took {}", request.requires.input);
-    let mut response = if request.stream {
-        stream(&model, &said, latency, &facts, serving)
+    let answer = Answer {
+        operation,
+        counts_only: uri.path().ends_with("/count_tokens"),
+        gives_audio: Answer::gives(request.requires.output),
+        model: &model,
+        said: &said,
+        facts: &facts,
+    };
+    let mut response = if request.stream && operation != Operation::Speech {
+        stream(answer.events(), latency, serving)
     } else {
         tokio::time::sleep(latency).await;
         serving.finish();
-        Json(answer(uri.path(), &request, &model, &said, &facts)).into_response()
+        if answer.is_binary() {
+            ([(header::CONTENT_TYPE, "audio/wav")], crate::answer::wav()).into_response()
+        } else if operation == Operation::Videos {
+            let mut job = sim.0.jobs.make(name, &model);
+            job["sim"] = facts;
+            Json(job).into_response()
+        } else {
+            Json(answer.json()).into_response()
+        }
     };
     if let Ok(name) = name.parse() {
         response.headers_mut().insert(SERVED_BY, name);
@@ -132,41 +184,8 @@ async fn generate(State(sim): State<Sim>, uri: Uri, headers: HeaderMap, body: Bo
     response
 }
 
-fn answer(path: &str, request: &Reading, model: &str, said: &str, facts: &Value) -> Value {
-    let usage = json!({"prompt_tokens": 8, "completion_tokens": 4, "total_tokens": 12});
-    let mut answer = match path {
-        "/v1/embeddings" => {
-            json!({"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.1, 0.2, 0.3]}]})
-        }
-        "/v1/completions" => {
-            json!({"object": "text_completion", "choices": [{"index": 0, "text": said, "finish_reason": "stop"}]})
-        }
-        _ => {
-            let mut message = json!({"role": "assistant", "content": said});
-            if request.requires.output.contains(Modality::Audio) {
-                message["audio"] = json!({"id": "audio-sim", "data": "UklGRg==", "transcript": said, "expires_at": 0});
-            }
-            json!({"object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
-        }
-    };
-    answer["id"] = json!("sim-0");
-    answer["created"] = json!(0);
-    answer["model"] = json!(model);
-    answer["usage"] = usage;
-    answer["sim"] = facts.clone();
-    answer
-}
-
-/// Server-sent events: a word at a time, the latency spread over them, then `[DONE]`.
-fn stream(model: &str, said: &str, latency: Duration, facts: &Value, serving: Serving) -> Response {
-    let event = |delta: Value, finish: Option<&str>| {
-        let chunk = json!({"id": "sim-0", "object": "chat.completion.chunk", "created": 0, "model": model, "sim": facts,
-            "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]});
-        format!("data: {chunk}\n\n")
-    };
-    let mut events: Vec<String> = said.split_inclusive(' ').map(|word| event(json!({"content": word}), None)).collect();
-    events.push(event(json!({}), Some("stop")));
-    events.push("data: [DONE]\n\n".to_owned());
+/// Server-sent events, the latency spread over them.
+fn stream(events: Vec<String>, latency: Duration, serving: Serving) -> Response {
     let pause = latency / u32::try_from(events.len()).unwrap_or(u32::MAX);
     let words = futures::stream::unfold((events.into_iter(), serving), move |(mut events, mut serving)| async move {
         let Some(event) = events.next() else {
@@ -177,6 +196,28 @@ fn stream(model: &str, said: &str, latency: Duration, facts: &Value, serving: Se
         Some((Ok::<_, Infallible>(Bytes::from(event)), (events, serving)))
     });
     ([(header::CONTENT_TYPE, "text/event-stream; charset=utf-8")], Body::from_stream(words)).into_response()
+}
+
+async fn show_job(State(Sim(sim)): State<Sim>, Path(id): Path<String>) -> Response {
+    sim.jobs.show(&id)
+}
+
+async fn delete_job(State(Sim(sim)): State<Sim>, Path(id): Path<String>) -> Response {
+    sim.jobs.delete(&id)
+}
+
+async fn job_content(State(Sim(sim)): State<Sim>, Path(id): Path<String>) -> Response {
+    sim.jobs.content(&id)
+}
+
+async fn realtime(
+    State(Sim(sim)): State<Sim>,
+    Query(query): Query<BTreeMap<String, String>>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let model = query.get("model").cloned().unwrap_or_default();
+    let name = sim.options.name.clone();
+    upgrade.on_upgrade(move |socket| crate::realtime::talk(socket, name, model))
 }
 
 #[cfg(test)]

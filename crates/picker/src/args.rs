@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use daemon::LogArgs;
+use director::Budget;
 use ext_proc::Incoming;
 use prometheus_client::registry::Registry;
 use publish::Scope;
@@ -64,6 +65,19 @@ pub struct Args {
     #[arg(long, default_value_t = Limits::DEFAULT_MAX_BODY_BYTES)]
     pub max_body_bytes: u64,
 
+    /// Most bytes of request bodies that are held at once; whoever comes when there is no room is answered 503.
+    #[arg(long, default_value_t = Budget::DEFAULT_BYTES)]
+    pub max_buffered_bytes: u64,
+
+    /// The pool that requests go to whose path is not known. They are refused with 404 when absent; paths by which model servers are
+    /// managed always are.
+    #[arg(long)]
+    pub other_paths_to: Option<String>,
+
+    /// An origin whose pages may ask over HTTP, such as https://app.example.com, or * for all. May be repeated. None when absent.
+    #[arg(long = "cors-allow-origin")]
+    pub cors_allow_origins: Vec<String>,
+
     /// Name fallbacks to gateways, as ip:port,ip:port. Envoy walks them; agentgateway refuses every such answer.
     #[arg(long)]
     pub fallbacks: bool,
@@ -112,6 +126,9 @@ impl Args {
             tls_cert,
             tls_key,
             max_body_bytes,
+            max_buffered_bytes,
+            other_paths_to,
+            cors_allow_origins,
             fallbacks,
             stall_timeout,
             body_timeout,
@@ -142,6 +159,9 @@ impl Args {
             scope: Scope { namespace, pool },
             name,
             limits: Limits { max_body_bytes },
+            max_buffered_bytes,
+            other_paths_to,
+            cors_allow_origins,
             fallbacks,
             stall_timeout,
             body_timeout,

@@ -4,5 +4,6 @@ use clap::Parser as _;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    picker::Args::parse().run().await
+    // It holds every listener and task: too much for a stack.
+    Box::pin(picker::Args::parse().run()).await
 }

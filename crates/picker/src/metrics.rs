@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use director::{Decision, Director, Rejection, Witness};
+use director::{Budget, Decision, Director, Rejection, Witness};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -19,7 +19,10 @@ pub struct Metrics {
     rejections: Family<RejectionLabels, Counter>,
     decision_seconds: Histogram,
     request_bytes: Histogram,
+    media_items: Family<MediaLabels, Counter>,
+    media_tokens: Histogram,
     in_flight: Gauge,
+    buffered_bytes: Gauge,
     table_revision: Gauge,
     table_age_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
     scrapes: Family<ScrapeLabels, Counter>,
@@ -39,6 +42,12 @@ struct RejectionLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MediaLabels {
+    modality: &'static str,
+    source: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ScrapeLabels {
     outcome: &'static str,
 }
@@ -53,7 +62,11 @@ impl Metrics {
             decision_seconds: Histogram::new(exponential_buckets(1e-6, 2.0, 15)),
             // 256 B to 64 MiB.
             request_bytes: Histogram::new(exponential_buckets(256.0, 4.0, 10)),
+            media_items: Family::default(),
+            // 16 to 1 M.
+            media_tokens: Histogram::new(exponential_buckets(16.0, 4.0, 9)),
             in_flight: Gauge::default(),
+            buffered_bytes: Gauge::default(),
             table_revision: Gauge::default(),
             table_age_seconds: Gauge::default(),
             scrapes: Family::default(),
@@ -74,6 +87,21 @@ impl Metrics {
             "request_bytes",
             "Size of request bodies that were given an endpoint",
             metrics.request_bytes.clone(),
+        );
+        registry.register(
+            "media_items",
+            "Media items in requests that were given an endpoint, by modality and source",
+            metrics.media_items.clone(),
+        );
+        registry.register(
+            "media_tokens",
+            "Tokens that the media of a request are estimated to add to its prompt, where they can be told",
+            metrics.media_tokens.clone(),
+        );
+        registry.register(
+            "buffered_bytes",
+            "Bytes of request bodies that are held now",
+            metrics.buffered_bytes.clone(),
         );
         registry.register("requests_in_flight", "Requests under way at model servers", metrics.in_flight.clone());
         registry.register(
@@ -96,7 +124,8 @@ impl Metrics {
     }
 
     /// Brings the gauges up to date.
-    pub(crate) fn look_up(&self, director: &Director, subscription: &Subscription) {
+    pub(crate) fn look_up(&self, director: &Director, budget: &Budget, subscription: &Subscription) {
+        self.buffered_bytes.set(i64::try_from(budget.held()).unwrap_or(i64::MAX));
         self.in_flight.set(i64::try_from(director.board().in_flight()).unwrap_or(i64::MAX));
         let revision = director.table().map_or(0, |(revision, _)| revision);
         self.table_revision.set(i64::try_from(revision).unwrap_or(i64::MAX));
@@ -116,14 +145,23 @@ impl Witness for Metrics {
         self.decision_seconds.observe(took.as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a body is far below 2^52 bytes")]
         self.request_bytes.observe(request.bytes as f64);
+        for item in &request.media {
+            let labels = MediaLabels { modality: item.modality.as_str(), source: item.source.as_str() };
+            self.media_items.get_or_create(&labels).inc();
+        }
+        if let Some(tokens) = decision.media_tokens.filter(|tokens| *tokens > 0) {
+            #[expect(clippy::cast_precision_loss, reason = "estimates are far below 2^52")]
+            self.media_tokens.observe(tokens as f64);
+        }
         tracing::info!(
             model = request.model,
-            operation = request.operation.as_str(),
+            operation = request.requires.operation.as_str(),
             endpoint = %decision.endpoints[0].address,
             pool = %decision.pool,
             target = decision.target.as_deref(),
             bytes = request.bytes,
             media = request.media.len(),
+            media_tokens = decision.media_tokens,
             revision = decision.revision,
             took_us = took.as_micros(),
             why = %decision.why,
@@ -132,9 +170,9 @@ impl Witness for Metrics {
     }
 
     fn rejected(&self, rejection: &Rejection) {
-        self.rejections.get_or_create(&RejectionLabels { reason: rejection.reason() }).inc();
+        self.rejections.get_or_create(&RejectionLabels { reason: rejection.code().as_str() }).inc();
         tracing::info!(
-            reason = rejection.reason(),
+            reason = rejection.code().as_str(),
             status = rejection.status().as_u16(),
             param = rejection.param(),
             why = %rejection,

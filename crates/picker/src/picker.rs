@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daemon::Admin;
-use director::{Director, Front};
+use director::{Budget, Director, Front};
 use ext_proc::ExtProc;
 use prometheus_client::registry::Registry;
-use proxy::Proxy;
+use proxy::{Cors, Proxy};
 use publish::{Scope, Subscriber, Subscription};
 use request::Limits;
 use tokio::sync::watch;
@@ -24,6 +24,10 @@ pub struct Options {
     /// The name the controller knows it by.
     pub name: String,
     pub limits: Limits,
+    pub max_buffered_bytes: u64,
+    /// The pool for paths that are not known.
+    pub other_paths_to: Option<String>,
+    pub cors_allow_origins: Vec<String>,
     pub fallbacks: bool,
     pub stall_timeout: Duration,
     pub body_timeout: Duration,
@@ -46,8 +50,15 @@ impl Picker {
     pub fn start(options: Options, channel: Channel, registry: &mut Registry, stop: &CancellationToken) -> Self {
         let director = Arc::new(Director::new(Instant::now()));
         let metrics = Metrics::register(registry);
-        let front =
-            Front { director: Arc::clone(&director), limits: options.limits, witness: Arc::new(metrics.clone()) };
+        let front = Front {
+            director: Arc::clone(&director),
+            limits: options.limits,
+            budget: Budget::new(options.max_buffered_bytes),
+            jobs: Arc::default(),
+            owner: options.scope.namespace.as_str().into(),
+            other_paths: options.other_paths_to.as_deref().map(Arc::from),
+            witness: Arc::new(metrics.clone()),
+        };
         let (sender, subscription) = watch::channel(Subscription::default());
         let subscriber = Subscriber { picker: options.name.clone(), scope: options.scope.clone() };
         tokio::spawn(subscriber.run(channel, sender));
@@ -86,21 +97,22 @@ impl Picker {
     /// The edge for clients.
     pub fn proxy(&self) -> Proxy {
         let Options { stall_timeout, body_timeout, connect_timeout, .. } = self.options;
-        let options = proxy::Options { stall_timeout, body_timeout, connect_timeout };
+        let cors = Cors::new(self.options.cors_allow_origins.clone());
+        let options = proxy::Options { stall_timeout, body_timeout, connect_timeout, cors };
         Proxy::new(self.front.clone(), options)
     }
 
     /// The admin port's content.
     pub fn admin(&self, registry: Registry) -> Admin {
-        let (director, metrics, subscription) =
-            (Arc::clone(&self.front.director), self.metrics.clone(), self.subscription.clone());
+        let (director, budget) = (Arc::clone(&self.front.director), self.front.budget.clone());
+        let (metrics, subscription) = (self.metrics.clone(), self.subscription.clone());
         let (scope, viewed, seen) = (self.options.scope.clone(), Arc::clone(&director), subscription.clone());
         Admin::new(
             registry,
             self.ready(),
             "no routing table has come from the controller yet, or the picker is stopping",
         )
-        .with_refresh(move || metrics.look_up(&director, &subscription.borrow()))
+        .with_refresh(move || metrics.look_up(&director, &budget, &subscription.borrow()))
         .with_table(move || view::table(&scope, &viewed, &seen.borrow()))
     }
 }

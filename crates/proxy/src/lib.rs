@@ -12,9 +12,12 @@
 //! - what a model server answers, whatever its status, is the client's answer and no mark against the server.
 
 mod body;
+mod cors;
 mod headers;
 mod proxy;
 mod server;
+mod websocket;
 
+pub use cors::Cors;
 pub use proxy::{Options, Proxy};
 pub use server::serve;

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use director::{Decision, Front, Intake, Rejection};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use director::{Decision, Dialect, Front, Intake, Outcome, Rejection, Reply, Reservation};
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Either, Full};
@@ -12,14 +12,15 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use request::{InferenceRequest, RequestHead, rewrite};
-use routing::{AppProtocol, Draw};
+use request::{InferenceRequest, JobSeeker, RequestHead, Resource, rewrite};
+use routing::{AppProtocol, Draw, Operation};
 
-use crate::body::{Answer, Chunks, ResponseBody};
-use crate::headers;
+use crate::body::{Answer, Chunks, Job, ResponseBody};
+use crate::cors::Cors;
+use crate::{headers, websocket};
 
 /// How the proxy behaves.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// How long to wait for more of a request's body.
     pub stall_timeout: Duration,
@@ -27,13 +28,14 @@ pub struct Options {
     pub body_timeout: Duration,
     /// How long a model server may take to accept a connection before the next is tried.
     pub connect_timeout: Duration,
+    pub cors: Cors,
 }
 
 /// The proxy. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Proxy {
-    front: Front,
-    options: Options,
+    pub(crate) front: Front,
+    pub(crate) options: Options,
     http1: Client<HttpConnector, Chunks>,
     h2c: Client<HttpConnector, Chunks>,
 }
@@ -41,6 +43,13 @@ pub struct Proxy {
 /// How much of an upload that was refused is read, so that the client has time to read the refusal before the connection closes.
 const DRAINED_BYTES: usize = 16 << 20;
 const DRAINED_FOR: Duration = Duration::from_secs(2);
+
+/// A request that was read.
+struct Read {
+    request: InferenceRequest,
+    chunks: Vec<Bytes>,
+    reservation: Reservation,
+}
 
 impl Proxy {
     pub fn new(front: Front, options: Options) -> Self {
@@ -61,58 +70,98 @@ impl Proxy {
         Self { front, options, http1, h2c }
     }
 
-    /// Answers a request: with the model server's answer, or with why there is none.
+    /// Answers a request: with the model server's answer, the picker's own, or with why there is none.
     pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
-        match self.place(request).await {
-            Ok(response) => response,
-            Err(rejection) => refused(&rejection),
+        let cors = &self.options.cors;
+        if let Some((status, headers)) = cors.preflight(request.method(), request.headers()) {
+            let mut response = Response::new(Either::Right(Full::default()));
+            (*response.status_mut(), *response.headers_mut()) = (status, headers);
+            return response;
         }
+        let origin = cors.allows(request.headers());
+        let dialect = Dialect::of_path(request.uri().path());
+        let mut response = match self.place(request).await {
+            Ok(response) => response,
+            Err(rejection) => answered(rejection.reply(dialect)),
+        };
+        cors.mark(origin, response.headers_mut());
+        response
     }
 
     async fn place(&self, request: Request<Incoming>) -> Result<Response<ResponseBody>, Rejection> {
-        let (parts, body) = request.into_parts();
-        let (inference, chunks) = self.read(&parts, body).await.map_err(|rejection| self.front.reject(rejection))?;
+        let (mut parts, body) = request.into_parts();
+        let intake = self.open(&parts).map_err(|rejection| self.front.reject(rejection));
+        let read = match intake {
+            Ok(intake) if is_websocket(intake.resource()) => Self::read_websocket(&parts, intake),
+            Ok(intake) => self.read(intake, body).await,
+            Err(rejection) => {
+                tokio::spawn(drain(body));
+                return Err(rejection);
+            }
+        };
+        let Read { request, chunks, reservation } = read.map_err(|rejection| self.front.reject(rejection))?;
         let draw = Draw::new(fastrand::u64(..));
-        let decision = self.front.direct(&inference, None, Instant::now, draw)?;
-        let chunks = match (decision.rewrite(&inference), &inference.model_span) {
+        let decision = match self.front.respond(&request, None, Instant::now, draw)? {
+            Outcome::Forward(decision) => decision,
+            Outcome::Answer(reply) => return Ok(answered(reply)),
+        };
+        if is_websocket(&request.resource) {
+            let upgraded = websocket::connect(&mut parts, decision, &self.options).await;
+            return upgraded.map_err(|rejection| self.front.reject(rejection));
+        }
+        let chunks = match (decision.rewrite(&request), &request.model_span) {
             (Some(model), Some(span)) => rewrite(chunks, span, model),
             _ => chunks,
         };
-        self.forward(&parts, &Chunks::new(chunks), decision).await.map_err(|rejection| self.front.reject(rejection))
+        let chunks = Chunks::new(chunks, reservation);
+        let forwarded = self.forward(&parts, &request, chunks, decision).await;
+        forwarded.map_err(|rejection| self.front.reject(rejection))
     }
 
-    async fn read(
-        &self,
-        parts: &http::request::Parts,
-        mut body: Incoming,
-    ) -> Result<(InferenceRequest, Vec<Bytes>), Rejection> {
+    fn open(&self, parts: &http::request::Parts) -> Result<Intake, Rejection> {
         let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let head = RequestHead {
-            path: parts.uri.path(),
+        // What is no text is no host either; any character that no host has says so.
+        let host = parts.headers.get(HOST).map(|value| value.to_str().unwrap_or("?"));
+        self.front.intake(&RequestHead {
+            method: parts.method.as_str(),
+            path: parts.uri.path_and_query().map_or("/", |path| path.as_str()),
+            authority: host.or(parts.uri.authority().map(Authority::as_str)),
             content_type: text(CONTENT_TYPE),
+            content_encoding: parts.headers.get(CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?")),
             content_length: text(CONTENT_LENGTH).and_then(|length| length.trim().parse().ok()),
-        };
-        let result = self.fill(Intake::new(&head, self.front.limits), &mut body).await;
+        })
+    }
+
+    fn read_websocket(parts: &http::request::Parts, intake: Intake) -> Result<Read, Rejection> {
+        if !websocket::is_asked_for(parts) {
+            return Err(Rejection::WebSocket(
+                "/v1/realtime is a WebSocket: ask for it with `upgrade: websocket` over HTTP/1.1",
+            ));
+        }
+        let (request, chunks, reservation) = intake.finish()?;
+        Ok(Read { request, chunks, reservation })
+    }
+
+    async fn read(&self, intake: Intake, mut body: Incoming) -> Result<Read, Rejection> {
+        let result = self.fill(intake, &mut body).await;
         if result.is_err() {
             tokio::spawn(drain(body));
         }
         result
     }
 
-    async fn fill(
-        &self,
-        intake: Result<Intake, request::Unreadable>,
-        body: &mut Incoming,
-    ) -> Result<(InferenceRequest, Vec<Bytes>), Rejection> {
+    async fn fill(&self, mut intake: Intake, body: &mut Incoming) -> Result<Read, Rejection> {
         let Options { stall_timeout, body_timeout, .. } = self.options;
         let deadline = tokio::time::Instant::now() + body_timeout;
-        let mut intake = intake?;
         loop {
             let stalled = tokio::time::Instant::now() + stall_timeout;
             match tokio::time::timeout_at(stalled.min(deadline), body.frame()).await {
                 Err(_) if stalled > deadline => return Err(Rejection::TooSlow { limit: body_timeout }),
                 Err(_) => return Err(Rejection::Stalled { waited: stall_timeout }),
-                Ok(None) => return Ok(intake.finish()?),
+                Ok(None) => {
+                    let (request, chunks, reservation) = intake.finish()?;
+                    return Ok(Read { request, chunks, reservation });
+                }
                 Ok(Some(Ok(frame))) => {
                     if let Ok(chunk) = frame.into_data() {
                         intake.feed(chunk)?;
@@ -127,7 +176,8 @@ impl Proxy {
     async fn forward(
         &self,
         parts: &http::request::Parts,
-        body: &Chunks,
+        request: &InferenceRequest,
+        body: Chunks,
         mut decision: Decision,
     ) -> Result<Response<ResponseBody>, Rejection> {
         let client = match decision.app_protocol {
@@ -137,12 +187,19 @@ impl Proxy {
         for choice in 0..decision.endpoints.len() {
             decision.move_to(choice);
             let address = decision.endpoints[choice].address;
-            let request = to_model_server(parts, address, body.clone())?;
-            match client.request(request).await {
+            match client.request(to_model_server(parts, address, body.clone())?).await {
                 Ok(response) => {
                     let (mut parts, body) = response.into_parts();
                     headers::remove_hop_by_hop(&mut parts.headers);
-                    return Ok(Response::from_parts(parts, Either::Left(Answer::new(body, decision.in_flight))));
+                    let makes_a_job =
+                        request.resource == Resource::Operation(Operation::Videos) && parts.status.is_success();
+                    let job = makes_a_job.then(|| Job {
+                        front: self.front.clone(),
+                        pool: std::sync::Arc::clone(&decision.pool),
+                        endpoint: std::sync::Arc::clone(&decision.endpoints[choice].name),
+                        seeker: JobSeeker::default(),
+                    });
+                    return Ok(Response::from_parts(parts, Either::Left(Answer::new(body, job, decision.in_flight))));
                 }
                 Err(error) if error.is_connect() => {
                     tracing::warn!(endpoint = %address, pool = %decision.pool, %error, "endpoint cannot be reached");
@@ -158,11 +215,16 @@ impl Proxy {
     }
 }
 
-fn to_model_server(
+fn is_websocket(resource: &Resource) -> bool {
+    *resource == Resource::Operation(Operation::Realtime)
+}
+
+/// The request as the model server at `address` gets it.
+pub(crate) fn to_model_server<B>(
     parts: &http::request::Parts,
     address: std::net::SocketAddr,
-    body: Chunks,
-) -> Result<Request<Chunks>, Rejection> {
+    body: B,
+) -> Result<Request<B>, Rejection> {
     let authority: Authority = address.to_string().parse().map_err(|_| Rejection::Unreachable { tried: 1 })?;
     let mut uri = Uri::default().into_parts();
     uri.scheme = Some(Scheme::HTTP);
@@ -179,14 +241,13 @@ fn to_model_server(
 }
 
 /// Our own answer.
-pub(crate) fn refused(rejection: &Rejection) -> Response<ResponseBody> {
-    let error = rejection.error_body();
-    let mut response = Response::new(Either::Right(Full::new(error.body)));
-    *response.status_mut() = error.status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(after) = error.retry_after {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs()));
-    }
+fn answered(reply: Reply) -> Response<ResponseBody> {
+    let mut response = Response::new(Either::Right(Full::new(reply.body)));
+    *response.status_mut() = reply.status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.extend(reply.retry_after.map(|after| (RETRY_AFTER, HeaderValue::from(after.as_secs()))));
+    headers.extend(reply.allow.and_then(|methods| Some((ALLOW, methods.parse().ok()?))));
     response
 }
 

@@ -48,7 +48,8 @@ pub async fn serve(listener: TcpListener, proxy: Proxy, stop: CancellationToken)
             if !matches!(tokio::time::timeout(HEAD_TIMEOUT, stream.peek(&mut [0])).await, Ok(Ok(1..))) {
                 return;
             }
-            let connection = watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
+            let connection =
+                watcher.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned());
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection ended");
             }

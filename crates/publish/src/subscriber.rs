@@ -199,7 +199,7 @@ mod tests {
         let update = Update { snapshot: true, schema: 99, ..Update::default() };
         assert_eq!(
             take(update, None).unwrap_err(),
-            ["the update needs schema 99, this picker knows 1; upgrade the picker"]
+            ["the update needs schema 99, this picker knows 2; upgrade the picker"]
         );
     }
 }

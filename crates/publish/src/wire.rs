@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use routing::{
-    AppProtocol, Capability, Criticality, Endpoint, HostPattern, MediaPolicy, MediaRule, MediaSource, Modality,
-    ModalitySet, Model, Target,
+    AppProtocol, Capability, Criticality, Danger, Endpoint, Format, HostPattern, MediaPolicy, MediaRule, MediaSource,
+    Modality, ModalitySet, Model, Operation, OperationSet, Target,
 };
 
 use crate::{Delta, EndpointKey, proto};
 
 /// The newest meaning of an update that this build understands. Raise it when a field is added that narrows what is allowed: readers
 /// that would miss it then refuse the update instead.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// Largest message either end takes. Ten thousand endpoints are about 1 MB.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -78,18 +78,60 @@ fn encode_model(name: &Arc<str>, model: &Model) -> proto::Model {
         pool: target.pool.to_string(),
         capability: Some(encode_capability(target.capability)),
         weight: target.weight,
+        family: target.family.map(|family| family.as_str().to_owned()).unwrap_or_default(),
     };
     proto::Model {
         name: name.to_string(),
         criticality: criticality.into(),
         targets: model.targets.iter().map(target).collect(),
-        media: model.media.0.iter().map(|(modality, rule)| encode_rule(*modality, rule)).collect(),
+        media: model.media.rules.iter().map(|(modality, rule)| encode_rule(*modality, rule)).collect(),
+        allowed_dangers: model.media.allowed.iter().map(|danger| danger.as_str().to_owned()).collect(),
+        created: model.created,
     }
 }
 
 fn encode_capability(capability: Capability) -> proto::Capability {
     let side = |set: ModalitySet| set.iter().map(|modality| encode_modality(modality).into()).collect();
-    proto::Capability { input: side(capability.input), output: side(capability.output) }
+    let every_operation = capability.operations == OperationSet::ALL;
+    let named = capability.operations.iter().filter(|_| !every_operation);
+    proto::Capability {
+        input: side(capability.input),
+        output: side(capability.output),
+        every_operation,
+        operations: named.map(|operation| encode_operation(operation).into()).collect(),
+    }
+}
+
+/// Each operation with its word on the wire.
+const OPERATIONS: [(Operation, proto::Operation); Operation::ALL.len()] = [
+    (Operation::ChatCompletions, proto::Operation::ChatCompletions),
+    (Operation::Completions, proto::Operation::Completions),
+    (Operation::Responses, proto::Operation::Responses),
+    (Operation::Messages, proto::Operation::Messages),
+    (Operation::Embeddings, proto::Operation::Embeddings),
+    (Operation::Pooling, proto::Operation::Pooling),
+    (Operation::Classify, proto::Operation::Classify),
+    (Operation::Score, proto::Operation::Score),
+    (Operation::Rerank, proto::Operation::Rerank),
+    (Operation::Transcriptions, proto::Operation::Transcriptions),
+    (Operation::Translations, proto::Operation::Translations),
+    (Operation::Speech, proto::Operation::Speech),
+    (Operation::ImageGenerations, proto::Operation::ImageGenerations),
+    (Operation::ImageEdits, proto::Operation::ImageEdits),
+    (Operation::Videos, proto::Operation::Videos),
+    (Operation::Realtime, proto::Operation::Realtime),
+    (Operation::Tokenize, proto::Operation::Tokenize),
+    (Operation::Generate, proto::Operation::Generate),
+    (Operation::Other, proto::Operation::Other),
+];
+
+fn encode_operation(operation: Operation) -> proto::Operation {
+    let found = OPERATIONS.iter().find(|(one, _)| *one == operation);
+    found.map_or(proto::Operation::Unknown, |(_, wire)| *wire)
+}
+
+fn decode_operation(operation: i32) -> Option<Operation> {
+    OPERATIONS.iter().find(|(_, wire)| i32::from(*wire) == operation).map(|(operation, _)| *operation)
 }
 
 fn encode_modality(modality: Modality) -> proto::Modality {
@@ -111,6 +153,11 @@ fn encode_rule(modality: Modality, rule: &MediaRule) -> proto::MediaRule {
         inline_only: only(MediaSource::Inline),
         url_only: only(MediaSource::Url),
         allowed_hosts: rule.allowed_hosts.iter().map(|host| host.as_str().to_owned()).collect(),
+        max_pixels: rule.max_pixels,
+        min_side: rule.min_side,
+        max_seconds: rule.max_seconds,
+        formats: rule.formats.iter().map(|format| format.as_str().to_owned()).collect(),
+        https_only: rule.https_only,
     }
 }
 
@@ -186,19 +233,27 @@ fn decode_model(model: proto::Model) -> Result<(Arc<str>, Model), Undecodable> {
         pool: target.pool.into(),
         capability: decode_capability(&target.capability.unwrap_or_default()),
         weight: target.weight.max(1),
+        family: target.family.parse().ok(),
     };
     let targets: Vec<Target> = model.targets.into_iter().map(target).collect();
     if targets.is_empty() {
         return Err(Undecodable::NoTarget { model: model.name });
     }
     let media = model.media.into_iter().map(|rule| decode_rule(&model.name, &rule)).collect::<Result<_, _>>()?;
-    Ok((name, Model { criticality, targets, media: MediaPolicy(media) }))
+    let known = |name: &String| Danger::ALL.into_iter().find(|danger| danger.as_str() == name);
+    let allowed = model.allowed_dangers.iter().filter_map(known).collect();
+    Ok((name, Model { criticality, created: model.created, targets, media: MediaPolicy { rules: media, allowed } }))
 }
 
 fn decode_capability(capability: &proto::Capability) -> Capability {
     // A modality of tomorrow is skipped: nobody asks for it today.
     let side = |all: &[i32]| all.iter().filter_map(|modality| decode_modality(*modality)).collect();
-    Capability { input: side(&capability.input), output: side(&capability.output) }
+    let operations = if capability.every_operation {
+        OperationSet::ALL
+    } else {
+        capability.operations.iter().filter_map(|operation| decode_operation(*operation)).collect()
+    };
+    Capability { input: side(&capability.input), output: side(&capability.output), operations }
 }
 
 fn decode_modality(modality: i32) -> Option<Modality> {
@@ -223,7 +278,23 @@ fn decode_rule(model: &str, rule: &proto::MediaRule) -> Result<(Modality, MediaR
         _ => Vec::new(),
     };
     let allowed_hosts = rule.allowed_hosts.iter().map(|host| HostPattern::new(host)).collect();
-    Ok((modality, MediaRule { max_items: rule.max_items, max_item_bytes: rule.max_item_bytes, sources, allowed_hosts }))
+    let formats: Vec<Format> = rule.formats.iter().filter_map(|format| format.parse().ok()).collect();
+    if formats.is_empty() && !rule.formats.is_empty() {
+        let value = i32::try_from(rule.formats.len()).unwrap_or(i32::MAX);
+        return Err(Undecodable::UnknownValue { kind: "model", name: model.to_owned(), field: "format", value });
+    }
+    let rule = MediaRule {
+        max_items: rule.max_items,
+        max_item_bytes: rule.max_item_bytes,
+        max_pixels: rule.max_pixels,
+        min_side: rule.min_side,
+        max_seconds: rule.max_seconds,
+        formats,
+        sources,
+        allowed_hosts,
+        https_only: rule.https_only,
+    };
+    Ok((modality, rule))
 }
 
 fn named(name: &str, kind: &'static str) -> Result<Arc<str>, Undecodable> {

@@ -27,10 +27,21 @@ pub(crate) enum Kind {
     Null,
 }
 
+/// What a sink wants of a string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Want {
+    #[default]
+    Nothing,
+    /// Its first bytes, when it ends.
+    Head(usize),
+    /// All of it, as it comes.
+    Pieces,
+}
+
 /// A string that ended.
 #[derive(Debug)]
 pub(crate) struct StringToken<'a> {
-    /// Its first bytes, unescaped: as many as [`Sink::begin`] asked for.
+    /// Its first bytes, unescaped, if [`Sink::begin`] asked for them.
     pub(crate) kept: &'a [u8],
     /// How many bytes it has, unescaped.
     pub(crate) length: u64,
@@ -42,8 +53,10 @@ pub(crate) struct StringToken<'a> {
 pub(crate) trait Sink {
     /// A key of the innermost object, unescaped; cut at 64 bytes.
     fn key(&mut self, key: &[u8], at: u64) -> Result<(), Unreadable>;
-    /// A value begins. For a string the answer says how many of its bytes to keep.
-    fn begin(&mut self, kind: Kind) -> Result<usize, Unreadable>;
+    /// A value begins. For a string the answer says what is wanted of it.
+    fn begin(&mut self, kind: Kind) -> Result<Want, Unreadable>;
+    /// More of the string that began last, unescaped.
+    fn piece(&mut self, piece: &[u8]);
     /// The string that began last ended.
     fn string(&mut self, string: &StringToken<'_>) -> Result<(), Unreadable>;
     /// The innermost object or array ended.
@@ -148,7 +161,7 @@ impl Lexer {
                 _ => self.value(byte, at, sink)?,
             },
             State::Key { first } => match byte {
-                b'"' => self.open_string(true, at, MAX_KEY),
+                b'"' => self.open_string(true, at, Want::Head(MAX_KEY)),
                 b'}' if first => self.close(at, sink)?,
                 _ => return Err(self.malformed(at, "something other than a key")),
             },
@@ -171,8 +184,8 @@ impl Lexer {
     fn value(&mut self, byte: u8, at: usize, sink: &mut impl Sink) -> Result<(), Unreadable> {
         match byte {
             b'"' => {
-                let keep = sink.begin(Kind::String)?;
-                self.open_string(false, at, keep);
+                let want = sink.begin(Kind::String)?;
+                self.open_string(false, at, want);
             }
             b'{' | b'[' => {
                 if self.levels.len() == MAX_DEPTH {
@@ -203,8 +216,8 @@ impl Lexer {
         Ok(())
     }
 
-    fn open_string(&mut self, key: bool, at: usize, keep: usize) {
-        self.text.start(keep);
+    fn open_string(&mut self, key: bool, at: usize, want: Want) {
+        self.text.start(want);
         self.state = State::InString { key, start: self.consumed + at as u64 };
     }
 
@@ -218,7 +231,7 @@ impl Lexer {
         sink: &mut impl Sink,
     ) -> Result<usize, Unreadable> {
         let here = self.consumed + at as u64;
-        let (taken, ended) = self.text.feed(rest, here)?;
+        let (taken, ended) = self.text.feed(rest, here, |piece| sink.piece(piece))?;
         if ended {
             let string =
                 StringToken { kept: self.text.kept(), length: self.text.length(), span: start..here + taken as u64 };

@@ -1,27 +1,38 @@
 //! Reads an inference request (OpenAI-style HTTP) chunk by chunk, and splices in a target model.
 //!
 //! ```text
-//!  chunks ──feed──► Scanner ──finish──► InferenceRequest: model, requirement, media, stream, where the model's name stands
-//!                   ├ json     bytes → tokens, resumable at every byte
-//!                   └ reading  tokens → what routing needs to know
+//!  path ───────────► Resource: what is asked for
+//!  chunks ──feed──► Scanner ──finish──► InferenceRequest: model, requirement, media, dangers, where the model's name stands
+//!                   ├ json  bytes → tokens, resumable at every byte     ├ form  bytes → parts
+//!                   └ reading  tokens → findings, by the grammar        └ form_reading  parts → findings
 //!  chunks, span, target ──rewrite──► chunks with the model's bytes replaced, nothing else touched
 //! ```
 //!
 //! Invariants:
 //! - no body is kept, joined or copied: what stays is bounded by [`Limits`] and by a few short fields;
-//! - nothing is fetched, decoded or logged, and a body never appears in an error: positions and field names do;
+//! - nothing is fetched or logged, and a body never appears in an error: positions and field names do;
 //! - the result depends neither on how a body is cut into chunks nor on the order of its keys;
 //! - what a model server would read in two ways (a field given twice) is refused, so that router and server never disagree.
 
+mod findings;
+mod form;
+mod form_reading;
+mod grammar;
+mod job;
 mod json;
-mod operation;
+mod keys;
+mod part;
+mod path;
+mod placeholders;
 mod reading;
 mod rewrite;
 mod scanner;
 mod unreadable;
 
-pub use operation::Operation;
-pub use reading::{Host, MediaItem, PartPath};
+pub use findings::{DangerAt, MediaItem, ModelSpan, NameEncoding, PartPath};
+pub use job::JobSeeker;
+pub use path::Resource;
+pub use placeholders::Placeholders;
 pub use rewrite::rewrite;
 pub use scanner::{InferenceRequest, Limits, RequestHead, Scanner};
 pub use unreadable::Unreadable;

@@ -1,14 +1,19 @@
 //! Replaces the model's name in a body, and nothing else.
 
 use std::fmt::Write as _;
-use std::ops::Range;
 
 use bytes::Bytes;
 
-/// The same chunks with the bytes of `span` replaced by `model` as a JSON string. Chunks that the span does not touch are passed on
-/// as they are, without a copy.
-pub fn rewrite(chunks: impl IntoIterator<Item = Bytes>, span: &Range<u64>, model: &str) -> Vec<Bytes> {
-    let mut replacement = Some(Bytes::from(json_string(model)));
+use crate::findings::{ModelSpan, NameEncoding};
+
+/// The same chunks with the bytes of `span` replaced by `model`, written as its place wants it. Chunks that the span does not touch are
+/// passed on as they are, without a copy.
+pub fn rewrite(chunks: impl IntoIterator<Item = Bytes>, span: &ModelSpan, model: &str) -> Vec<Bytes> {
+    let mut replacement = Some(Bytes::from(match span.encoding {
+        NameEncoding::Json => json_string(model),
+        NameEncoding::Form => form_value(model),
+    }));
+    let span = &span.range;
     let mut start = 0;
     let mut out = Vec::new();
     for chunk in chunks {
@@ -32,6 +37,11 @@ fn within(chunk: &Bytes, position: u64, start: u64) -> usize {
     usize::try_from(position.saturating_sub(start)).unwrap_or(usize::MAX).min(chunk.len())
 }
 
+/// A part ends at a line end and the boundary, so no line may end in it. Names that hold one are none that a table lets in.
+fn form_value(text: &str) -> String {
+    text.replace(['\r', '\n'], " ")
+}
+
 fn json_string(text: &str) -> String {
     let mut json = String::with_capacity(text.len() + 2);
     json.push('"');
@@ -52,7 +62,8 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(chunks: &[&str], span: Range<u64>, model: &str, expected: &str) {
+    fn check(chunks: &[&str], range: std::ops::Range<u64>, model: &str, expected: &str) {
+        let span = ModelSpan { range, encoding: NameEncoding::Json };
         let out = rewrite(chunks.iter().map(|chunk| Bytes::copy_from_slice(chunk.as_bytes())), &span, model);
         assert_eq!(out.concat(), expected.as_bytes());
     }
@@ -72,7 +83,11 @@ mod tests {
     #[test]
     fn untouched_chunks_are_not_copied() {
         let image = Bytes::from(vec![b'A'; 1000]);
-        let out = rewrite([Bytes::from_static(b"\"a\""), image.clone()], &(0..3), "b");
+        let out = rewrite(
+            [Bytes::from_static(b"\"a\""), image.clone()],
+            &ModelSpan { range: 0..3, encoding: NameEncoding::Json },
+            "b",
+        );
         assert_eq!(out[1].as_ptr(), image.as_ptr());
     }
 }

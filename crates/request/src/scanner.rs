@@ -1,19 +1,27 @@
 //! The reader of one request: fed chunks, keeps no body.
 
-use std::ops::Range;
+use routing::{Operation, Requirement};
 
-use routing::Requirement;
-
+use crate::Unreadable;
+use crate::findings::{DangerAt, Findings, MediaItem, ModelSpan};
+use crate::form::FormReader;
+use crate::form_reading::FormReading;
 use crate::json::Lexer;
-use crate::reading::{MediaItem, Reading};
-use crate::{Operation, Unreadable};
+use crate::path::{self, Resource};
+use crate::placeholders::Placeholders;
+use crate::reading::Reading;
 
 /// What is known of a request before its body.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RequestHead<'a> {
+    /// `POST` when empty.
+    pub method: &'a str,
     /// Path and query.
     pub path: &'a str,
+    /// The host the client asked for: `:authority`, or `host`.
+    pub authority: Option<&'a str>,
     pub content_type: Option<&'a str>,
+    pub content_encoding: Option<&'a str>,
     /// What `content-length` announces.
     pub content_length: Option<u64>,
 }
@@ -28,26 +36,46 @@ pub struct Limits {
 /// Reads one request's body as it streams by.
 #[derive(Debug)]
 pub struct Scanner {
-    operation: Operation,
+    resource: Resource,
     limits: Limits,
     declared: Option<u64>,
-    lexer: Lexer,
-    reading: Reading,
+    body: Body,
 }
 
-/// What routing needs to know of a request; about 200 bytes, and no piece of its content.
+#[derive(Debug)]
+enum Body {
+    Json {
+        lexer: Box<Lexer>,
+        reading: Box<Reading>,
+    },
+    Form {
+        reader: Box<FormReader>,
+        reading: Box<FormReading>,
+    },
+    /// Passed as it is, if at all.
+    Opaque {
+        bytes: u64,
+        findings: Findings,
+    },
+}
+
+/// What routing needs to know of a request, and no piece of its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InferenceRequest {
-    pub operation: Operation,
+    pub resource: Resource,
     /// None when the request names none.
     pub model: Option<String>,
     pub requires: Requirement,
     /// In the order of the body.
     pub media: Vec<MediaItem>,
+    /// What engines should not be asked by strangers; the first of each kind.
+    pub dangers: Vec<DangerAt>,
+    /// Models' own words for media that its text holds.
+    pub placeholders: Placeholders,
     /// Whether the client asked for a stream of events.
     pub stream: bool,
-    /// Where the model's name stands in the body, quotes included.
-    pub model_span: Option<Range<u64>>,
+    /// Where the model's name stands in the body.
+    pub model_span: Option<ModelSpan>,
     /// Size of the body.
     pub bytes: u64,
 }
@@ -68,54 +96,134 @@ impl Default for Limits {
 // === impl Scanner ===
 
 impl Scanner {
-    /// A reader for a request with this head. Fails at once for a body that is announced too large, or as something other than JSON.
+    /// A reader for a request with this head. Fails at once for what its head alone forbids: an odd path or host, a wrong method, a body
+    /// that is announced too large, or in an encoding or of a type that is not read here.
     pub fn new(head: &RequestHead<'_>, limits: Limits) -> Result<Self, Unreadable> {
+        if head.authority.is_some_and(|authority| !is_sound_authority(authority)) {
+            return Err(Unreadable::OddHost);
+        }
+        let resource = Resource::of_path(head.path)?;
+        let methods = resource.methods();
+        if !methods.is_empty() && !methods.contains(if head.method.is_empty() { &"POST" } else { &head.method }) {
+            return Err(Unreadable::Method { allowed: methods });
+        }
         if head.content_length.is_some_and(|length| length > limits.max_body_bytes) {
             return Err(Unreadable::TooLarge { limit: limits.max_body_bytes });
         }
-        if let Some(kind) = head.content_type.filter(|kind| !may_be_json(kind)) {
-            return Err(Unreadable::ContentType(kind.chars().take(64).collect()));
+        let encoding = head.content_encoding.map(str::trim).filter(|encoding| !encoding.is_empty());
+        if let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+            return Err(Unreadable::ContentEncoding(encoding.chars().take(64).collect()));
         }
-        let operation = Operation::of_path(head.path);
-        Ok(Self {
-            operation,
-            limits,
-            declared: head.content_length,
-            lexer: Lexer::new(),
-            reading: Reading::new(operation),
-        })
+        let body = body_of(&resource, head)?;
+        Ok(Self { resource, limits, declared: head.content_length, body })
+    }
+
+    /// What the path asks for.
+    pub fn resource(&self) -> &Resource {
+        &self.resource
     }
 
     /// Takes the next chunk of the body. After an error the scanner is of no more use.
     pub fn feed(&mut self, chunk: &[u8]) -> Result<(), Unreadable> {
-        if self.lexer.position() + chunk.len() as u64 > self.limits.max_body_bytes {
+        if self.position() + chunk.len() as u64 > self.limits.max_body_bytes {
             return Err(Unreadable::TooLarge { limit: self.limits.max_body_bytes });
         }
-        self.lexer.feed(chunk, &mut self.reading)
+        match &mut self.body {
+            Body::Json { lexer, reading } => lexer.feed(chunk, &mut **reading),
+            Body::Form { reader, reading } => reader.feed(chunk, &mut **reading),
+            Body::Opaque { bytes, .. } => {
+                *bytes += chunk.len() as u64;
+                Ok(())
+            }
+        }
+    }
+
+    fn position(&self) -> u64 {
+        match &self.body {
+            Body::Json { lexer, .. } => lexer.position(),
+            Body::Form { reader, .. } => reader.position(),
+            Body::Opaque { bytes, .. } => *bytes,
+        }
     }
 
     /// The body has ended, or there was none.
-    pub fn finish(mut self) -> Result<InferenceRequest, Unreadable> {
-        let bytes = self.lexer.position();
+    pub fn finish(self) -> Result<InferenceRequest, Unreadable> {
+        let bytes = self.position();
         if let Some(declared) = self.declared.filter(|declared| *declared != bytes) {
             return Err(Unreadable::LengthMismatch { declared, actual: bytes });
         }
-        // Only what is known to need a body must have one: `GET /health` does not, and nor does `POST /sleep`.
-        if bytes > 0 || self.operation != Operation::Other {
-            self.lexer.finish()?;
+        let findings = match self.body {
+            Body::Json { mut lexer, reading } => {
+                lexer.finish()?;
+                reading.findings
+            }
+            Body::Form { reader, reading } => {
+                reader.finish()?;
+                reading.findings
+            }
+            Body::Opaque { findings, .. } => findings,
+        };
+        let requires = findings.requires(self.resource.operation());
+        let Findings { model, model_span, stream, media, dangers, seeker, .. } = findings;
+        let (resource, placeholders) = (self.resource, seeker.found());
+        Ok(InferenceRequest { resource, model, requires, media, dangers, placeholders, stream, model_span, bytes })
+    }
+}
+
+/// How the body of such a request is read.
+fn body_of(resource: &Resource, head: &RequestHead<'_>) -> Result<Body, Unreadable> {
+    let (_, query) = head.path.split_once('?').unwrap_or_default();
+    let opaque = |model| Body::Opaque { bytes: 0, findings: Findings { model, ..Findings::default() } };
+    let operation = match resource {
+        Resource::Operation(Operation::Realtime) => return Ok(opaque(path::parameter(query, "model"))),
+        Resource::Operation(operation) => *operation,
+        _ => return Ok(opaque(None)),
+    };
+    let content_type = head.content_type.unwrap_or_default();
+    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let wrong_type =
+        || Unreadable::ContentType { found: kind.chars().take(64).collect(), expected: expected_type(operation) };
+    if kind == "multipart/form-data" {
+        if !takes_forms(operation) {
+            return Err(wrong_type());
         }
-        let requires = self.reading.requires();
-        let Reading { model, model_span, stream, media, .. } = self.reading;
-        Ok(InferenceRequest { operation: self.operation, model, requires, media, stream, model_span, bytes })
+        let reader = Box::new(FormReader::new(content_type)?);
+        return Ok(Body::Form { reader, reading: Box::new(FormReading::new(operation)) });
+    }
+    if !takes_json(operation) || !may_be_json(&kind) {
+        return Err(wrong_type());
+    }
+    Ok(Body::Json { lexer: Box::new(Lexer::new()), reading: Box::new(Reading::new(operation)) })
+}
+
+const fn takes_forms(operation: Operation) -> bool {
+    matches!(operation, Operation::Transcriptions | Operation::Translations | Operation::ImageEdits | Operation::Videos)
+}
+
+const fn takes_json(operation: Operation) -> bool {
+    !matches!(operation, Operation::Transcriptions | Operation::Translations)
+}
+
+const fn expected_type(operation: Operation) -> &'static str {
+    match (takes_json(operation), takes_forms(operation)) {
+        (true, true) => "application/json or multipart/form-data",
+        (_, true) => "multipart/form-data",
+        _ => "application/json",
     }
 }
 
 /// Many clients send JSON under another name or none (curl says `x-www-form-urlencoded`), so only what is surely something else is refused.
-fn may_be_json(content_type: &str) -> bool {
-    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+fn may_be_json(kind: &str) -> bool {
     kind.is_empty()
         || kind.ends_with("json")
-        || matches!(&*kind, "application/x-www-form-urlencoded" | "text/plain" | "application/octet-stream" | "*/*")
+        || matches!(kind, "application/x-www-form-urlencoded" | "text/plain" | "application/octet-stream" | "*/*")
+}
+
+/// A host and perhaps a port (RFC 3986, section 3.2, without a user). Some frameworks build URLs from it, and are led astray by more
+/// (CVE-2026-48746).
+fn is_sound_authority(authority: &str) -> bool {
+    let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]!$&'()*+,;=%".contains(&byte);
+    authority.len() <= 512 && authority.bytes().all(sound)
 }
 
 #[cfg(test)]

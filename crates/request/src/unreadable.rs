@@ -9,10 +9,27 @@ pub enum Unreadable {
     #[error("the body was announced with {declared} bytes and has {actual}")]
     LengthMismatch { declared: u64, actual: u64 },
 
-    #[error("bodies of type {0:?} are not read here; send application/json")]
-    ContentType(String),
+    #[error("a body of type {found:?} is not read here; send {expected}")]
+    ContentType { found: String, expected: &'static str },
 
-    #[error("the body is empty; a JSON object is expected")]
+    #[error("bodies in content-encoding {0:?} are not read here; send them as they are")]
+    ContentEncoding(String),
+
+    #[error(
+        "the path can be read in more than one way; send it without empty or dotted segments, backslashes and control characters"
+    )]
+    OddPath,
+
+    #[error("the host header holds something other than a host and a port")]
+    OddHost,
+
+    #[error("this path takes {}", allowed.join(", "))]
+    Method { allowed: &'static [&'static str] },
+
+    #[error("the form cannot be read: {what} at byte {at}")]
+    Form { at: u64, what: &'static str },
+
+    #[error("the body is empty")]
     Empty,
 
     #[error("the body is not valid JSON: {what} at byte {at}")]
@@ -54,7 +71,6 @@ impl Unreadable {
                 Some(field)
             }
             Self::UnknownModality(_) => Some("modalities"),
-            Self::TooManyItems { .. } => Some("messages"),
             _ => None,
         }
     }

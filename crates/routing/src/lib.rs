@@ -14,14 +14,20 @@
 
 mod capability;
 mod draw;
+mod family;
+mod format;
 mod media;
 mod modality;
+mod operation;
 mod route;
 mod table;
 
-pub use capability::{Capability, Fit, Requirement};
+pub use capability::{Capability, Fit, Missing, Requirement};
 pub use draw::Draw;
-pub use media::{HostPattern, MediaPolicy, MediaRule, MediaSource};
+pub use family::{Family, UnknownFamily};
+pub use format::{Format, UnknownFormat};
+pub use media::{Danger, HostPattern, MediaPolicy, MediaRule, MediaSource};
 pub use modality::{Modality, ModalitySet, UnknownModality};
+pub use operation::{Operation, OperationSet};
 pub use route::{NoRoute, Route, Tier};
 pub use table::{AppProtocol, Criticality, Endpoint, Model, Pool, RoutingTable, Target};

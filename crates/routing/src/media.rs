@@ -1,9 +1,9 @@
 //! What a request for a model may carry: the media policy that its owner declares.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::Modality;
+use crate::{Format, Modality};
 
 /// Where a media item comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,9 +14,14 @@ pub enum MediaSource {
     Url,
 }
 
-/// Limits per modality. A modality without a rule is free.
+/// What a request for a model may carry.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct MediaPolicy(pub BTreeMap<Modality, MediaRule>);
+pub struct MediaPolicy {
+    /// Limits per modality. A modality without a rule is free.
+    pub rules: BTreeMap<Modality, MediaRule>,
+    /// What is let through although it can harm a model server.
+    pub allowed: BTreeSet<Danger>,
+}
 
 /// The limits on items of one modality; what is not set is free.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,10 +30,60 @@ pub struct MediaRule {
     pub max_items: Option<u32>,
     /// Bytes of one item as it is encoded in the request.
     pub max_item_bytes: Option<u64>,
+    /// Width times height of one inline item.
+    pub max_pixels: Option<u64>,
+    /// The shorter side of one inline item, in pixels, at least.
+    pub min_side: Option<u32>,
+    /// Length of one inline item, in seconds.
+    pub max_seconds: Option<u32>,
+    /// Formats of inline items, by their content; empty means any.
+    pub formats: Vec<Format>,
     /// Where items may come from; empty means anywhere.
     pub sources: Vec<MediaSource>,
-    /// Hosts that URLs may name; empty means any.
+    /// Hosts that URLs may name; empty means any that is not private.
     pub allowed_hosts: Vec<HostPattern>,
+    /// Whether URLs must be https.
+    pub https_only: bool,
+}
+
+/// Something that engines offer to clients they trust, and that can crash, stall or open them when a stranger uses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Danger {
+    /// Tensors in place of media or text: `image_embeds`, `audio_embeds`, `prompt_embeds`.
+    Embeds,
+    /// `file:` URLs.
+    FileUrls,
+    /// `mm_processor_kwargs`, `media_io_kwargs` and the like in a request.
+    ProcessorArguments,
+    /// `video/jpeg`: a video as a list of pictures, as many as the client likes.
+    FrameLists,
+    /// A model's own placeholder for media, typed as text where no media goes with it.
+    PlaceholderTokens,
+    /// An engine's inner forms: `features` and `kwargs_data` of `/inference/v1/generate`.
+    EngineInternals,
+}
+
+impl Danger {
+    pub const ALL: [Self; 6] = [
+        Self::Embeds,
+        Self::FileUrls,
+        Self::ProcessorArguments,
+        Self::FrameLists,
+        Self::PlaceholderTokens,
+        Self::EngineInternals,
+    ];
+
+    /// Its name, as InferenceModel spells it in `media.allow`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Embeds => "Embeds",
+            Self::FileUrls => "FileURLs",
+            Self::ProcessorArguments => "ProcessorArguments",
+            Self::FrameLists => "FrameLists",
+            Self::PlaceholderTokens => "PlaceholderTokens",
+            Self::EngineInternals => "EngineInternals",
+        }
+    }
 }
 
 /// A host name, or `*.example.com` for every host below `example.com` (itself not included).

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Capability, Draw, Fit, ModalitySet, Model, Requirement, Target};
+use crate::{Capability, Draw, Family, Fit, Missing, Model, Requirement, Target};
 
 /// Where a request may go, the tightest fit first.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub(crate) struct Choice<'t> {
     name: Option<&'t Arc<str>>,
     pool: &'t Arc<str>,
     capability: Capability,
+    family: Option<Family>,
     weight: u32,
 }
 
@@ -35,13 +36,7 @@ pub enum NoRoute {
     UnknownModel { model: String, near: Vec<String> },
 
     #[error("{}", uncovered(model, *offered, *missing, alternatives))]
-    Uncovered {
-        model: String,
-        offered: Capability,
-        /// What no target has; both sets are empty when each is to be had, but not together.
-        missing: Requirement,
-        alternatives: Vec<String>,
-    },
+    Uncovered { model: String, offered: Capability, missing: Missing, alternatives: Vec<String> },
 
     #[error("the request names no model, and models are what requests are routed by here")]
     NoModelNamed,
@@ -69,9 +64,9 @@ impl<'t> Route<'t> {
     }
 
     /// A pool that no model refers to, asked as it is.
-    pub(crate) fn undeclared(pool: &'t Arc<str>) -> Self {
-        let choice = Choice { name: None, pool, capability: Capability::ANY, weight: 1 };
-        let fit = Capability::ANY.fit(Requirement { input: ModalitySet::ALL, output: ModalitySet::ALL });
+    pub(crate) fn undeclared(pool: &'t Arc<str>, need: Requirement) -> Self {
+        let choice = Choice { name: None, pool, capability: Capability::ANY, family: None, weight: 1 };
+        let fit = Capability::ANY.fit(need);
         Self { model: None, tiers: fit.map(|fit| Tier { fit, choices: vec![choice] }).into_iter().collect() }
     }
 
@@ -132,11 +127,16 @@ impl<'t> OrderedTarget<'t> {
     pub fn capability(&self) -> Capability {
         self.0.capability
     }
+
+    pub fn family(&self) -> Option<Family> {
+        self.0.family
+    }
 }
 
 impl<'t> Choice<'t> {
     fn of(target: &'t Target) -> Self {
-        Self { name: Some(&target.name), pool: &target.pool, capability: target.capability, weight: target.weight }
+        let Target { name, pool, capability, family, weight } = target;
+        Self { name: Some(name), pool, capability: *capability, family: *family, weight: *weight }
     }
 }
 
@@ -149,8 +149,10 @@ fn near_names(near: &[String]) -> String {
     }
 }
 
-fn uncovered(model: &str, offered: Capability, missing: Requirement, alternatives: &[String]) -> String {
-    let mut text = if !missing.input.is_empty() {
+fn uncovered(model: &str, offered: Capability, missing: Missing, alternatives: &[String]) -> String {
+    let mut text = if let Some(operation) = missing.operation {
+        format!("model {model:?} serves {}, not {operation}", offered.operations)
+    } else if !missing.input.is_empty() {
         format!("model {model:?} takes {}, not {}", offered.input.in_words(), missing.input.in_words())
     } else if !missing.output.is_empty() {
         format!("model {model:?} answers with {}, not {}", offered.output.in_words(), missing.output.in_words())

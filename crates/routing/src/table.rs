@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::route::{NoRoute, Route};
-use crate::{Capability, MediaPolicy, Requirement};
+use crate::{Capability, Family, MediaPolicy, ModalitySet, OperationSet, Requirement};
 
 /// What one namespace serves. Names are unique within it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,6 +18,8 @@ pub struct RoutingTable {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Model {
     pub criticality: Criticality,
+    /// When it was declared, in seconds since 1970; 0 where objects have no time.
+    pub created: i64,
     /// In the order of the object; at least one.
     pub targets: Vec<Target>,
     pub media: MediaPolicy,
@@ -40,6 +42,8 @@ pub struct Target {
     pub name: Arc<str>,
     pub pool: Arc<str>,
     pub capability: Capability,
+    /// What kind of model it is, for estimates of tokens; none where nobody says and the name does not tell.
+    pub family: Option<Family>,
     /// Share among equally tight targets, relative to theirs; at least 1.
     pub weight: u32,
 }
@@ -80,12 +84,36 @@ impl RoutingTable {
     pub fn route(&self, model: Option<&str>, need: Requirement) -> Result<Route<'_>, NoRoute> {
         match model.and_then(|name| self.models.get_key_value(name)) {
             Some((name, model)) => Route::of_model(name, model, need).ok_or_else(|| self.uncovered(name, model, need)),
-            None if self.models.is_empty() => self.undeclared(model),
+            None if self.models.is_empty() => self.undeclared(model, need),
             None => Err(match model {
-                Some(name) => NoRoute::UnknownModel { model: name.to_owned(), near: self.near(name) },
+                Some(name) => self.unknown_model(name),
                 None => NoRoute::NoModelNamed,
             }),
         }
+    }
+
+    /// The way to a pool as it is, whatever models are declared.
+    pub fn route_as_is(&self, pool: &str, need: Requirement) -> Result<Route<'_>, NoRoute> {
+        let (pool, _) = self.pools.get_key_value(pool).ok_or(NoRoute::NothingServed)?;
+        Ok(Route::undeclared(pool, need))
+    }
+
+    /// That there is no model of this name.
+    pub fn unknown_model(&self, name: &str) -> NoRoute {
+        NoRoute::UnknownModel { model: name.to_owned(), near: self.near(name) }
+    }
+
+    /// What ready endpoints offer of a target, or none when there is no endpoint.
+    pub fn on_offer(&self, target: &Target) -> Option<Capability> {
+        let endpoints = &self.pools.get(&target.pool)?.endpoints;
+        let narrowed =
+            |own: Option<Capability>| own.map_or(target.capability, |own| target.capability.intersection(own));
+        endpoints.values().map(|endpoint| narrowed(endpoint.capability)).reduce(Capability::union)
+    }
+
+    /// The same of all targets of a model.
+    pub fn model_on_offer(&self, model: &Model) -> Option<Capability> {
+        model.targets.iter().filter_map(|target| self.on_offer(target)).reduce(Capability::union)
     }
 
     /// What a picker of one pool is sent: that pool, and the models with a target in it. Their other targets stay, so that a refusal
@@ -106,10 +134,10 @@ impl RoutingTable {
         self.pools.values().flat_map(|pool| pool.endpoints.values()).map(|endpoint| endpoint.address).collect()
     }
 
-    fn undeclared(&self, model: Option<&str>) -> Result<Route<'_>, NoRoute> {
+    fn undeclared(&self, model: Option<&str>, need: Requirement) -> Result<Route<'_>, NoRoute> {
         let mut pools = self.pools.iter();
         match (pools.next(), pools.next()) {
-            (Some((pool, _)), None) => Ok(Route::undeclared(pool)),
+            (Some((pool, _)), None) => Ok(Route::undeclared(pool, need)),
             (None, _) => Err(NoRoute::NothingServed),
             (Some(_), Some(_)) => match model {
                 Some(name) => Err(NoRoute::UnknownModel { model: name.to_owned(), near: Vec::new() }),
@@ -159,7 +187,7 @@ const NAMES_SHOWN: usize = 3;
 impl Model {
     /// Everything that some target takes or gives. Not every combination of it: that is a question for one target.
     pub fn offered(&self) -> Capability {
-        let none = Capability { input: crate::ModalitySet::EMPTY, output: crate::ModalitySet::EMPTY };
+        let none = Capability::new(ModalitySet::EMPTY, ModalitySet::EMPTY).limited_to(OperationSet::EMPTY);
         self.targets.iter().fold(none, |all, target| all.union(target.capability))
     }
 }

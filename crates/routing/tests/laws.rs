@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use routing::{
-    Capability, Criticality, Draw, MediaPolicy, Modality, ModalitySet, Model, Requirement, RoutingTable, Target,
+    Capability, Criticality, Draw, MediaPolicy, Modality, ModalitySet, Model, Operation, Requirement, RoutingTable,
+    Target,
 };
 
 fn modalities() -> impl Strategy<Value = ModalitySet> {
@@ -16,7 +17,8 @@ fn targets() -> impl Strategy<Value = Vec<Target>> {
     let target = (modalities(), modalities(), 1..1_000_000_u32).prop_map(|(input, output, weight)| Target {
         name: "m".into(),
         pool: "p".into(),
-        capability: Capability { input, output },
+        capability: Capability::new(input, output),
+        family: None,
         weight,
     });
     proptest::collection::vec(target, 1..8).prop_map(|mut targets| {
@@ -28,7 +30,7 @@ fn targets() -> impl Strategy<Value = Vec<Target>> {
 }
 
 fn table(targets: Vec<Target>) -> RoutingTable {
-    let model = Model { criticality: Criticality::default(), targets, media: MediaPolicy::default() };
+    let model = Model { criticality: Criticality::default(), created: 0, targets, media: MediaPolicy::default() };
     RoutingTable { models: BTreeMap::from([(Arc::from("m"), model)]), pools: BTreeMap::new() }
 }
 
@@ -43,7 +45,7 @@ proptest! {
     fn every_target_of_every_tier_covers_the_request_and_tiers_get_looser(
         targets in targets(), input in modalities(), output in modalities(), seed: u64,
     ) {
-        let need = Requirement { input, output };
+        let need = Requirement::new(Operation::ChatCompletions, input, output);
         let table = table(targets.clone());
         let covering = targets.iter().filter(|t| t.capability.covers(need)).count();
         match table.route(Some("m"), need) {
@@ -60,7 +62,7 @@ proptest! {
 
     #[test]
     fn removing_a_looser_target_changes_nothing(targets in targets(), input in modalities(), output in modalities(), seed: u64) {
-        let need = Requirement { input, output };
+        let need = Requirement::new(Operation::ChatCompletions, input, output);
         let Some(chosen) = first_pool(targets.clone(), need, seed) else { return Ok(()) };
         let best = targets.iter().filter_map(|t| t.capability.fit(need)).max();
         for i in 0..targets.len() {
@@ -75,10 +77,15 @@ proptest! {
 
 #[test]
 fn draws_hit_targets_in_proportion_to_their_weights() {
-    let text =
-        |pool: &str, weight| Target { name: "m".into(), pool: pool.into(), capability: Capability::TEXT, weight };
+    let text = |pool: &str, weight| Target {
+        name: "m".into(),
+        pool: pool.into(),
+        capability: Capability::TEXT,
+        family: None,
+        weight,
+    };
     let table = table(vec![text("stable", 90), text("canary", 10)]);
-    let need = Requirement { input: ModalitySet::TEXT, output: ModalitySet::TEXT };
+    let need = Requirement::new(Operation::ChatCompletions, ModalitySet::TEXT, ModalitySet::TEXT);
     let route = table.route(Some("m"), need).expect("covered");
     let canary =
         (0..10_000).filter(|seed| &**route.tiers()[0].order(&mut Draw::new(*seed))[0].pool() == "canary").count();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use routing::{Draw, Endpoint, Requirement};
+use routing::{Draw, Endpoint, ModalitySet, Operation, Requirement};
 use scheduling::{Ask, Candidate, Load, Profile, SILENT_AFTER, STALE_AFTER};
 
 fn load() -> impl Strategy<Value = Load> {
@@ -28,7 +28,10 @@ fn rank(profile: &Profile, loads: &[Load], seed: u64) -> Vec<u16> {
         .collect();
     let candidates =
         named.iter().zip(loads).map(|((name, endpoint), load)| Candidate { name, endpoint, load: *load, place: 0 });
-    let ask = Ask { need: Requirement::default(), subset: None };
+    let ask = Ask {
+        need: Requirement::new(Operation::ChatCompletions, ModalitySet::EMPTY, ModalitySet::EMPTY),
+        subset: None,
+    };
     let ranking = profile.run(&ask, candidates, &mut Draw::new(seed));
     ranking.map_or_else(|_| Vec::new(), |ranking| ranking.iter().map(|s| s.candidate.endpoint.address.port()).collect())
 }

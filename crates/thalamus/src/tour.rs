@@ -9,14 +9,13 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use daemon::Table;
-use director::Intake;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use kube::ResourceExt as _;
 use picker::Picker;
-use request::{Limits, RequestHead};
+use request::RequestHead;
 use routing::{Draw, Model};
 use serde_json::{Value, json};
 
@@ -116,9 +115,9 @@ type Expected = Result<(String, Vec<String>, String), (&'static str, String)>;
 
 fn expected(picker: &Picker, body: Bytes) -> Result<Expected> {
     let head = RequestHead { path: "/v1/chat/completions", ..RequestHead::default() };
-    let mut intake = Intake::new(&head, Limits::default()).context("reading our own request")?;
+    let mut intake = picker.front().intake(&head).context("reading our own request")?;
     intake.feed(body).context("reading our own request")?;
-    let (request, _) = intake.finish().context("reading our own request")?;
+    let (request, ..) = intake.finish().context("reading our own request")?;
     let director = &picker.front().director;
     Ok(match director.direct(&request, None, Instant::now(), Draw::new(fastrand::u64(..))) {
         Ok(decision) => {
@@ -129,7 +128,7 @@ fn expected(picker: &Picker, body: Bytes) -> Result<Expected> {
                 .filter_map(|name| Some(name.rsplit_once("-rank-")?.0.to_owned()));
             Ok((decision.pool.to_string(), pods.collect(), decision.why.to_string()))
         }
-        Err(rejection) => Err((rejection.reason(), rejection.to_string())),
+        Err(rejection) => Err((rejection.code().as_str(), rejection.to_string())),
     })
 }
 

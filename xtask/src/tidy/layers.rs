@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use crate::run::{cargo, output};
 
 /// Our crates: what they may name of ours, and what must be nowhere below them.
-const LAYERS: [Layer; 16] = [
+const LAYERS: [Layer; 17] = [
     // 0: the vocabulary
     layer("routing", &[], PURE),
     // 1: pure values and functions; the Kubernetes nouns
     layer("scheduling", &["routing"], PURE),
-    layer("request", &["routing"], PURE),
+    layer("media", &["routing"], PURE),
+    layer("request", &["routing", "media"], PURE),
     layer("api", &[], &["tokio", "kube-client", "tonic", "hyper"]),
     // 2: engines
     layer("index", &["api", "routing"], &["tokio", "kube-client", "tonic", "hyper"]),
     layer(
         "director",
-        &["routing", "scheduling", "request"],
+        &["routing", "scheduling", "request", "media"],
         &["tokio", "kube", "kube-core", "k8s-openapi", "hyper", "tonic"],
     ),
     // 3: edges
@@ -45,7 +46,7 @@ const LAYERS: [Layer; 16] = [
         &["routing", "daemon"],
         &["kube", "kube-core", "kube-client", "k8s-openapi", "api", "index", "request"],
     ),
-    layer("xtask", &["api"], &["tokio", "kube-client"]),
+    layer("xtask", &["api", "director"], &["tokio", "kube-client"]),
     layer("e2e", &["api", "thalamus", "modelserver-sim"], &[]),
 ];
 

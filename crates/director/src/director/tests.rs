@@ -2,18 +2,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use request::{Limits, RequestHead};
-use routing::{HostPattern, MediaPolicy, MediaRule, MediaSource, Modality, ModalitySet, Model, Pool, Target};
+use routing::{MediaPolicy, ModalitySet, Model, Pool, Target};
 use scheduling::Load;
 
 use super::*;
-use crate::Intake;
+use crate::{Budget, Code, Dialect, Intake};
 
 fn set(words: &str) -> ModalitySet {
     ModalitySet::parse_list(&words.replace('+', ",")).unwrap()
 }
 
 fn capability(input: &str) -> Capability {
-    Capability { input: set(input), output: ModalitySet::TEXT }
+    Capability::new(set(input), ModalitySet::TEXT)
 }
 
 fn address(host: u8) -> SocketAddr {
@@ -33,10 +33,12 @@ fn table() -> RoutingTable {
         name: format!("{pool}-model").into(),
         pool: pool.into(),
         capability: capability(input),
+        family: None,
         weight: 1,
     };
     let model = Model {
         criticality: Criticality::Standard,
+        created: 0,
         targets: vec![target("text", "text"), target("vision", "text+image")],
         media: MediaPolicy::default(),
     };
@@ -68,9 +70,9 @@ impl World {
 
     fn ask_with(&self, body: &str, subset: Option<&Subset>, seed: u64) -> Result<Decision, Rejection> {
         let head = RequestHead { path: "/v1/chat/completions", ..RequestHead::default() };
-        let mut intake = Intake::new(&head, Limits::default())?;
+        let mut intake = Intake::new(&head, Limits::default(), &Budget::new(Budget::DEFAULT_BYTES))?;
         intake.feed(body.to_owned().into())?;
-        let (request, _) = intake.finish()?;
+        let (request, ..) = intake.finish()?;
         self.director.direct(&request, subset, self.now, Draw::new(seed))
     }
 
@@ -135,12 +137,14 @@ fn when_everybody_is_full_the_tightest_still_serves_and_the_sheddable_is_shed() 
 #[test]
 fn what_nothing_takes_is_refused_with_the_part_at_fault() {
     let rejection = World::new(table()).ask(AUDIO).unwrap_err();
-    assert_eq!((rejection.status().as_u16(), rejection.reason()), (400, "unsupported_modality"));
+    assert_eq!((rejection.status().as_u16(), rejection.code()), (400, Code::UnsupportedModality));
     assert_eq!(rejection.param().as_deref(), Some("messages[1].content[1]"));
     assert_eq!(rejection.to_string(), r#"model "chat" takes text and image, not audio"#);
-    let body: serde_json::Value = serde_json::from_slice(&rejection.error_body().body).unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&rejection.reply(Dialect::OpenAi).body).unwrap();
     assert_eq!(body["error"]["type"], "invalid_request_error");
     assert_eq!(body["error"]["code"], "unsupported_modality");
+    let body: serde_json::Value = serde_json::from_slice(&rejection.reply(Dialect::Anthropic).body).unwrap();
+    assert_eq!((&body["type"], &body["error"]["type"]), (&"error".into(), &"invalid_request_error".into()));
 }
 
 #[test]
@@ -200,7 +204,7 @@ fn a_subset_is_honoured_and_an_empty_one_refuses() {
     let subset = Subset::parse(["10.0.0.2:8000"]);
     assert_eq!(world.ask_with(TEXT, Some(&subset), 0).unwrap().endpoints[0].address, address(2));
     let rejection = world.ask_with(TEXT, Some(&Subset::default()), 0).unwrap_err();
-    assert_eq!((rejection.status().as_u16(), rejection.retry_after().is_some()), (503, true));
+    assert_eq!((rejection.status().as_u16(), rejection.code().retry_after().is_some()), (503, true));
 }
 
 #[test]
@@ -215,7 +219,7 @@ fn an_old_scrape_is_forgotten() {
 fn without_a_table_nothing_is_decided() {
     let world = World { director: Director::new(an_instant()), now: an_instant() };
     let rejection = world.ask(TEXT).unwrap_err();
-    assert_eq!((rejection.status().as_u16(), rejection.reason()), (503, "not_ready"));
+    assert_eq!((rejection.status().as_u16(), rejection.code()), (503, Code::NotReady));
 }
 
 #[test]
@@ -225,31 +229,49 @@ fn an_unknown_model_is_404_and_an_absent_one_400() {
     assert_eq!((unknown.status().as_u16(), unknown.param().as_deref()), (404, Some("model")));
     assert_eq!(unknown.to_string(), r#"the model "chatt" does not exist; did you mean "chat"?"#);
     let absent = world.ask(r#"{"messages":[]}"#).unwrap_err();
-    assert_eq!((absent.status().as_u16(), absent.reason()), (400, "model_required"));
+    assert_eq!((absent.status().as_u16(), absent.code()), (400, Code::ModelRequired));
 }
 
 #[test]
-fn the_media_policy_is_enforced_before_a_model_server_sees_the_request() {
-    let check = |rule: MediaRule, expected: &str| {
+fn media_tokens_are_estimated_by_the_family_of_the_target() {
+    use base64::Engine as _;
+    let picture = base64::prelude::BASE64_STANDARD.encode(include_bytes!("../../../media/testdata/picture.png"));
+    let body = format!(
+        r#"{{"model":"chat","messages":[{{"content":[{{"image_url":{{"url":"data:;base64,{picture}"}}}}]}}]}}"#
+    );
+    let tokens = |family| {
         let mut table = table();
-        table.models.get_mut("chat").unwrap().media = MediaPolicy([(Modality::Image, rule)].into());
-        let shown = World::new(table)
-            .ask(IMAGE)
-            .map_or_else(|rejection| format!("{} {rejection}", rejection.status().as_u16()), |_| "taken".into());
-        assert_eq!(shown, expected);
+        table.models.get_mut("chat").unwrap().targets[1].family = family;
+        World::new(table).ask(&body).unwrap().media_tokens
     };
-    let hosts = |host: &str| MediaRule { allowed_hosts: vec![HostPattern::new(host)], ..MediaRule::default() };
-    check(MediaRule::default(), "taken");
-    check(
-        MediaRule { max_items: Some(0), ..MediaRule::default() },
-        r#"400 model "chat" takes at most 0 image items in a request; this is one more"#,
-    );
-    check(
-        MediaRule { sources: vec![MediaSource::Inline], ..MediaRule::default() },
-        r#"400 model "chat" takes no image as URL"#,
-    );
-    check(hosts("*.example.com"), "taken");
-    check(hosts("example.org"), r#"400 model "chat" takes no image from the host "a.example.com""#);
+    // 112 x 84 in units of 28.
+    assert_eq!(tokens(Some(Family::Qwen2Vl)), Some(12));
+    assert_eq!(tokens(None), None);
+    assert_eq!(World::new(table()).ask(TEXT).unwrap().media_tokens, Some(0));
+}
+
+#[test]
+fn a_job_goes_to_its_maker_alone() {
+    let world = World::new(table());
+    let head = RequestHead { method: "GET", path: "/v1/videos/video_1", ..RequestHead::default() };
+    let intake = Intake::new(&head, Limits::default(), &Budget::new(0)).unwrap();
+    let (request, ..) = intake.finish().unwrap();
+    let maker = |pool: &str, endpoint: &str| Maker { pool: pool.into(), endpoint: endpoint.into() };
+    let direct = |world: &World, maker: Option<Maker>| {
+        let decision = world.director.direct_job("video_1", maker.as_ref(), &request);
+        decision.map(|decision| decision.endpoints[0].address).map_err(|rejection| rejection.to_string())
+    };
+    assert_eq!(direct(&world, Some(maker("vision", "pod-12"))), Ok(address(12)));
+    let gone = direct(&world, Some(maker("vision", "pod-13"))).unwrap_err();
+    assert!(gone.contains("is gone"), "{gone}");
+    let unknown = direct(&world, None).unwrap_err();
+    assert!(unknown.contains("is not known to this picker"), "{unknown}");
+    // Only one endpoint makes videos at all.
+    let mut one = table();
+    one.pools.insert("films".into(), pool(&[(21, None)]));
+    let target = Target { pool: "films".into(), capability: Capability::ANY, ..one.models["chat"].targets[0].clone() };
+    one.models.get_mut("chat").unwrap().targets.push(target);
+    assert_eq!(direct(&World::new(one), None), Ok(address(21)));
 }
 
 #[test]

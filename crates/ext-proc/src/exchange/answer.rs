@@ -1,7 +1,7 @@
 //! The messages that an exchange answers with.
 
 use bytes::Bytes;
-use director::Rejection;
+use director::Reply;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 
@@ -73,12 +73,12 @@ pub(super) fn response_trailers() -> ProcessingResponse {
     of(Answer::ResponseTrailers(TrailersResponse::default()))
 }
 
-/// The gateway answers the client itself.
-pub(super) fn rejected(rejection: &Rejection) -> ProcessingResponse {
-    let error = rejection.error_body();
+/// The gateway answers the client with this; `details` go to its access log.
+pub(super) fn reply(reply: Reply, details: &str) -> ProcessingResponse {
     let mut set_headers = vec![set("content-type", "application/json")];
-    set_headers.extend(error.retry_after.map(|after| set("retry-after", &after.as_secs().to_string())));
-    immediate(i32::from(error.status.as_u16()), set_headers, error.body, rejection.reason())
+    set_headers.extend(reply.retry_after.map(|after| set("retry-after", &after.as_secs().to_string())));
+    set_headers.extend(reply.allow.map(|methods| set("allow", &methods)));
+    immediate(i32::from(reply.status.as_u16()), set_headers, reply.body, details)
 }
 
 /// In any other mode the gateway waits for an answer to the headers before it sends the body, and the answer needs the body.

@@ -1,6 +1,7 @@
 //! What the gateway says of a request: the headers that matter, and the subset it allows.
 
 use prost_types::value::Kind;
+use request::RequestHead;
 use scheduling::Subset;
 
 use crate::proto::{HeaderValue, HttpHeaders, Metadata};
@@ -8,8 +9,11 @@ use crate::proto::{HeaderValue, HttpHeaders, Metadata};
 /// The headers that matter.
 #[derive(Debug, Default)]
 pub(crate) struct Head {
+    method: String,
     pub(crate) path: String,
-    pub(crate) content_type: Option<String>,
+    authority: Option<String>,
+    content_type: Option<String>,
+    content_encoding: Option<String>,
     pub(crate) content_length: Option<u64>,
 }
 
@@ -18,14 +22,34 @@ impl Head {
         let mut head = Self::default();
         for header in headers.headers.iter().flat_map(|map| &map.headers) {
             match header.key.to_ascii_lowercase().as_str() {
+                ":method" => head.method = text(header),
                 ":path" => head.path = text(header),
+                ":authority" | "host" => head.authority = Some(text(header)),
                 "content-type" => head.content_type = Some(text(header)),
+                "content-encoding" => head.content_encoding = Some(text(header)),
                 "content-length" => head.content_length = text(header).trim().parse().ok(),
                 _ => {}
             }
         }
         head
     }
+
+    pub(crate) fn of_request(&self) -> RequestHead<'_> {
+        RequestHead {
+            method: &self.method,
+            path: &self.path,
+            authority: self.authority.as_deref(),
+            content_type: self.content_type.as_deref(),
+            content_encoding: self.content_encoding.as_deref(),
+            content_length: self.content_length,
+        }
+    }
+}
+
+/// Whether a response says that all went well.
+pub(crate) fn succeeded(headers: &HttpHeaders) -> bool {
+    let mut all = headers.headers.iter().flat_map(|map| &map.headers);
+    all.find(|header| header.key == ":status").is_some_and(|header| text(header).starts_with('2'))
 }
 
 /// Envoy fills `raw_value`, others `value`.

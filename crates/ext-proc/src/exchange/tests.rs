@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use director::{Decision, Director, Witness};
+use director::{Budget, Decision, Director, Witness};
 use request::Limits;
 use routing::{Capability, Criticality, Endpoint, MediaPolicy, ModalitySet, Model, Pool, RoutingTable, Target};
 
@@ -25,17 +25,22 @@ impl Witness for Nobody {
 
 /// Model `chat`: text at 10.0.0.1:8000 as `llama`, text+image at 10.0.0.2:8000 and 10.0.0.3:8000 as `qwen`.
 fn front() -> Front {
-    let capability =
-        |input: &str| Capability { input: ModalitySet::parse_list(input).unwrap(), output: ModalitySet::TEXT };
+    let capability = |input: &str| Capability::new(ModalitySet::parse_list(input).unwrap(), ModalitySet::TEXT);
     let target = |name: &str, pool: &str, input| Target {
         name: name.into(),
         pool: pool.into(),
         capability: capability(input),
+        family: None,
         weight: 1,
+    };
+    let films = Target {
+        capability: Capability::new(ModalitySet::TEXT, ModalitySet::of(&[routing::Modality::Video])),
+        ..target("wan", "films", "text")
     };
     let model = Model {
         criticality: Criticality::Standard,
-        targets: vec![target("llama", "text", "text"), target("qwen", "vision", "text,image")],
+        created: 1_700_000_000,
+        targets: vec![target("llama", "text", "text"), target("qwen", "vision", "text,image"), films],
         media: MediaPolicy::default(),
     };
     let pool = |hosts: &[u8]| Pool {
@@ -50,10 +55,18 @@ fn front() -> Front {
             .collect(),
         ..Pool::default()
     };
-    let pools = [("text".into(), pool(&[1])), ("vision".into(), pool(&[2, 3]))].into();
+    let pools = [("text".into(), pool(&[1])), ("vision".into(), pool(&[2, 3])), ("films".into(), pool(&[4, 5]))].into();
     let director = Director::new(Instant::now());
     director.replace_table(1, Arc::new(RoutingTable { models: [("chat".into(), model)].into(), pools }));
-    Front { director: Arc::new(director), limits: Limits { max_body_bytes: 1 << 20 }, witness: Arc::new(Nobody) }
+    Front {
+        director: Arc::new(director),
+        limits: Limits { max_body_bytes: 1 << 20 },
+        budget: Budget::new(Budget::DEFAULT_BYTES),
+        jobs: Arc::default(),
+        owner: "serving".into(),
+        other_paths: None,
+        witness: Arc::new(Nobody),
+    }
 }
 
 #[test]
@@ -77,9 +90,13 @@ fn held(written: &str) -> String {
     let front = front();
     let fallbacks = written.contains("# fallbacks");
     let mut exchange = Exchange::new(front.clone(), fallbacks);
+    let mut exchanges = Vec::new();
     let mut held = String::new();
     for line in written.lines().filter(|line| !line.starts_with('<')) {
         held += &format!("{line}\n");
+        if line == "# another request" {
+            exchanges.push(std::mem::replace(&mut exchange, Exchange::new(front.clone(), fallbacks)));
+        }
         let Some(said) = line.strip_prefix("> ") else { continue };
         if said == "(nothing for 30 s)" {
             held +=
@@ -90,8 +107,9 @@ fn held(written: &str) -> String {
             held += &format!("< {}\n", shown(&answer));
         }
     }
-    drop(exchange);
+    drop((exchange, exchanges));
     assert_eq!(front.director.board().in_flight(), 0, "a request is still counted");
+    assert_eq!(front.budget.held(), 0, "a body is still held");
     held
 }
 

@@ -102,6 +102,12 @@ pub struct Model {
     pub targets: ::prost::alloc::vec::Vec<Target>,
     #[prost(message, repeated, tag = "4")]
     pub media: ::prost::alloc::vec::Vec<MediaRule>,
+    /// Names of `media.allow` of InferenceModel. One that a reader does not know is skipped: that narrows what is allowed.
+    #[prost(string, repeated, tag = "5")]
+    pub allowed_dangers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Seconds since 1970; 0 when it is not known.
+    #[prost(int64, tag = "6")]
+    pub created: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Target {
@@ -113,14 +119,22 @@ pub struct Target {
     pub capability: ::core::option::Option<Capability>,
     #[prost(uint32, tag = "4")]
     pub weight: u32,
+    /// Name of a model family; one that a reader does not know is as none.
+    #[prost(string, tag = "5")]
+    pub family: ::prost::alloc::string::String,
 }
-/// A modality that a reader does not know is skipped: that narrows what is offered.
+/// A modality or an operation that a reader does not know is skipped: that narrows what is offered.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Capability {
     #[prost(enumeration = "Modality", repeated, tag = "1")]
     pub input: ::prost::alloc::vec::Vec<i32>,
     #[prost(enumeration = "Modality", repeated, tag = "2")]
     pub output: ::prost::alloc::vec::Vec<i32>,
+    /// Every operation; those named do not matter then.
+    #[prost(bool, tag = "3")]
+    pub every_operation: bool,
+    #[prost(enumeration = "Operation", repeated, tag = "4")]
+    pub operations: ::prost::alloc::vec::Vec<i32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MediaRule {
@@ -137,6 +151,17 @@ pub struct MediaRule {
     pub url_only: bool,
     #[prost(string, repeated, tag = "6")]
     pub allowed_hosts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(uint64, optional, tag = "7")]
+    pub max_pixels: ::core::option::Option<u64>,
+    #[prost(uint32, optional, tag = "8")]
+    pub min_side: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "9")]
+    pub max_seconds: ::core::option::Option<u32>,
+    /// Names of formats; empty: any. One that a reader does not know is skipped, and if none is left, none is allowed.
+    #[prost(string, repeated, tag = "10")]
+    pub formats: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bool, tag = "11")]
+    pub https_only: bool,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -189,6 +214,86 @@ impl Criticality {
             "STANDARD" => Some(Self::Standard),
             "CRITICAL" => Some(Self::Critical),
             "SHEDDABLE" => Some(Self::Sheddable),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Operation {
+    Unknown = 0,
+    ChatCompletions = 1,
+    Completions = 2,
+    Responses = 3,
+    Messages = 4,
+    Embeddings = 5,
+    Pooling = 6,
+    Classify = 7,
+    Score = 8,
+    Rerank = 9,
+    Transcriptions = 10,
+    Translations = 11,
+    Speech = 12,
+    ImageGenerations = 13,
+    ImageEdits = 14,
+    Videos = 15,
+    Realtime = 16,
+    Tokenize = 17,
+    Generate = 18,
+    Other = 19,
+}
+impl Operation {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unknown => "OPERATION_UNKNOWN",
+            Self::ChatCompletions => "CHAT_COMPLETIONS",
+            Self::Completions => "COMPLETIONS",
+            Self::Responses => "RESPONSES",
+            Self::Messages => "MESSAGES",
+            Self::Embeddings => "EMBEDDINGS",
+            Self::Pooling => "POOLING",
+            Self::Classify => "CLASSIFY",
+            Self::Score => "SCORE",
+            Self::Rerank => "RERANK",
+            Self::Transcriptions => "TRANSCRIPTIONS",
+            Self::Translations => "TRANSLATIONS",
+            Self::Speech => "SPEECH",
+            Self::ImageGenerations => "IMAGE_GENERATIONS",
+            Self::ImageEdits => "IMAGE_EDITS",
+            Self::Videos => "VIDEOS",
+            Self::Realtime => "REALTIME",
+            Self::Tokenize => "TOKENIZE",
+            Self::Generate => "GENERATE",
+            Self::Other => "OTHER",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OPERATION_UNKNOWN" => Some(Self::Unknown),
+            "CHAT_COMPLETIONS" => Some(Self::ChatCompletions),
+            "COMPLETIONS" => Some(Self::Completions),
+            "RESPONSES" => Some(Self::Responses),
+            "MESSAGES" => Some(Self::Messages),
+            "EMBEDDINGS" => Some(Self::Embeddings),
+            "POOLING" => Some(Self::Pooling),
+            "CLASSIFY" => Some(Self::Classify),
+            "SCORE" => Some(Self::Score),
+            "RERANK" => Some(Self::Rerank),
+            "TRANSCRIPTIONS" => Some(Self::Transcriptions),
+            "TRANSLATIONS" => Some(Self::Translations),
+            "SPEECH" => Some(Self::Speech),
+            "IMAGE_GENERATIONS" => Some(Self::ImageGenerations),
+            "IMAGE_EDITS" => Some(Self::ImageEdits),
+            "VIDEOS" => Some(Self::Videos),
+            "REALTIME" => Some(Self::Realtime),
+            "TOKENIZE" => Some(Self::Tokenize),
+            "GENERATE" => Some(Self::Generate),
+            "OTHER" => Some(Self::Other),
             _ => None,
         }
     }

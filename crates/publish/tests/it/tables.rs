@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use routing::{
-    AppProtocol, Capability, Criticality, Endpoint, HostPattern, MediaPolicy, MediaRule, MediaSource, Modality,
-    ModalitySet, Model, Pool, RoutingTable, Target,
+    AppProtocol, Capability, Criticality, Danger, Endpoint, Family, Format, HostPattern, MediaPolicy, MediaRule,
+    MediaSource, Modality, ModalitySet, Model, Operation, OperationSet, Pool, RoutingTable, Target,
 };
 
 fn name() -> impl Strategy<Value = Arc<str>> {
@@ -19,7 +19,12 @@ fn set() -> impl Strategy<Value = ModalitySet> {
 }
 
 fn capability() -> impl Strategy<Value = Capability> {
-    (set(), set()).prop_map(|(input, output)| Capability { input, output })
+    let operations = proptest::collection::vec(0..Operation::ALL.len(), 0..4);
+    (set(), set(), proptest::option::of(operations)).prop_map(|(input, output, operations)| Capability {
+        input,
+        output,
+        operations: operations.map_or(OperationSet::ALL, |all| all.into_iter().map(|i| Operation::ALL[i]).collect()),
+    })
 }
 
 fn pool() -> impl Strategy<Value = Pool> {
@@ -38,25 +43,37 @@ fn pool() -> impl Strategy<Value = Pool> {
 }
 
 fn model() -> impl Strategy<Value = Model> {
-    let target = (name(), name(), capability(), 1..9_u32).prop_map(|(name, pool, capability, weight)| Target {
-        name,
-        pool,
-        capability,
-        weight,
-    });
+    let target =
+        (name(), name(), capability(), 0..30_usize, 1..9_u32).prop_map(|(name, pool, capability, family, weight)| {
+            Target { name, pool, capability, family: Family::ALL.get(family).copied(), weight }
+        });
     let criticality =
         prop_oneof![Just(Criticality::Critical), Just(Criticality::Standard), Just(Criticality::Sheddable)];
     let rule = (proptest::option::of(0..9_u32), proptest::option::of(0..9_u64), any::<bool>()).prop_map(
         |(max_items, max_item_bytes, inline)| {
             let sources = if inline { vec![MediaSource::Inline] } else { vec![] };
-            MediaRule { max_items, max_item_bytes, sources, allowed_hosts: vec![HostPattern::new("*.example.com")] }
+            MediaRule {
+                max_items,
+                max_item_bytes,
+                max_pixels: max_item_bytes,
+                min_side: max_items,
+                max_seconds: max_items,
+                formats: if inline { vec![Format::Png, Format::Mp4] } else { vec![] },
+                sources,
+                allowed_hosts: vec![HostPattern::new("*.example.com")],
+                https_only: inline,
+            }
         },
     );
     (criticality, proptest::collection::vec(target, 1..3), proptest::option::of(rule)).prop_map(
         |(criticality, targets, rule)| Model {
             criticality,
+            created: 7,
             targets,
-            media: MediaPolicy(rule.map(|rule| (Modality::Image, rule)).into_iter().collect()),
+            media: MediaPolicy {
+                allowed: rule.iter().filter(|rule| rule.https_only).map(|_| Danger::FileUrls).collect(),
+                rules: rule.map(|rule| (Modality::Image, rule)).into_iter().collect(),
+            },
         },
     )
 }

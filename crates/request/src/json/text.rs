@@ -1,12 +1,13 @@
 //! The inside of a JSON string: escapes, UTF-8, and how far it goes. Media is read here, so this file is the speed of the scanner.
 
 use crate::Unreadable;
+use crate::json::Want;
 
 /// A string being read.
 #[derive(Debug, Default)]
 pub(crate) struct Text {
     kept: Vec<u8>,
-    keep: usize,
+    want: Want,
     length: u64,
     escape: Escape,
     /// A high surrogate that waits for its low one.
@@ -28,9 +29,9 @@ enum Escape {
 }
 
 impl Text {
-    pub(crate) fn start(&mut self, keep: usize) {
+    pub(crate) fn start(&mut self, want: Want) {
         self.kept.clear();
-        self.keep = keep;
+        self.want = want;
         self.length = 0;
         self.escape = Escape::None;
         self.high = None;
@@ -46,32 +47,43 @@ impl Text {
     }
 
     /// Takes bytes up to and with the closing quote, or all; says how many, and whether the string ended. `here` is the position of
-    /// the first byte, for errors.
-    pub(crate) fn feed(&mut self, bytes: &[u8], here: u64) -> Result<(usize, bool), Unreadable> {
+    /// the first byte, for errors; `take` is given the string's content, unescaped, when all of it is wanted.
+    pub(crate) fn feed(
+        &mut self,
+        bytes: &[u8],
+        here: u64,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<(usize, bool), Unreadable> {
+        let take = &mut take;
         let mut at = 0;
         while at < bytes.len() {
             if self.escape != Escape::None {
-                self.escaped(bytes[at], here + at as u64)?;
+                self.escaped(bytes[at], here + at as u64, take)?;
                 at += 1;
                 continue;
             }
-            let run = if self.partial_len == 0 { plain_prefix(&bytes[at..]) } else { 0 };
+            // Whoever takes the pieces looks at them again, so that they should still be in the cache.
+            let ahead = if self.want == Want::Pieces { PIECE.min(bytes.len() - at) } else { bytes.len() - at };
+            let run = if self.partial_len == 0 { plain_prefix(&bytes[at..at + ahead]) } else { 0 };
             if run > 0 {
-                self.take(&bytes[at..at + run]);
+                self.take(&bytes[at..at + run], take);
                 at += run;
+                if run == ahead {
+                    continue;
+                }
             }
             let Some(&byte) = bytes.get(at) else { break };
             let position = here + at as u64;
             match byte {
                 b'"' if self.partial_len == 0 => {
-                    self.lone_surrogate();
+                    self.lone_surrogate(take);
                     return Ok((at + 1, true));
                 }
                 b'\\' if self.partial_len == 0 => {
                     self.escape = Escape::Backslash;
                     at += 1;
                 }
-                0x80.. => at += self.multibyte(&bytes[at..], position)?,
+                0x80.. => at += self.multibyte(&bytes[at..], position, take)?,
                 0..0x20 => return Err(Unreadable::Malformed { at: position, what: "a control character in a string" }),
                 _ => return Err(Unreadable::NotUtf8 { at: position }),
             }
@@ -79,17 +91,21 @@ impl Text {
         Ok((at, false))
     }
 
-    fn take(&mut self, plain: &[u8]) {
-        self.lone_surrogate();
+    fn take(&mut self, plain: &[u8], take: &mut impl FnMut(&[u8])) {
+        self.lone_surrogate(take);
         self.length += plain.len() as u64;
-        let room = self.keep - self.kept.len();
-        if room > 0 {
-            self.kept.extend_from_slice(&plain[..plain.len().min(room)]);
+        match self.want {
+            Want::Nothing => {}
+            Want::Head(limit) => {
+                let room = limit - self.kept.len();
+                self.kept.extend_from_slice(&plain[..plain.len().min(room)]);
+            }
+            Want::Pieces => take(plain),
         }
     }
 
     /// Takes what is not ASCII, with whatever ASCII stands between.
-    fn multibyte(&mut self, bytes: &[u8], here: u64) -> Result<usize, Unreadable> {
+    fn multibyte(&mut self, bytes: &[u8], here: u64, take: &mut impl FnMut(&[u8])) -> Result<usize, Unreadable> {
         if self.partial_len > 0 {
             // Finish the cut sequence a byte at a time: at most three of them.
             self.partial[self.partial_len] = bytes[0];
@@ -98,7 +114,7 @@ impl Text {
             match std::str::from_utf8(&partial[..self.partial_len]) {
                 Ok(_) => {
                     let len = std::mem::take(&mut self.partial_len);
-                    self.take(&partial[..len]);
+                    self.take(&partial[..len], take);
                 }
                 Err(error) if error.error_len().is_some() => return Err(Unreadable::NotUtf8 { at: here }),
                 Err(_) => {}
@@ -107,10 +123,10 @@ impl Text {
         }
         let run = run_prefix(bytes);
         match std::str::from_utf8(&bytes[..run]) {
-            Ok(_) => self.take(&bytes[..run]),
+            Ok(_) => self.take(&bytes[..run], take),
             Err(error) if error.error_len().is_none() && run == bytes.len() => {
                 let cut = error.valid_up_to();
-                self.take(&bytes[..cut]);
+                self.take(&bytes[..cut], take);
                 self.partial_len = run - cut;
                 self.partial[..run - cut].copy_from_slice(&bytes[cut..run]);
             }
@@ -119,7 +135,7 @@ impl Text {
         Ok(run)
     }
 
-    fn escaped(&mut self, byte: u8, here: u64) -> Result<(), Unreadable> {
+    fn escaped(&mut self, byte: u8, here: u64, take: &mut impl FnMut(&[u8])) -> Result<(), Unreadable> {
         let malformed = Unreadable::Malformed { at: here, what: "an escape that is none" };
         if let Escape::Unicode { value, digits } = self.escape {
             let Some(digit) = char::from(byte).to_digit(16).and_then(|digit| u16::try_from(digit).ok()) else {
@@ -128,7 +144,7 @@ impl Text {
             let value = value << 4 | digit;
             if digits == 3 {
                 self.escape = Escape::None;
-                self.unicode(value);
+                self.unicode(value, take);
             } else {
                 self.escape = Escape::Unicode { value, digits: digits + 1 };
             }
@@ -136,12 +152,12 @@ impl Text {
         }
         self.escape = Escape::None;
         match byte {
-            b'"' | b'\\' | b'/' => self.take(&[byte]),
-            b'b' => self.take(&[8]),
-            b'f' => self.take(&[12]),
-            b'n' => self.take(b"\n"),
-            b'r' => self.take(b"\r"),
-            b't' => self.take(b"\t"),
+            b'"' | b'\\' | b'/' => self.take(&[byte], take),
+            b'b' => self.take(&[8], take),
+            b'f' => self.take(&[12], take),
+            b'n' => self.take(b"\n", take),
+            b'r' => self.take(b"\r", take),
+            b't' => self.take(b"\t", take),
             b'u' => self.escape = Escape::Unicode { value: 0, digits: 0 },
             _ => return Err(malformed),
         }
@@ -149,37 +165,40 @@ impl Text {
     }
 
     /// Takes a `\uXXXX`. Half a pair becomes U+FFFD, as in most readers that do not refuse it.
-    fn unicode(&mut self, unit: u16) {
+    fn unicode(&mut self, unit: u16, take: &mut impl FnMut(&[u8])) {
         match (self.high.take(), unit) {
             (Some(high), 0xDC00..0xE000) => {
                 let code = 0x1_0000 + ((u32::from(high) - 0xD800) << 10) + (u32::from(unit) - 0xDC00);
-                self.character(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
+                self.character(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), take);
             }
             (high, 0xD800..0xDC00) => {
                 if high.is_some() {
-                    self.character(char::REPLACEMENT_CHARACTER);
+                    self.character(char::REPLACEMENT_CHARACTER, take);
                 }
                 self.high = Some(unit);
             }
             (high, _) => {
                 if high.is_some() {
-                    self.character(char::REPLACEMENT_CHARACTER);
+                    self.character(char::REPLACEMENT_CHARACTER, take);
                 }
-                self.character(char::from_u32(u32::from(unit)).unwrap_or(char::REPLACEMENT_CHARACTER));
+                self.character(char::from_u32(u32::from(unit)).unwrap_or(char::REPLACEMENT_CHARACTER), take);
             }
         }
     }
 
-    fn character(&mut self, character: char) {
-        self.take(character.encode_utf8(&mut [0; 4]).as_bytes());
+    fn character(&mut self, character: char, take: &mut impl FnMut(&[u8])) {
+        self.take(character.encode_utf8(&mut [0; 4]).as_bytes(), take);
     }
 
-    fn lone_surrogate(&mut self) {
+    fn lone_surrogate(&mut self, take: &mut impl FnMut(&[u8])) {
         if self.high.take().is_some() {
-            self.character(char::REPLACEMENT_CHARACTER);
+            self.character(char::REPLACEMENT_CHARACTER, take);
         }
     }
 }
+
+/// Largest piece handed on at once.
+const PIECE: usize = 32 << 10;
 
 /// Bytes looked at together; the compiler turns the loop over a block into vector instructions.
 const BLOCK: usize = 64;

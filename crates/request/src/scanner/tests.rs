@@ -1,5 +1,14 @@
 use super::*;
 
+const CHAT: RequestHead<'static> = RequestHead {
+    method: "POST",
+    path: "/v1/chat/completions",
+    authority: None,
+    content_type: None,
+    content_encoding: None,
+    content_length: None,
+};
+
 fn scan_at(path: &str, body: &[u8]) -> Result<InferenceRequest, Unreadable> {
     let mut scanner = Scanner::new(&RequestHead { path, ..RequestHead::default() }, Limits::default())?;
     scanner.feed(body)?;
@@ -51,6 +60,7 @@ fn every_shape_of_an_image_is_one() {
         r#"{"image_url":null,"uuid":"cat"}"#,
         r#"{"type":"input_image","image_url":"x"}"#,
         r#"{"type":"image_embeds","image_embeds":{"a":"b"}}"#,
+        r#"{"type":"image","image":"x"}"#,
         r#"{"type":"image_pil","image_pil":"x"}"#,
         r#"{"\u0074ype":"image\u005furl","image_url":"x"}"#,
         r#"{"type":"text","image_url":"x","uuid":"cat"}"#,
@@ -79,7 +89,7 @@ fn media_counts_in_every_role_and_turn() {
 fn a_type_wins_over_a_stray_key_and_an_unknown_type_does_not() {
     content(r#"[{"type":"text","text":"a","image_url":"x"}]"#, "m: text → text");
     content(r#"[{"type":"hologram","image_url":"x"}]"#, "m: image → text; image messages[0].content[0]");
-    content(r#"[{"type":"file","file":{"file_id":"f"}}]"#, "m: - → text");
+    content(r#"[{"type":"tool_use","input":{"image_url":"x"}}]"#, "m: - → text");
 }
 
 #[test]
@@ -102,17 +112,201 @@ fn outputs_are_read_from_modalities() {
 }
 
 #[test]
-fn other_operations() {
+fn completions_and_what_gives_vectors_or_scores() {
     check("/v1/completions", r#"{"model":"m","prompt":["a","b"],"stream":true}"#, "m: text → text (stream)");
+    check("/v1/completions", r#"{"model":"m","prompt":[1,2]}"#, "m: text → text");
     check("/v1/embeddings", r#"{"model":"m","input":"a"}"#, "m: text → embedding");
+    check("/v1/embeddings", r#"{"model":"m","input":[[1,2],[3]]}"#, "m: text → embedding");
     check(
         "/v1/embeddings",
         r#"{"model":"m","messages":[{"content":[{"type":"image_url","image_url":"x"}]}]}"#,
         "m: image → embedding; image messages[0].content[0]",
     );
-    check("/v1/rerank", r#"{"model":"m","messages":[{"content":[{"image_url":"x"}]}]}"#, "m: - → -");
-    check("/v1/rerank", r#"{"query":"no model"}"#, "-: - → -");
+    check(
+        "/v1/embeddings",
+        r#"{"model":"m","input":[{"text":"a","image":"https://x/a.png"},{"video":"https://x/a.mp4"}]}"#,
+        "m: text+image+video → embedding; image input[0].image, video input[1].video",
+    );
+    check("/pooling", r#"{"model":"m","input":"a"}"#, "m: text → embedding");
+    check("/classify", r#"{"model":"m","input":["a"]}"#, "m: text → -");
+    check(
+        "/v1/rerank",
+        r#"{"model":"m","query":"q","documents":["a",{"content":[{"image_url":{"url":"x"}}]},{"text":"b"}]}"#,
+        "m: text+image → -; image documents[1].content[0]",
+    );
+    check("/v1/rerank", r#"{"query":"no model"}"#, "-: text → -");
+    check(
+        "/score",
+        r#"{"model":"m","text_1":"a","text_2":{"content":[{"type":"video_url","video_url":{"url":"x"}}]}}"#,
+        "m: text+video → -; video text_2.content[0]",
+    );
+    check(
+        "/tokenize",
+        r#"{"model":"m","messages":[{"content":[{"type":"input_audio","input_audio":{"data":"AAAA"}}]}]}"#,
+        "m: audio → -; audio messages[0].content[0]",
+    );
     check("/health", "", "-: - → -");
+}
+
+#[test]
+fn responses() {
+    let responses = |input: &str, expected: &str| {
+        check("/v1/responses", &format!(r#"{{"model":"m","input":{input}}}"#), expected);
+    };
+    responses(r#""hi""#, "m: text → text");
+    responses(
+        r#"[{"role":"user","content":[{"type":"input_text","text":"a"},{"type":"input_image","image_url":"https://x/y.png","detail":"low"}]}]"#,
+        "m: text+image → text; image input[0].content[1]",
+    );
+    responses(
+        r#"[{"type":"function_call_output","call_id":"c","output":[{"type":"input_image","image_url":"x"}]}]"#,
+        "m: image → text; image input[0].output[0]",
+    );
+    responses(
+        r#"[{"type":"computer_call_output","output":{"type":"computer_screenshot","image_url":"x"}}]"#,
+        "m: image → text; image input[0].output",
+    );
+    responses(
+        r#"[{"role":"user","content":[{"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"}}]}]"#,
+        "m: audio → text; audio input[0].content[0]",
+    );
+    responses(
+        r#"[{"role":"user","content":[{"type":"input_file","file_data":"data:application/pdf;base64,AAAA","filename":"a.pdf"}]}]"#,
+        "m: image → text; image input[0].content[0]",
+    );
+    responses(
+        r#"[{"role":"user","content":[{"type":"input_file","file_data":"data:text/plain;base64,AAAA","filename":"a.txt"}]}]"#,
+        "m: text → text",
+    );
+    responses(
+        r#"[{"role":"user","content":[{"type":"input_image","file_id":"file-1"}]}]"#,
+        "m: image → text; image input[0].content[0]",
+    );
+}
+
+#[test]
+fn anthropics_messages() {
+    let messages = |content: &str, expected: &str| {
+        let body = format!(r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":{content}}}]}}"#);
+        check("/v1/messages", &body, expected);
+        check("/v1/messages/count_tokens", &body, expected);
+    };
+    messages(r#""hi""#, "m: text → text");
+    messages(
+        r#"[{"type":"image","source":{"type":"base64","media_type":"image/png","data":"AAAA"}},{"type":"text","text":"what?"}]"#,
+        "m: text+image → text; image messages[0].content[0]",
+    );
+    messages(
+        r#"[{"source":{"url":"https://x/a.png","type":"url"},"type":"image"}]"#,
+        "m: image → text; image messages[0].content[0]",
+    );
+    messages(
+        r#"[{"type":"document","source":{"data":"JVBERi0xLjQ=","media_type":"application/pdf","type":"base64"}}]"#,
+        "m: image → text; image messages[0].content[0]",
+    );
+    messages(
+        r#"[{"type":"document","source":{"data":"plain words","media_type":"text/plain","type":"text"}}]"#,
+        "m: text → text",
+    );
+    messages(
+        r#"[{"type":"document","source":{"type":"content","content":[{"type":"image","source":{"type":"file","file_id":"f"}}]}}]"#,
+        "m: image → text; image messages[0].content[0].source.content[0], image messages[0].content[0]",
+    );
+    messages(
+        r#"[{"type":"tool_result","tool_use_id":"t","content":[{"type":"text","text":"a"},{"type":"image","source":{"type":"base64","media_type":"image/jpeg","data":"AAAA"}}]}]"#,
+        "m: text+image → text; image messages[0].content[0].content[1]",
+    );
+    check("/v1/messages", r#"{"model":"m","system":[{"type":"text","text":"s"}],"messages":[]}"#, "m: text → text");
+}
+
+#[test]
+fn what_makes_sound_pictures_and_videos() {
+    check("/v1/audio/speech", r#"{"model":"m","input":"hi","voice":"alloy"}"#, "m: text → audio");
+    check(
+        "/v1/audio/speech",
+        r#"{"model":"m","input":"hi","ref_audio":"data:audio/wav;base64,AAAA"}"#,
+        "m: text+audio → audio; audio ref_audio",
+    );
+    check("/v1/images/generations", r#"{"model":"m","prompt":"a cat"}"#, "m: text → image");
+    check(
+        "/v1/images/edits",
+        r#"{"model":"m","prompt":"a","images":[{"image_url":"https://x/a.png"},{"file_id":"f"}]}"#,
+        "m: text+image → image; image images[0], image images[1]",
+    );
+    check("/v1/videos", r#"{"model":"m","prompt":"waves"}"#, "m: text → video");
+    check(
+        "/v1/videos",
+        r#"{"model":"m","prompt":"waves","input_reference":{"image_url":"data:image/png;base64,AAAA"}}"#,
+        "m: text+image → video; image input_reference",
+    );
+    let realtime = RequestHead { method: "GET", path: "/v1/realtime?model=a%2Fb", ..CHAT };
+    let request = Scanner::new(&realtime, Limits::default()).unwrap().finish().unwrap();
+    assert_eq!(shown(&request), "a/b: audio → -");
+}
+
+#[test]
+fn sglangs_generate() {
+    check("/generate", r#"{"text":"hi","sampling_params":{}}"#, "-: text → text");
+    check(
+        "/generate",
+        r#"{"input_ids":[1],"image_data":["https://x/a.png",["data:image/png;base64,AAAA"]],"audio_data":"https://x/a.wav"}"#,
+        "-: text+image+audio → text; image image_data[0], image image_data[1][0], audio audio_data",
+    );
+}
+
+#[test]
+fn dangers_are_found_with_their_places() {
+    let dangers = |path: &str, body: &str| {
+        let request = scan_at(path, body.as_bytes()).unwrap();
+        let all: Vec<String> = request.dangers.iter().map(|at| format!("{} {}", at.danger.as_str(), at.at)).collect();
+        all.join(", ")
+    };
+    let chat = "/v1/chat/completions";
+    let part = |part: &str| format!(r#"{{"model":"m","messages":[{{"content":["a",{part}]}}]}}"#);
+    assert_eq!(
+        dangers(chat, r#"{"model":"m","mm_processor_kwargs":{"a":1},"media_io_kwargs":null}"#),
+        "ProcessorArguments mm_processor_kwargs"
+    );
+    assert_eq!(dangers("/tokenize", r#"{"media_io_kwargs":{"video":{}}}"#), "ProcessorArguments media_io_kwargs");
+    assert_eq!(
+        dangers(chat, &part(r#"{"type":"image_embeds","image_embeds":"AAAA"}"#)),
+        "Embeds messages[0].content[1]"
+    );
+    assert_eq!(dangers(chat, &part(r#"{"image_embeds":{"a":"AAAA"}}"#)), "Embeds messages[0].content[1]");
+    assert_eq!(
+        dangers(chat, &part(r#"{"type":"prompt_embeds","prompt_embeds":"AAAA"}"#)),
+        "Embeds messages[0].content[1].prompt_embeds"
+    );
+    assert_eq!(dangers("/v1/completions", r#"{"model":"m","prompt_embeds":"AAAA"}"#), "Embeds prompt_embeds");
+    assert_eq!(
+        dangers(chat, &part(r#"{"image_url":{"url":"file:///etc/passwd"}}"#)),
+        "FileURLs messages[0].content[1]"
+    );
+    assert_eq!(
+        dangers(chat, &part(r#"{"video_url":{"url":"data:video/jpeg;base64,AAAA,AAAA"}}"#)),
+        "FrameLists messages[0].content[1]"
+    );
+    assert_eq!(
+        dangers(chat, &part(r#"{"video_url":{"url":"https://x/y","fps":1000}}"#)),
+        "ProcessorArguments messages[0].content[1].video_url.fps"
+    );
+    assert_eq!(
+        dangers("/inference/v1/generate", r#"{"token_ids":[1],"features":{"mm_hashes":{}}}"#),
+        "EngineInternals features"
+    );
+    assert_eq!(dangers(chat, &part(r#"{"image_url":{"url":"https://x/y.png"}}"#)), "");
+}
+
+#[test]
+fn placeholders_are_found_in_text_and_nowhere_else() {
+    let found = |body: &str| scan_at("/v1/chat/completions", body.as_bytes()).unwrap().placeholders.dangerous_to(None);
+    assert_eq!(found(r#"{"messages":[{"content":"a <|image_pad|> b"}]}"#), Some("<|image_pad|>"));
+    assert_eq!(found(r#"{"messages":[{"content":"a \u003c|image_pad|\u003e b"}]}"#), Some("<|image_pad|>"));
+    assert_eq!(
+        found(r#"{"messages":[{"content":[{"type":"text","text":"<|vision_start|>"}]}]}"#),
+        Some("<|vision_start|>")
+    );
+    assert_eq!(found(r#"{"messages":[{"content":["<|image_","pad|>"]}],"user":"<|image_pad|>"}"#), None);
 }
 
 #[test]
@@ -120,7 +314,7 @@ fn a_name_is_unescaped_and_its_place_remembered() {
     let body = r#"{ "model" : "a\"b\n\ud83d\ude00\u00e9", "messages": [] }"#;
     let request = scan_at("/v1/chat/completions", body.as_bytes()).unwrap();
     assert_eq!(request.model.as_deref(), Some("a\"b\n😀é"));
-    let span = request.model_span.unwrap();
+    let span = request.model_span.unwrap().range;
     let literal = &body[usize::try_from(span.start).unwrap()..usize::try_from(span.end).unwrap()];
     assert_eq!(literal, r#""a\"b\n\ud83d\ude00\u00e9""#);
 }
@@ -128,7 +322,7 @@ fn a_name_is_unescaped_and_its_place_remembered() {
 #[test]
 fn bad_json_is_refused_with_its_place() {
     for (body, expected) in [
-        ("", "the body is empty; a JSON object is expected"),
+        ("", "the body is empty"),
         ("hello", "the body is not valid JSON: something that starts no value at byte 0"),
         ("[1]", "the body must be a JSON object"),
         (r#"{"a":1,}"#, "the body is not valid JSON: something other than a key at byte 7"),
@@ -159,7 +353,7 @@ fn wrong_utf8_is_refused_wherever_it_is_cut() {
     for bad in [&b"\xff"[..], b"\xc3", b"\xc3\x28", b"\xe2\x82", b"\xed\xa0\x80", b"\xf0\x9f\x98", b"a\xc3\xa9\x80"] {
         let body = [br#"{"a":""#, bad, br#""}"#].concat();
         for cut in 0..body.len() {
-            let mut scanner = Scanner::new(&RequestHead::default(), Limits::default()).unwrap();
+            let mut scanner = Scanner::new(&CHAT, Limits::default()).unwrap();
             let result = scanner.feed(&body[..cut]).and_then(|()| scanner.feed(&body[cut..]));
             assert!(matches!(result, Err(Unreadable::NotUtf8 { .. })), "{bad:?} cut at {cut}: {result:?}");
         }
@@ -176,9 +370,9 @@ fn a_depth_bomb_is_refused_early() {
 #[test]
 fn sizes_are_bounded() {
     let limits = Limits { max_body_bytes: 10 };
-    let head = RequestHead { content_length: Some(11), ..RequestHead::default() };
+    let head = RequestHead { content_length: Some(11), ..CHAT };
     assert_eq!(Scanner::new(&head, limits).unwrap_err(), Unreadable::TooLarge { limit: 10 });
-    let mut scanner = Scanner::new(&RequestHead::default(), limits).unwrap();
+    let mut scanner = Scanner::new(&CHAT, limits).unwrap();
     assert_eq!(scanner.feed(b"{         "), Ok(()));
     assert_eq!(scanner.feed(b"}"), Err(Unreadable::TooLarge { limit: 10 }));
 
@@ -190,7 +384,7 @@ fn sizes_are_bounded() {
 
 #[test]
 fn a_body_of_another_length_than_announced_is_refused() {
-    let head = RequestHead { content_length: Some(9), ..RequestHead::default() };
+    let head = RequestHead { content_length: Some(9), ..CHAT };
     let mut scanner = Scanner::new(&head, Limits::default()).unwrap();
     scanner.feed(b"{}").unwrap();
     assert_eq!(scanner.finish().unwrap_err(), Unreadable::LengthMismatch { declared: 9, actual: 2 });
@@ -198,65 +392,93 @@ fn a_body_of_another_length_than_announced_is_refused() {
 
 #[test]
 fn only_what_is_surely_not_json_is_refused_by_its_type() {
-    let head = |content_type| RequestHead { content_type: Some(content_type), ..RequestHead::default() };
+    let head = |content_type| RequestHead { content_type: Some(content_type), ..CHAT };
     for good in
         ["application/json", "application/json; charset=utf-8", "application/x-www-form-urlencoded", "text/plain", ""]
     {
         assert!(Scanner::new(&head(good), Limits::default()).is_ok(), "{good}");
     }
-    let error = Scanner::new(&head("multipart/form-data; boundary=x"), Limits::default()).unwrap_err();
-    assert_eq!(error, Unreadable::ContentType("multipart/form-data; boundary=x".into()));
+    for bad in ["multipart/form-data; boundary=x", "text/html"] {
+        let error = Scanner::new(&head(bad), Limits::default()).unwrap_err();
+        assert!(matches!(error, Unreadable::ContentType { .. }), "{bad}: {error}");
+    }
 }
 
 #[test]
-fn sources_and_hosts_are_told() {
-    use crate::Host;
+fn heads_are_refused_before_any_body() {
+    let head = CHAT;
+    let refused = |head: RequestHead<'_>| Scanner::new(&head, Limits::default()).unwrap_err().to_string();
+    assert_eq!(refused(RequestHead { method: "GET", ..head }), "this path takes POST");
+    assert_eq!(refused(RequestHead { method: "POST", path: "/v1/models", ..head }), "this path takes GET, HEAD");
+    assert_eq!(
+        refused(RequestHead { content_encoding: Some("gzip"), ..head }),
+        r#"bodies in content-encoding "gzip" are not read here; send them as they are"#
+    );
+    for authority in ["evil.com/x", "evil.com?x", "a@b", "a#b", "a b", "a\\b", "é"] {
+        assert!(
+            refused(RequestHead { authority: Some(authority), ..head }).starts_with("the host header"),
+            "{authority}"
+        );
+    }
+    assert!(
+        Scanner::new(
+            &RequestHead { authority: Some("[::1]:80"), content_encoding: Some("identity"), ..head },
+            Limits::default()
+        )
+        .is_ok()
+    );
+    let json = RequestHead { path: "/v1/audio/transcriptions", content_type: Some("application/json"), ..head };
+    assert_eq!(refused(json), r#"a body of type "application/json" is not read here; send multipart/form-data"#);
+}
+
+#[test]
+fn sources_and_urls_are_told() {
+    use media::UrlFault;
     use routing::MediaSource::{Inline, Url};
     for (url, source, host) in [
-        ("data:image/png;base64,AAAA", Inline, Host::None),
-        ("AAAA", Inline, Host::None),
-        ("https://Img.Example.com:8443/a.png?x", Url, Host::Named("img.example.com".into())),
-        ("http://[fd00::1]:80/x", Url, Host::Named("fd00::1".into())),
-        ("https://good.com@evil.com/x", Url, Host::Unclear),
-        (r"https://good.com\\evil.com/x", Url, Host::Unclear),
-        ("                http://169.254.169.254/x", Url, Host::Unclear),
-        (r"ht\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\ttp://169.254.169.254/x", Url, Host::Unclear),
-        ("DATA:image/png;base64,AAAA", Inline, Host::None),
-        ("https:/x", Url, Host::Unclear),
-        ("file:///etc/passwd", Url, Host::Unclear),
+        ("data:image/png;base64,AAAA", Inline, None),
+        ("https://Img.Example.com:8443/a.png?x", Url, Some(Ok("img.example.com"))),
+        ("https://good.com@evil.com/x", Url, Some(Err(UrlFault::UserInfo))),
+        (r"https://good.com\\evil.com/x", Url, Some(Err(UrlFault::OddCharacter))),
+        ("                http://169.254.169.254/x", Url, Some(Err(UrlFault::Unclear))),
+        (r"ht\t\t\ttp://169.254.169.254/x", Url, Some(Err(UrlFault::Unclear))),
+        ("https:/x", Url, Some(Err(UrlFault::Host))),
+        ("file:///etc/passwd", Url, Some(Err(UrlFault::File))),
+        ("/etc/passwd", Url, Some(Err(UrlFault::Unclear))),
     ] {
         let body = format!(r#"{{"messages":[{{"content":[{{"image_url":{{"url":"{url}"}}}}]}}]}}"#);
         let request = scan_at("/v1/chat/completions", body.as_bytes()).unwrap();
-        assert_eq!((request.media[0].source, &request.media[0].host), (source, &host), "{url}");
+        let found = request.media[0].url.as_ref().map(|url| url.as_ref().map(|url| &*url.host).map_err(|fault| *fault));
+        assert_eq!((request.media[0].source, found), (source, host), "{url}");
     }
 }
 
 #[test]
 fn of_several_fields_of_one_modality_the_worst_counts() {
-    use crate::Host;
+    use media::UrlFault;
     use routing::MediaSource::Url;
     let image = |part: &str| {
         let body = format!(r#"{{"messages":[{{"content":[{part}]}}]}}"#);
         let request = scan_at("/v1/chat/completions", body.as_bytes()).unwrap();
         assert_eq!(request.media.len(), 1, "{part}");
-        (request.media[0].source, request.media[0].host.clone(), request.media[0].bytes)
+        request.media[0].clone()
     };
-    let metadata = Host::Named("169.254.169.254".into());
-    let decoy = "A".repeat(100);
+    let decoy = format!("data:image/png;base64,{}", "A".repeat(100));
     for part in [
         format!(r#"{{"image_url":{{"url":"http://169.254.169.254/","data":"{decoy}"}}}}"#),
-        format!(r#"{{"image_url":{{"url":"http://169.254.169.254/"}},"image":"data:{decoy}"}}"#),
+        format!(r#"{{"image_url":{{"url":"http://169.254.169.254/"}},"image":"{decoy}"}}"#),
         format!(r#"{{"image_url":{{"data":"{decoy}","url":"http://169.254.169.254/"}}}}"#),
         format!(r#"{{"image_url":[{{"deep":["{decoy}","http://169.254.169.254/"]}}]}}"#),
     ] {
-        let (source, host, bytes) = image(&part);
-        assert_eq!((source, &host), (Url, &metadata), "{part}");
-        assert!(bytes > 100, "{part}");
+        let item = image(&part);
+        let host = item.url.map(|url| url.map(|url| url.host));
+        assert_eq!((item.source, host), (Url, Some(Ok("169.254.169.254".to_owned()))), "{part}");
+        assert!(item.bytes > 100, "{part}");
     }
     let two = image(r#"{"image_url":"http://a.example.com/","image":"http://b.example.com/"}"#);
-    assert_eq!((two.0, two.1), (Url, Host::Unclear));
+    assert_eq!((two.source, two.url), (Url, Some(Err(UrlFault::Several))));
     let embeds = image(r#"{"type":"image_embeds","image_embeds":{"image_embeds":"AAAAAAAA","image_grid_thw":"AAAA"}}"#);
-    assert_eq!(embeds.2, 12);
+    assert_eq!(embeds.bytes, 12);
 }
 
 #[test]
@@ -266,4 +488,84 @@ fn a_uuid_that_is_no_string_is_one_all_the_same() {
         "m: image → text; image messages[0].content[0]",
     );
     content(r#"[{"type":"text","text":"x","uuid":null,"image_url":"x"}]"#, "m: text → text");
+}
+
+fn scan_form(path: &str, parts: &[(&str, &[u8])]) -> Result<InferenceRequest, Unreadable> {
+    let mut body = Vec::new();
+    for (disposition, content) in parts {
+        let head = format!("--xyz\r\nContent-Disposition: form-data; {disposition}\r\n\r\n");
+        body.extend([head.as_bytes(), content, b"\r\n"].concat());
+    }
+    body.extend(b"--xyz--\r\n");
+    let head = RequestHead { path, content_type: Some("multipart/form-data; boundary=xyz"), ..CHAT };
+    let mut results = Vec::new();
+    for piece in [usize::MAX, 1, 7, 64] {
+        let mut scanner = Scanner::new(&head, Limits::default())?;
+        results.push(body.chunks(piece).try_for_each(|piece| scanner.feed(piece)).and_then(|()| scanner.finish()));
+    }
+    assert!(results.iter().all(|result| *result == results[0]), "{results:?}");
+    let request = results.swap_remove(0)?;
+    if let Some(span) = &request.model_span {
+        let place = usize::try_from(span.range.start).unwrap()..usize::try_from(span.range.end).unwrap();
+        assert_eq!(body[place], *request.model.as_deref().unwrap().as_bytes());
+    }
+    Ok(request)
+}
+
+#[track_caller]
+fn form(path: &str, parts: &[(&str, &[u8])], expected: &str) {
+    let request = scan_form(path, parts);
+    assert_eq!(request.as_ref().map_or_else(ToString::to_string, shown), expected, "{path}");
+}
+
+#[test]
+fn forms_are_read_with_the_model_before_or_after_the_file() {
+    let wav = include_bytes!("../../../media/testdata/tone.wav");
+    let transcriptions = "/v1/audio/transcriptions";
+    let file: (&str, &[u8]) = (r#"name="file"; filename="a.wav""#, wav);
+    let model: (&str, &[u8]) = (r#"name="model""#, b"whisper");
+    form(transcriptions, &[file, model], "whisper: audio → text; audio file");
+    form(transcriptions, &[model, (r#"name="stream""#, b"true"), file], "whisper: audio → text (stream); audio file");
+    form("/v1/audio/translations", &[model, file], "whisper: audio → text; audio file");
+    let item = scan_form(transcriptions, &[file, model]).unwrap().media.remove(0);
+    assert_eq!((item.bytes, item.facts.milliseconds), (wav.len() as u64, Some(250)));
+
+    let png: (&str, &[u8]) =
+        (r#"name="image[]"; filename="a.png""#, include_bytes!("../../../media/testdata/picture.png"));
+    let prompt: (&str, &[u8]) = (r#"name="prompt""#, b"a hat");
+    form(
+        "/v1/images/edits",
+        &[png, png, (r#"name="mask"; filename="m.png""#, b"x"), prompt, model],
+        "whisper: text+image → image; image image[], image image[], image mask",
+    );
+    form("/v1/images/edits", &[("name=image", b"https://x/a.png"), prompt], "-: text+image → image; image image");
+    let clip: (&str, &[u8]) =
+        (r#"name="input_reference"; filename="a""#, include_bytes!("../../../media/testdata/clip.mp4"));
+    form("/v1/videos", &[clip, prompt, model], "whisper: text+video → video; video input_reference");
+    form("/v1/videos", &[prompt, model], "whisper: text → video");
+}
+
+#[test]
+fn the_same_file_is_the_same_in_a_form_and_in_json() {
+    use base64::Engine as _;
+    let png = include_bytes!("../../../media/testdata/picture.png");
+    let upload = scan_form("/v1/images/edits", &[(r#"name="image"; filename="a.png""#, png)]).unwrap();
+    let url = format!("data:image/png;base64,{}", base64::prelude::BASE64_STANDARD.encode(png));
+    let body = format!(r#"{{"messages":[{{"content":[{{"image_url":{{"url":"{url}"}}}}]}}]}}"#);
+    let chat = scan_at("/v1/chat/completions", body.as_bytes()).unwrap();
+    assert_eq!(upload.media[0].identity, chat.media[0].identity);
+    assert_eq!(chat.media[0].facts.size, Some((112, 84)));
+}
+
+#[test]
+fn a_form_that_names_a_thing_twice_is_refused() {
+    let model: (&str, &[u8]) = (r#"name="model""#, b"m");
+    let file: (&str, &[u8]) = (r#"name="file"; filename="a.wav""#, b"x");
+    let path = "/v1/audio/transcriptions";
+    assert!(matches!(scan_form(path, &[model, model]), Err(Unreadable::DuplicateField { field: "model", .. })));
+    assert!(matches!(scan_form(path, &[file, model, file]), Err(Unreadable::DuplicateField { field: "file", .. })));
+    assert_eq!(
+        scan_form(path, &[(r#"name="model""#, &[b'm'; 1025])]),
+        Err(Unreadable::FieldTooLong { field: "model", limit: 1024 })
+    );
 }

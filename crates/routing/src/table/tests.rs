@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Draw, Modality, ModalitySet};
+use crate::{Draw, Modality, ModalitySet, Operation};
 
 /// `pool=text+image→text` and the like.
 fn target(spec: &str) -> Target {
@@ -9,7 +9,8 @@ fn target(spec: &str) -> Target {
     Target {
         name: format!("{pool}-model").into(),
         pool: pool.into(),
-        capability: Capability { input: set(input), output: set(output) },
+        capability: Capability::new(set(input), set(output)),
+        family: None,
         weight: 1,
     }
 }
@@ -17,6 +18,7 @@ fn target(spec: &str) -> Target {
 fn table(models: &[(&str, &[&str])]) -> RoutingTable {
     let model = |specs: &[&str]| Model {
         criticality: Criticality::default(),
+        created: 0,
         targets: specs.iter().map(|spec| target(spec)).collect(),
         media: MediaPolicy::default(),
     };
@@ -28,7 +30,7 @@ fn table(models: &[(&str, &[&str])]) -> RoutingTable {
 
 fn need(input: &str, output: &str) -> Requirement {
     let set = |words: &str| ModalitySet::parse_list(&words.replace('+', ",")).unwrap();
-    Requirement { input: set(input), output: set(output) }
+    Requirement::new(Operation::ChatCompletions, set(input), set(output))
 }
 
 const CHAT: &[&str] = &["text=text>text", "vision=text+image+video>text", "omni=text+image+audio+video>text+audio"];
@@ -112,9 +114,9 @@ fn a_pool_that_no_model_refers_to_is_asked_as_it_is() {
 fn two_pools_without_models_cannot_be_told_apart_by_name() {
     let pools = [("a".into(), Pool::default()), ("b".into(), Pool::default())].into();
     let table = RoutingTable { pools, ..RoutingTable::default() };
-    assert!(matches!(table.route(Some("m"), Requirement::default()), Err(NoRoute::UnknownModel { .. })));
-    assert_eq!(table.route(None, Requirement::default()).unwrap_err(), NoRoute::NoModelNamed);
-    assert_eq!(RoutingTable::default().route(None, Requirement::default()).unwrap_err(), NoRoute::NothingServed);
+    assert!(matches!(table.route(Some("m"), need("", "")), Err(NoRoute::UnknownModel { .. })));
+    assert_eq!(table.route(None, need("", "")).unwrap_err(), NoRoute::NoModelNamed);
+    assert_eq!(RoutingTable::default().route(None, need("", "")).unwrap_err(), NoRoute::NothingServed);
 }
 
 #[test]
@@ -131,7 +133,33 @@ fn an_endpoint_narrows_and_never_widens() {
     let address = "10.0.0.1:8000".parse().unwrap();
     let silent = Endpoint { address, capability: None };
     let text = Endpoint { address, capability: Some(Capability::TEXT) };
-    let image = Requirement::default().with_input(Modality::Image);
+    let image = need("image", "");
     assert!(silent.covers(image));
     assert!(!text.covers(image));
+}
+
+#[test]
+fn a_target_of_other_operations_is_passed_by() {
+    let mut table = table(&[("whisper", &["asr=audio>text", "omni=text+audio>text"])]);
+    let model = table.models.get_mut("whisper").unwrap();
+    model.targets[0].capability.operations = OperationSet::EMPTY.with(Operation::Transcriptions);
+    model.targets[1].capability.operations = OperationSet::EMPTY.with(Operation::ChatCompletions);
+    let pool = |operation| {
+        let need = Requirement::new(operation, ModalitySet::of(&[Modality::Audio]), ModalitySet::TEXT);
+        table.route(Some("whisper"), need).map(|route| route.pools()[0].to_string()).map_err(|error| error.to_string())
+    };
+    assert_eq!(pool(Operation::Transcriptions).unwrap(), "asr");
+    assert_eq!(pool(Operation::ChatCompletions).unwrap(), "omni");
+    let error = pool(Operation::Embeddings).unwrap_err();
+    assert_eq!(error, r#"model "whisper" serves chat completions, transcriptions, not embeddings"#);
+}
+
+#[test]
+fn of_equal_modalities_the_specialist_wins() {
+    let mut table = table(&[("m", &["all=audio>text", "asr=audio>text"])]);
+    table.models.get_mut("m").unwrap().targets[1].capability.operations =
+        OperationSet::EMPTY.with(Operation::Transcriptions);
+    let need = Requirement::new(Operation::Transcriptions, ModalitySet::of(&[Modality::Audio]), ModalitySet::TEXT);
+    let route = table.route(Some("m"), need).unwrap();
+    assert_eq!(route.pools().iter().map(ToString::to_string).collect::<Vec<_>>(), ["asr", "all"]);
 }

@@ -1,5 +1,9 @@
 use super::*;
-use routing::{Capability, Modality};
+use routing::{Capability, Modality, ModalitySet, Operation};
+
+const NOTHING: Requirement = Requirement::new(Operation::ChatCompletions, ModalitySet::EMPTY, ModalitySet::EMPTY);
+const IMAGE: Requirement =
+    Requirement::new(Operation::ChatCompletions, ModalitySet::of(&[Modality::Image]), ModalitySet::EMPTY);
 
 fn standard() -> Profile {
     let [standard, ..] = Profile::in_turn();
@@ -28,8 +32,7 @@ fn rank(
     Ok(ranking.iter().map(|scored| scored.candidate.endpoint.address.port()).collect())
 }
 
-const ANYTHING: Ask<'_> =
-    Ask { need: Requirement { input: routing::ModalitySet::EMPTY, output: routing::ModalitySet::EMPTY }, subset: None };
+const ANYTHING: Ask<'_> = Ask { need: NOTHING, subset: None };
 
 #[test]
 fn the_least_busy_comes_first() {
@@ -48,7 +51,7 @@ fn a_full_cache_loses_to_an_empty_one() {
 
 #[test]
 fn an_endpoint_that_cannot_take_it_is_never_ranked() {
-    let ask = Ask { need: Requirement::default().with_input(Modality::Image), subset: None };
+    let ask = Ask { need: IMAGE, subset: None };
     let text = Some(Capability::TEXT);
     assert_eq!(rank(&standard(), &ask, &[(1, text, Load::default()), (2, None, Load::default())]), Ok(vec![2]));
     assert_eq!(rank(&standard(), &ask, &[(1, text, Load::default())]), Err(Exhausted::Filtered("capability")));
@@ -57,7 +60,7 @@ fn an_endpoint_that_cannot_take_it_is_never_ranked() {
 #[test]
 fn the_reason_is_the_filter_that_the_best_of_them_reached() {
     let full = Load { waiting: crate::SATURATED_WAITING, ..Load::default() };
-    let ask = Ask { need: Requirement::default().with_input(Modality::Image), subset: None };
+    let ask = Ask { need: IMAGE, subset: None };
     let endpoints = [(1, Some(Capability::TEXT), Load::default()), (2, None, full)];
     assert_eq!(rank(&standard(), &ask, &endpoints), Err(Exhausted::Filtered("saturated")));
     assert_eq!(rank(&saturated(), &ask, &endpoints), Ok(vec![2]));
@@ -71,10 +74,10 @@ fn a_subset_is_read_in_every_spelling_and_obeyed() {
     assert!(!subset.allows("10.0.0.1:3".parse().unwrap()));
     assert!(subset.allows("10.0.0.9:1234".parse().unwrap()));
     assert!(subset.allows("[fd00::1]:8000".parse().unwrap()));
-    let ask = Ask { need: Requirement::default(), subset: Some(&subset) };
+    let ask = Ask { need: NOTHING, subset: Some(&subset) };
     assert_eq!(rank(&standard(), &ask, &[(1, None, Load::default()), (2, None, Load::default())]), Ok(vec![2]));
     let nobody = Subset::parse(["nonsense"]);
-    let ask = Ask { need: Requirement::default(), subset: Some(&nobody) };
+    let ask = Ask { need: NOTHING, subset: Some(&nobody) };
     assert_eq!(rank(&standard(), &ask, &[(1, None, Load::default())]), Err(Exhausted::Filtered("subset")));
 }
 

@@ -1,0 +1,225 @@
+//! The media policy of a model, held against what a request carries.
+
+use media::{Facts, MediaUrl, Reach, Scheme, UrlFault};
+use request::{InferenceRequest, MediaItem, PartPath};
+use routing::{Danger, Format, MediaPolicy, MediaRule, MediaSource, Modality, ModalitySet, Model};
+
+use crate::{Code, Rejection};
+
+/// Something that the model's owner does not want, or did not allow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("model {model:?} {cause}")]
+pub struct MediaRefusal {
+    pub model: String,
+    /// None for what stands in no one place.
+    pub at: Option<PartPath>,
+    pub cause: RefusalCause,
+}
+
+/// What is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RefusalCause {
+    #[error("takes at most {limit} {modality} items in a request; this is one more")]
+    TooMany { modality: Modality, limit: u32 },
+    #[error("takes {modality} items of at most {limit} bytes; this has {bytes}")]
+    TooLarge { modality: Modality, limit: u64, bytes: u64 },
+    #[error("takes {modality} items of at most {limit} pixels; this has {width} x {height}")]
+    TooManyPixels { modality: Modality, limit: u64, width: u32, height: u32 },
+    #[error("takes {modality} items of at least {limit} pixels a side; this has {width} x {height}")]
+    TooThin { modality: Modality, limit: u32, width: u32, height: u32 },
+    #[error("takes {modality} items of at most {limit} s; this lasts {} s", milliseconds.div_ceil(1000))]
+    TooLong { modality: Modality, limit: u32, milliseconds: u64 },
+    #[error("limits the {what} of {modality} items, and the header of this one does not tell it")]
+    Untold { modality: Modality, what: &'static str },
+    #[error("takes {modality} as {}, not {}", formats(allowed), found.map_or("what this is", Format::as_str))]
+    Format { modality: Modality, allowed: Vec<Format>, found: Option<Format> },
+    #[error("takes no {modality} as {source_kind}")]
+    Source { modality: Modality, source_kind: MediaSource },
+    #[error("takes no {modality} from this URL: {fault}")]
+    Url { modality: Modality, fault: UrlFault },
+    #[error("takes {modality} from https: URLs only")]
+    Scheme { modality: Modality },
+    #[error("takes no {modality} from the host {host:?}")]
+    Host { modality: Modality, host: String },
+    #[error("takes no {modality} from the private host {host:?}; its owner can allow it by name in spec.media.{modality_field}.allowedHosts", modality_field = field_of(*modality))]
+    PrivateHost { modality: Modality, host: String },
+    #[error("takes no {}; its owner can allow it with {} in spec.media.allow", words_for(*danger), danger.as_str())]
+    Danger { danger: Danger },
+    #[error(
+        "takes no text with {token:?} in it when no media goes with it; its owner can allow it with PlaceholderTokens in spec.media.allow"
+    )]
+    Placeholder { token: &'static str },
+}
+
+impl RefusalCause {
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::TooMany { .. } => Code::TooManyMediaItems,
+            Self::TooLarge { .. } => Code::MediaItemTooLarge,
+            Self::TooManyPixels { .. } | Self::TooThin { .. } => Code::MediaSizeNotAllowed,
+            Self::TooLong { .. } => Code::MediaItemTooLong,
+            Self::Untold { .. } => Code::MediaUnreadable,
+            Self::Format { .. } => Code::MediaFormatNotAllowed,
+            Self::Source { .. } => Code::MediaSourceNotAllowed,
+            Self::Url { .. } | Self::Scheme { .. } => Code::MediaUrlNotAllowed,
+            Self::Host { .. } | Self::PrivateHost { .. } => Code::MediaHostNotAllowed,
+            Self::Danger { .. } | Self::Placeholder { .. } => Code::UnsafeFeature,
+        }
+    }
+}
+
+fn formats(allowed: &[Format]) -> String {
+    allowed.iter().map(|format| format.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+const fn field_of(modality: Modality) -> &'static str {
+    match modality {
+        Modality::Audio => "Audio",
+        Modality::Video => "Video",
+        _ => "Image",
+    }
+}
+
+const fn words_for(danger: Danger) -> &'static str {
+    match danger {
+        Danger::Embeds => "tensors in the place of media or text",
+        Danger::FileUrls => "file: URLs",
+        Danger::ProcessorArguments => "arguments for its processor in a request",
+        Danger::FrameLists => "videos as lists of pictures (video/jpeg)",
+        Danger::PlaceholderTokens => "placeholders typed as text",
+        Danger::EngineInternals => "inner forms of its engine",
+    }
+}
+
+/// The first thing that the policy of a declared model forbids, if any.
+pub(crate) fn check(name: &str, model: &Model, request: &InferenceRequest) -> Result<(), Rejection> {
+    check_policy(name, &model.media, request)?;
+    let takes_media = |input: ModalitySet| !input.difference(ModalitySet::TEXT).is_empty();
+    let mut targets = model.targets.iter().filter(|target| takes_media(target.capability.input));
+    let token = targets.find_map(|target| request.placeholders.dangerous_to(target.family));
+    check_placeholders(name, &model.media, token, request)
+}
+
+/// The same for a pool that nobody declared anything of.
+pub(crate) fn check_undeclared(request: &InferenceRequest) -> Result<(), Rejection> {
+    let policy = MediaPolicy::default();
+    let name = request.model.as_deref().unwrap_or_default();
+    check_policy(name, &policy, request)?;
+    check_placeholders(name, &policy, request.placeholders.dangerous_to(None), request)
+}
+
+fn check_policy(name: &str, policy: &MediaPolicy, request: &InferenceRequest) -> Result<(), Rejection> {
+    let refused = |at: Option<&PartPath>, cause| {
+        Rejection::Media(Box::new(MediaRefusal { model: name.to_owned(), at: at.cloned(), cause }))
+    };
+    if let Some(found) = request.dangers.iter().find(|found| !policy.allowed.contains(&found.danger)) {
+        return Err(refused(Some(&found.at), RefusalCause::Danger { danger: found.danger }));
+    }
+    let free = MediaRule::default();
+    let mut counts = [0_usize; Modality::ALL.len()];
+    for item in &request.media {
+        let rule = policy.rules.get(&item.modality).unwrap_or(&free);
+        let count = &mut counts[item.modality as usize];
+        let cause = too_many(rule, *count, item)
+            .or_else(|| forbidden_source(rule, policy, item))
+            .or_else(|| forbidden_content(rule, item));
+        if let Some(cause) = cause {
+            return Err(refused(Some(&item.at), cause));
+        }
+        *count += 1;
+    }
+    Ok(())
+}
+
+fn check_placeholders(
+    name: &str,
+    policy: &MediaPolicy,
+    token: Option<&'static str>,
+    request: &InferenceRequest,
+) -> Result<(), Rejection> {
+    match token {
+        Some(token) if request.media.is_empty() && !policy.allowed.contains(&Danger::PlaceholderTokens) => {
+            let cause = RefusalCause::Placeholder { token };
+            Err(Rejection::Media(Box::new(MediaRefusal { model: name.to_owned(), at: None, cause })))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn too_many(rule: &MediaRule, count: usize, item: &MediaItem) -> Option<RefusalCause> {
+    let limit = rule.max_items.filter(|limit| count >= *limit as usize)?;
+    Some(RefusalCause::TooMany { modality: item.modality, limit })
+}
+
+/// Where it comes from.
+fn forbidden_source(rule: &MediaRule, policy: &MediaPolicy, item: &MediaItem) -> Option<RefusalCause> {
+    let modality = item.modality;
+    if !rule.sources.is_empty() && !rule.sources.contains(&item.source) {
+        return Some(RefusalCause::Source { modality, source_kind: item.source });
+    }
+    match item.url.as_ref()? {
+        // The danger was allowed, or the request would have been refused for it.
+        Err(UrlFault::File) if policy.allowed.contains(&Danger::FileUrls) => None,
+        Err(fault) => Some(RefusalCause::Url { modality, fault: *fault }),
+        Ok(url) => forbidden_url(rule, modality, url),
+    }
+}
+
+fn forbidden_url(rule: &MediaRule, modality: Modality, url: &MediaUrl) -> Option<RefusalCause> {
+    let host = || url.host.chars().take(253).collect();
+    let named = rule.allowed_hosts.iter().any(|pattern| pattern.matches(&url.host));
+    if rule.https_only && url.scheme != Scheme::Https {
+        return Some(RefusalCause::Scheme { modality });
+    }
+    match (named, url.reach) {
+        (false, _) if !rule.allowed_hosts.is_empty() => Some(RefusalCause::Host { modality, host: host() }),
+        (false, Reach::Private) => Some(RefusalCause::PrivateHost { modality, host: host() }),
+        _ => None,
+    }
+}
+
+/// What it is, as far as that can be told of what is inline.
+fn forbidden_content(rule: &MediaRule, item: &MediaItem) -> Option<RefusalCause> {
+    let MediaItem { modality, bytes, facts, .. } = item;
+    let (modality, bytes) = (*modality, *bytes);
+    // A mere reference was looked at when it came, and a URL's content never is.
+    if item.source == MediaSource::Url || bytes == 0 {
+        return None;
+    }
+    if let Some(limit) = rule.max_item_bytes.filter(|limit| bytes > *limit) {
+        return Some(RefusalCause::TooLarge { modality, limit, bytes });
+    }
+    if !rule.formats.is_empty() && !facts.format.is_some_and(|format| rule.formats.contains(&format)) {
+        return Some(RefusalCause::Format { modality, allowed: rule.formats.clone(), found: facts.format });
+    }
+    forbidden_size(rule, modality, facts).or_else(|| forbidden_length(rule, modality, facts))
+}
+
+fn forbidden_size(rule: &MediaRule, modality: Modality, facts: &Facts) -> Option<RefusalCause> {
+    if rule.max_pixels.is_none() && rule.min_side.is_none() {
+        return None;
+    }
+    let Some((width, height)) = facts.size else {
+        return Some(RefusalCause::Untold { modality, what: "pixels" });
+    };
+    let pixels = u64::from(width) * u64::from(height);
+    if let Some(limit) = rule.max_pixels.filter(|limit| pixels > *limit) {
+        return Some(RefusalCause::TooManyPixels { modality, limit, width, height });
+    }
+    let limit = rule.min_side.filter(|limit| width.min(height) < *limit)?;
+    Some(RefusalCause::TooThin { modality, limit, width, height })
+}
+
+fn forbidden_length(rule: &MediaRule, modality: Modality, facts: &Facts) -> Option<RefusalCause> {
+    let limit = rule.max_seconds?;
+    match facts.milliseconds {
+        None => Some(RefusalCause::Untold { modality, what: "seconds" }),
+        Some(milliseconds) if milliseconds > u64::from(limit) * 1000 => {
+            Some(RefusalCause::TooLong { modality, limit, milliseconds })
+        }
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

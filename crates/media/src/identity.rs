@@ -1,0 +1,88 @@
+//! What makes two media items the same.
+
+use std::fmt;
+
+/// Tells whether two items are the same one.
+///
+/// BLAKE3, because the value may leave the picker as a key of somebody's cache, where a collision would show one client's picture to
+/// another (CVE-2025-46722 was of that kind).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Identity {
+    /// Of the bytes of the item itself.
+    Content([u8; 32]),
+    /// Of its normalised URL. What the URL answers may change.
+    Url([u8; 32]),
+    /// Of the name that a client gave it (`uuid`, `file_id`), which means something only among requests for the same model in the same
+    /// namespace; see [`Identity::within`].
+    Named([u8; 32]),
+}
+
+/// Where a client's own name for an item holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scope<'a> {
+    pub namespace: &'a str,
+    pub model: &'a str,
+}
+
+impl Identity {
+    pub(crate) fn of_url(url: &str) -> Self {
+        Self::Url(*blake3::hash(url.as_bytes()).as_bytes())
+    }
+
+    /// The identity of an item that a client named.
+    pub fn of_name(name: &[u8]) -> Self {
+        Self::Named(*blake3::hash(name).as_bytes())
+    }
+
+    /// A key for caches and affinity. A client's own name is kept apart per namespace and model, so that nobody guesses another's.
+    #[must_use]
+    pub fn within(self, scope: Scope<'_>) -> [u8; 32] {
+        match self {
+            Self::Content(hash) | Self::Url(hash) => hash,
+            Self::Named(hash) => {
+                let mut hasher = blake3::Hasher::new_derive_key("thalamus 2026 media named by a client");
+                for part in [scope.namespace.as_bytes(), scope.model.as_bytes()] {
+                    // The length first, so that no two pairs run into the same bytes.
+                    hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+                }
+                *hasher.update(&hash).finalize().as_bytes()
+            }
+        }
+    }
+}
+
+/// The kind, and the first eight bytes in hexadecimal: enough to tell items apart in a log.
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, hash) = match self {
+            Self::Content(hash) => ("content", hash),
+            Self::Url(hash) => ("url", hash),
+            Self::Named(hash) => ("named", hash),
+        };
+        write!(f, "{kind}:")?;
+        hash[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clients_name_is_kept_apart_per_namespace_and_model() {
+        let named = Identity::of_name(b"cat");
+        let within = |namespace, model| named.within(Scope { namespace, model });
+        assert_eq!(within("a", "m"), within("a", "m"));
+        assert_ne!(within("a", "m"), within("b", "m"));
+        assert_ne!(within("a", "m"), within("a", "n"));
+        assert_ne!(within("ab", "c"), within("a", "bc"));
+        let url = Identity::of_url("https://a/b");
+        assert_eq!(url.within(Scope { namespace: "a", model: "m" }), url.within(Scope { namespace: "b", model: "n" }));
+    }
+}

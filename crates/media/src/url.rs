@@ -1,0 +1,218 @@
+//! URLs that a model server would be asked to fetch from, read once and strictly.
+//!
+//! Two readers that disagree about a URL are how requests reach hosts that a list forbids (CVE-2026-24779: a backslash). So whatever
+//! readers are known to disagree on is a fault, and no URL with a fault passes.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::{Identity, Reach};
+
+/// A URL that every reader reads alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaUrl {
+    pub scheme: Scheme,
+    /// In lower case; an IPv6 address without brackets.
+    pub host: String,
+    pub reach: Reach,
+    pub identity: Identity,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+/// Why a URL is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+pub enum UrlFault {
+    #[error("it is a file: URL, which would be read from the model server's own disk")]
+    File,
+    #[error("its scheme is not http, https or data")]
+    Scheme,
+    #[error("it is neither an http(s) URL, nor a data: URL, nor base64 of a known media format")]
+    Unclear,
+    #[error("it is longer than {MAX_URL} bytes")]
+    TooLong,
+    #[error("it holds a control character, a space or a backslash")]
+    OddCharacter,
+    #[error("it names a user")]
+    UserInfo,
+    #[error("it has no host, or one that is spelled in an unusual way")]
+    Host,
+    #[error("its port is no number from 1 to 65535")]
+    Port,
+    #[error("this part names several URLs, and which one a model server would take is not clear")]
+    Several,
+}
+
+/// Longest URL that is taken. Signed ones of object stores have some 2 KB.
+pub(crate) const MAX_URL: usize = 8192;
+
+impl MediaUrl {
+    /// Reads a URL. It must begin with `http:` or `https:` in any case.
+    pub fn parse(url: &[u8]) -> Result<Self, UrlFault> {
+        if url.len() > MAX_URL {
+            return Err(UrlFault::TooLong);
+        }
+        let url = std::str::from_utf8(url).map_err(|_| UrlFault::OddCharacter)?;
+        if url.bytes().any(|byte| byte <= b' ' || byte == 0x7f || byte == b'\\') {
+            return Err(UrlFault::OddCharacter);
+        }
+        let (scheme, rest) = url.split_once(':').ok_or(UrlFault::Scheme)?;
+        let scheme = match &*scheme.to_ascii_lowercase() {
+            "http" => Scheme::Http,
+            "https" => Scheme::Https,
+            "file" => return Err(UrlFault::File),
+            _ => return Err(UrlFault::Scheme),
+        };
+        let rest = rest.strip_prefix("//").ok_or(UrlFault::Host)?;
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        if authority.contains('@') {
+            return Err(UrlFault::UserInfo);
+        }
+        let (host, port) = host_and_port(authority)?;
+        let port = port.filter(|port| *port != scheme.default_port());
+        let path = path.split('#').next().unwrap_or_default();
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        let port = port.map_or_else(String::new, |port| format!(":{port}"));
+        let identity = Identity::of_url(&format!("{scheme}://{host}{port}{slash}{path}"));
+        Ok(Self { scheme, reach: Reach::of_host(&host), host, identity })
+    }
+}
+
+fn host_and_port(authority: &str) -> Result<(String, Option<u16>), UrlFault> {
+    let authority = authority.to_ascii_lowercase();
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, after) = rest.split_once(']').ok_or(UrlFault::Host)?;
+            let address: Ipv6Addr = address.parse().map_err(|_| UrlFault::Host)?;
+            let port = if after.is_empty() { None } else { Some(after.strip_prefix(':').ok_or(UrlFault::Host)?) };
+            (address.to_string(), port)
+        }
+        None => {
+            let (host, port) = authority.split_once(':').map_or((&*authority, None), |(host, port)| (host, Some(port)));
+            (name_or_v4(host)?, port)
+        }
+    };
+    let digits = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let port = port
+        .map(|port| {
+            if digits(port) {
+                port.parse().ok().filter(|port| *port > 0).ok_or(UrlFault::Port)
+            } else {
+                Err(UrlFault::Port)
+            }
+        })
+        .transpose()?;
+    Ok((host, port))
+}
+
+/// A name of letters, digits, hyphens and underscores, or an IPv4 address in its one usual spelling. `2130706433`, `0x7f.1` and `127.1`
+/// are addresses to some readers and names to others (WHATWG's URL standard, "ends in a number").
+fn name_or_v4(host: &str) -> Result<String, UrlFault> {
+    let sound = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    if host.len() > 253 || !host.split('.').all(sound) {
+        return Err(UrlFault::Host);
+    }
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let numeric = last.bytes().all(|byte| byte.is_ascii_digit())
+        || last.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    if numeric {
+        // The standard parser takes four decimal numbers without leading zeros and nothing else.
+        return host.parse::<Ipv4Addr>().map(|address| address.to_string()).map_err(|_| UrlFault::Host);
+    }
+    Ok(host.to_owned())
+}
+
+impl Scheme {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    const fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn host(url: &str, expected: Result<&str, UrlFault>) {
+        let parsed = MediaUrl::parse(url.as_bytes());
+        assert_eq!(parsed.as_ref().map(|url| &*url.host).map_err(|fault| *fault), expected, "{url}");
+    }
+
+    #[test]
+    fn usual_urls_are_read() {
+        host("https://Img.Example.com:8443/a.png?x=1#y", Ok("img.example.com"));
+        host("HTTP://example.com", Ok("example.com"));
+        host("https://example.com?q=/@", Ok("example.com"));
+        host("http://[FD00::1]:80/x", Ok("fd00::1"));
+        host("http://10.0.0.7/é", Ok("10.0.0.7"));
+        host("https://my_bucket.s3.amazonaws.com/a", Ok("my_bucket.s3.amazonaws.com"));
+    }
+
+    #[test]
+    fn whatever_readers_disagree_on_is_a_fault() {
+        for (url, fault) in [
+            ("https://good.com@evil.com/x", UrlFault::UserInfo),
+            ("https://user:pw@good.com/", UrlFault::UserInfo),
+            (r"https://good.com\evil.com/x", UrlFault::OddCharacter),
+            ("https://good.com/a b", UrlFault::OddCharacter),
+            (" https://good.com/", UrlFault::OddCharacter),
+            ("https://good.com/\u{7f}", UrlFault::OddCharacter),
+            ("https:/good.com", UrlFault::Host),
+            ("https:good.com", UrlFault::Host),
+            ("https:///x", UrlFault::Host),
+            ("https://ex%61mple.com/", UrlFault::Host),
+            ("https://exämple.com/", UrlFault::Host),
+            ("https://example.com./", UrlFault::Host),
+            ("http://2130706433/", UrlFault::Host),
+            ("http://0x7f000001/", UrlFault::Host),
+            ("http://127.1/", UrlFault::Host),
+            ("http://0177.0.0.1/", UrlFault::Host),
+            ("http://[::1", UrlFault::Host),
+            ("http://[::1]x/", UrlFault::Host),
+            ("http://[fe80::1%25eth0]/", UrlFault::Host),
+            ("http://a:b:c/", UrlFault::Port),
+            ("http://a.com:/", UrlFault::Port),
+            ("http://a.com:0/", UrlFault::Port),
+            ("http://a.com:65536/", UrlFault::Port),
+            ("http://a.com:+80/", UrlFault::Port),
+            ("file:///etc/passwd", UrlFault::File),
+            ("gopher://a.com/", UrlFault::Scheme),
+        ] {
+            host(url, Err(fault));
+        }
+    }
+
+    #[test]
+    fn spellings_of_one_url_are_one_identity() {
+        let identity = |url: &str| MediaUrl::parse(url.as_bytes()).unwrap().identity;
+        assert_eq!(identity("https://Example.com"), identity("HTTPS://example.com:443/#top"));
+        assert_ne!(identity("https://example.com/a"), identity("https://example.com/A"));
+        assert_ne!(identity("https://example.com/"), identity("http://example.com/"));
+        assert_ne!(identity("https://example.com/?a"), identity("https://example.com/?b"));
+    }
+}

@@ -1,0 +1,126 @@
+//! WebSockets (RFC 6455): the model server is asked for one, and then bytes flow both ways until either side ends.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use director::{Decision, Rejection};
+use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::{Response, StatusCode, Version};
+use http_body_util::{BodyExt as _, Either, Empty, Full, Limited};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::Options;
+use crate::body::ResponseBody;
+use crate::headers;
+use crate::proxy::to_model_server;
+
+/// How long a model server may take to agree.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Most of a refusal that is passed on.
+const MAX_REFUSAL: usize = 64 << 10;
+
+/// Whether a request asks for a WebSocket.
+pub(crate) fn is_asked_for(parts: &http::request::Parts) -> bool {
+    let says = |name: &HeaderName, word: &str| {
+        let values = parts.headers.get_all(name);
+        let mut words = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        words.any(|one| one.trim().eq_ignore_ascii_case(word))
+    };
+    parts.version == Version::HTTP_11
+        && says(&CONNECTION, "upgrade")
+        && says(&UPGRADE, "websocket")
+        && parts.headers.contains_key(SEC_WEBSOCKET_KEY)
+        && parts.headers.contains_key(SEC_WEBSOCKET_VERSION)
+}
+
+/// Connects a client to the first endpoint that can be reached.
+pub(crate) async fn connect(
+    parts: &mut http::request::Parts,
+    mut decision: Decision,
+    options: &Options,
+) -> Result<Response<ResponseBody>, Rejection> {
+    let client = hyper::upgrade::on(http::Request::from_parts(clone_for_upgrade(parts), ()));
+    for choice in 0..decision.endpoints.len() {
+        decision.move_to(choice);
+        let address = decision.endpoints[choice].address;
+        let Ok(Ok(stream)) = tokio::time::timeout(options.connect_timeout, TcpStream::connect(address)).await else {
+            tracing::warn!(endpoint = %address, pool = %decision.pool, "endpoint cannot be reached");
+            continue;
+        };
+        let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, shake_hands(stream, parts, address)).await;
+        let response = shaken.ok().and_then(Result::ok).ok_or(Rejection::BrokenOff)?;
+        return if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            Ok(switched(response, client, decision))
+        } else {
+            passed_on(response).await
+        };
+    }
+    Err(Rejection::Unreachable { tried: decision.endpoints.len() })
+}
+
+/// What of a request the upgrade hangs on: hyper keeps it in the extensions.
+fn clone_for_upgrade(parts: &mut http::request::Parts) -> http::request::Parts {
+    let (mut fresh, ()) = http::Request::new(()).into_parts();
+    fresh.extensions = std::mem::take(&mut parts.extensions);
+    fresh
+}
+
+async fn shake_hands(
+    stream: TcpStream,
+    parts: &http::request::Parts,
+    address: SocketAddr,
+) -> Result<Response<hyper::body::Incoming>, ()> {
+    // Events are small, and each is waited for.
+    let _ = stream.set_nodelay(true);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(drop)?;
+    tokio::spawn(connection.with_upgrades());
+    let mut request = to_model_server(parts, address, Empty::<Bytes>::new()).map_err(drop)?;
+    // A client of one connection names path and host by itself.
+    let path = request.uri().path_and_query().cloned().ok_or(())?;
+    *request.uri_mut() = path.into();
+    let headers = request.headers_mut();
+    headers.insert(http::header::HOST, HeaderValue::from_str(&address.to_string()).map_err(drop)?);
+    agree(headers);
+    sender.send_request(request).await.map_err(drop)
+}
+
+/// Upgrades end at each hop, so each hop says so anew.
+fn agree(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// Tells the client, and lets bytes flow once its side is switched as well.
+fn switched(
+    mut response: Response<hyper::body::Incoming>,
+    client: OnUpgrade,
+    decision: Decision,
+) -> Response<ResponseBody> {
+    let server = hyper::upgrade::on(&mut response);
+    tokio::spawn(async move {
+        if let (Ok(client), Ok(server)) = (client.await, server.await) {
+            // Either side's end, however it comes, is the end of the other.
+            let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(server)).await;
+        }
+        drop(decision.in_flight);
+    });
+    let mut answer = Response::new(Either::Right(Full::default()));
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *answer.headers_mut() = response.headers().clone();
+    headers::remove_hop_by_hop(answer.headers_mut());
+    agree(answer.headers_mut());
+    answer
+}
+
+/// A model server's refusal is the client's answer.
+async fn passed_on(response: Response<hyper::body::Incoming>) -> Result<Response<ResponseBody>, Rejection> {
+    let (mut parts, body) = response.into_parts();
+    headers::remove_hop_by_hop(&mut parts.headers);
+    parts.headers.remove(http::header::CONTENT_LENGTH);
+    let body = Limited::new(body, MAX_REFUSAL).collect().await.map_err(|_| Rejection::BrokenOff)?;
+    Ok(Response::from_parts(parts, Either::Right(Full::new(body.to_bytes()))))
+}

@@ -1,0 +1,142 @@
+//! What was found in a body, whatever its encoding.
+
+use std::fmt;
+use std::ops::Range;
+
+use media::{Facts, Identity, MediaUrl, UrlFault};
+use routing::{Danger, MediaSource, Modality, ModalitySet, Operation, Requirement};
+
+use crate::Unreadable;
+use crate::placeholders::Seeker;
+
+/// Something other than text that a request carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaItem {
+    pub modality: Modality,
+    pub source: MediaSource,
+    /// Bytes as they are encoded in the request: of the base64, the file or the URL.
+    pub bytes: u64,
+    /// What the client says it is, in lower case: of the `data:` header, the form's part, or a field beside it.
+    pub media_type: Option<String>,
+    /// None where nothing came that could tell one item from another.
+    pub identity: Option<Identity>,
+    /// What its first bytes tell; nothing for what would have to be fetched.
+    pub facts: Facts,
+    /// Where it would be fetched from, or what is wrong with that.
+    pub url: Option<Result<MediaUrl, UrlFault>>,
+    pub at: PartPath,
+}
+
+/// Where a part stands in the body: `messages[0].content[1]`, `input[2].output[0]`, or the name of a form's part.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartPath(pub(crate) String);
+
+/// The place of something that engines should not be asked by strangers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DangerAt {
+    pub danger: Danger,
+    pub at: PartPath,
+}
+
+/// Where the model's name stands in a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelSpan {
+    pub range: Range<u64>,
+    pub encoding: NameEncoding,
+}
+
+/// How a name is written in a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameEncoding {
+    /// A JSON string; the span holds its quotes.
+    Json,
+    /// As it is, in a part of a form.
+    Form,
+}
+
+/// A media item weighs a path and some facts; a request with more of them is not for a model server.
+pub(crate) const MAX_ITEMS: usize = 4096;
+
+/// Longest model name that is read. InferenceModel allows 256.
+pub(crate) const MAX_MODEL: usize = 1024;
+
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    pub(crate) model: Option<String>,
+    pub(crate) model_span: Option<ModelSpan>,
+    pub(crate) stream: bool,
+    pub(crate) media: Vec<MediaItem>,
+    /// The first of each kind.
+    pub(crate) dangers: Vec<DangerAt>,
+    pub(crate) text: bool,
+    /// What `modalities` asks for.
+    pub(crate) output: Option<ModalitySet>,
+    pub(crate) seeker: Seeker,
+}
+
+impl Findings {
+    pub(crate) fn requires(&self, operation: Operation) -> Requirement {
+        let text = if self.text { ModalitySet::TEXT } else { ModalitySet::EMPTY };
+        let input = self.media.iter().map(|item| item.modality).collect::<ModalitySet>().union(text);
+        match operation {
+            // The session has begun before anything is said.
+            Operation::Realtime => Requirement::new(operation, ModalitySet::of(&[Modality::Audio]), ModalitySet::EMPTY),
+            _ => Requirement::new(operation, input, self.output_of(operation)),
+        }
+    }
+
+    fn output_of(&self, operation: Operation) -> ModalitySet {
+        match operation {
+            Operation::ChatCompletions => self.output.unwrap_or(ModalitySet::TEXT),
+            Operation::Completions
+            | Operation::Responses
+            | Operation::Messages
+            | Operation::Transcriptions
+            | Operation::Translations
+            | Operation::Generate => ModalitySet::TEXT,
+            Operation::Embeddings | Operation::Pooling => ModalitySet::of(&[Modality::Embedding]),
+            Operation::Speech => ModalitySet::of(&[Modality::Audio]),
+            Operation::ImageGenerations | Operation::ImageEdits => ModalitySet::of(&[Modality::Image]),
+            Operation::Videos => ModalitySet::of(&[Modality::Video]),
+            // Numbers, tokens, or nobody knows: no modality.
+            Operation::Classify
+            | Operation::Score
+            | Operation::Rerank
+            | Operation::Realtime
+            | Operation::Tokenize
+            | Operation::Other => ModalitySet::EMPTY,
+        }
+    }
+
+    pub(crate) fn add(&mut self, item: MediaItem) -> Result<(), Unreadable> {
+        if self.media.len() == MAX_ITEMS {
+            return Err(Unreadable::TooManyItems { limit: MAX_ITEMS });
+        }
+        if item.media_type.as_deref() == Some("video/jpeg") {
+            self.danger(Danger::FrameLists, || item.at.clone());
+        }
+        if item.url == Some(Err(UrlFault::File)) {
+            self.danger(Danger::FileUrls, || item.at.clone());
+        }
+        self.media.push(item);
+        Ok(())
+    }
+
+    pub(crate) fn danger(&mut self, danger: Danger, at: impl FnOnce() -> PartPath) {
+        if self.dangers.iter().all(|known| known.danger != danger) {
+            self.dangers.push(DangerAt { danger, at: at() });
+        }
+    }
+}
+
+impl PartPath {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PartPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}

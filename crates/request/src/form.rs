@@ -1,0 +1,318 @@
+//! Forms (`multipart/form-data`, RFC 7578 and RFC 2046, section 5.1), pushed: bytes in chunks of any size become parts.
+//!
+//! Strict where readers differ, for a form that two readers take apart in two ways would be routed by one model and served by another:
+//! no bare line feeds in headers, no folded headers, one name for each part and nothing encoded.
+
+use memchr::memmem::Finder;
+
+use crate::Unreadable;
+
+/// A part's header, as far as it matters.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct PartHead {
+    pub(crate) name: String,
+    /// Whether it has a file name, which makes it a file.
+    pub(crate) is_file: bool,
+    pub(crate) media_type: Option<String>,
+}
+
+/// Takes the parts.
+pub(crate) trait FormSink {
+    /// A part begins; its content stands at `at`.
+    fn begin(&mut self, head: PartHead, at: u64) -> Result<(), Unreadable>;
+    /// More of its content.
+    fn content(&mut self, piece: &[u8]) -> Result<(), Unreadable>;
+    /// It has ended, before the position `at`.
+    fn end(&mut self, at: u64) -> Result<(), Unreadable>;
+}
+
+#[derive(Debug)]
+pub(crate) struct FormReader {
+    /// Line end, two hyphens, boundary.
+    delimiter: Finder<'static>,
+    state: State,
+    /// What of the chunk before may be the beginning of something: of a delimiter, or of a header.
+    carry: Vec<u8>,
+    consumed: u64,
+    parts: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Before the first delimiter, which needs no line end before it.
+    Start,
+    /// After a delimiter: `--` ends the form, a line end begins a part.
+    AfterDelimiter,
+    Head,
+    Content,
+    /// After the last delimiter nothing matters.
+    Epilogue,
+}
+
+/// A part's header has a name, a file name and a type.
+const MAX_HEAD: usize = 8 << 10;
+
+/// More parts are no request for a model server.
+const MAX_PARTS: usize = 1024;
+
+/// RFC 2046, 5.1.1.
+const MAX_BOUNDARY: usize = 70;
+
+impl FormReader {
+    /// For a body of this `content-type`.
+    pub(crate) fn new(content_type: &str) -> Result<Self, Unreadable> {
+        let boundary =
+            boundary(content_type).ok_or(Unreadable::Form { at: 0, what: "content-type without a sound boundary" })?;
+        let delimiter = Finder::new(&format!("\r\n--{boundary}")).into_owned();
+        // As if a line had ended before the body began.
+        Ok(Self { delimiter, state: State::Start, carry: b"\r\n".to_vec(), consumed: 0, parts: 0 })
+    }
+
+    pub(crate) fn position(&self) -> u64 {
+        self.consumed
+    }
+
+    pub(crate) fn feed(&mut self, chunk: &[u8], sink: &mut impl FormSink) -> Result<(), Unreadable> {
+        let mut rest = chunk;
+        while !rest.is_empty() {
+            rest = match self.state {
+                State::Start => self.start(rest)?,
+                State::AfterDelimiter => self.after_delimiter(rest)?,
+                State::Head => self.head(rest, sink)?,
+                State::Content => self.content(rest, sink)?,
+                State::Epilogue => {
+                    self.consumed += rest.len() as u64;
+                    &[]
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// Call when the body has ended.
+    pub(crate) fn finish(&self) -> Result<(), Unreadable> {
+        match self.state {
+            State::Epilogue => Ok(()),
+            _ if self.consumed == 0 => Err(Unreadable::Empty),
+            _ => Err(self.malformed("an end in the middle of a part")),
+        }
+    }
+
+    fn malformed(&self, what: &'static str) -> Unreadable {
+        Unreadable::Form { at: self.consumed, what }
+    }
+
+    fn take<'c>(&mut self, rest: &'c [u8], count: usize) -> &'c [u8] {
+        self.consumed += count as u64;
+        &rest[count..]
+    }
+
+    fn start<'c>(&mut self, rest: &'c [u8]) -> Result<&'c [u8], Unreadable> {
+        let missing = self.delimiter.needle().len() - self.carry.len();
+        let count = missing.min(rest.len());
+        self.carry.extend_from_slice(&rest[..count]);
+        if !self.delimiter.needle().starts_with(&self.carry) {
+            return Err(self.malformed("something other than the boundary at the beginning"));
+        }
+        if self.carry.len() == self.delimiter.needle().len() {
+            self.carry.clear();
+            self.state = State::AfterDelimiter;
+        }
+        Ok(self.take(rest, count))
+    }
+
+    fn after_delimiter<'c>(&mut self, rest: &'c [u8]) -> Result<&'c [u8], Unreadable> {
+        let count = (2 - self.carry.len()).min(rest.len());
+        self.carry.extend_from_slice(&rest[..count]);
+        match &*self.carry {
+            b"\r\n" => {
+                self.parts += 1;
+                if self.parts > MAX_PARTS {
+                    return Err(Unreadable::TooManyItems { limit: MAX_PARTS });
+                }
+                self.state = State::Head;
+            }
+            b"--" => self.state = State::Epilogue,
+            b"\r" | b"-" => return Ok(self.take(rest, count)),
+            _ => return Err(self.malformed("something other than a line end after the boundary")),
+        }
+        self.carry.clear();
+        Ok(self.take(rest, count))
+    }
+
+    fn head<'c>(&mut self, rest: &'c [u8], sink: &mut impl FormSink) -> Result<&'c [u8], Unreadable> {
+        // Its end may have begun in the chunk before.
+        let before = self.carry.len();
+        let count = rest.len().min(MAX_HEAD + 4 - before);
+        self.carry.extend_from_slice(&rest[..count]);
+        let from = before.saturating_sub(3);
+        let Some(end) = memchr::memmem::find(&self.carry[from..], b"\r\n\r\n").map(|end| from + end) else {
+            if self.carry.len() >= MAX_HEAD + 4 {
+                return Err(self.malformed("a header of a part that is too long"));
+            }
+            return Ok(self.take(rest, count));
+        };
+        let head = part_head(&self.carry[..end]).map_err(|what| self.malformed(what))?;
+        self.carry.clear();
+        self.state = State::Content;
+        let rest = self.take(rest, end + 4 - before);
+        sink.begin(head, self.consumed)?;
+        Ok(rest)
+    }
+
+    fn content<'c>(&mut self, rest: &'c [u8], sink: &mut impl FormSink) -> Result<&'c [u8], Unreadable> {
+        let size = self.delimiter.needle().len();
+        if !self.carry.is_empty() {
+            // What was kept is a beginning of the delimiter; so much more settles whether it is one.
+            let more = (size - 1).min(rest.len());
+            let carried = self.carry.len();
+            let mut joint = std::mem::take(&mut self.carry);
+            joint.extend_from_slice(&rest[..more]);
+            if let Some(place) = self.delimiter.find(&joint).filter(|place| *place < carried) {
+                sink.content(&joint[..place])?;
+                return self.end_of_part(rest, place + size - carried, (carried - place) as u64, sink);
+            }
+            if more < size - 1 && more == rest.len() {
+                // Not enough yet.
+                let keep = beginning_at_end(&joint, self.delimiter.needle());
+                sink.content(&joint[..joint.len() - keep])?;
+                self.carry = joint.split_off(joint.len() - keep);
+                return Ok(self.take(rest, more));
+            }
+            sink.content(&joint[..carried])?;
+        }
+        if let Some(place) = self.delimiter.find(rest) {
+            sink.content(&rest[..place])?;
+            let rest = self.take(rest, place);
+            return self.end_of_part(rest, size, 0, sink);
+        }
+        let keep = beginning_at_end(rest, self.delimiter.needle());
+        sink.content(&rest[..rest.len() - keep])?;
+        self.carry.extend_from_slice(&rest[rest.len() - keep..]);
+        Ok(self.take(rest, rest.len()))
+    }
+
+    /// The delimiter was found, `begun` bytes before `rest`; `count` bytes of `rest` belong to it.
+    fn end_of_part<'c>(
+        &mut self,
+        rest: &'c [u8],
+        count: usize,
+        begun: u64,
+        sink: &mut impl FormSink,
+    ) -> Result<&'c [u8], Unreadable> {
+        sink.end(self.consumed - begun)?;
+        self.state = State::AfterDelimiter;
+        Ok(self.take(rest, count))
+    }
+}
+
+/// How many bytes at the end of `text` are a beginning of `delimiter`, and not all of it.
+fn beginning_at_end(text: &[u8], delimiter: &[u8]) -> usize {
+    // Only a carriage return begins one, and it holds just that one.
+    let from = text.len().saturating_sub(delimiter.len() - 1);
+    memchr::memchr_iter(b'\r', &text[from..])
+        .map(|at| text.len() - from - at)
+        .find(|length| text.ends_with(&delimiter[..*length]))
+        .unwrap_or(0)
+}
+
+/// The `boundary` of a content type, if it is sound.
+fn boundary(content_type: &str) -> Option<String> {
+    let (_, parameters) = content_type.split_once(';')?;
+    let mut boundary = None;
+    for (name, value) in parameters_of(parameters).ok()? {
+        if name == "boundary" && boundary.replace(value).is_some() {
+            return None;
+        }
+    }
+    let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&byte);
+    boundary.filter(|boundary| {
+        (1..=MAX_BOUNDARY).contains(&boundary.len()) && boundary.bytes().all(sound) && !boundary.ends_with(' ')
+    })
+}
+
+/// Reads a part's header.
+fn part_head(head: &[u8]) -> Result<PartHead, &'static str> {
+    let head = std::str::from_utf8(head).map_err(|_| "a header of a part that is not UTF-8")?;
+    let (mut disposition, mut media_type) = (None, None);
+    for line in head.split("\r\n") {
+        if line.starts_with([' ', '\t']) || line.bytes().any(|byte| byte < b' ' && byte != b'\t') {
+            return Err("a folded header of a part, or one with control characters");
+        }
+        let (name, value) = line.split_once(':').ok_or("a header of a part without a colon")?;
+        let twice = match name.to_ascii_lowercase().as_str() {
+            "content-disposition" => disposition.replace(value).is_some(),
+            "content-type" => media_type.replace(value.trim().to_ascii_lowercase()).is_some(),
+            "content-transfer-encoding" if !matches!(value.trim(), "binary" | "8bit" | "7bit") => {
+                return Err("a part with a content-transfer-encoding, which RFC 7578 does away with");
+            }
+            "" => return Err("a header of a part without a name"),
+            name if name.contains([' ', '\t']) => return Err("a header of a part with a space in its name"),
+            _ => false,
+        };
+        if twice {
+            return Err("a header of a part that is given twice");
+        }
+    }
+    let disposition = disposition.ok_or("a part without content-disposition")?;
+    let (kind, parameters) = disposition.split_once(';').ok_or("a part without a name")?;
+    if !kind.trim().eq_ignore_ascii_case("form-data") {
+        return Err("a part that is no form-data");
+    }
+    let (mut name, mut is_file) = (None, false);
+    for (key, value) in parameters_of(parameters)? {
+        match &*key {
+            "name" if name.replace(value).is_some() => return Err("a part with two names"),
+            "name*" => return Err("a part whose name is encoded"),
+            "filename" | "filename*" => is_file = true,
+            _ => {}
+        }
+    }
+    let media_type =
+        media_type.map(|text| text.split(';').next().unwrap_or_default().trim().chars().take(64).collect());
+    Ok(PartHead { name: name.ok_or("a part without a name")?, is_file, media_type })
+}
+
+/// `a=b; c="d"`, each name in lower case.
+fn parameters_of(mut text: &str) -> Result<Vec<(String, String)>, &'static str> {
+    const ODD: &str = "a parameter of a header that is spelled in an unusual way";
+    let mut all = Vec::new();
+    loop {
+        text = text.trim_start();
+        if text.is_empty() {
+            return Ok(all);
+        }
+        let (name, rest) = text.split_once('=').ok_or(ODD)?;
+        let name = name.trim_end();
+        if name.is_empty() || name.contains([' ', '\t', '"', ';', '\\']) {
+            return Err(ODD);
+        }
+        let (value, rest) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted_string(quoted).ok_or(ODD)?,
+            None => {
+                let end = rest.find(';').unwrap_or(rest.len());
+                let value = rest[..end].trim_end();
+                if value.is_empty() || value.contains([' ', '\t', '"', '\\', ',']) {
+                    return Err(ODD);
+                }
+                (value.to_owned(), &rest[end..])
+            }
+        };
+        all.push((name.to_ascii_lowercase(), value));
+        text = match rest.trim_start() {
+            "" => "",
+            rest => rest.strip_prefix(';').ok_or(ODD)?,
+        };
+    }
+}
+
+/// The value of a quoted string, and what follows its end. Browsers leave a backslash alone, others escape with it: only where both
+/// mean the same is it taken.
+fn quoted_string(text: &str) -> Option<(String, &str)> {
+    let end = text.find('"')?;
+    let value = &text[..end];
+    (!value.contains('\\')).then(|| (value.to_owned(), &text[end + 1..]))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! What a value means by where it stands: one small table for each shape of body.
+//!
+//! The shapes are those that vLLM (`vllm/entrypoints/openai`, `chat_utils.py`), SGLang, vLLM-Omni and the APIs of OpenAI and Anthropic
+//! take. What is not named here is nothing to routing.
+
+use routing::{Danger, Modality, Operation};
+
+use crate::keys::Key;
+
+/// What a value means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slot {
+    Root,
+    Model,
+    Stream,
+    Modalities,
+    ModalityWord,
+    /// Text, as a string or a list of strings or tokens; whatever is not null is some.
+    Text,
+    /// `messages` of chat and Anthropic, or the items of Responses: strings and objects.
+    Messages,
+    Message,
+    /// A string, a list of parts, or one part.
+    Content,
+    Part,
+    PartType,
+    /// Whether it counts as text depends on the part's type.
+    PartText,
+    PartUuid,
+    PartFileId,
+    /// A part's media field: an object, a string, or null.
+    Media(Kind),
+    /// What is inside of it, however deep: URLs, data, embeddings.
+    MediaData(Kind, Spelling),
+    MediaType,
+    /// Anthropic's `source`.
+    Source,
+    SourceType,
+    /// Media outside of parts: a string, a list of them, or objects.
+    Loose(Kind),
+    /// Of rerank, score and embeddings: a string, tokens, an object of text or media, or a list of those.
+    Documents,
+    Document,
+    /// Something that engines should not be asked by strangers.
+    Danger(Danger),
+    Ignored,
+}
+
+/// What a media field holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Of(Modality),
+    /// Tensors in its place.
+    Embeds(Modality),
+    /// Anything; its content tells.
+    File,
+}
+
+/// What a string of media may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spelling {
+    /// A URL, or what some engines take in the place of one.
+    Url,
+    /// Base64.
+    Data,
+}
+
+const IMAGE: Kind = Kind::Of(Modality::Image);
+const AUDIO: Kind = Kind::Of(Modality::Audio);
+const VIDEO: Kind = Kind::Of(Modality::Video);
+
+/// What the value of a key means.
+#[expect(clippy::match_same_arms, reason = "a line for each rule")]
+pub(crate) fn slot_of_key(operation: Operation, parent: Slot, key: Key) -> Slot {
+    match (parent, key) {
+        (Slot::Root, key) => slot_of_root(operation, key),
+        (Slot::Message, Key::Content | Key::Output) => Slot::Content,
+        (Slot::Part, key) => slot_of_part(operation, key),
+        (Slot::Source, Key::Type) => Slot::SourceType,
+        (Slot::Source | Slot::Media(_) | Slot::MediaData(..), Key::MediaType) => Slot::MediaType,
+        (Slot::Source, Key::Data) => Slot::MediaData(Kind::File, Spelling::Data),
+        (Slot::Source, Key::Url) => Slot::MediaData(Kind::File, Spelling::Url),
+        (Slot::Source, Key::Content) => Slot::Content,
+        (Slot::Source | Slot::Media(_) | Slot::MediaData(..), Key::FileId) => Slot::PartFileId,
+        (Slot::Media(_) | Slot::MediaData(..), Key::Fps | Key::MaxFrames | Key::NumFrames) => {
+            Slot::Danger(Danger::ProcessorArguments)
+        }
+        (Slot::Media(kind) | Slot::MediaData(kind, _), Key::Data | Key::FileData) => {
+            Slot::MediaData(kind, Spelling::Data)
+        }
+        (Slot::Media(kind), _) => Slot::MediaData(kind, Spelling::Url),
+        (Slot::MediaData(kind, spelling), _) => Slot::MediaData(kind, spelling),
+        (Slot::Document, Key::Text) => Slot::Text,
+        (Slot::Document, Key::Content) => Slot::Content,
+        (Slot::Document, Key::Image | Key::ImageUrl | Key::Images) => Slot::Loose(IMAGE),
+        (Slot::Document, Key::Video | Key::VideoUrl) => Slot::Loose(VIDEO),
+        (Slot::Document, Key::Audio | Key::AudioUrl) => Slot::Loose(AUDIO),
+        _ => Slot::Ignored,
+    }
+}
+
+#[expect(clippy::match_same_arms, reason = "a line for each rule")]
+fn slot_of_root(operation: Operation, key: Key) -> Slot {
+    use Operation as Op;
+    match (operation, key) {
+        (_, Key::Model) => Slot::Model,
+        (_, Key::Stream) => Slot::Stream,
+        (Op::Other, _) => Slot::Ignored,
+        (_, Key::MmProcessorKwargs | Key::MediaIoKwargs) => Slot::Danger(Danger::ProcessorArguments),
+        (_, Key::PromptEmbeds | Key::InputEmbeds) => Slot::Danger(Danger::Embeds),
+        (Op::ChatCompletions, Key::Modalities) => Slot::Modalities,
+        (
+            Op::ChatCompletions | Op::Embeddings | Op::Pooling | Op::Classify | Op::Tokenize | Op::Messages,
+            Key::Messages,
+        ) => Slot::Messages,
+        (Op::Messages, Key::System) => Slot::Content,
+        (Op::Responses, Key::Input) => Slot::Messages,
+        (Op::Responses, Key::Instructions) => Slot::Text,
+        (Op::Embeddings | Op::Pooling | Op::Classify, Key::Input) => Slot::Documents,
+        (Op::Pooling, Key::Data) | (Op::Generate, Key::Features) => Slot::Danger(Danger::EngineInternals),
+        (Op::Score | Op::Rerank, Key::Query | Key::Queries | Key::Documents | Key::Items)
+        | (Op::Score, Key::Text1 | Key::Text2 | Key::Data1 | Key::Data2) => Slot::Documents,
+        (
+            Op::Completions | Op::Tokenize | Op::ImageGenerations | Op::ImageEdits | Op::Videos | Op::Generate,
+            Key::Prompt,
+        )
+        | (Op::Speech, Key::Input | Key::Instructions)
+        | (Op::Generate, Key::Text | Key::InputIds | Key::TokenIds)
+        | (Op::Tokenize, Key::Tokens) => Slot::Text,
+        (Op::Speech, Key::RefAudio) | (Op::Generate, Key::AudioData) => Slot::Loose(AUDIO),
+        (Op::Generate, Key::ImageData) => Slot::Loose(IMAGE),
+        (Op::Generate, Key::VideoData) => Slot::Loose(VIDEO),
+        (Op::ImageGenerations | Op::ImageEdits | Op::Videos, Key::Image | Key::Images | Key::ImageUrl | Key::Mask) => {
+            Slot::Loose(IMAGE)
+        }
+        (Op::Videos, Key::Video | Key::VideoUrl) => Slot::Loose(VIDEO),
+        (Op::Videos, Key::InputReference) => Slot::Loose(Kind::File),
+        _ => Slot::Ignored,
+    }
+}
+
+fn slot_of_part(operation: Operation, key: Key) -> Slot {
+    match key {
+        Key::Type => Slot::PartType,
+        Key::Uuid => Slot::PartUuid,
+        Key::Text => Slot::PartText,
+        Key::ImageUrl | Key::InputImage | Key::Image => Slot::Media(IMAGE),
+        // `transformers` opens its string as a URL or a local file, whatever vLLM was told to allow (tried with vLLM 0.32).
+        Key::ImagePil => Slot::Danger(Danger::EngineInternals),
+        Key::VideoUrl | Key::Video => Slot::Media(VIDEO),
+        Key::AudioUrl | Key::InputAudio | Key::Audio => Slot::Media(AUDIO),
+        Key::ImageEmbeds => Slot::Media(Kind::Embeds(Modality::Image)),
+        Key::AudioEmbeds => Slot::Media(Kind::Embeds(Modality::Audio)),
+        Key::PromptEmbeds => Slot::Danger(Danger::Embeds),
+        Key::File | Key::FileUrl => Slot::Media(Kind::File),
+        Key::FileData => Slot::MediaData(Kind::File, Spelling::Data),
+        Key::FileId => Slot::PartFileId,
+        Key::Source if operation == Operation::Messages => Slot::Source,
+        // Results of tools hold parts of their own.
+        Key::Content if operation == Operation::Messages => Slot::Content,
+        _ => Slot::Ignored,
+    }
+}
+
+/// Whether a key that is not known can hold media inside of a media field: every one but those that are known to hold words.
+pub(crate) fn slot_of_unknown_key(parent: Slot, key: &[u8]) -> Slot {
+    match parent {
+        _ if matches!(key, b"detail" | b"format" | b"filename") => Slot::Ignored,
+        Slot::Media(kind) => Slot::MediaData(kind, Spelling::Url),
+        Slot::MediaData(..) => parent,
+        _ => Slot::Ignored,
+    }
+}
+
+/// What the elements of an array mean.
+pub(crate) fn slot_of_element(array: Slot) -> Slot {
+    match array {
+        Slot::Messages => Slot::Message,
+        Slot::Content => Slot::Part,
+        Slot::Modalities => Slot::ModalityWord,
+        Slot::Documents => Slot::Documents,
+        Slot::Text | Slot::Loose(_) | Slot::MediaData(..) => array,
+        _ => Slot::Ignored,
+    }
+}
+
+/// What an object means at a place; most places want something else, and what a model server will refuse is not looked into.
+pub(crate) fn object_slot(slot: Slot) -> Slot {
+    match slot {
+        Slot::Root | Slot::Message | Slot::Part | Slot::Source | Slot::Media(_) | Slot::MediaData(..) => slot,
+        Slot::Content => Slot::Part,
+        Slot::Documents => Slot::Document,
+        Slot::Loose(kind) => Slot::Media(kind),
+        _ => Slot::Ignored,
+    }
+}
+
+pub(crate) fn array_slot(slot: Slot) -> Slot {
+    match slot {
+        Slot::Messages
+        | Slot::Content
+        | Slot::Modalities
+        | Slot::MediaData(..)
+        | Slot::Text
+        | Slot::Loose(_)
+        | Slot::Documents => slot,
+        Slot::Media(kind) => Slot::MediaData(kind, Spelling::Url),
+        _ => Slot::Ignored,
+    }
+}
+
+/// What a part's `type` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TypeWord {
+    Text,
+    Media(Kind),
+    /// Nothing that an engine we know takes as a part with media or text.
+    Unknown,
+}
+
+impl TypeWord {
+    pub(crate) fn of(word: &str) -> Self {
+        Self::Media(match word {
+            "text" | "input_text" | "output_text" | "refusal" | "thinking" | "redacted_thinking" | "reasoning_text"
+            | "summary_text" | "tool_reference" | "prompt_embeds" => return Self::Text,
+            "image_url" | "input_image" | "image_pil" | "image" | "computer_screenshot" => IMAGE,
+            "image_embeds" => Kind::Embeds(Modality::Image),
+            "audio_embeds" => Kind::Embeds(Modality::Audio),
+            "input_audio" | "audio_url" | "audio" => AUDIO,
+            "video_url" | "video" | "input_video" => VIDEO,
+            "document" | "file" | "input_file" => Kind::File,
+            _ => return Self::Unknown,
+        })
+    }
+}

@@ -1,0 +1,173 @@
+//! A content part, put together from its fields once all of them were seen.
+
+use media::{Facts, Identity, TextFound, UrlFault};
+use routing::{Danger, MediaSource, Modality};
+
+use crate::Unreadable;
+use crate::findings::{Findings, MediaItem, PartPath};
+use crate::grammar::{Kind, TypeWord};
+
+/// A content part, or an object that stands for one.
+#[derive(Debug, Default)]
+pub(crate) struct Part {
+    pub(crate) type_word: Option<String>,
+    /// The client's own name for the media: `uuid`, or `file_id`.
+    pub(crate) name: Option<Identity>,
+    pub(crate) has_uuid: bool,
+    /// `source.type` of Anthropic's blocks.
+    pub(crate) source_type: Option<String>,
+    pub(crate) media_type: Option<String>,
+    fields: Vec<(Kind, Field)>,
+}
+
+/// The media fields of one kind in one part. Which of several an engine takes is its own affair, so the worst of them counts.
+#[derive(Debug, Clone, Default)]
+struct Field {
+    found: Option<TextFound>,
+    /// Of all strings in them.
+    bytes: u64,
+}
+
+impl Part {
+    /// A media field of this kind is there, even if it is null.
+    pub(crate) fn has(&mut self, kind: Kind) {
+        self.field(kind);
+    }
+
+    pub(crate) fn add(&mut self, kind: Kind, found: TextFound) {
+        self.field(kind).add(found);
+    }
+
+    fn field(&mut self, kind: Kind) -> &mut Field {
+        let known = self.fields.iter().position(|(of, _)| *of == kind);
+        let place = known.unwrap_or_else(|| {
+            self.fields.push((kind, Field::default()));
+            self.fields.len() - 1
+        });
+        &mut self.fields[place].1
+    }
+
+    /// The part has ended: adds what it is to the findings.
+    pub(crate) fn finish(mut self, findings: &mut Findings, at: impl Fn() -> PartPath) -> Result<(), Unreadable> {
+        let by_type = self.type_word.as_deref().map_or(TypeWord::Unknown, TypeWord::of);
+        let is_text_source = self.source_type.as_deref() == Some("text");
+        match by_type {
+            // vLLM lets the keys win over `type` once a `uuid` is there; without either the keys are all there is.
+            TypeWord::Text if !self.has_uuid || self.fields.is_empty() => findings.text = true,
+            TypeWord::Media(Kind::File) if is_text_source => findings.text = true,
+            TypeWord::Media(kind) if !self.has_uuid || self.fields.is_empty() => {
+                let field = self.take_field_for(kind);
+                self.item(kind, field, findings, &at)?;
+            }
+            TypeWord::Unknown if self.fields.is_empty() && self.type_word.is_none() => findings.text = true,
+            _ => {
+                if self.fields.len() > 1 {
+                    // A mere `file_id` names what the other field is about.
+                    self.fields.retain(|(kind, field)| *kind != Kind::File || field.found.is_some());
+                }
+                for (kind, field) in std::mem::take(&mut self.fields) {
+                    self.item(kind, field, findings, &at)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the part holds of a kind: its own field, or one that says of itself what it is.
+    fn take_field_for(&mut self, kind: Kind) -> Field {
+        let same = |of: Kind| {
+            of == kind || matches!((of, kind), (Kind::Of(a) | Kind::Embeds(a), Kind::Of(b) | Kind::Embeds(b)) if a == b)
+        };
+        let mut all = Field::default();
+        for (of, field) in std::mem::take(&mut self.fields) {
+            if same(of) || of == Kind::File {
+                all.merge(field);
+            }
+        }
+        all
+    }
+
+    fn item(
+        &self,
+        kind: Kind,
+        field: Field,
+        findings: &mut Findings,
+        at: &impl Fn() -> PartPath,
+    ) -> Result<(), Unreadable> {
+        let Field { found, bytes } = field;
+        let (source, facts, url) = found.as_ref().map_or((MediaSource::Inline, Facts::default(), None), |found| {
+            (found.source, found.facts, found.url.clone())
+        });
+        let (identity, media_type) = found.map_or((None, None), |found| (found.identity, found.media_type));
+        let media_type = media_type.or_else(|| self.media_type.clone());
+        let modality = match kind {
+            Kind::Of(modality) => modality,
+            Kind::Embeds(modality) => {
+                findings.danger(Danger::Embeds, at);
+                modality
+            }
+            Kind::File => modality_of_file(media_type.as_deref(), &facts),
+        };
+        if modality == Modality::Text && source == MediaSource::Inline {
+            findings.text = true;
+            return Ok(());
+        }
+        // A text to be fetched is a document like any other.
+        let modality = if modality == Modality::Text { Modality::Image } else { modality };
+        let identity = self.name.or(identity);
+        findings.add(MediaItem { modality, source, bytes, media_type, identity, facts, url, at: at() })
+    }
+}
+
+/// A file is what it says it is, or else what its first bytes say. Engines that take documents look at their pages, so a PDF, and
+/// whatever else nobody knows, needs a server that takes pictures.
+fn modality_of_file(media_type: Option<&str>, facts: &Facts) -> Modality {
+    let declared = media_type.and_then(|media_type| {
+        Some(match media_type.split('/').next()? {
+            "image" => Modality::Image,
+            "audio" => Modality::Audio,
+            "video" => Modality::Video,
+            "text" => Modality::Text,
+            _ => return None,
+        })
+    });
+    declared.or(facts.modality()).unwrap_or(Modality::Image)
+}
+
+impl Field {
+    fn add(&mut self, found: TextFound) {
+        self.bytes += found.bytes;
+        self.found = Some(match self.found.take() {
+            None => found,
+            Some(other) => worse(other, found),
+        });
+    }
+
+    fn merge(&mut self, other: Self) {
+        let bytes = self.bytes + other.bytes;
+        if let Some(found) = other.found {
+            self.add(found);
+        }
+        self.bytes = bytes;
+    }
+}
+
+/// Of two texts in one place: to be fetched if either is, from a host only if it is the same, and none of them alone.
+fn worse(one: TextFound, other: TextFound) -> TextFound {
+    let url = match (one.url, other.url) {
+        (None, url) | (url, None) => url,
+        (Some(Err(fault)), _) | (_, Some(Err(fault))) => Some(Err(fault)),
+        (Some(Ok(one)), Some(Ok(other))) if one == other => Some(Ok(one)),
+        (Some(Ok(_)), Some(Ok(_))) => Some(Err(UrlFault::Several)),
+    };
+    let facts = if one.facts.bytes >= other.facts.bytes { one.facts } else { other.facts };
+    TextFound {
+        source: one.source.max(other.source),
+        bytes: one.bytes + other.bytes,
+        media_type: one.media_type.or(other.media_type),
+        identity: None,
+        facts,
+        url,
+        undecodable: one.undecodable || other.undecodable,
+    }
+}

@@ -1,0 +1,277 @@
+//! What a path asks for. Gateways may put a prefix before it, so the end of the path decides.
+
+use routing::Operation;
+
+use crate::Unreadable;
+
+/// What a path names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resource {
+    /// An operation on what the body carries.
+    Operation(Operation),
+    /// `GET /v1/models`: every model in scope; with `?all=true` also those that nobody serves now.
+    Models { all: bool },
+    /// `GET /v1/models/{id}`. Names may hold slashes.
+    Model(String),
+    /// `/v1/videos/{id}` and what is below it: a job that only its maker knows.
+    Job(String),
+    /// A path by which model servers are managed, not used.
+    Administrative,
+    /// Any other path.
+    Unknown,
+}
+
+/// Ends of paths, and what they ask for; of two that match the longer comes first.
+const ENDS: [(&[&str], Operation); 21] = [
+    (&["chat", "completions"], Operation::ChatCompletions),
+    (&["completions"], Operation::Completions),
+    (&["responses"], Operation::Responses),
+    (&["messages", "count_tokens"], Operation::Messages),
+    (&["messages"], Operation::Messages),
+    (&["embeddings"], Operation::Embeddings),
+    (&["pooling"], Operation::Pooling),
+    (&["classify"], Operation::Classify),
+    (&["score"], Operation::Score),
+    (&["rerank"], Operation::Rerank),
+    (&["audio", "transcriptions"], Operation::Transcriptions),
+    (&["audio", "translations"], Operation::Translations),
+    (&["audio", "speech"], Operation::Speech),
+    (&["images", "generations"], Operation::ImageGenerations),
+    (&["images", "edits"], Operation::ImageEdits),
+    (&["videos", "sync"], Operation::Videos),
+    (&["videos"], Operation::Videos),
+    (&["realtime"], Operation::Realtime),
+    (&["tokenize"], Operation::Tokenize),
+    (&["detokenize"], Operation::Tokenize),
+    (&["generate"], Operation::Generate),
+];
+
+/// First words of the paths by which vLLM and SGLang are managed, and those that say what a server is made of. They are open even where
+/// an API key is asked for (vLLM's key protects `/v1`, `/v2` and `/inference` alone).
+const ADMINISTRATIVE: [&str; 44] = [
+    "abort_request",
+    "abort_requests",
+    "add_lora",
+    "clear_hicache_storage_backend",
+    "close_session",
+    "collective_rpc",
+    "configure_logging",
+    "continue_generation",
+    "docs",
+    "flush_cache",
+    "freeze_gc",
+    "get_server_info",
+    "get_weights_by_name",
+    "init_weight_transfer_engine",
+    "init_weights_update_group",
+    "invocations",
+    "is_paused",
+    "is_scaling_elastic_ep",
+    "is_sleeping",
+    "kv_event_sources",
+    "load_lora_adapter",
+    "metrics",
+    "open_session",
+    "openapi.json",
+    "pause",
+    "pause_generation",
+    "redoc",
+    "release_memory_occupation",
+    "reset_encoder_cache",
+    "reset_mm_cache",
+    "reset_prefix_cache",
+    "resume",
+    "resume_memory_occupation",
+    "scale_elastic_ep",
+    "server_info",
+    "set_internal_state",
+    "set_trace_level",
+    "sleep",
+    "slow_down",
+    "start_profile",
+    "stop_profile",
+    "unload_lora_adapter",
+    "update_weights",
+    "wake_up",
+];
+
+impl Resource {
+    /// Reads a path with its query. What is percent-encoded is decoded once, as model servers do before they look.
+    ///
+    /// # Errors
+    /// When readers may disagree on what the path names: empty or dotted segments, backslashes, control characters.
+    pub fn of_path(path_and_query: &str) -> Result<Self, Unreadable> {
+        let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+        let path = percent_decoded(path);
+        let odd = |byte: u8| byte <= b' ' || byte >= 0x7f || matches!(byte, b'\\' | b'?' | b'#');
+        if path.bytes().any(odd) {
+            return Err(Unreadable::OddPath);
+        }
+        let path = path.strip_prefix('/').ok_or(Unreadable::OddPath)?;
+        if path.is_empty() {
+            return Ok(Self::Unknown);
+        }
+        let segments: Vec<&str> = path.strip_suffix('/').unwrap_or(path).split('/').collect();
+        if segments.iter().any(|segment| matches!(*segment, "" | "." | "..")) {
+            return Err(Unreadable::OddPath);
+        }
+        Ok(Self::of_segments(&segments, query))
+    }
+
+    fn of_segments(segments: &[&str], query: &str) -> Self {
+        let below = |what: &str| {
+            let at = segments.windows(2).position(|pair| pair == ["v1", what])?;
+            Some(&segments[at + 2..])
+        };
+        match below("models") {
+            Some([]) => {
+                return Self::Models { all: parameter(query, "all").is_some_and(|all| all == "true" || all == "1") };
+            }
+            Some(id) => return Self::Model(id.join("/")),
+            None => {}
+        }
+        if let Some([id, ..]) = below("videos").filter(|rest| *rest != ["sync"]) {
+            return Self::Job((*id).to_owned());
+        }
+        if let Some((_, operation)) = ENDS.iter().find(|(end, _)| segments.ends_with(end)) {
+            return Self::Operation(*operation);
+        }
+        let managed = |segment: &&str| {
+            ADMINISTRATIVE.iter().any(|word| {
+                segment.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with(['_', '.', '-']))
+            })
+        };
+        if segments.iter().any(managed) { Self::Administrative } else { Self::Unknown }
+    }
+
+    /// The methods that it is asked with.
+    pub const fn methods(&self) -> &'static [&'static str] {
+        match self {
+            Self::Operation(Operation::Realtime) => &["GET"],
+            Self::Operation(_) => &["POST"],
+            Self::Models { .. } | Self::Model(_) => &["GET", "HEAD"],
+            Self::Job(_) => &["GET", "HEAD", "DELETE", "POST"],
+            Self::Administrative | Self::Unknown => &[],
+        }
+    }
+
+    pub const fn operation(&self) -> Operation {
+        match self {
+            Self::Operation(operation) => *operation,
+            Self::Job(_) => Operation::Videos,
+            Self::Models { .. } | Self::Model(_) | Self::Administrative | Self::Unknown => Operation::Other,
+        }
+    }
+
+    /// Whether it speaks Anthropic's API, whose errors have a shape of their own. Also for paths that are refused.
+    pub fn is_anthropic(path_and_query: &str) -> bool {
+        matches!(Self::of_path(path_and_query), Ok(Self::Operation(Operation::Messages)))
+    }
+}
+
+/// A parameter of a query, decoded; the first of that name.
+pub(crate) fn parameter(query: &str, name: &str) -> Option<String> {
+    query.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (percent_decoded(key) == name).then(|| percent_decoded(&value.replace('+', " ")))
+    })
+}
+
+/// `%73` as `s`; what is no encoded byte stays as it is.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let encoded = (*first == b'%')
+            .then(|| after.get(..2))
+            .flatten()
+            .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        bytes.push(encoded.unwrap_or(*first));
+        rest = if encoded.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(path: &str, expected: Resource) {
+        assert_eq!(Resource::of_path(path), Ok(expected), "{path}");
+    }
+
+    #[test]
+    fn the_end_of_the_path_decides() {
+        use Operation::*;
+        for (path, operation) in [
+            ("/v1/chat/completions", ChatCompletions),
+            ("/team-a/openai/v1/chat/completions/?api-version=1", ChatCompletions),
+            ("/v1/completions", Completions),
+            ("/v1/chat/completion%73", ChatCompletions),
+            ("/v1%2Fchat/completions%2f", ChatCompletions),
+            ("/v1/responses", Responses),
+            ("/v1/messages", Messages),
+            ("/v1/messages/count_tokens", Messages),
+            ("/v1/audio/transcriptions", Transcriptions),
+            ("/v1/images/edits", ImageEdits),
+            ("/v1/videos", Videos),
+            ("/v1/videos/sync", Videos),
+            ("/v2/rerank", Rerank),
+            ("/score", Score),
+            ("/inference/v1/generate", Generate),
+            ("/generate", Generate),
+            ("/v1/realtime?model=x", Realtime),
+        ] {
+            check(path, Resource::Operation(operation));
+        }
+    }
+
+    #[test]
+    fn models_and_jobs_have_names() {
+        check("/v1/models", Resource::Models { all: false });
+        check("/v1/models?all=true", Resource::Models { all: true });
+        check("/v1/models/Qwen/Qwen2-VL", Resource::Model("Qwen/Qwen2-VL".into()));
+        check("/v1/models/a%2Fscore", Resource::Model("a/score".into()));
+        check("/v1/videos/video_1", Resource::Job("video_1".into()));
+        check("/v1/videos/video_1/content?variant=x", Resource::Job("video_1".into()));
+    }
+
+    #[test]
+    fn what_manages_servers_is_told_from_what_is_unknown() {
+        for path in [
+            "/sleep",
+            "/wake_up",
+            "/v1/load_lora_adapter",
+            "/collective_rpc",
+            "/metrics",
+            "/update_weights_from_disk",
+            "/slee%70",
+        ] {
+            check(path, Resource::Administrative);
+        }
+        for path in ["/", "/health", "/v1/files", "/v1/rerank/x", "/100%/%zz%4", "/chat"] {
+            check(path, Resource::Unknown);
+        }
+    }
+
+    #[test]
+    fn paths_that_readers_disagree_on_are_refused() {
+        for path in [
+            "",
+            "v1/x",
+            "/v1//chat/completions",
+            "/v1/./completions",
+            "/v1/../sleep",
+            "/v1/%2e%2e/sleep",
+            r"/v1\completions",
+            "/v1/chat%00",
+            "/v1/a%3fb",
+            "/v1/é",
+            "//",
+        ] {
+            assert_eq!(Resource::of_path(path), Err(Unreadable::OddPath), "{path}");
+        }
+    }
+}

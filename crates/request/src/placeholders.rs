@@ -1,0 +1,162 @@
+//! A model's own placeholders for media, typed as text. Where no media goes with them they crash some engines (CVE-2026-44222, and
+//! PYSEC-2026-4353) and make others answer 500.
+
+use routing::Family;
+
+/// Declares the placeholders that are looked for, and whose they are. No families: anybody's who takes media and is of no known family.
+macro_rules! placeholders {
+    ($($text:literal: $($family:ident)*,)*) => {
+        const ALL: [(&str, &[Family]); [$($text),*].len()] = [$(($text, &[$(Family::$family),*])),*];
+    };
+}
+
+// From the tokenizers of each family (`added_tokens`); those that begin alike stand longest first.
+placeholders! {
+    "<|vision_start|>": Qwen2Vl Qwen25Vl Qwen3Vl,
+    "<|vision_bos|>": Qwen25Omni,
+    "<|image_pad|>": Qwen2Vl Qwen25Vl Qwen3Vl Qwen3Omni,
+    "<|video_pad|>": Qwen2Vl Qwen25Vl Qwen3Vl Qwen3Omni,
+    "<|audio_pad|>": Qwen3Omni,
+    "<|audio_start|>": Qwen3Omni,
+    "<|audio_bos|>": Qwen2Audio Qwen25Omni,
+    "<|AUDIO|>": Qwen2Audio Qwen25Omni,
+    "<|IMAGE|>": Qwen25Omni,
+    "<|VIDEO|>": Qwen25Omni,
+    "<|image|>": Llama32Vision Llama4 Gemma4,
+    "<|video|>": Gemma4,
+    "<|audio|>": Ultravox Gemma4,
+    "<|image_start|>": Llama4,
+    "<|patch|>": Llama4,
+    "<start_of_image>": Gemma3 Gemma3n,
+    "<image_soft_token>": Gemma3 Gemma3n,
+    "<start_of_audio>": Gemma3n,
+    "<audio_soft_token>": Gemma3n,
+    "<IMG_CONTEXT>": InternVl,
+    "<fake_token_around_image>": SmolVlm SmolVlmSmall,
+    "<global-img>": SmolVlm SmolVlmSmall,
+    "<image>": SmolVlm SmolVlmSmall Llava15 LlavaNext,
+    "<video>": LlavaNext,
+    "[IMG]": Pixtral MistralSmall3,
+    "[AUDIO]": Voxtral,
+}
+
+/// Which placeholders a request's text holds; bits by their place in the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Placeholders(u32);
+
+/// Looks for placeholders in text as it comes.
+#[derive(Debug, Default)]
+pub(crate) struct Seeker {
+    found: Placeholders,
+    /// The beginning of what may be one, cut by the end of a piece.
+    cut: Vec<u8>,
+}
+
+/// Longest of them.
+const LONGEST: usize = 25;
+
+impl Placeholders {
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The first of them that means something to a model: of the family, if one is known, or else any that no prose holds.
+    pub fn dangerous_to(self, family: Option<Family>) -> Option<&'static str> {
+        let means = |(text, families): &(&str, &[Family])| match family {
+            Some(family) => families.contains(&family),
+            // `<image>` and `<video>` stand in everybody's HTML.
+            None => text.contains('|'),
+        };
+        ALL.iter().enumerate().find(|(place, one)| self.0 & 1 << place != 0 && means(one)).map(|(_, (text, _))| *text)
+    }
+}
+
+impl Seeker {
+    /// Another text begins; what the one before left does not run into it.
+    pub(crate) fn start(&mut self) {
+        self.cut.clear();
+    }
+
+    pub(crate) fn feed(&mut self, mut piece: &[u8]) {
+        if !self.cut.is_empty() {
+            let room = LONGEST.saturating_sub(self.cut.len()).min(piece.len());
+            let mut joint = std::mem::take(&mut self.cut);
+            joint.extend_from_slice(&piece[..room]);
+            // Only what begins at the cut is settled here; the piece itself is looked through below.
+            if !self.at(&joint) && room == piece.len() && is_beginning(&joint) {
+                self.cut = joint;
+                piece = &[];
+            }
+        }
+        for at in memchr::memchr2_iter(b'<', b'[', piece) {
+            let rest = &piece[at..];
+            if !self.at(&rest[..rest.len().min(LONGEST)]) && rest.len() < LONGEST && is_beginning(rest) {
+                self.cut = rest.to_vec();
+                return;
+            }
+        }
+    }
+
+    /// Marks the placeholder that this begins with, if there is one.
+    fn at(&mut self, text: &[u8]) -> bool {
+        let place = ALL.iter().position(|(one, _)| text.starts_with(one.as_bytes()));
+        self.found.0 |= place.map_or(0, |place| 1 << place);
+        place.is_some()
+    }
+
+    pub(crate) fn found(&self) -> Placeholders {
+        self.found
+    }
+}
+
+fn is_beginning(text: &[u8]) -> bool {
+    ALL.iter().any(|(one, _)| one.as_bytes().starts_with(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str, piece: usize) -> Vec<&'static str> {
+        let mut seeker = Seeker::default();
+        text.as_bytes().chunks(piece).for_each(|piece| seeker.feed(piece));
+        ALL.iter()
+            .enumerate()
+            .filter(|(place, _)| seeker.found().0 & 1 << place != 0)
+            .map(|(_, (text, _))| *text)
+            .collect()
+    }
+
+    #[test]
+    fn they_are_found_wherever_they_are_cut() {
+        assert!(ALL.iter().all(|(text, _)| text.len() <= LONGEST) && ALL.len() <= 32);
+        for piece in [1, 2, 3, 5, 1000] {
+            for (text, _) in ALL {
+                assert_eq!(found(&format!("a <<b[{text}> c"), piece), [text], "in pieces of {piece}");
+            }
+            assert_eq!(found("<|image <|<|vision_start|><|image_pa", piece), ["<|vision_start|>"]);
+            assert_eq!(found("<img src=x> [1, 2] <|im_start|>", piece), Vec::<&str>::new());
+        }
+    }
+
+    #[test]
+    fn texts_do_not_run_into_each_other() {
+        let mut seeker = Seeker::default();
+        seeker.start();
+        seeker.feed(b"<|image_");
+        seeker.start();
+        seeker.feed(b"pad|>");
+        assert!(seeker.found().is_empty());
+    }
+
+    #[test]
+    fn html_is_dangerous_to_those_alone_who_use_such_words() {
+        let mut seeker = Seeker::default();
+        seeker.feed(b"<video> and <image>");
+        assert_eq!(seeker.found().dangerous_to(Some(Family::SmolVlm)), Some("<image>"));
+        assert_eq!(seeker.found().dangerous_to(Some(Family::Qwen2Vl)), None);
+        assert_eq!(seeker.found().dangerous_to(None), None);
+        seeker.feed(b"<|image_pad|>");
+        assert_eq!(seeker.found().dangerous_to(None), Some("<|image_pad|>"));
+    }
+}
