@@ -112,7 +112,7 @@ impl FormReader {
         let count = missing.min(rest.len());
         self.carry.extend_from_slice(&rest[..count]);
         if !self.delimiter.needle().starts_with(&self.carry) {
-            return Err(self.malformed("something other than the boundary at the beginning"));
+            return Err(Unreadable::Form { at: 0, what: "something other than the boundary at the beginning" });
         }
         if self.carry.len() == self.delimiter.needle().len() {
             self.carry.clear();
@@ -122,6 +122,7 @@ impl FormReader {
     }
 
     fn after_delimiter<'c>(&mut self, rest: &'c [u8]) -> Result<&'c [u8], Unreadable> {
+        let begun_at = self.consumed - self.carry.len() as u64;
         let count = (2 - self.carry.len()).min(rest.len());
         self.carry.extend_from_slice(&rest[..count]);
         match &*self.carry {
@@ -134,7 +135,10 @@ impl FormReader {
             }
             b"--" => self.state = State::Epilogue,
             b"\r" | b"-" => return Ok(self.take(rest, count)),
-            _ => return Err(self.malformed("something other than a line end after the boundary")),
+            _ => {
+                let what = "something other than a line end after the boundary";
+                return Err(Unreadable::Form { at: begun_at, what });
+            }
         }
         self.carry.clear();
         Ok(self.take(rest, count))
@@ -143,16 +147,17 @@ impl FormReader {
     fn head<'c>(&mut self, rest: &'c [u8], sink: &mut impl FormSink) -> Result<&'c [u8], Unreadable> {
         // Its end may have begun in the chunk before.
         let before = self.carry.len();
+        let malformed = |what| Unreadable::Form { at: self.consumed - before as u64, what };
         let count = rest.len().min(MAX_HEAD + 4 - before);
         self.carry.extend_from_slice(&rest[..count]);
         let from = before.saturating_sub(3);
         let Some(end) = memchr::memmem::find(&self.carry[from..], b"\r\n\r\n").map(|end| from + end) else {
             if self.carry.len() >= MAX_HEAD + 4 {
-                return Err(self.malformed("a header of a part that is too long"));
+                return Err(malformed("a header of a part that is too long"));
             }
             return Ok(self.take(rest, count));
         };
-        let head = part_head(&self.carry[..end]).map_err(|what| self.malformed(what))?;
+        let head = part_head(&self.carry[..end]).map_err(malformed)?;
         self.carry.clear();
         self.state = State::Content;
         let rest = self.take(rest, end + 4 - before);

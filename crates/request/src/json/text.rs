@@ -84,8 +84,11 @@ impl Text {
                     at += 1;
                 }
                 0x80.. => at += self.multibyte(&bytes[at..], position, take)?,
-                0..0x20 => return Err(Unreadable::Malformed { at: position, what: "a control character in a string" }),
-                _ => return Err(Unreadable::NotUtf8 { at: position }),
+                0..0x20 if self.partial_len == 0 => {
+                    return Err(Unreadable::Malformed { at: position, what: "a control character in a string" });
+                }
+                // A sequence that a chunk cut goes on with something that is no part of one: it is wrong where it began.
+                _ => return Err(Unreadable::NotUtf8 { at: position - self.partial_len as u64 }),
             }
         }
         Ok((at, false))
@@ -116,7 +119,9 @@ impl Text {
                     let len = std::mem::take(&mut self.partial_len);
                     self.take(&partial[..len], take);
                 }
-                Err(error) if error.error_len().is_some() => return Err(Unreadable::NotUtf8 { at: here }),
+                Err(error) if error.error_len().is_some() => {
+                    return Err(Unreadable::NotUtf8 { at: here + 1 - self.partial_len as u64 });
+                }
                 Err(_) => {}
             }
             return Ok(1);

@@ -1,0 +1,4 @@
+//! `fuzz::responses` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::responses(bytes));

@@ -1,0 +1,171 @@
+//! What must hold of any bytes: each function takes some and panics when something does not hold.
+//!
+//! `libfuzzer/` runs them under cargo-fuzz, guided by coverage; `main.rs` runs them on the stable toolchain, by mutating the corpus.
+
+mod mutate;
+
+use base64::Engine as _;
+use bytes::Bytes;
+use media::{ByteReader, Probe, Slot, TextReader};
+use request::{InferenceRequest, Limits, RequestHead, Scanner, Unreadable, rewrite};
+use serde_json::Value;
+
+pub use mutate::Mutator;
+
+/// A name, and what must hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    pub name: &'static str,
+    pub run: fn(&[u8]),
+}
+
+/// Every target; its corpus is in the folder of its name.
+pub const TARGETS: [Target; 6] = [
+    Target { name: "chat", run: chat },
+    Target { name: "responses", run: responses },
+    Target { name: "anthropic", run: anthropic },
+    Target { name: "form", run: form },
+    Target { name: "data_url", run: data_url },
+    Target { name: "header", run: header },
+];
+
+pub fn chat(body: &[u8]) {
+    json("/v1/chat/completions", body);
+    json("/v1/embeddings", body);
+    json("/generate", body);
+    json("/v1/videos", body);
+}
+
+pub fn responses(body: &[u8]) {
+    json("/v1/responses", body);
+}
+
+pub fn anthropic(body: &[u8]) {
+    json("/v1/messages", body);
+}
+
+/// The first byte of the input says how it is cut.
+fn pieces(input: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let size = usize::from(input.first().copied().unwrap_or(1) % 17) + 1;
+    input.chunks(size)
+}
+
+fn scan<'b>(
+    path: &str,
+    content_type: Option<&str>,
+    pieces: impl IntoIterator<Item = &'b [u8]>,
+) -> Result<InferenceRequest, Unreadable> {
+    let head = RequestHead { path, content_type, ..RequestHead::default() };
+    let mut scanner = Scanner::new(&head, Limits::default())?;
+    for piece in pieces {
+        scanner.feed(piece)?;
+    }
+    scanner.finish()
+}
+
+fn json(path: &str, body: &[u8]) {
+    let whole = scan(path, None, [body]);
+    assert_eq!(scan(path, None, pieces(body)), whole, "how a body is cut changes what is read");
+    let Ok(request) = whole else { return };
+    // serde_json alone refuses numbers that are too large for it.
+    let Ok(value) = serde_json::from_slice::<Value>(body) else { return };
+    assert!(value.is_object(), "something other than an object was taken");
+    assert_eq!(request.model.as_deref(), value["model"].as_str(), "the model is another to serde_json");
+    assert_eq!(request.stream, value["stream"] == true, "streaming is another to serde_json");
+    renamed(path, None, body, &request);
+}
+
+/// A rewrite changes the model and nothing else.
+fn renamed(path: &str, content_type: Option<&str>, body: &[u8], request: &InferenceRequest) {
+    let Some(span) = &request.model_span else { return };
+    let rewritten = rewrite(pieces(body).map(Bytes::copy_from_slice), span, "an \"other\" name").concat();
+    let again = scan(path, content_type, [&*rewritten]).expect("a rewritten body can be read");
+    let changed = InferenceRequest {
+        model: Some("an \"other\" name".into()),
+        model_span: again.model_span.clone(),
+        bytes: again.bytes,
+        ..request.clone()
+    };
+    assert_eq!(again, changed, "a rewrite changed more than the model");
+}
+
+/// Forms with the boundary `x`.
+pub fn form(body: &[u8]) {
+    let kind = Some("multipart/form-data; boundary=x");
+    for path in ["/v1/audio/transcriptions", "/v1/images/edits", "/v1/videos"] {
+        let whole = scan(path, kind, [body]);
+        assert_eq!(scan(path, kind, pieces(body)), whole, "how a form is cut changes what is read");
+        let Ok(request) = whole else { continue };
+        // Another reader may refuse more or less; where it reads all of it, it must read the same model.
+        if let Some(fields) = by_multer(body) {
+            let models: Vec<&Vec<u8>> = fields.iter().filter(|(name, _)| name == "model").map(|(_, v)| v).collect();
+            let read: Vec<Vec<u8>> = request.model.iter().map(|model| model.clone().into_bytes()).collect();
+            assert_eq!(models, read.iter().collect::<Vec<_>>(), "the model is another to multer");
+        }
+        renamed(path, kind, body, &request);
+    }
+}
+
+fn by_multer(body: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
+    futures::executor::block_on(async {
+        let stream = futures::stream::once(std::future::ready(Ok::<_, std::io::Error>(Bytes::copy_from_slice(body))));
+        let mut form = multer::Multipart::new(stream, "x");
+        let mut fields = Vec::new();
+        while let Some(field) = form.next_field().await.ok()? {
+            let name = field.name().unwrap_or_default().to_owned();
+            fields.push((name, field.bytes().await.ok()?.to_vec()));
+        }
+        Some(fields)
+    })
+}
+
+/// Texts in the places of URLs and of data.
+pub fn data_url(text: &[u8]) {
+    let mut reader = TextReader::default();
+    for slot in [Slot::Url, Slot::Data] {
+        let mut read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+            reader.start(slot);
+            pieces.for_each(|piece| reader.feed(piece));
+            reader.finish()
+        };
+        let whole = read(&mut std::iter::once(text));
+        assert_eq!(read(&mut pieces(text)), whole, "how a text is cut changes what is read");
+        assert_eq!(whole.bytes, text.len() as u64);
+        // The decoder agrees with a library that is told to forgive as much.
+        if let Some(content) = text.strip_prefix(b"data:;base64,") {
+            let dense: Vec<u8> = content.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+            let mode = base64::engine::DecodePaddingMode::Indifferent;
+            let config = base64::engine::GeneralPurposeConfig::new()
+                .with_decode_padding_mode(mode)
+                .with_decode_allow_trailing_bits(true);
+            let library = base64::engine::GeneralPurpose::new(&base64::alphabet::STANDARD, config);
+            match library.decode(&dense) {
+                Ok(bytes) => {
+                    let mut reader = ByteReader::default();
+                    reader.feed(&bytes);
+                    let (identity, facts) = reader.finish();
+                    assert_eq!(whole.facts, facts, "the bytes are others to the library");
+                    assert_eq!(whole.identity, Some(identity).filter(|_| !bytes.is_empty()));
+                }
+                Err(_) => assert!(whole.undecodable, "the library decodes nothing of this"),
+            }
+        }
+    }
+}
+
+/// Headers of media.
+pub fn header(bytes: &[u8]) {
+    let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+        let mut probe = Probe::default();
+        pieces.for_each(|piece| probe.feed(piece));
+        probe.finish()
+    };
+    let whole = read(&mut std::iter::once(bytes));
+    assert_eq!(read(&mut pieces(bytes)), whole, "how a file is cut changes what is read");
+    assert_eq!(whole.bytes, bytes.len() as u64);
+    if let Some(format) = whole.format {
+        for family in routing::Family::ALL {
+            let _ = media::tokens::estimate(family, format.modality(), &whole);
+        }
+    }
+}
