@@ -1,7 +1,11 @@
 //! Base64, decoded as it streams by (RFC 4648, section 4). White space is skipped, as the readers of model servers do.
 
-/// Characters decoded at once: a multiple of four, small enough for the decoded bytes to be hashed while they are in the cache.
+/// Characters decoded at once: a multiple of four.
 const BLOCK: usize = 32 << 10;
+
+/// Bytes handed on at once: what a tree hash takes at full speed (BLAKE3: a power of two, sixteen chunks of 1 KiB or more), and small
+/// enough to be still in the cache.
+const BATCH: usize = 64 << 10;
 
 /// A decoder that remembers up to three characters between pieces.
 #[derive(Debug)]
@@ -11,48 +15,63 @@ pub(crate) struct Decoder {
     /// How many `=` came; after the first nothing else may.
     padding: u8,
     sound: bool,
+    /// Decoded and not yet handed on: the first `filled` bytes.
     decoded: Box<[u8]>,
+    filled: usize,
 }
 
 impl Decoder {
     pub(crate) fn new() -> Self {
-        Self { carry: [0; 4], carried: 0, padding: 0, sound: true, decoded: vec![0; BLOCK / 4 * 3].into_boxed_slice() }
+        Self {
+            carry: [0; 4],
+            carried: 0,
+            padding: 0,
+            sound: true,
+            decoded: vec![0; BATCH + BLOCK].into_boxed_slice(),
+            filled: 0,
+        }
     }
 
     pub(crate) fn start(&mut self) {
-        (self.carried, self.padding, self.sound) = (0, 0, true);
+        (self.carried, self.padding, self.sound, self.filled) = (0, 0, true, 0);
     }
 
     /// Decodes a piece and hands on what it holds. After something that is no base64 nothing more is handed on.
     pub(crate) fn feed(&mut self, mut piece: &[u8], mut take: impl FnMut(&[u8])) {
         while !piece.is_empty() && self.sound {
-            if self.carried == 0 && self.padding == 0 {
-                let block = &piece[..piece.len().min(BLOCK)];
-                // Only a block that fails is searched for where it does, so that no text makes this quadratic.
-                let whole = self.fast(block, &mut take).or_else(|| self.fast(&block[..sound_prefix(block)], &mut take));
-                if let Some(whole) = whole.filter(|whole| *whole > 0) {
-                    piece = &piece[whole..];
-                    continue;
-                }
+            piece = self.some(piece);
+            if self.filled >= BATCH {
+                take(&self.decoded[..BATCH]);
+                self.decoded.copy_within(BATCH..self.filled, 0);
+                self.filled -= BATCH;
             }
-            // A line end, padding, a beginning that another piece cut, or nonsense: as far as the next place to be fast from.
-            piece = self.slowly(piece, &mut take);
         }
     }
 
-    /// Decodes all whole quantities of a block at once; says how many characters, or nothing when one of them is no base64.
-    fn fast(&mut self, block: &[u8], take: &mut impl FnMut(&[u8])) -> Option<usize> {
-        let whole = block.len() / 4 * 4;
-        let out = base64_simd::Out::from_slice(&mut self.decoded);
-        let decoded = base64_simd::STANDARD_NO_PAD.decode(&block[..whole], out).ok()?;
-        if whole > 0 {
-            take(decoded);
+    /// Decodes the beginning of a piece; answers with the rest.
+    fn some<'p>(&mut self, piece: &'p [u8]) -> &'p [u8] {
+        if self.carried == 0 && self.padding == 0 {
+            let block = &piece[..piece.len().min(BLOCK)];
+            // Only a block that fails is searched for where it does, so that no text makes this quadratic.
+            let whole = self.fast(block).or_else(|| self.fast(&block[..sound_prefix(block)]));
+            if let Some(whole) = whole.filter(|whole| *whole > 0) {
+                return &piece[whole..];
+            }
         }
+        // A line end, padding, a beginning that another piece cut, or nonsense: as far as the next place to be fast from.
+        self.slowly(piece)
+    }
+
+    /// Decodes all whole quantities of a block at once; says how many characters, or nothing when one of them is no base64.
+    fn fast(&mut self, block: &[u8]) -> Option<usize> {
+        let whole = block.len() / 4 * 4;
+        let out = &mut self.decoded[self.filled..];
+        self.filled += base64_turbo::STANDARD_NO_PAD.decode_slice(&block[..whole], out).ok()?;
         Some(whole)
     }
 
     /// Decodes character by character, to a place where four begin or the end.
-    fn slowly<'p>(&mut self, piece: &'p [u8], take: &mut impl FnMut(&[u8])) -> &'p [u8] {
+    fn slowly<'p>(&mut self, piece: &'p [u8]) -> &'p [u8] {
         for (at, byte) in piece.iter().enumerate() {
             match (*byte, sextet(*byte)) {
                 (byte, _) if byte.is_ascii_whitespace() => {}
@@ -67,8 +86,7 @@ impl Decoder {
                 _ => self.sound = false,
             }
             if self.carried == 4 {
-                let count = self.quantum();
-                take(&self.decoded[..count]);
+                self.quantum();
             }
             if !self.sound || (self.carried == 0 && self.padding == 0) {
                 return &piece[at + 1..];
@@ -77,23 +95,24 @@ impl Decoder {
         &[]
     }
 
-    /// Decodes what is carried to the beginning of the buffer; says how many bytes came of it.
-    fn quantum(&mut self) -> usize {
+    /// Decodes what is carried.
+    fn quantum(&mut self) {
         let [a, b, c, d] = self.carry;
         let bytes = [a << 2 | b >> 4, b << 4 | c >> 2, c << 6 | d];
         let count = self.carried * 6 / 8;
-        self.decoded[..count].copy_from_slice(&bytes[..count]);
+        self.decoded[self.filled..self.filled + count].copy_from_slice(&bytes[..count]);
+        self.filled += count;
         (self.carried, self.carry) = (0, [0; 4]);
-        count
     }
 
     /// The end: hands on what is left, and says whether all of it was base64. Missing padding is forgiven.
     pub(crate) fn finish(&mut self, take: impl FnOnce(&[u8])) -> bool {
         self.sound &= self.carried != 1;
         if self.sound && self.carried > 0 {
-            let count = self.quantum();
-            take(&self.decoded[..count]);
+            self.quantum();
         }
+        take(&self.decoded[..self.filled]);
+        self.filled = 0;
         self.sound
     }
 }

@@ -109,16 +109,20 @@ impl Probe {
             let skipped = self.skip.min(bytes.len() as u64);
             self.skip -= skipped;
             bytes = &bytes[usize::try_from(skipped).unwrap_or(bytes.len())..];
+            // What stands whole in the chunk is looked at where it stands, and gathered only if a chunk cut it.
+            if self.gathered.is_empty() && bytes.len() >= self.want {
+                let passed = self.step(&bytes[..self.want], bytes.len());
+                bytes = &bytes[passed..];
+                continue;
+            }
             let taken = self.want.saturating_sub(self.gathered.len()).min(bytes.len());
             self.gathered.extend_from_slice(&bytes[..taken]);
             bytes = &bytes[taken..];
             while self.skip == 0 && self.gathered.len() >= self.want && !matches!(self.machine, Machine::Done) {
-                let next = self.step();
-                self.follow(next);
-                self.steps += 1;
-                if self.steps > MAX_STEPS {
-                    self.machine = Machine::Done;
-                }
+                let mut seen = std::mem::take(&mut self.gathered);
+                let passed = self.step(&seen, seen.len());
+                seen.drain(..passed);
+                self.gathered = seen;
             }
         }
     }
@@ -126,9 +130,9 @@ impl Probe {
     /// What the bytes told.
     pub fn finish(mut self) -> Facts {
         if matches!(self.machine, Machine::Unknown) {
-            self.machine = machine_of(&self.gathered, &mut self.facts);
-            let next = self.step();
-            self.follow(next);
+            let seen = std::mem::take(&mut self.gathered);
+            self.machine = machine_of(&seen, &mut self.facts);
+            self.step(&seen, seen.len());
         }
         match &self.machine {
             Machine::Wav(wav) => wav.finish(&mut self.facts),
@@ -141,9 +145,15 @@ impl Probe {
         self.facts
     }
 
-    fn step(&mut self) -> Next {
-        let (seen, facts) = (&*self.gathered, &mut self.facts);
-        match &mut self.machine {
+    /// Shows the machine what it wants, and does what it says. Answers how many of `there` bytes, which begin with what is shown, it is
+    /// done with.
+    fn step(&mut self, seen: &[u8], there: usize) -> usize {
+        self.steps += 1;
+        if self.steps > MAX_STEPS {
+            self.machine = Machine::Done;
+        }
+        let facts = &mut self.facts;
+        let next = match &mut self.machine {
             Machine::Unknown => {
                 self.machine = machine_of(seen, facts);
                 Next::Skip { bytes: 0, then: 0 }
@@ -156,10 +166,7 @@ impl Probe {
             Machine::Mp3(mp3) => mp3.step(seen),
             Machine::Ebml(ebml) => ebml.step(seen, facts),
             Machine::Done => Next::Done,
-        }
-    }
-
-    fn follow(&mut self, next: Next) {
+        };
         match next {
             Next::Done => {
                 // What a machine found stays in it, for the end.
@@ -167,13 +174,13 @@ impl Probe {
                     self.machine = Machine::Done;
                 }
                 (self.want, self.skip) = (usize::MAX, u64::MAX);
-                self.gathered = Vec::new();
+                there
             }
             Next::Skip { bytes, then } => {
-                let here = usize::try_from(bytes).unwrap_or(usize::MAX).min(self.gathered.len());
-                self.gathered.drain(..here);
+                let here = usize::try_from(bytes).unwrap_or(usize::MAX).min(there);
                 self.skip = bytes - here as u64;
                 self.want = then.min(MAX_WANT);
+                here
             }
         }
     }

@@ -219,16 +219,16 @@ pub(crate) enum TypeWord {
 }
 
 impl TypeWord {
-    pub(crate) fn of(word: &str) -> Self {
+    pub(crate) fn of(word: &[u8]) -> Self {
         Self::Media(match word {
-            "text" | "input_text" | "output_text" | "refusal" | "thinking" | "redacted_thinking" | "reasoning_text"
-            | "summary_text" | "tool_reference" | "prompt_embeds" => return Self::Text,
-            "image_url" | "input_image" | "image_pil" | "image" | "computer_screenshot" => IMAGE,
-            "image_embeds" => Kind::Embeds(Modality::Image),
-            "audio_embeds" => Kind::Embeds(Modality::Audio),
-            "input_audio" | "audio_url" | "audio" => AUDIO,
-            "video_url" | "video" | "input_video" => VIDEO,
-            "document" | "file" | "input_file" => Kind::File,
+            b"text" | b"input_text" | b"output_text" | b"refusal" | b"thinking" | b"redacted_thinking"
+            | b"reasoning_text" | b"summary_text" | b"tool_reference" | b"prompt_embeds" => return Self::Text,
+            b"image_url" | b"input_image" | b"image_pil" | b"image" | b"computer_screenshot" => IMAGE,
+            b"image_embeds" => Kind::Embeds(Modality::Image),
+            b"audio_embeds" => Kind::Embeds(Modality::Audio),
+            b"input_audio" | b"audio_url" | b"audio" => AUDIO,
+            b"video_url" | b"video" | b"input_video" => VIDEO,
+            b"document" | b"file" | b"input_file" => Kind::File,
             _ => return Self::Unknown,
         })
     }

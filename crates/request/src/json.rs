@@ -68,9 +68,14 @@ pub(crate) struct Lexer {
     state: State,
     /// Bytes consumed before the chunk at hand.
     consumed: u64,
-    /// Of each open level, whether it is an object.
-    levels: Vec<bool>,
+    /// How many levels are open, and of each, in a bit, whether it is an object.
+    depth: usize,
+    objects: u128,
     text: Text,
+    /// Where the string at hand begins.
+    string_start: u64,
+    /// What of `true`, `false` or `null` is still to come.
+    word_rest: &'static [u8],
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -87,19 +92,23 @@ enum State {
     CommaOrEnd,
     InString {
         key: bool,
-        start: u64,
     },
     InNumber(Number),
-    InWord {
-        word: &'static [u8],
-        seen: usize,
-    },
+    InWord,
     Done,
 }
 
 impl Lexer {
     pub(crate) fn new() -> Self {
-        Self { state: State::Value { first: false }, consumed: 0, levels: Vec::new(), text: Text::default() }
+        Self {
+            state: State::Value { first: false },
+            consumed: 0,
+            depth: 0,
+            objects: 0,
+            text: Text::default(),
+            string_start: 0,
+            word_rest: &[],
+        }
     }
 
     /// How many bytes were fed.
@@ -111,7 +120,7 @@ impl Lexer {
         let mut at = 0;
         while at < chunk.len() {
             at += match self.state {
-                State::InString { key, start } => self.string(&chunk[at..], at, key, start, sink)?,
+                State::InString { key } => self.string(&chunk[at..], at, key, sink)?,
                 _ => self.token(chunk[at], at, sink)?,
             };
         }
@@ -123,7 +132,7 @@ impl Lexer {
     pub(crate) fn finish(&mut self) -> Result<(), Unreadable> {
         if let State::InNumber(number) = self.state
             && number.may_end()
-            && self.levels.is_empty()
+            && self.depth == 0
         {
             self.state = State::Done;
         }
@@ -145,16 +154,15 @@ impl Lexer {
                 }
                 None => return Err(self.malformed(at, "a number that is none")),
             },
-            State::InWord { word, seen } => {
-                if word[seen] != byte {
-                    return Err(self.malformed(at, "a word other than true, false and null"));
+            State::InWord => match self.word_rest {
+                [expected, rest @ ..] if *expected == byte => {
+                    self.word_rest = rest;
+                    if rest.is_empty() {
+                        self.after_value();
+                    }
                 }
-                if seen + 1 == word.len() {
-                    self.after_value();
-                } else {
-                    self.state = State::InWord { word, seen: seen + 1 };
-                }
-            }
+                _ => return Err(self.malformed(at, "a word other than true, false and null")),
+            },
             _ if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') => {}
             State::Value { first } => match byte {
                 b']' if first => self.close(at, sink)?,
@@ -169,10 +177,10 @@ impl Lexer {
                 b':' => self.state = State::Value { first: false },
                 _ => return Err(self.malformed(at, "a key without a colon after it")),
             },
-            State::CommaOrEnd => match (byte, self.levels.last()) {
-                (b',', Some(true)) => self.state = State::Key { first: false },
-                (b',', Some(false)) => self.state = State::Value { first: false },
-                (b'}', Some(true)) | (b']', Some(false)) => self.close(at, sink)?,
+            State::CommaOrEnd => match (byte, self.in_object()) {
+                (b',', true) => self.state = State::Key { first: false },
+                (b',', false) => self.state = State::Value { first: false },
+                (b'}', true) | (b']', false) => self.close(at, sink)?,
                 _ => return Err(self.malformed(at, "something other than a comma or an end")),
             },
             State::Done => return Err(self.malformed(at, "more after the end")),
@@ -188,12 +196,13 @@ impl Lexer {
                 self.open_string(false, at, want);
             }
             b'{' | b'[' => {
-                if self.levels.len() == MAX_DEPTH {
+                if self.depth == MAX_DEPTH {
                     return Err(Unreadable::TooDeep { at: self.consumed + at as u64, limit: MAX_DEPTH });
                 }
                 let object = byte == b'{';
                 sink.begin(if object { Kind::Object } else { Kind::Array })?;
-                self.levels.push(object);
+                self.objects = self.objects & !(1 << self.depth) | u128::from(object) << self.depth;
+                self.depth += 1;
                 self.state = if object { State::Key { first: true } } else { State::Value { first: true } };
             }
             b't' => self.word(b"true", Kind::True, sink)?,
@@ -210,53 +219,61 @@ impl Lexer {
         Ok(())
     }
 
+    /// Whether the innermost open level is an object.
+    fn in_object(&self) -> bool {
+        self.depth > 0 && self.objects & 1 << (self.depth - 1) != 0
+    }
+
     fn word(&mut self, word: &'static [u8], kind: Kind, sink: &mut impl Sink) -> Result<(), Unreadable> {
         sink.begin(kind)?;
-        self.state = State::InWord { word, seen: 1 };
+        self.word_rest = &word[1..];
+        self.state = State::InWord;
         Ok(())
     }
 
     fn open_string(&mut self, key: bool, at: usize, want: Want) {
         self.text.start(want);
-        self.state = State::InString { key, start: self.consumed + at as u64 };
+        self.string_start = self.consumed + at as u64;
+        self.state = State::InString { key };
     }
 
     /// Takes bytes of a string, to its end or the chunk's.
-    fn string(
-        &mut self,
-        rest: &[u8],
-        at: usize,
-        key: bool,
-        start: u64,
-        sink: &mut impl Sink,
-    ) -> Result<usize, Unreadable> {
-        let here = self.consumed + at as u64;
+    fn string(&mut self, rest: &[u8], at: usize, key: bool, sink: &mut impl Sink) -> Result<usize, Unreadable> {
+        let (here, start) = (self.consumed + at as u64, self.string_start);
         let (taken, ended) = self.text.feed(rest, here, |piece| sink.piece(piece))?;
         if ended {
             let string =
                 StringToken { kept: self.text.kept(), length: self.text.length(), span: start..here + taken as u64 };
+            // What nearly always follows is taken along: a colon after a key, a comma after a value.
+            let next = rest.get(taken);
             if key {
                 sink.key(string.kept, start)?;
                 self.state = State::Colon;
+                if next == Some(&b':') {
+                    self.state = State::Value { first: false };
+                    return Ok(taken + 1);
+                }
             } else {
                 sink.string(&string)?;
                 self.after_value();
+                if next == Some(&b',') && self.in_object() {
+                    self.state = State::Key { first: false };
+                    return Ok(taken + 1);
+                }
             }
         }
         Ok(taken)
     }
 
     fn close(&mut self, at: usize, sink: &mut impl Sink) -> Result<(), Unreadable> {
-        if self.levels.pop().is_none() {
-            return Err(self.malformed(at, "an end without a beginning"));
-        }
+        self.depth = self.depth.checked_sub(1).ok_or_else(|| self.malformed(at, "an end without a beginning"))?;
         sink.end()?;
         self.after_value();
         Ok(())
     }
 
     fn after_value(&mut self) {
-        self.state = if self.levels.is_empty() { State::Done } else { State::CommaOrEnd };
+        self.state = if self.depth == 0 { State::Done } else { State::CommaOrEnd };
     }
 
     fn malformed(&self, at: usize, what: &'static str) -> Unreadable {

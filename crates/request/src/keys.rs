@@ -10,79 +10,85 @@ macro_rules! keys {
 
         impl Key {
             pub(crate) fn of(key: &[u8]) -> Option<Self> {
-                $(if key == $text.as_bytes() { return Some(Self::$name); })*
-                None
+                match key {
+                    $($text => Some(Self::$name),)*
+                    _ => None,
+                }
             }
 
             pub(crate) const fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
+                let bytes: &'static [u8] = match self { $(Self::$name => $text,)* };
+                match str::from_utf8(bytes) {
+                    Ok(text) => text,
+                    Err(_) => "",
+                }
             }
         }
 
         #[cfg(test)]
-        pub(crate) const COUNT: usize = [$($text),*].len();
+        pub(crate) const COUNT: usize = [$(stringify!($name)),*].len();
     };
 }
 
 keys! {
-    Model = "model",
-    Messages = "messages",
-    Content = "content",
-    Type = "type",
-    Text = "text",
-    ImageUrl = "image_url",
-    Url = "url",
-    Stream = "stream",
-    Modalities = "modalities",
-    Uuid = "uuid",
-    Prompt = "prompt",
-    Input = "input",
-    InputImage = "input_image",
-    ImagePil = "image_pil",
-    ImageEmbeds = "image_embeds",
-    VideoUrl = "video_url",
-    AudioUrl = "audio_url",
-    InputAudio = "input_audio",
-    AudioEmbeds = "audio_embeds",
-    PromptEmbeds = "prompt_embeds",
-    InputEmbeds = "input_embeds",
-    Image = "image",
-    Images = "images",
-    Audio = "audio",
-    Video = "video",
-    Mask = "mask",
-    Data = "data",
-    Source = "source",
-    System = "system",
-    MediaType = "media_type",
-    Instructions = "instructions",
-    Output = "output",
-    File = "file",
-    FileData = "file_data",
-    FileUrl = "file_url",
-    FileId = "file_id",
-    InputReference = "input_reference",
-    RefAudio = "ref_audio",
-    Query = "query",
-    Queries = "queries",
-    Documents = "documents",
-    Text1 = "text_1",
-    Text2 = "text_2",
-    Data1 = "data_1",
-    Data2 = "data_2",
-    Items = "items",
-    InputIds = "input_ids",
-    TokenIds = "token_ids",
-    Tokens = "tokens",
-    ImageData = "image_data",
-    VideoData = "video_data",
-    AudioData = "audio_data",
-    Features = "features",
-    MmProcessorKwargs = "mm_processor_kwargs",
-    MediaIoKwargs = "media_io_kwargs",
-    Fps = "fps",
-    MaxFrames = "max_frames",
-    NumFrames = "num_frames",
+    Model = b"model",
+    Messages = b"messages",
+    Content = b"content",
+    Type = b"type",
+    Text = b"text",
+    ImageUrl = b"image_url",
+    Url = b"url",
+    Stream = b"stream",
+    Modalities = b"modalities",
+    Uuid = b"uuid",
+    Prompt = b"prompt",
+    Input = b"input",
+    InputImage = b"input_image",
+    ImagePil = b"image_pil",
+    ImageEmbeds = b"image_embeds",
+    VideoUrl = b"video_url",
+    AudioUrl = b"audio_url",
+    InputAudio = b"input_audio",
+    AudioEmbeds = b"audio_embeds",
+    PromptEmbeds = b"prompt_embeds",
+    InputEmbeds = b"input_embeds",
+    Image = b"image",
+    Images = b"images",
+    Audio = b"audio",
+    Video = b"video",
+    Mask = b"mask",
+    Data = b"data",
+    Source = b"source",
+    System = b"system",
+    MediaType = b"media_type",
+    Instructions = b"instructions",
+    Output = b"output",
+    File = b"file",
+    FileData = b"file_data",
+    FileUrl = b"file_url",
+    FileId = b"file_id",
+    InputReference = b"input_reference",
+    RefAudio = b"ref_audio",
+    Query = b"query",
+    Queries = b"queries",
+    Documents = b"documents",
+    Text1 = b"text_1",
+    Text2 = b"text_2",
+    Data1 = b"data_1",
+    Data2 = b"data_2",
+    Items = b"items",
+    InputIds = b"input_ids",
+    TokenIds = b"token_ids",
+    Tokens = b"tokens",
+    ImageData = b"image_data",
+    VideoData = b"video_data",
+    AudioData = b"audio_data",
+    Features = b"features",
+    MmProcessorKwargs = b"mm_processor_kwargs",
+    MediaIoKwargs = b"media_io_kwargs",
+    Fps = b"fps",
+    MaxFrames = b"max_frames",
+    NumFrames = b"num_frames",
 }
 
 #[cfg(test)]
@@ -95,5 +101,6 @@ mod tests {
         assert_eq!(Key::of(b"num_frames"), Some(Key::NumFrames));
         assert_eq!(Key::of(b"model"), Some(Key::Model));
         assert_eq!(Key::of(b"models"), None);
+        assert_eq!(Key::MaxFrames.as_str(), "max_frames");
     }
 }

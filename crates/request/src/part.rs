@@ -10,12 +10,13 @@ use crate::grammar::{Kind, TypeWord};
 /// A content part, or an object that stands for one.
 #[derive(Debug, Default)]
 pub(crate) struct Part {
-    pub(crate) type_word: Option<String>,
+    /// None when there is no `type`.
+    pub(crate) type_word: Option<TypeWord>,
     /// The client's own name for the media: `uuid`, or `file_id`.
     pub(crate) name: Option<Identity>,
     pub(crate) has_uuid: bool,
-    /// `source.type` of Anthropic's blocks.
-    pub(crate) source_type: Option<String>,
+    /// Whether the `source` of an Anthropic block holds text.
+    pub(crate) text_source: bool,
     pub(crate) media_type: Option<String>,
     fields: Vec<(Kind, Field)>,
 }
@@ -48,13 +49,11 @@ impl Part {
     }
 
     /// The part has ended: adds what it is to the findings.
-    pub(crate) fn finish(mut self, findings: &mut Findings, at: impl Fn() -> PartPath) -> Result<(), Unreadable> {
-        let by_type = self.type_word.as_deref().map_or(TypeWord::Unknown, TypeWord::of);
-        let is_text_source = self.source_type.as_deref() == Some("text");
-        match by_type {
+    pub(crate) fn finish(&mut self, findings: &mut Findings, at: impl Fn() -> PartPath) -> Result<(), Unreadable> {
+        match self.type_word.unwrap_or(TypeWord::Unknown) {
             // vLLM lets the keys win over `type` once a `uuid` is there; without either the keys are all there is.
             TypeWord::Text if !self.has_uuid || self.fields.is_empty() => findings.text = true,
-            TypeWord::Media(Kind::File) if is_text_source => findings.text = true,
+            TypeWord::Media(Kind::File) if self.text_source => findings.text = true,
             TypeWord::Media(kind) if !self.has_uuid || self.fields.is_empty() => {
                 let field = self.take_field_for(kind);
                 self.item(kind, field, findings, &at)?;

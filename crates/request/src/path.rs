@@ -1,5 +1,7 @@
 //! What a path asks for. Gateways may put a prefix before it, so the end of the path decides.
 
+use std::borrow::Cow;
+
 use routing::Operation;
 
 use crate::Unreadable;
@@ -22,28 +24,28 @@ pub enum Resource {
 }
 
 /// Ends of paths, and what they ask for; of two that match the longer comes first.
-const ENDS: [(&[&str], Operation); 21] = [
-    (&["chat", "completions"], Operation::ChatCompletions),
-    (&["completions"], Operation::Completions),
-    (&["responses"], Operation::Responses),
-    (&["messages", "count_tokens"], Operation::Messages),
-    (&["messages"], Operation::Messages),
-    (&["embeddings"], Operation::Embeddings),
-    (&["pooling"], Operation::Pooling),
-    (&["classify"], Operation::Classify),
-    (&["score"], Operation::Score),
-    (&["rerank"], Operation::Rerank),
-    (&["audio", "transcriptions"], Operation::Transcriptions),
-    (&["audio", "translations"], Operation::Translations),
-    (&["audio", "speech"], Operation::Speech),
-    (&["images", "generations"], Operation::ImageGenerations),
-    (&["images", "edits"], Operation::ImageEdits),
-    (&["videos", "sync"], Operation::Videos),
-    (&["videos"], Operation::Videos),
-    (&["realtime"], Operation::Realtime),
-    (&["tokenize"], Operation::Tokenize),
-    (&["detokenize"], Operation::Tokenize),
-    (&["generate"], Operation::Generate),
+const ENDS: [(&str, Operation); 21] = [
+    ("/chat/completions", Operation::ChatCompletions),
+    ("/completions", Operation::Completions),
+    ("/responses", Operation::Responses),
+    ("/messages/count_tokens", Operation::Messages),
+    ("/messages", Operation::Messages),
+    ("/embeddings", Operation::Embeddings),
+    ("/pooling", Operation::Pooling),
+    ("/classify", Operation::Classify),
+    ("/score", Operation::Score),
+    ("/rerank", Operation::Rerank),
+    ("/audio/transcriptions", Operation::Transcriptions),
+    ("/audio/translations", Operation::Translations),
+    ("/audio/speech", Operation::Speech),
+    ("/images/generations", Operation::ImageGenerations),
+    ("/images/edits", Operation::ImageEdits),
+    ("/videos/sync", Operation::Videos),
+    ("/videos", Operation::Videos),
+    ("/realtime", Operation::Realtime),
+    ("/tokenize", Operation::Tokenize),
+    ("/detokenize", Operation::Tokenize),
+    ("/generate", Operation::Generate),
 ];
 
 /// First words of the paths by which vLLM and SGLang are managed, and those that say what a server is made of. They are open even where
@@ -101,47 +103,63 @@ impl Resource {
     /// # Errors
     /// When readers may disagree on what the path names: empty or dotted segments, backslashes, control characters.
     pub fn of_path(path_and_query: &str) -> Result<Self, Unreadable> {
+        // Nearly all are one of these to the letter.
+        if let Some(end) = path_and_query.strip_prefix("/v1")
+            && let Some((_, operation)) = ENDS.iter().find(|(known, _)| *known == end)
+        {
+            return Ok(Self::Operation(*operation));
+        }
         let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
         let path = percent_decoded(path);
         let odd = |byte: u8| byte <= b' ' || byte >= 0x7f || matches!(byte, b'\\' | b'?' | b'#');
         if path.bytes().any(odd) {
             return Err(Unreadable::OddPath);
         }
-        let path = path.strip_prefix('/').ok_or(Unreadable::OddPath)?;
-        if path.is_empty() {
+        let Some(relative) = path.strip_prefix('/') else { return Err(Unreadable::OddPath) };
+        if relative.is_empty() {
             return Ok(Self::Unknown);
         }
-        let segments: Vec<&str> = path.strip_suffix('/').unwrap_or(path).split('/').collect();
-        if segments.iter().any(|segment| matches!(*segment, "" | "." | "..")) {
-            return Err(Unreadable::OddPath);
+        let relative = relative.strip_suffix('/').unwrap_or(relative);
+        let mut rest = relative;
+        let mut after_v1 = None;
+        let mut before = "";
+        loop {
+            let (segment, more) = rest.split_once('/').map_or((rest, None), |(segment, more)| (segment, Some(more)));
+            if matches!(segment, "" | "." | "..") {
+                return Err(Unreadable::OddPath);
+            }
+            if before == "v1" && after_v1.is_none() {
+                after_v1 = Some((segment, more));
+            }
+            let Some(more) = more else { break };
+            (before, rest) = (segment, more);
         }
-        Ok(Self::of_segments(&segments, query))
+        let path = &path[..=relative.len()];
+        Ok(Self::of_sound(path, after_v1, query))
     }
 
-    fn of_segments(segments: &[&str], query: &str) -> Self {
-        let below = |what: &str| {
-            let at = segments.windows(2).position(|pair| pair == ["v1", what])?;
-            Some(&segments[at + 2..])
-        };
-        match below("models") {
-            Some([]) => {
+    /// Of a path without a slash at its end; what follows its first `v1` is the segment and what comes after.
+    fn of_sound(path: &str, after_v1: Option<(&str, Option<&str>)>, query: &str) -> Self {
+        match after_v1 {
+            // Names may hold slashes, and even look like other paths.
+            Some(("models", Some(id))) => return Self::Model(id.to_owned()),
+            Some(("models", None)) => {
                 return Self::Models { all: parameter(query, "all").is_some_and(|all| all == "true" || all == "1") };
             }
-            Some(id) => return Self::Model(id.join("/")),
-            None => {}
+            Some(("videos", Some(rest))) if rest != "sync" => {
+                return Self::Job(rest.split('/').next().unwrap_or_default().to_owned());
+            }
+            _ => {}
         }
-        if let Some([id, ..]) = below("videos").filter(|rest| *rest != ["sync"]) {
-            return Self::Job((*id).to_owned());
-        }
-        if let Some((_, operation)) = ENDS.iter().find(|(end, _)| segments.ends_with(end)) {
+        if let Some((_, operation)) = ENDS.iter().find(|(end, _)| path.ends_with(end)) {
             return Self::Operation(*operation);
         }
-        let managed = |segment: &&str| {
+        let managed = |segment: &str| {
             ADMINISTRATIVE.iter().any(|word| {
                 segment.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with(['_', '.', '-']))
             })
         };
-        if segments.iter().any(managed) { Self::Administrative } else { Self::Unknown }
+        if path.split('/').any(managed) { Self::Administrative } else { Self::Unknown }
     }
 
     /// The methods that it is asked with.
@@ -173,12 +191,15 @@ impl Resource {
 pub(crate) fn parameter(query: &str, name: &str) -> Option<String> {
     query.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (percent_decoded(key) == name).then(|| percent_decoded(&value.replace('+', " ")))
+        (percent_decoded(key) == name).then(|| percent_decoded(&value.replace('+', " ")).into_owned())
     })
 }
 
 /// `%73` as `s`; what is no encoded byte stays as it is.
-fn percent_decoded(text: &str) -> String {
+fn percent_decoded(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
@@ -190,7 +211,7 @@ fn percent_decoded(text: &str) -> String {
         bytes.push(encoded.unwrap_or(*first));
         rest = if encoded.is_some() { &after[2..] } else { after };
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

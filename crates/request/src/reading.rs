@@ -11,7 +11,8 @@ use routing::{Modality, ModalitySet, Operation};
 use crate::Unreadable;
 use crate::findings::{Findings, MAX_MODEL, ModelSpan, NameEncoding, PartPath};
 use crate::grammar::{
-    Kind as MediaKind, Slot, Spelling, array_slot, object_slot, slot_of_element, slot_of_key, slot_of_unknown_key,
+    Kind as MediaKind, Slot, Spelling, TypeWord, array_slot, object_slot, slot_of_element, slot_of_key,
+    slot_of_unknown_key,
 };
 use crate::json::{Kind, Sink, StringToken, Want};
 use crate::keys::Key;
@@ -40,8 +41,10 @@ pub(crate) struct Reading {
     /// What the next value of the innermost object means, and the key that said so.
     slot: Slot,
     key: Option<Key>,
-    /// Parts may hold parts: a tool's result holds pictures.
-    parts: Vec<Part>,
+    /// The part being read, and those that it is inside of: a tool's result holds pictures.
+    part: Part,
+    outer_parts: Vec<Part>,
+    open_parts: usize,
     text: Option<Box<TextReader>>,
     pub(crate) findings: Findings,
 }
@@ -58,10 +61,12 @@ impl Reading {
     pub(crate) fn new(operation: Operation) -> Self {
         Self {
             operation,
-            frames: Vec::new(),
+            frames: Vec::with_capacity(8),
             slot: Slot::Root,
             key: None,
-            parts: Vec::new(),
+            part: Part::default(),
+            outer_parts: Vec::new(),
+            open_parts: 0,
             text: None,
             findings: Findings::default(),
         }
@@ -82,7 +87,7 @@ impl Reading {
 
     /// Where the value at hand stands.
     fn path(&self) -> PartPath {
-        let mut path = self.path_of_frames();
+        let mut path = path_of(&self.frames);
         match self.frames.last() {
             Some(frame) if frame.array => _ = write!(path, "[{}]", frame.next.saturating_sub(1)),
             _ => path.extend(self.key.iter().flat_map(|key| [".", key.as_str()])),
@@ -90,25 +95,16 @@ impl Reading {
         PartPath(path.trim_start_matches('.').to_owned())
     }
 
-    fn path_of_frames(&self) -> String {
-        let mut path = String::new();
-        for pair in self.frames.windows(2) {
-            if pair[0].array {
-                _ = write!(path, "[{}]", pair[0].next.saturating_sub(1));
-            } else if let Some(key) = pair[1].key {
-                path.extend([".", key.as_str()]);
-            }
-        }
-        path.trim_start_matches('.').to_owned()
-    }
-
     fn part(&mut self) -> Option<&mut Part> {
-        self.parts.last_mut()
+        (self.open_parts > 0).then_some(&mut self.part)
     }
 
     fn push_frame(&mut self, slot: Slot, array: bool, part: bool) {
         if part {
-            self.parts.push(Part::default());
+            if self.open_parts > 0 {
+                self.outer_parts.push(std::mem::take(&mut self.part));
+            }
+            self.open_parts += 1;
         }
         let key = self.key.take();
         self.frames.push(Frame { slot, array, key, seen: 0, next: 0, part });
@@ -148,7 +144,7 @@ impl Reading {
     /// A media string outside of parts is an item of its own.
     fn end_media(&mut self, kind: MediaKind, loose: bool) -> Result<(), Unreadable> {
         let Some(found) = self.text.as_mut().map(|reader| reader.finish()) else { return Ok(()) };
-        if loose || self.parts.is_empty() {
+        if loose || self.open_parts == 0 {
             let mut part = Part::default();
             part.add(kind, found);
             let at = self.path();
@@ -159,6 +155,19 @@ impl Reading {
         }
         Ok(())
     }
+}
+
+/// Where the innermost object or array stands.
+fn path_of(frames: &[Frame]) -> String {
+    let mut path = String::new();
+    for pair in frames.windows(2) {
+        if pair[0].array {
+            _ = write!(path, "[{}]", pair[0].next.saturating_sub(1));
+        } else if let Some(key) = pair[1].key {
+            path.extend([".", key.as_str()]);
+        }
+    }
+    path.trim_start_matches('.').to_owned()
 }
 
 /// The beginning of a name and its length: enough to tell it from others.
@@ -275,8 +284,8 @@ impl Sink for Reading {
             slot => {
                 if let Some(part) = self.part() {
                     match slot {
-                        Slot::PartType => part.type_word = Some(word()),
-                        Slot::SourceType => part.source_type = Some(word()),
+                        Slot::PartType => part.type_word = Some(TypeWord::of(string.kept)),
+                        Slot::SourceType => part.text_source = string.kept == b"text",
                         Slot::MediaType => part.media_type = Some(word().to_ascii_lowercase()),
                         Slot::PartUuid | Slot::PartFileId => part.name = name_of(string).or(part.name),
                         _ => {}
@@ -288,13 +297,12 @@ impl Sink for Reading {
     }
 
     fn end(&mut self) -> Result<(), Unreadable> {
-        let ended = self.frames.last().is_some_and(|frame| frame.part).then(|| PartPath(self.path_of_frames()));
-        self.frames.pop();
-        if let Some(at) = ended
-            && let Some(part) = self.parts.pop()
-        {
-            part.finish(&mut self.findings, || at.clone())?;
+        if self.frames.last().is_some_and(|frame| frame.part) {
+            self.part.finish(&mut self.findings, || PartPath(path_of(&self.frames)))?;
+            self.part = self.outer_parts.pop().unwrap_or_default();
+            self.open_parts -= 1;
         }
+        self.frames.pop();
         Ok(())
     }
 }

@@ -44,18 +44,12 @@ pub struct Scanner {
 
 #[derive(Debug)]
 enum Body {
-    Json {
-        lexer: Box<Lexer>,
-        reading: Box<Reading>,
-    },
-    Form {
-        reader: Box<FormReader>,
-        reading: Box<FormReading>,
-    },
+    Json(Box<(Lexer, Reading)>),
+    Form(Box<(FormReader, FormReading)>),
     /// Passed as it is, if at all.
     Opaque {
         bytes: u64,
-        findings: Findings,
+        model: Option<String>,
     },
 }
 
@@ -129,8 +123,8 @@ impl Scanner {
             return Err(Unreadable::TooLarge { limit: self.limits.max_body_bytes });
         }
         match &mut self.body {
-            Body::Json { lexer, reading } => lexer.feed(chunk, &mut **reading),
-            Body::Form { reader, reading } => reader.feed(chunk, &mut **reading),
+            Body::Json(json) => json.0.feed(chunk, &mut json.1),
+            Body::Form(form) => form.0.feed(chunk, &mut form.1),
             Body::Opaque { bytes, .. } => {
                 *bytes += chunk.len() as u64;
                 Ok(())
@@ -140,8 +134,8 @@ impl Scanner {
 
     fn position(&self) -> u64 {
         match &self.body {
-            Body::Json { lexer, .. } => lexer.position(),
-            Body::Form { reader, .. } => reader.position(),
+            Body::Json(json) => json.0.position(),
+            Body::Form(form) => form.0.position(),
             Body::Opaque { bytes, .. } => *bytes,
         }
     }
@@ -153,15 +147,15 @@ impl Scanner {
             return Err(Unreadable::LengthMismatch { declared, actual: bytes });
         }
         let findings = match self.body {
-            Body::Json { mut lexer, reading } => {
-                lexer.finish()?;
-                reading.findings
+            Body::Json(mut json) => {
+                json.0.finish()?;
+                json.1.findings
             }
-            Body::Form { reader, reading } => {
-                reader.finish()?;
-                reading.findings
+            Body::Form(form) => {
+                form.0.finish()?;
+                form.1.findings
             }
-            Body::Opaque { findings, .. } => findings,
+            Body::Opaque { model, .. } => Findings { model, ..Findings::default() },
         };
         let requires = findings.requires(self.resource.operation());
         let Findings { model, model_span, stream, media, dangers, seeker, .. } = findings;
@@ -173,7 +167,7 @@ impl Scanner {
 /// How the body of such a request is read.
 fn body_of(resource: &Resource, head: &RequestHead<'_>) -> Result<Body, Unreadable> {
     let (_, query) = head.path.split_once('?').unwrap_or_default();
-    let opaque = |model| Body::Opaque { bytes: 0, findings: Findings { model, ..Findings::default() } };
+    let opaque = |model| Body::Opaque { bytes: 0, model };
     let operation = match resource {
         Resource::Operation(Operation::Realtime) => return Ok(opaque(path::parameter(query, "model"))),
         Resource::Operation(operation) => *operation,
@@ -187,13 +181,12 @@ fn body_of(resource: &Resource, head: &RequestHead<'_>) -> Result<Body, Unreadab
         if !takes_forms(operation) {
             return Err(wrong_type());
         }
-        let reader = Box::new(FormReader::new(content_type)?);
-        return Ok(Body::Form { reader, reading: Box::new(FormReading::new(operation)) });
+        return Ok(Body::Form(Box::new((FormReader::new(content_type)?, FormReading::new(operation)))));
     }
     if !takes_json(operation) || !may_be_json(&kind) {
         return Err(wrong_type());
     }
-    Ok(Body::Json { lexer: Box::new(Lexer::new()), reading: Box::new(Reading::new(operation)) })
+    Ok(Body::Json(Box::new((Lexer::new(), Reading::new(operation)))))
 }
 
 const fn takes_forms(operation: Operation) -> bool {

@@ -6,7 +6,7 @@ use crate::json::Want;
 /// A string being read.
 #[derive(Debug, Default)]
 pub(crate) struct Text {
-    kept: Vec<u8>,
+    kept: Kept,
     want: Want,
     length: u64,
     escape: Escape,
@@ -28,6 +28,49 @@ enum Escape {
     },
 }
 
+/// The beginning of a string: keys and words without an allocation, what is longer with one.
+#[derive(Debug)]
+struct Kept {
+    short: [u8; SHORT],
+    length: usize,
+    /// All of it, once it is no more short.
+    long: Vec<u8>,
+}
+
+const SHORT: usize = 64;
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self { short: [0; SHORT], length: 0, long: Vec::new() }
+    }
+}
+
+impl Kept {
+    fn clear(&mut self) {
+        self.length = 0;
+        self.long.clear();
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        if self.long.is_empty() { &self.short[..self.length] } else { &self.long }
+    }
+
+    fn extend(&mut self, bytes: &[u8]) {
+        match self.short.get_mut(self.length..self.length + bytes.len()) {
+            Some(room) if self.long.is_empty() => {
+                room.copy_from_slice(bytes);
+                self.length += bytes.len();
+            }
+            _ => {
+                if self.long.is_empty() {
+                    self.long.extend_from_slice(&self.short[..self.length]);
+                }
+                self.long.extend_from_slice(bytes);
+            }
+        }
+    }
+}
+
 impl Text {
     pub(crate) fn start(&mut self, want: Want) {
         self.kept.clear();
@@ -39,7 +82,7 @@ impl Text {
     }
 
     pub(crate) fn kept(&self) -> &[u8] {
-        &self.kept
+        self.kept.as_slice()
     }
 
     pub(crate) fn length(&self) -> u64 {
@@ -100,8 +143,8 @@ impl Text {
         match self.want {
             Want::Nothing => {}
             Want::Head(limit) => {
-                let room = limit - self.kept.len();
-                self.kept.extend_from_slice(&plain[..plain.len().min(room)]);
+                let room = limit - self.kept.as_slice().len();
+                self.kept.extend(&plain[..plain.len().min(room)]);
             }
             Want::Pieces => take(plain),
         }
@@ -205,23 +248,32 @@ impl Text {
 /// Largest piece handed on at once.
 const PIECE: usize = 32 << 10;
 
-/// Bytes looked at together; the compiler turns the loop over a block into vector instructions.
-const BLOCK: usize = 64;
-
 /// How many bytes at the beginning are printable ASCII and neither a quote nor a backslash.
 fn plain_prefix(bytes: &[u8]) -> usize {
     // As signed bytes, control characters and everything above ASCII are both below a space.
-    prefix(bytes, |byte| byte.cast_signed() >= 0x20 && byte != b'"' && byte != b'\\')
+    prefix::<true>(bytes, |byte| byte.cast_signed() >= 0x20 && byte != b'"' && byte != b'\\')
 }
 
 /// The same with what is above ASCII.
 fn run_prefix(bytes: &[u8]) -> usize {
-    prefix(bytes, |byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
+    prefix::<false>(bytes, |byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
 }
+
+/// Bytes looked at together; the compiler turns the loop over a block into vector instructions.
+const BLOCK: usize = 64;
+
+/// Bytes of a word.
+const WORD: usize = 8;
 
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the predicate must be inlined into the block loop to be vectorised")]
-fn prefix(bytes: &[u8], plain: impl Fn(u8) -> bool) -> usize {
+fn prefix<const ASCII: bool>(bytes: &[u8], plain: impl Fn(u8) -> bool) -> usize {
+    // Most strings are keys and words, and end within two words.
+    for (number, word) in bytes.chunks_exact(WORD).take(2).enumerate() {
+        if let Some(at) = first_special::<ASCII>(word) {
+            return number * WORD + at;
+        }
+    }
     let mut at = 0;
     for block in bytes.chunks_exact(BLOCK) {
         if !block.iter().fold(true, |all, byte| all & plain(*byte)) {
@@ -229,5 +281,28 @@ fn prefix(bytes: &[u8], plain: impl Fn(u8) -> bool) -> usize {
         }
         at += BLOCK;
     }
+    for word in bytes[at..].chunks_exact(WORD) {
+        if let Some(place) = first_special::<ASCII>(word) {
+            return at + place;
+        }
+        at += WORD;
+    }
     at + bytes[at..].iter().position(|byte| !plain(*byte)).unwrap_or(bytes.len() - at)
+}
+
+/// The place of the first byte that is not plain. All eight are looked at in one register: of each test below the lowest bit that is set
+/// is right, whatever carries do to those above it.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "a few instructions in the innermost loop")]
+fn first_special<const ASCII: bool>(word: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const TOPS: u64 = u64::from_le_bytes([0x80; 8]);
+    let word = u64::from_le_bytes(word.try_into().ok()?);
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let quote = zero(word ^ ONES * u64::from(b'"'));
+    let backslash = zero(word ^ ONES * u64::from(b'\\'));
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    let high = if ASCII { word } else { 0 };
+    let special = (quote | backslash | control | high) & TOPS;
+    (special != 0).then(|| special.trailing_zeros() as usize / 8)
 }
