@@ -150,6 +150,9 @@ struct Frame {
 
 impl Mp3 {
     pub(super) fn step(&mut self, seen: &[u8]) -> Next {
+        if !self.begun && seen.len() < 10 {
+            return Next::Skip { bytes: 0, then: 10 };
+        }
         if !std::mem::replace(&mut self.begun, true) && seen.starts_with(b"ID3") {
             // ID3v2, 3.1: the size in four times seven bits, without its own ten.
             let size =

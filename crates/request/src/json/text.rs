@@ -292,15 +292,14 @@ fn prefix<const ASCII: bool>(bytes: &[u8], plain: impl Fn(u8) -> bool) -> usize 
 
 /// The place of the first byte that is not plain. All eight are looked at in one register: of each test below the lowest bit that is set
 /// is right, whatever carries do to those above it.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "a few instructions in the innermost loop")]
+#[inline]
 fn first_special<const ASCII: bool>(word: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const TOPS: u64 = u64::from_le_bytes([0x80; 8]);
     let word = u64::from_le_bytes(word.try_into().ok()?);
     let zero = |word: u64| word.wrapping_sub(ONES) & !word;
-    let quote = zero(word ^ ONES * u64::from(b'"'));
-    let backslash = zero(word ^ ONES * u64::from(b'\\'));
+    let quote = zero(word ^ (ONES * u64::from(b'"')));
+    let backslash = zero(word ^ (ONES * u64::from(b'\\')));
     let control = word.wrapping_sub(ONES * 0x20) & !word;
     let high = if ASCII { word } else { 0 };
     let special = (quote | backslash | control | high) & TOPS;
