@@ -39,7 +39,9 @@ fn main() -> Result<()> {
 
 fn try_out(target: Target, seed: u64, time: Duration) -> Result<u64> {
     let corpus = corpus(target.name)?;
-    corpus.iter().for_each(|input| (target.run)(input));
+    for input in &corpus {
+        (target.run)(input);
+    }
     let mut mutator = Mutator::new(corpus, seed);
     let (begun, mut tried) = (Instant::now(), 0);
     while begun.elapsed() < time {

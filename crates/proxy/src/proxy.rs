@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use director::{Decision, Dialect, Front, Intake, Outcome, Rejection, Reply, Reservation};
-use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE};
 use http::uri::{Authority, Scheme};
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
@@ -80,11 +80,16 @@ impl Proxy {
         }
         let origin = cors.allows(request.headers());
         let dialect = Dialect::of_path(request.uri().path());
+        let asks_for_an_upgrade = request.headers().contains_key(UPGRADE);
         let mut response = match self.place(request).await {
             Ok(response) => response,
             Err(rejection) => answered(rejection.reply(dialect)),
         };
         cors.mark(origin, response.headers_mut());
+        // What follows on a connection that was to be another is looked at by nobody.
+        if asks_for_an_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         response
     }
 

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::Proxy;
+use crate::guard::{Guarded, MAX_HEAD};
 
 /// How long a client may take over the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -18,8 +19,13 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Serves until `stop` is cancelled; then takes no new connection, and returns when the requests under way are done.
 pub async fn serve(listener: TcpListener, proxy: Proxy, stop: CancellationToken) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(20)));
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(2 * MAX_HEAD);
+    let http2_head = u32::try_from(MAX_HEAD).unwrap_or(u32::MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(Duration::from_secs(20)))
+        .max_header_list_size(http2_head);
     let graceful = GracefulShutdown::new();
     loop {
         let stream = tokio::select! {
@@ -37,6 +43,7 @@ pub async fn serve(listener: TcpListener, proxy: Proxy, stop: CancellationToken)
         };
         // Without it small answers wait for others to fill a packet; a socket that refuses is gone already.
         let _ = stream.set_nodelay(true);
+        let front = proxy.front.clone();
         let proxy = proxy.clone();
         let service = service_fn(move |request| {
             let proxy = proxy.clone();
@@ -48,8 +55,8 @@ pub async fn serve(listener: TcpListener, proxy: Proxy, stop: CancellationToken)
             if !matches!(tokio::time::timeout(HEAD_TIMEOUT, stream.peek(&mut [0])).await, Ok(Ok(1..))) {
                 return;
             }
-            let connection =
-                watcher.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned());
+            let stream = TokioIo::new(Guarded::new(stream, front, HEAD_TIMEOUT));
+            let connection = watcher.watch(builder.serve_connection_with_upgrades(stream, service).into_owned());
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection ended");
             }

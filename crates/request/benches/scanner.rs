@@ -112,7 +112,6 @@ struct Chat<'b> {
 }
 
 #[derive(Debug, Deserialize)]
-#[expect(dead_code, reason = "what is read is what is timed")]
 struct Message<'b> {
     #[serde(borrow)]
     content: Vec<Part<'b>>,
@@ -130,7 +129,6 @@ struct Part<'b> {
 }
 
 #[derive(Debug, Deserialize)]
-#[expect(dead_code, reason = "what is read is what is timed")]
 struct Url<'b> {
     #[serde(borrow)]
     url: std::borrow::Cow<'b, str>,

@@ -60,6 +60,7 @@ impl FormReading {
     }
 
     fn field_of(&self, head: &PartHead) -> Field {
+        // Several files are named so; nothing else is.
         let name = head.name.strip_suffix("[]").unwrap_or(&head.name);
         let media = match (self.operation, name) {
             (Operation::Transcriptions | Operation::Translations, "file") => Some((Modality::Audio, true)),
@@ -72,7 +73,7 @@ impl FormReading {
             }
             _ => None,
         };
-        match (name, media) {
+        match (&*head.name, media) {
             ("model", _) => Field::Model,
             ("stream", _) => Field::Stream,
             ("mm_processor_kwargs" | "media_io_kwargs", _) => Field::Danger(Danger::ProcessorArguments),
