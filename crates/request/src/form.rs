@@ -226,7 +226,7 @@ fn boundary(content_type: &str) -> Option<String> {
     let (_, parameters) = content_type.split_once(';')?;
     let mut boundary = None;
     for (name, value) in parameters_of(parameters).ok()? {
-        if name == "boundary" && boundary.replace(value).is_some() {
+        if name.eq_ignore_ascii_case("boundary") && boundary.replace(value).is_some() {
             return None;
         }
     }
@@ -266,7 +266,12 @@ fn part_head(head: &[u8]) -> Result<PartHead, &'static str> {
     }
     let (mut name, mut is_file) = (None, false);
     for (key, value) in parameters_of(parameters)? {
-        match &*key {
+        let lower = key.to_ascii_lowercase();
+        match &*lower {
+            // To some readers the case of these matters.
+            "name" | "filename" if lower != key => {
+                return Err("a parameter of a header that is spelled in an unusual way");
+            }
             "name" if name.replace(value).is_some() => return Err("a part with two names"),
             "name*" => return Err("a part whose name is encoded"),
             "filename" | "filename*" => is_file = true,
@@ -278,7 +283,7 @@ fn part_head(head: &[u8]) -> Result<PartHead, &'static str> {
     Ok(PartHead { name: name.ok_or("a part without a name")?, is_file, media_type })
 }
 
-/// `a=b; c="d"`, each name in lower case.
+/// `a=b; c="d"`.
 fn parameters_of(mut text: &str) -> Result<Vec<(String, String)>, &'static str> {
     const ODD: &str = "a parameter of a header that is spelled in an unusual way";
     let mut all = Vec::new();
@@ -303,7 +308,7 @@ fn parameters_of(mut text: &str) -> Result<Vec<(String, String)>, &'static str> 
                 (value.to_owned(), &rest[end..])
             }
         };
-        all.push((name.to_ascii_lowercase(), value));
+        all.push((name.to_owned(), value));
         text = match rest.trim_start() {
             "" => "",
             rest => rest.strip_prefix(';').ok_or(ODD)?,

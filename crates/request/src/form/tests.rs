@@ -78,6 +78,7 @@ fn what_readers_take_apart_in_two_ways_is_refused() {
         (part("Content-Disposition: attachment; name=a"), "no form-data"),
         (part("Content-Disposition: form-data; name=a; name=b"), "two names"),
         (part("Content-Disposition: form-data; name*=utf-8''a"), "name is encoded"),
+        (part("Content-Disposition: form-data; nAme=a"), "unusual way"),
         (part("Content-Disposition: form-data; name=\"a\\\"; x=\"b\""), "unusual way"),
         (part("Content-Disposition: form-data; name=a\nContent-Disposition: form-data; name=b"), "given twice"),
         (part("Content-Disposition: form-data;\n name=a"), "folded"),
