@@ -22,5 +22,5 @@ pub use cluster::{Cluster, kubectl};
 pub use eventually::{PATIENCE, eventually};
 pub use kubelet::{Kubelet, PodSpec};
 pub use process::{Process, end, end_all};
-pub use tools::{binary, envoy, gateway_api, root};
+pub use tools::{binary, clients_python, envoy, gateway_api, root};
 pub use world::{Options, World};

@@ -34,6 +34,14 @@ pub fn gateway_api() -> Result<PathBuf> {
     find("THALAMUS_GATEWAY_API")
 }
 
+/// The Python that has the clients of OpenAI and Anthropic.
+pub fn clients_python() -> Result<PathBuf> {
+    // A virtual environment is found by where its interpreter lies, so links are not followed.
+    let path = std::env::var_os("THALAMUS_CLIENTS")
+        .context("THALAMUS_CLIENTS is not set: run the tests by `cargo xtask test`")?;
+    Ok(PathBuf::from(path).join("bin/python"))
+}
+
 /// Tools are where the variable says that `cargo xtask test` sets.
 fn find(variable: &str) -> Result<PathBuf> {
     let path = std::env::var_os(variable)

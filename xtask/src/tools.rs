@@ -16,14 +16,14 @@ const GATEWAY_API: &str = "sigs.k8s.io/gateway-api@v1.6.1";
 /// Programs, what they are for, and where they come from.
 const NEEDED: [(&str, &str); 5] = [
     ("go", "builds the Kubernetes API server; any Go since 1.21 fetches the version that is needed"),
-    ("python3", "installs Envoy, with its venv module (Debian: python3-venv)"),
+    ("python3", "installs Envoy and the clients of OpenAI and Anthropic, with its venv module (Debian: python3-venv)"),
     ("curl", "asks the API server whether it is ready"),
     ("openssl", "makes the API server's key"),
     ("bash", "runs e2e/kube/*.sh"),
 ];
 
 /// Where each tool is, as environment variables for the tests.
-pub(crate) type Environment = [(&'static str, PathBuf); 3];
+pub(crate) type Environment = [(&'static str, PathBuf); 4];
 
 /// Installs what is missing.
 pub(crate) fn install(root: &Path) -> Result<Environment> {
@@ -34,10 +34,16 @@ pub(crate) fn install(root: &Path) -> Result<Environment> {
     }
     let cache = cache()?;
     let envoy = envoy(&cache)?;
+    let clients = clients(root, &cache)?;
     let gateway_api = gateway_api()?;
     let kube = cache.join("kube");
     kubernetes(root, &kube)?;
-    Ok([("THALAMUS_ENVOY", envoy), ("THALAMUS_GATEWAY_API", gateway_api), ("KUBE_BIN", kube)])
+    Ok([
+        ("THALAMUS_ENVOY", envoy),
+        ("THALAMUS_CLIENTS", clients),
+        ("THALAMUS_GATEWAY_API", gateway_api),
+        ("KUBE_BIN", kube),
+    ])
 }
 
 fn is_there(program: &str) -> bool {
@@ -83,6 +89,25 @@ fn envoy(cache: &Path) -> Result<PathBuf> {
     std::fs::copy(found.trim(), &new).with_context(|| format!("copying {}", found.trim()))?;
     std::fs::rename(&new, &envoy).context("naming Envoy")?;
     Ok(envoy)
+}
+
+/// A Python environment with the clients that people use, named by what is in it.
+fn clients(root: &Path, cache: &Path) -> Result<PathBuf> {
+    let requirements = root.join("e2e/clients/requirements.txt");
+    let wanted =
+        std::fs::read_to_string(&requirements).with_context(|| format!("reading {}", requirements.display()))?;
+    let place = cache.join("clients");
+    let installed = place.join("requirements.txt");
+    if std::fs::read_to_string(&installed).is_ok_and(|there| there == wanted) {
+        return Ok(place);
+    }
+    run("Python environment for clients", Command::new("python3").args(["-m", "venv", "--clear"]).arg(&place))?;
+    let mut pip = Command::new(place.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check", "-r"]).arg(&requirements);
+    run("clients of OpenAI and Anthropic", &mut pip)?;
+    // Written last: what was interrupted is done again.
+    std::fs::write(&installed, wanted).with_context(|| format!("writing {}", installed.display()))?;
+    Ok(place)
 }
 
 fn gateway_api() -> Result<PathBuf> {

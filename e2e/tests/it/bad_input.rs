@@ -36,10 +36,19 @@ pub(crate) async fn what_cannot_be_read_is_refused_the_same_way_over_both_edges(
             ensure!(answer.headers["content-type"] == "application/json", "{:?}", answer.headers);
         }
     }
-    let multipart = [("content-type", "multipart/form-data; boundary=x")];
-    for client in [&world.gateway, &world.http] {
-        let answer = client.send(Method::POST, "/v1/audio/transcriptions", &multipart, "--x--".into()).await?;
-        ensure!(answer.status == 415, "{}", answer.shown());
+    let form = ("content-type", "multipart/form-data; boundary=x");
+    let json = ("content-type", "application/json");
+    for (path, headers, expected) in [
+        ("/v1/audio/transcriptions", vec![form], "400 invalid_body: the form cannot be read"),
+        ("/v1/audio/transcriptions", vec![json], "415 unsupported_content_type"),
+        ("/v1/chat/completions", vec![form], "415 unsupported_content_type"),
+        ("/v1/chat/completions", vec![json, ("content-encoding", "gzip")], "415 unsupported_content_encoding"),
+        ("/v1/chat/completions", vec![json, ("content-encoding", "br")], "415 unsupported_content_encoding"),
+    ] {
+        for client in [&world.gateway, &world.http] {
+            let answer = client.send(Method::POST, path, &headers, "--y--".into()).await?;
+            ensure!(answer.shown().starts_with(expected), "{} instead of {expected}", answer.shown());
+        }
     }
     ensure!(!world.picker.log().contains("xxxxxxxx"), "a body was logged");
     Ok(())
@@ -120,4 +129,88 @@ pub(crate) async fn odd_objects_harm_nobody(shared: &Shared) -> Result<()> {
     let endpoints = world.kubectl(&["get", "inferencepool", "text"])?;
     ensure!(endpoints.contains("2/3: "), "{endpoints}");
     until_answered(&world, &chat(odd, &text()), "200 text-0").await
+}
+
+/// Over HTTP, where no Envoy stands before us; Envoy refuses most of these by itself.
+pub(crate) async fn heads_that_can_be_read_in_two_ways_are_refused(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    three_pools(&mut world).await?;
+    let body = chat("chat", &text()).to_string();
+    let post = |headers: &str| format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n{headers}\r\n\r\n");
+    let length = format!("content-length: {}", body.len());
+    for (head, expected) in [
+        (post(&format!("{length}\r\ntransfer-encoding: chunked")), "400 invalid_request"),
+        (post(&format!("transfer-encoding: chunked\r\n{length}")), "400 invalid_request"),
+        (post(&format!("{length}\r\n{length}")), "400 invalid_request"),
+        (post(&format!("{length}\nx: y")), "400 invalid_request"),
+        (post(&format!("{length}\r\nx: y\r\n z")), "400 invalid_request"),
+        (post(&format!("{length}\r\nx : y")), "400 invalid_request"),
+        (post(&format!("{length}\r\nhost: y")), "400 invalid_request"),
+        (post(&format!("{length}\r\nx: {}", "y".repeat(70_000))), "431 request_head_too_large"),
+        (post(&length).replace("host: x", "host: a/b"), "400 invalid_host"),
+        (post(&length).replace("host: x", "host: a@b"), "400 invalid_host"),
+        (post(&length).replace("/v1/", "/v1/../"), "400 invalid_path"),
+        (post(&length).replace("/v1/", "/v1//"), "400 invalid_path"),
+    ] {
+        let mut client = TcpStream::connect(world.http.address()).await?;
+        // It may be refused before all of it is written.
+        let _ = client.write_all(head.as_bytes()).await;
+        let _ = client.write_all(body.as_bytes()).await;
+        let mut answer = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(size @ 1..) = client.read(&mut buffer).await {
+            answer.extend_from_slice(&buffer[..size]);
+            if answer.ends_with(b"}") {
+                break;
+            }
+        }
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let (status, code) = expected.split_once(' ').unwrap_or_default();
+        ensure!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(code),
+            "{answer} instead of {expected} for {}",
+            head.chars().take(200).collect::<String>()
+        );
+    }
+    until_answered(&world, &chat("chat", &text()), "200 text-0").await
+}
+
+pub(crate) async fn bodies_beyond_the_budget_are_refused_for_a_moment(shared: &Shared) -> Result<()> {
+    let options = Options { picker_args: vec!["--max-buffered-bytes=100000".into()], ..Options::default() };
+    let mut world = shared.world_with(options).await?;
+    three_pools(&mut world).await?;
+    let large = |size: usize| format!(r#"{{"model":"chat","messages":[{{"content":"{}"}}]}}"#, "x".repeat(size));
+    for client in [&world.gateway, &world.http] {
+        let answer = client.post("/v1/chat/completions", large(200_000)).await?;
+        ensure!(
+            answer.shown().starts_with("503 overloaded") && answer.headers["retry-after"] == "1",
+            "{}",
+            answer.shown()
+        );
+        let answer = client.post("/v1/chat/completions", large(50_000)).await?;
+        ensure!(answer.shown() == "200 text-0", "{}", answer.shown());
+    }
+    // One upload that stays holds what came of it; a newcomer that fits beside it is served, and one that does not is not.
+    let mut slow = TcpStream::connect(world.http.address()).await?;
+    slow.write_all(
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 90000\r\n\r\n{\"model\":\"chat\",\"x\":\"",
+    )
+    .await?;
+    slow.write_all("y".repeat(80_000).as_bytes()).await?;
+    eventually("the upload is held", async || {
+        let metrics = world.picker_admin.get("/metrics").await?.text();
+        ensure!(metrics.lines().any(|line| line.starts_with("thalamus_picker_buffered_bytes 80")), "{metrics}");
+        Ok(())
+    })
+    .await?;
+    let answer = world.http.post("/v1/chat/completions", large(50_000)).await?;
+    ensure!(answer.shown().starts_with("503 overloaded"), "{}", answer.shown());
+    until_answered(&world, &chat("chat", &text()), "200 text-0").await?;
+    drop(slow);
+    eventually("nothing is held", async || {
+        let metrics = world.picker_admin.get("/metrics").await?.text();
+        ensure!(metrics.contains("thalamus_picker_buffered_bytes 0"), "{metrics}");
+        Ok(())
+    })
+    .await
 }

@@ -21,6 +21,7 @@ mod kubectl;
 mod manifests;
 mod requests;
 mod routing;
+mod surface;
 
 /// What tests share: a cluster, and a folder for logs.
 pub(crate) struct Shared {
@@ -154,6 +155,19 @@ fn main() -> Result<ExitCode> {
         a_client_that_stalls_is_cut,
         a_body_shorter_than_announced_harms_nobody,
         odd_objects_harm_nobody,
+        heads_that_can_be_read_in_two_ways_are_refused,
+        bodies_beyond_the_budget_are_refused_for_a_moment,
+    );
+    claims!(trials, surface:
+        the_clients_that_people_use_are_served_through_envoy_and_over_http,
+        the_paths_of_engines_are_served,
+        what_is_not_known_and_what_manages_servers_never_passes,
+        paths_that_nobody_knows_go_where_a_flag_says,
+        models_that_nobody_serves_are_listed_when_asked_for,
+        a_job_is_gone_with_its_maker,
+        a_websocket_flows_both_ways_until_either_side_ends,
+        browsers_may_ask_where_a_flag_says_so,
+        a_client_that_waits_for_a_nod_gets_it_or_the_refusal,
     );
     claims!(trials, kubectl:
         get_shows_the_truth_at_a_glance,
