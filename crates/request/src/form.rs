@@ -272,10 +272,15 @@ fn part_head(head: &[u8]) -> Result<PartHead, &'static str> {
             "name" | "filename" if lower != key => {
                 return Err("a parameter of a header that is spelled in an unusual way");
             }
-            "name" if name.replace(value).is_some() => return Err("a part with two names"),
+            "name" => {
+                if name.replace(value).is_some() {
+                    return Err("a part with two names");
+                }
+            }
             "name*" => return Err("a part whose name is encoded"),
             "filename" | "filename*" => is_file = true,
-            _ => {}
+            // No client sends others, and some readers take `namex` for `name`.
+            _ => return Err("a parameter of a part that is not known"),
         }
     }
     let media_type =
@@ -294,7 +299,7 @@ fn parameters_of(mut text: &str) -> Result<Vec<(String, String)>, &'static str> 
         }
         let (name, rest) = text.split_once('=').ok_or(ODD)?;
         let name = name.trim_end();
-        if name.is_empty() || name.contains([' ', '\t', '"', ';', '\\']) {
+        if !is_token(name) {
             return Err(ODD);
         }
         let (value, rest) = match rest.strip_prefix('"') {
@@ -302,7 +307,7 @@ fn parameters_of(mut text: &str) -> Result<Vec<(String, String)>, &'static str> 
             None => {
                 let end = rest.find(';').unwrap_or(rest.len());
                 let value = rest[..end].trim_end();
-                if value.is_empty() || value.contains([' ', '\t', '"', '\\', ',']) {
+                if !is_token(value) {
                     return Err(ODD);
                 }
                 (value.to_owned(), &rest[end..])
@@ -314,6 +319,11 @@ fn parameters_of(mut text: &str) -> Result<Vec<(String, String)>, &'static str> 
             rest => rest.strip_prefix(';').ok_or(ODD)?,
         };
     }
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 /// The value of a quoted string, and what follows its end. Browsers leave a backslash alone, others escape with it: only where both
