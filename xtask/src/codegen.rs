@@ -1,4 +1,4 @@
-//! Everything that is generated and checked in: CRD files and protobuf code. What each file would hold is a value, so that a test can
+//! Everything that is generated and checked in: CRD files, protobuf code, documentation. What each file would hold is a value, so that a test can
 //! compare it with what is there.
 
 use std::collections::BTreeMap;
@@ -35,6 +35,7 @@ pub(crate) fn generate(root: &Path) -> Result<BTreeMap<PathBuf, String>> {
         let content = format!("# Written by `cargo xtask codegen` from crates/api. Do not edit.\n{yaml}");
         files.insert(PathBuf::from(format!("crds/{name}.yaml")), content);
     }
+    files.insert(PathBuf::from("docs/errors.md"), crate::docs::errors());
     for protocol in &PROTOCOLS {
         files.insert(PathBuf::from(protocol.generated), rust_of(root, protocol)?);
     }

@@ -1,6 +1,7 @@
 //! Generates what is checked in, checks what must hold, and runs the tests.
 
 mod codegen;
+mod docs;
 mod run;
 mod tasks;
 #[cfg(test)]
@@ -32,7 +33,7 @@ enum Task {
     Up,
     /// End what `up` started.
     Down,
-    /// Write the CRDs and the protobuf code.
+    /// Write the CRDs, the protobuf code, and the documentation that is written from code.
     Codegen,
 }
 

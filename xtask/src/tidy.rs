@@ -2,3 +2,4 @@
 
 mod files;
 mod layers;
+mod security;

@@ -61,6 +61,7 @@ codes! {
     UnsupportedContentEncoding = "unsupported_content_encoding", UNSUPPORTED_MEDIA_TYPE, "Compressed bodies are not read: a picker that unpacks what strangers packed can be made to unpack without end.";
     HeadTooLarge = "request_head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is larger than is taken here.";
     Saturated = "saturated", TOO_MANY_REQUESTS, "Every endpoint that could take this is full, and the model is sheddable.";
+    GatewayMisconfigured = "gateway_misconfigured", INTERNAL_SERVER_ERROR, "The gateway sends bodies to the picker in a mode in which no answer can wait for them.";
     EndpointBrokeOff = "endpoint_broke_off", BAD_GATEWAY, "The model server broke off before it answered; it may have worked on the request.";
     NoEndpoint = "no_endpoint", SERVICE_UNAVAILABLE, "No endpoint is ready for this.";
     EndpointUnreachable = "endpoint_unreachable", SERVICE_UNAVAILABLE, "None of the endpoints tried could be reached.";
@@ -94,7 +95,7 @@ impl Code {
             StatusCode::PAYLOAD_TOO_LARGE => "request_too_large",
             StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
             StatusCode::SERVICE_UNAVAILABLE => "overloaded_error",
-            StatusCode::BAD_GATEWAY => "api_error",
+            StatusCode::BAD_GATEWAY | StatusCode::INTERNAL_SERVER_ERROR => "api_error",
             _ => "invalid_request_error",
         }
     }

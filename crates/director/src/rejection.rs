@@ -63,6 +63,11 @@ pub enum Rejection {
     #[error("this picker has no routing table yet: it has not heard from its controller")]
     NotSynced,
 
+    #[error(
+        "the gateway sends request bodies to the endpoint picker in mode {mode}; set request_body_mode to FULL_DUPLEX_STREAMED"
+    )]
+    GatewayMode { mode: &'static str },
+
     #[error("the body broke off before its end")]
     Incomplete,
 
@@ -113,6 +118,7 @@ impl Rejection {
             Self::Saturated { .. } => Code::Saturated,
             Self::UnknownJob { .. } | Self::LostJob { .. } => Code::JobNotFound,
             Self::NotSynced => Code::NotReady,
+            Self::GatewayMode { .. } => Code::GatewayMisconfigured,
             Self::Unreachable { .. } => Code::EndpointUnreachable,
             Self::BrokenOff => Code::EndpointBrokeOff,
         }

@@ -153,9 +153,11 @@ impl Exchange {
     ) -> Vec<ProcessingResponse> {
         let head = Head::read(headers);
         self.dialect = Dialect::of_path(&head.path);
+        // In any other mode the gateway waits for an answer to the headers before it sends the body, and the answer needs the body.
         if !headers.end_of_stream && self.request_mode != BodySendMode::FullDuplexStreamed {
-            self.state = State::Ended;
-            return vec![answer::misconfigured(self.request_mode)];
+            let mode = self.request_mode.as_str_name();
+            tracing::error!(mode, "gateway must send bodies in mode FULL_DUPLEX_STREAMED");
+            return vec![self.reject_new(Rejection::GatewayMode { mode })];
         }
         match self.front.intake(&head.of_request()) {
             Ok(intake) if *intake.resource() == Resource::Operation(Operation::Realtime) => {

@@ -15,6 +15,79 @@ fn scan(chunks: &[&[u8]]) -> Result<InferenceRequest, Unreadable> {
     scanner.finish()
 }
 
+fn scan_at(path: &str, content_type: Option<&str>, pieces: &[&[u8]]) -> Result<InferenceRequest, Unreadable> {
+    let head = RequestHead { path, content_type, ..RequestHead::default() };
+    let mut scanner = Scanner::new(&head, Limits::default())?;
+    for piece in pieces {
+        scanner.feed(piece)?;
+    }
+    scanner.finish()
+}
+
+/// An item of Responses, and of which modality it is.
+fn response_part() -> impl Strategy<Value = (Value, Modality)> {
+    prop_oneof![
+        text().prop_map(|text| (json!({"type": "input_text", "text": text}), Modality::Text)),
+        text().prop_map(|url| (json!({"type": "input_image", "image_url": url, "detail": "auto"}), Modality::Image)),
+        text().prop_map(|id| (json!({"file_id": id, "type": "input_image"}), Modality::Image)),
+        Just((json!({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}), Modality::Audio)),
+        Just((
+            json!({"type": "input_file", "filename": "a", "file_data": "data:application/pdf;base64,AAAA"}),
+            Modality::Image
+        )),
+        Just((
+            json!({"type": "input_file", "filename": "a", "file_data": "data:text/plain;base64,AAAA"}),
+            Modality::Text
+        )),
+    ]
+}
+
+/// A block of Anthropic's, however deep in results of tools.
+fn block() -> impl Strategy<Value = (Value, ModalitySet)> {
+    let source = prop_oneof![
+        Just(json!({"type": "base64", "media_type": "image/png", "data": "AAAA"})),
+        text().prop_map(|url| json!({"url": url, "type": "url"})),
+        text().prop_map(|id| json!({"type": "file", "file_id": id})),
+    ];
+    let image = ModalitySet::of(&[Modality::Image]);
+    let leaf = prop_oneof![
+        text().prop_map(|text| (json!({"type": "text", "text": text}), ModalitySet::TEXT)),
+        source.prop_map(move |source| (json!({"type": "image", "source": source}), image)),
+        text().prop_map(|data| {
+            let source = json!({"data": data, "media_type": "text/plain", "type": "text"});
+            (json!({"type": "document", "source": source}), ModalitySet::TEXT)
+        }),
+        Just((json!({"type": "tool_use", "id": "t", "name": "n", "input": {"image_url": "x"}}), ModalitySet::EMPTY)),
+    ];
+    leaf.prop_recursive(3, 8, 3, |inner| {
+        proptest::collection::vec(inner, 0..3).prop_map(|blocks| {
+            let modalities = blocks.iter().fold(ModalitySet::EMPTY, |all, (_, set)| all.union(*set));
+            let content: Vec<Value> = blocks.into_iter().map(|(block, _)| block).collect();
+            (json!({"type": "tool_result", "tool_use_id": "t", "content": content}), modalities)
+        })
+    })
+}
+
+/// Parts of a form in an order nobody thought of.
+fn form() -> impl Strategy<Value = (Vec<u8>, Option<String>, ModalitySet)> {
+    let name = "[a-z0-9./-]{1,20}";
+    let file = proptest::collection::vec(any::<u8>(), 0..200);
+    let others = proptest::collection::vec(("[a-z]{1,8}_x", "[ -~]{0,20}"), 0..3);
+    (name, file, others, any::<bool>(), any::<bool>()).prop_map(|(model, file, others, named, model_first)| {
+        let part = |head: &str, content: &[u8]| {
+            [b"--b0undary\r\nContent-Disposition: form-data; ", head.as_bytes(), b"\r\n\r\n", content, b"\r\n"].concat()
+        };
+        let mut parts = vec![part("name=\"file\"; filename=\"a.wav\"", &file)];
+        if named {
+            let place = if model_first { 0 } else { parts.len() };
+            parts.insert(place, part("name=\"model\"", model.as_bytes()));
+        }
+        parts.extend(others.iter().map(|(name, value)| part(&format!("name={name}"), value.as_bytes())));
+        parts.push(b"--b0undary--\r\n".to_vec());
+        (parts.concat(), named.then_some(model), ModalitySet::of(&[Modality::Audio]))
+    })
+}
+
 fn text() -> impl Strategy<Value = String> {
     prop_oneof!["[ -~]{0,20}", ".{0,10}", Just("é😀\"\\\n\u{0}".to_owned())]
 }
@@ -119,6 +192,58 @@ proptest! {
             Ok(_) => prop_assert_eq!(ours, Err(Unreadable::NotAnObject)),
             // serde_json also refuses numbers out of range; nothing here is that long.
             Err(_) => prop_assert!(ours.is_err(), "{} was taken", text),
+        }
+    }
+
+    #[test]
+    fn the_parts_of_responses_count_as_what_they_are_in_any_key_order(
+        parts in proptest::collection::vec(response_part(), 0..5),
+        in_a_result in any::<bool>(),
+    ) {
+        let expected: ModalitySet = parts.iter().map(|(_, modality)| *modality).collect();
+        let parts: Vec<Value> = parts.into_iter().map(|(part, _)| part).collect();
+        let item = if in_a_result {
+            json!({"type": "function_call_output", "call_id": "c", "output": parts})
+        } else {
+            json!({"role": "user", "content": parts})
+        };
+        let body = json!({"model": "m", "input": [item], "metadata": {"input_image": "no"}});
+        for text in [body.to_string(), with_reversed_keys(&body)] {
+            let request = scan_at("/v1/responses", None, &[text.as_bytes()]).expect("valid");
+            prop_assert_eq!(request.requires.input, expected, "{}", text);
+        }
+    }
+
+    #[test]
+    fn anthropics_blocks_count_as_what_they_are_however_deep(blocks in proptest::collection::vec(block(), 0..4)) {
+        let expected = blocks.iter().fold(ModalitySet::EMPTY, |all, (_, set)| all.union(*set));
+        let content: Vec<Value> = blocks.into_iter().map(|(block, _)| block).collect();
+        let body = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": content}]});
+        for text in [body.to_string(), with_reversed_keys(&body)] {
+            let request = scan_at("/v1/messages", None, &[text.as_bytes()]).expect("valid");
+            prop_assert_eq!(request.requires.input, expected, "{}", text);
+        }
+    }
+
+    #[test]
+    fn a_form_is_read_alike_however_it_is_cut_and_a_rewrite_changes_its_model_alone(
+        (body, model, input) in form(),
+        size in 1..300_usize,
+    ) {
+        let kind = Some("multipart/form-data; boundary=b0undary");
+        let path = "/v1/audio/transcriptions";
+        let whole = scan_at(path, kind, &[&body]).expect("valid");
+        let pieces: Vec<&[u8]> = body.chunks(size).collect();
+        let cut = scan_at(path, kind, &pieces);
+        prop_assert_eq!(cut.as_ref(), Ok(&whole));
+        prop_assert_eq!((&whole.model, whole.requires.input), (&model, input));
+        if let Some(span) = &whole.model_span {
+            let rewritten = rewrite(pieces.into_iter().map(Bytes::copy_from_slice), span, "other").concat();
+            let old = [b"\r\n\r\n", model.expect("named").as_bytes(), b"\r\n--b0undary"].concat();
+            let place = usize::try_from(span.range.start).expect("small") - 4;
+            prop_assert_eq!(&body[place..place + old.len()], &old[..]);
+            let expected = [&body[..place + 4], b"other", &body[place + old.len() - 12..]].concat();
+            prop_assert_eq!(rewritten, expected);
         }
     }
 

@@ -58,7 +58,7 @@ const POOLS: [Case; 19] = [
 
 const MODEL: &str = r#"{"apiVersion":"thalamus.dev/v1alpha1","kind":"InferenceModel","metadata":{"name":"case"},"spec":{"modelName":"chat","poolRef":{"name":"p"}}}"#;
 
-const MODELS: [Case; 14] = [
+const MODELS: [Case; 20] = [
     ("as it is", "{}", ""),
     ("weights on all", r#"{"spec":{"targetModels":[{"name":"a","weight":1},{"name":"b","weight":2}]}}"#, ""),
     ("weights on none", r#"{"spec":{"targetModels":[{"name":"a"},{"name":"b"}]}}"#, ""),
@@ -95,6 +95,32 @@ const MODELS: [Case; 14] = [
         "a media policy",
         r#"{"spec":{"media":{"Image":{"maxItems":8,"maxItemBytes":"20Mi","sources":["Inline","URL"],"allowedHosts":["*.example.com"]}}}}"#,
         "",
+    ),
+    (
+        "every limit of media",
+        r#"{"spec":{"media":{"Image":{"maxPixels":16777216,"minSide":8,"formats":["PNG","WebP"],"schemes":["https"]},"Audio":{"maxSeconds":600},"allow":["Embeds","FileURLs"]}}}"#,
+        "",
+    ),
+    (
+        "an unknown danger",
+        r#"{"spec":{"media":{"allow":["Everything"]}}}"#,
+        r#"supported values: "Embeds", "FileURLs""#,
+    ),
+    ("a negative length", r#"{"spec":{"media":{"Audio":{"maxSeconds":-1}}}}"#, "should be greater than or equal to 1"),
+    (
+        "an unknown scheme",
+        r#"{"spec":{"media":{"Image":{"schemes":["ftp"]}}}}"#,
+        r#"supported values: "http", "https""#,
+    ),
+    (
+        "operations and a family",
+        r#"{"spec":{"operations":["ChatCompletions"],"targetModels":[{"name":"w","operations":["Transcriptions","Translations"],"family":"Whisper"}]}}"#,
+        "",
+    ),
+    (
+        "an unknown operation",
+        r#"{"spec":{"operations":["Chat"]}}"#,
+        r#"supported values: "ChatCompletions", "Completions""#,
     ),
     ("no quantity", r#"{"spec":{"media":{"Image":{"maxItemBytes":"lots"}}}}"#, "spec.media.Image.maxItemBytes"),
 ];

@@ -81,19 +81,6 @@ pub(super) fn reply(reply: Reply, details: &str) -> ProcessingResponse {
     immediate(i32::from(reply.status.as_u16()), set_headers, reply.body, details)
 }
 
-/// In any other mode the gateway waits for an answer to the headers before it sends the body, and the answer needs the body.
-pub(super) fn misconfigured(mode: BodySendMode) -> ProcessingResponse {
-    let message = format!(
-        "the gateway sends request bodies to the endpoint picker in mode {}; set request_body_mode to FULL_DUPLEX_STREAMED",
-        mode.as_str_name()
-    );
-    tracing::error!(mode = mode.as_str_name(), "gateway must send bodies in mode FULL_DUPLEX_STREAMED");
-    let body = format!(
-        r#"{{"error":{{"message":"{message}","type":"server_error","param":null,"code":"gateway_misconfigured"}}}}"#
-    );
-    immediate(500, vec![set("content-type", "application/json")], Bytes::from(body), "gateway_misconfigured")
-}
-
 fn immediate(code: i32, set_headers: Vec<HeaderValueOption>, body: Bytes, details: &str) -> ProcessingResponse {
     of(Answer::ImmediateResponse(ImmediateResponse {
         status: Some(HttpStatus { code }),

@@ -172,6 +172,55 @@ fn an_invalid_object_is_reported_left_out_and_takes_no_name() {
 }
 
 #[test]
+fn operations_and_families_are_the_targets_own_or_the_models_or_guessed() {
+    let spec = json!({"modelName": "m", "poolRef": {"name": "p"}, "operations": ["ChatCompletions"], "targetModels": [
+        {"name": "qwen2.5-vl-7b"},
+        {"name": "w", "operations": ["Transcriptions"], "family": "whisper"},
+    ]});
+    let compiled = index([pool("p"), model("m", 0, spec)]).compile();
+    let targets = &compiled.tables["serving"].models["m"].targets;
+    let shown: Vec<String> =
+        targets.iter().map(|target| format!("{} {:?}", target.capability, target.family.unwrap())).collect();
+    assert_eq!(shown, ["text → text for chat completions Qwen25Vl", "text → text for transcriptions Whisper"]);
+    let unknown =
+        json!({"modelName": "n", "poolRef": {"name": "p"}, "targetModels": [{"name": "x", "family": "GPT-9"}]});
+    let compiled = index([pool("p"), model("n", 0, unknown)]).compile();
+    let shown = said(&compiled.models[&key("n")].verdicts, "Accepted");
+    assert!(
+        shown.starts_with(r#"False Invalid: "GPT-9" is no model family known here; known are Qwen2-VL"#),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_media_policy_arrives_whole_and_an_unknown_format_is_told() {
+    let spec = |formats: &str| {
+        json!({"modelName": "m", "poolRef": {"name": "p"}, "media": {
+            "Image": {"maxPixels": 1_000_000, "minSide": 8, "formats": [formats], "schemes": ["https"], "maxItemBytes": "20Mi"},
+            "Audio": {"maxSeconds": 60}, "allow": ["Embeds"]}})
+    };
+    let compiled = index([pool("p"), model("m", 0, spec("webp"))]).compile();
+    let media = &compiled.tables["serving"].models["m"].media;
+    let image = &media.rules[&routing::Modality::Image];
+    assert_eq!((image.max_pixels, image.min_side, image.max_item_bytes), (Some(1_000_000), Some(8), Some(20 << 20)));
+    assert_eq!((&image.formats[..], image.https_only), (&[routing::Format::WebP][..], true));
+    assert_eq!(media.rules[&routing::Modality::Audio].max_seconds, Some(60));
+    assert!(media.allowed.contains(&routing::Danger::Embeds));
+    let compiled = index([pool("p"), model("m", 0, spec("JPG"))]).compile();
+    let shown = said(&compiled.models[&key("m")].verdicts, "Accepted");
+    assert!(shown.starts_with(r#"False Invalid: "JPG" is no media format known here; known are PNG, JPEG"#), "{shown}");
+}
+
+#[test]
+fn a_pod_may_say_which_operations_it_serves() {
+    let mut asr = pod("asr", "p", "10.0.0.1");
+    asr["metadata"]["annotations"] = json!({"thalamus.dev/operations": "transcriptions, Singing"});
+    let compiled = index([pool("p"), pod_event(&asr)]).compile();
+    let capability = compiled.tables["serving"].pools["p"].endpoints.values().next().unwrap().capability.unwrap();
+    assert_eq!(capability.operations.to_string(), "transcriptions");
+}
+
+#[test]
 fn what_is_on_offer_follows_the_ready_endpoints() {
     let spec = json!({"modelName": "chat", "targetModels": [
         {"name": "t", "poolRef": {"name": "text"}},
