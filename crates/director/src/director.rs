@@ -14,7 +14,7 @@ use routing::{
 use scheduling::{Ask, Candidate, Exhausted, NotSaturated, NotSilent, Profile, Ranking, Subset};
 
 use crate::load::EndpointLoad;
-use crate::{LoadBoard, Maker, Rejection, policy};
+use crate::{LoadBoard, Maker, PossibleMaker, Rejection, policy};
 
 /// Decides where requests go.
 #[derive(Debug)]
@@ -168,6 +168,17 @@ impl Director {
         })
     }
 
+    /// Every endpoint that may have made a job.
+    pub(crate) fn makers(&self) -> Vec<PossibleMaker> {
+        let Some(snapshot) = self.snapshot.load_full() else { return Vec::new() };
+        let of = |(pool, slot): (&Arc<str>, &Slot)| PossibleMaker {
+            maker: Maker { pool: Arc::clone(pool), endpoint: Arc::clone(&slot.name) },
+            address: slot.endpoint.address,
+            app_protocol: snapshot.app_protocol(pool),
+        };
+        snapshot.makers().map(of).collect()
+    }
+
     fn decide(
         &self,
         snapshot: &Snapshot,
@@ -307,8 +318,8 @@ impl Snapshot {
         slots.iter().find(|slot| slot.name == maker.endpoint).map(|slot| (pool, slot))
     }
 
-    /// The one endpoint that makes videos, if it is the only one.
-    fn only_maker(&self) -> Option<(&Arc<str>, &Slot)> {
+    /// Every endpoint that makes videos.
+    fn makers(&self) -> impl Iterator<Item = (&Arc<str>, &Slot)> {
         let makes_videos = |pool: &Arc<str>| {
             let mut targets = self.table.models.values().flat_map(|model| &model.targets).filter(|t| t.pool == *pool);
             self.table.models.is_empty()
@@ -317,8 +328,13 @@ impl Snapshot {
                         && target.capability.output.contains(Modality::Video)
                 })
         };
-        let pools = self.pools.iter().filter(|(pool, _)| makes_videos(pool));
-        let mut all = pools.flat_map(|(pool, slots)| slots.iter().map(move |slot| (pool, slot)));
+        let pools = self.pools.iter().filter(move |(pool, _)| makes_videos(pool));
+        pools.flat_map(|(pool, slots)| slots.iter().map(move |slot| (pool, slot)))
+    }
+
+    /// The one endpoint that makes videos, if it is the only one.
+    fn only_maker(&self) -> Option<(&Arc<str>, &Slot)> {
+        let mut all = self.makers();
         let first = all.next()?;
         all.next().is_none().then_some(first)
     }

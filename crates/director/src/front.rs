@@ -7,7 +7,7 @@ use request::{InferenceRequest, Limits, RequestHead, Resource};
 use routing::{Draw, RoutingTable};
 use scheduling::Subset;
 
-use crate::{Budget, Decision, Director, Intake, Jobs, Maker, Rejection, Reply};
+use crate::{Budget, Decision, Director, Intake, JobFinder, Jobs, Maker, Rejection, Reply};
 
 /// Is told of every decision and every rejection: a log line, a counter, or a test's memory.
 pub trait Witness: Send + Sync + std::fmt::Debug {
@@ -22,6 +22,8 @@ pub struct Front {
     pub limits: Limits,
     pub budget: Budget,
     pub jobs: Arc<Jobs>,
+    /// Who asks around for jobs that are not known; none leaves them unknown.
+    pub job_finder: Option<Arc<dyn JobFinder>>,
     /// Whose models these are, in lists of models: the namespace.
     pub owner: Arc<str>,
     /// The pool that paths go to which nothing is known of; none refuses them.
@@ -42,6 +44,21 @@ impl Front {
     /// Opens the intake of a request.
     pub fn intake(&self, head: &RequestHead<'_>) -> Result<Intake, Rejection> {
         Intake::new(head, self.limits, &self.budget)
+    }
+
+    /// Finds out who made the job that a request is about, if it is about one whose maker is not known. To be awaited before the
+    /// request is responded to; everything else waits for nothing.
+    pub async fn find_job(&self, resource: &Resource, authorization: Option<&str>) {
+        let (Resource::Job(id), Some(finder)) = (resource, &self.job_finder) else { return };
+        if self.jobs.maker(id).is_some() {
+            return;
+        }
+        let among = self.director.makers();
+        if among.len() > 1
+            && let Some(maker) = finder.find(id, authorization, among).await
+        {
+            self.jobs.remember(id.clone(), maker);
+        }
     }
 
     /// Decides or answers, and tells the witness. `clock` is read before and after.

@@ -1,13 +1,36 @@
-//! Jobs that only their maker knows: which endpoint made which, learned from its answer.
+//! Jobs that only their maker knows: which endpoint made which, learned from its answer, or by asking those that may have.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use routing::AppProtocol;
 
 /// Where a job was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Maker {
     pub pool: Arc<str>,
     pub endpoint: Arc<str>,
+}
+
+/// An endpoint that may have made a job.
+#[derive(Debug, Clone)]
+pub struct PossibleMaker {
+    pub maker: Maker,
+    pub address: SocketAddr,
+    pub app_protocol: AppProtocol,
+}
+
+/// Asks endpoints for a job whose making nobody here saw: another picker did, or this one before it was started anew.
+pub trait JobFinder: Send + Sync + std::fmt::Debug {
+    /// The first that knows it. `authorization` is the client's own.
+    fn find<'f>(
+        &'f self,
+        id: &'f str,
+        authorization: Option<&'f str>,
+        among: Vec<PossibleMaker>,
+    ) -> Pin<Box<dyn Future<Output = Option<Maker>> + Send + 'f>>;
 }
 
 /// The last jobs that were made; of more the oldest are forgotten.

@@ -28,7 +28,7 @@ pub use code::Code;
 pub use director::{Decision, Director, EndpointChoice, InFlight, MAX_CHOICES, Why};
 pub use front::{Front, Outcome, Witness};
 pub use intake::Intake;
-pub use jobs::{Jobs, Maker};
+pub use jobs::{JobFinder, Jobs, Maker, PossibleMaker};
 pub use load::LoadBoard;
 pub use policy::{MediaRefusal, RefusalCause};
 pub use rejection::{Dialect, Rejection};

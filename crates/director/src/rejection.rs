@@ -54,7 +54,7 @@ pub enum Rejection {
     #[error("every endpoint that could take this is saturated, and {} is sheddable", model.as_deref().unwrap_or("the request"))]
     Saturated { model: Option<String>, pools: Vec<String> },
 
-    #[error("the job {id:?} is not known to this picker: it was made through another one, or before a restart")]
+    #[error("no model server knows the job {id:?}: it was never made, was deleted, or has expired")]
     UnknownJob { id: String },
 
     #[error("the model server that made the job {id:?} is gone, and the job with it")]

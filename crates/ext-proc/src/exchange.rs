@@ -91,6 +91,17 @@ impl Exchange {
         matches!(self.state, State::Start | State::Reading { .. })
     }
 
+    /// The job that a message asks for, whose maker should be known before the message is taken, and what the client authorizes by.
+    pub(crate) fn job_of(message: &ProcessingRequest) -> Option<(Resource, Option<String>)> {
+        let Some(Asked::RequestHeaders(headers)) = &message.request else { return None };
+        // Every message passes here, and nearly none is about a job.
+        let mut all = headers.headers.iter().flat_map(|map| &map.headers);
+        all.find(|header| header.key == ":path" && headers::text(header).contains("/videos/"))?;
+        let Head { path, authorization, .. } = Head::read(headers);
+        let resource = Resource::of_path(&path).ok().filter(|resource| matches!(resource, Resource::Job(_)))?;
+        Some((resource, authorization))
+    }
+
     /// Takes a message and says what to answer, which may be nothing.
     pub(crate) fn on(
         &mut self,

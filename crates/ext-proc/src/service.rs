@@ -56,6 +56,7 @@ impl ExternalProcessor for ExtProc {
         request: Request<Streaming<ProcessingRequest>>,
     ) -> Result<Response<Self::ProcessStream>, Status> {
         let conversation = Conversation {
+            front: self.front.clone(),
             messages: request.into_inner(),
             exchange: Exchange::new(self.front.clone(), self.options.fallbacks),
             options: self.options,
@@ -68,6 +69,7 @@ impl ExternalProcessor for ExtProc {
 }
 
 struct Conversation {
+    front: Front,
     messages: Streaming<ProcessingRequest>,
     exchange: Exchange,
     options: Options,
@@ -102,6 +104,9 @@ impl Conversation {
             };
             match message {
                 Ok(Some(message)) => {
+                    if let Some((job, authorization)) = Exchange::job_of(&message) {
+                        self.front.find_job(&job, authorization.as_deref()).await;
+                    }
                     let draw = Draw::new(fastrand::u64(..));
                     self.pending.extend(self.exchange.on(message, Instant::now, draw));
                 }

@@ -11,6 +11,7 @@
 //! - not ready before the first table; after it, ready whatever happens to the controller.
 
 mod args;
+mod jobs;
 mod metrics;
 mod picker;
 mod scrape;

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
+use crate::jobs::AskAround;
 use crate::metrics::Metrics;
 use crate::{scrape, subscription, view};
 
@@ -55,6 +56,7 @@ impl Picker {
             limits: options.limits,
             budget: Budget::new(options.max_buffered_bytes),
             jobs: Arc::default(),
+            job_finder: Some(Arc::new(AskAround::new())),
             owner: options.scope.namespace.as_str().into(),
             other_paths: options.other_paths_to.as_deref().map(Arc::from),
             witness: Arc::new(metrics.clone()),

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use director::{Decision, Dialect, Front, Intake, Outcome, Rejection, Reply, Reservation};
-use http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE};
+use http::header::{
+    ALLOW, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE,
+};
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Either, Full};
@@ -104,6 +106,10 @@ impl Proxy {
                 return Err(rejection);
             }
         };
+        let authorization = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        if let Ok(read) = &read {
+            self.front.find_job(&read.request.resource, authorization).await;
+        }
         let Read { request, chunks, reservation } = read.map_err(|rejection| self.front.reject(rejection))?;
         let draw = Draw::new(fastrand::u64(..));
         let decision = match self.front.respond(&request, None, Instant::now, draw)? {

@@ -165,6 +165,7 @@ fn main() -> Result<ExitCode> {
         paths_that_nobody_knows_go_where_a_flag_says,
         models_that_nobody_serves_are_listed_when_asked_for,
         a_job_is_gone_with_its_maker,
+        a_job_is_found_by_a_picker_that_did_not_see_it_made,
         a_websocket_flows_both_ways_until_either_side_ends,
         browsers_may_ask_where_a_flag_says_so,
         a_client_that_waits_for_a_nod_gets_it_or_the_refusal,

@@ -200,6 +200,29 @@ pub(crate) async fn a_job_is_gone_with_its_maker(shared: &Shared) -> Result<()> 
     Ok(())
 }
 
+pub(crate) async fn a_job_is_found_by_a_picker_that_did_not_see_it_made(shared: &Shared) -> Result<()> {
+    let mut world = everything(shared).await?;
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        let made = world.gateway.post("/v1/videos", json!({"model": "film", "prompt": "waves"}).to_string()).await?;
+        ids.push(made.json()["id"].as_str().context("an id")?.to_owned());
+    }
+    world.picker.kill();
+    world.start_picker().await?;
+    world.until_ready().await?;
+    world.until_gateway_asks().await?;
+    for (number, id) in ids.iter().enumerate() {
+        let client = if number % 2 == 0 { &world.gateway } else { &world.http };
+        let shown = client.get(&format!("/v1/videos/{id}")).await?;
+        ensure!(shown.json()["id"] == id.as_str(), "{}", shown.text());
+    }
+    for client in [&world.gateway, &world.http] {
+        let shown = client.get("/v1/videos/nobodys").await?.shown();
+        ensure!(shown.starts_with("404 job_not_found: no model server knows the job"), "{shown}");
+    }
+    Ok(())
+}
+
 pub(crate) async fn a_websocket_flows_both_ways_until_either_side_ends(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
     world.apply_pool("live")?;

@@ -265,7 +265,7 @@ fn a_job_goes_to_its_maker_alone() {
     let gone = direct(&world, Some(maker("vision", "pod-13"))).unwrap_err();
     assert!(gone.contains("is gone"), "{gone}");
     let unknown = direct(&world, None).unwrap_err();
-    assert!(unknown.contains("is not known to this picker"), "{unknown}");
+    assert!(unknown.contains("no model server knows the job"), "{unknown}");
     // Only one endpoint makes videos at all.
     let mut one = table();
     one.pools.insert("films".into(), pool(&[(21, None)]));

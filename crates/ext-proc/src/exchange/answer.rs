@@ -8,9 +8,9 @@ use prost_types::{Struct, Value};
 use super::DESTINATION;
 use crate::proto::processing_response::Response as Answer;
 use crate::proto::{
-    BodyMutation, BodyResponse, BodySendMode, CommonResponse, HeaderAppendAction, HeaderMutation, HeaderValue,
-    HeaderValueOption, HeadersResponse, HttpStatus, ImmediateResponse, ProcessingResponse, StreamedBodyResponse,
-    TrailersResponse, body_mutation,
+    BodyMutation, BodyResponse, CommonResponse, HeaderAppendAction, HeaderMutation, HeaderValue, HeaderValueOption,
+    HeadersResponse, HttpStatus, ImmediateResponse, ProcessingResponse, StreamedBodyResponse, TrailersResponse,
+    body_mutation,
 };
 
 /// Largest piece of a body in one message. Some gateways refuse more than 64 KiB; llm-d keeps to the same number.

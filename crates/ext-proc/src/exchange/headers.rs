@@ -15,6 +15,7 @@ pub(crate) struct Head {
     content_type: Option<String>,
     content_encoding: Option<String>,
     pub(crate) content_length: Option<u64>,
+    pub(crate) authorization: Option<String>,
 }
 
 impl Head {
@@ -27,6 +28,7 @@ impl Head {
                 ":authority" | "host" => head.authority = Some(text(header)),
                 "content-type" => head.content_type = Some(text(header)),
                 "content-encoding" => head.content_encoding = Some(text(header)),
+                "authorization" => head.authorization = Some(text(header)),
                 "content-length" => head.content_length = text(header).trim().parse().ok(),
                 _ => {}
             }
@@ -53,7 +55,7 @@ pub(crate) fn succeeded(headers: &HttpHeaders) -> bool {
 }
 
 /// Envoy fills `raw_value`, others `value`.
-fn text(header: &HeaderValue) -> String {
+pub(crate) fn text(header: &HeaderValue) -> String {
     if header.raw_value.is_empty() {
         header.value.clone()
     } else {

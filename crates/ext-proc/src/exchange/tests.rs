@@ -63,6 +63,7 @@ fn front() -> Front {
         limits: Limits { max_body_bytes: 1 << 20 },
         budget: Budget::new(Budget::DEFAULT_BYTES),
         jobs: Arc::default(),
+        job_finder: None,
         owner: "serving".into(),
         other_paths: None,
         witness: Arc::new(Nobody),

@@ -1,0 +1,84 @@
+//! Asks model servers which of them made a job.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use director::{JobFinder, Maker, PossibleMaker};
+use futures::StreamExt as _;
+use http::Request;
+use http::header::AUTHORIZATION;
+use http_body_util::Empty;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use routing::AppProtocol;
+use tokio::sync::Semaphore;
+
+/// How long one may take.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many are asked for one job, and how many at once.
+const MAX_ASKED: usize = 64;
+const AT_ONCE: usize = 16;
+
+/// How many jobs are looked for at once: whoever asks for names that nobody made keeps model servers busy with that and no more.
+const SEARCHES: usize = 8;
+
+/// Asks around over HTTP.
+#[derive(Debug)]
+pub(crate) struct AskAround {
+    http1: Client<HttpConnector, Empty<Bytes>>,
+    h2c: Client<HttpConnector, Empty<Bytes>>,
+    searches: Semaphore,
+}
+
+impl AskAround {
+    pub(crate) fn new() -> Self {
+        let client = |h2c| {
+            let mut connector = HttpConnector::new();
+            connector.set_connect_timeout(Some(TIMEOUT));
+            Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).http2_only(h2c).build(connector)
+        };
+        Self { http1: client(false), h2c: client(true), searches: Semaphore::new(SEARCHES) }
+    }
+
+    async fn knows(&self, address: SocketAddr, protocol: AppProtocol, id: &str, authorization: Option<&str>) -> bool {
+        let mut request = Request::get(format!("http://{address}/v1/videos/{id}"));
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let Ok(request) = request.body(Empty::new()) else { return false };
+        let client = match protocol {
+            AppProtocol::Http => &self.http1,
+            AppProtocol::H2c => &self.h2c,
+        };
+        let answer = tokio::time::timeout(TIMEOUT, client.request(request)).await;
+        matches!(answer, Ok(Ok(response)) if response.status().is_success())
+    }
+}
+
+impl JobFinder for AskAround {
+    fn find<'f>(
+        &'f self,
+        id: &'f str,
+        authorization: Option<&'f str>,
+        among: Vec<PossibleMaker>,
+    ) -> Pin<Box<dyn Future<Output = Option<Maker>> + Send + 'f>> {
+        Box::pin(async move {
+            // Any other name would have to be encoded, and no server makes such.
+            let sound = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+            if !id.bytes().all(sound) {
+                return None;
+            }
+            let _search = self.searches.acquire().await.ok()?;
+            let asked =
+                among.into_iter().take(MAX_ASKED).map(|PossibleMaker { maker, address, app_protocol }| async move {
+                    self.knows(address, app_protocol, id, authorization).await.then_some(maker)
+                });
+            let mut found = futures::stream::iter(asked).buffer_unordered(AT_ONCE).filter_map(std::future::ready);
+            std::pin::pin!(&mut found).next().await
+        })
+    }
+}
