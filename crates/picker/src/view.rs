@@ -27,7 +27,7 @@ pub(crate) fn table(scope: &Scope, director: &Director, subscription: &Subscript
 }
 
 fn models(table: &RoutingTable, view: &mut Table) {
-    view.row(["MODEL", "CRITICALITY", "TARGET", "POOL", "TAKES", "GIVES", "WEIGHT"]);
+    view.row(["MODEL", "CRITICALITY", "TARGET", "POOL", "TAKES", "GIVES", "FOR", "WEIGHT"]);
     for (name, Model { criticality, targets, .. }) in &table.models {
         for target in targets {
             view.row([
@@ -37,6 +37,7 @@ fn models(table: &RoutingTable, view: &mut Table) {
                 target.pool.to_string(),
                 target.capability.input.to_string(),
                 target.capability.output.to_string(),
+                target.capability.operations.to_string(),
                 target.weight.to_string(),
             ]);
         }

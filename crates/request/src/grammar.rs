@@ -187,7 +187,13 @@ pub(crate) fn slot_of_element(array: Slot) -> Slot {
 /// What an object means at a place; most places want something else, and what a model server will refuse is not looked into.
 pub(crate) fn object_slot(slot: Slot) -> Slot {
     match slot {
-        Slot::Root | Slot::Message | Slot::Part | Slot::Source | Slot::Media(_) | Slot::MediaData(..) => slot,
+        Slot::Root
+        | Slot::Message
+        | Slot::Part
+        | Slot::Source
+        | Slot::Media(_)
+        | Slot::MediaData(..)
+        | Slot::Danger(_) => slot,
         Slot::Content => Slot::Part,
         Slot::Documents => Slot::Document,
         Slot::Loose(kind) => Slot::Media(kind),

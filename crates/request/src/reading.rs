@@ -182,6 +182,10 @@ impl Sink for Reading {
         if frame.slot == Slot::Ignored {
             return Ok(());
         }
+        if let Slot::Danger(danger) = frame.slot {
+            self.findings.danger(danger, || PartPath(path_of(&self.frames)));
+            return Ok(());
+        }
         let Some(known) = Key::of(key) else {
             self.slot = slot_of_unknown_key(frame.slot, key);
             return Ok(());
@@ -231,7 +235,8 @@ impl Sink for Reading {
                     part.has(MediaKind::File);
                 }
             }
-            (Slot::Danger(danger), kind) if kind != Kind::Null => {
+            // An object is none until something is in it: some clients always send an empty one.
+            (Slot::Danger(danger), kind) if !matches!(kind, Kind::Null | Kind::Object) => {
                 let at = self.path();
                 self.findings.danger(danger, || at);
             }

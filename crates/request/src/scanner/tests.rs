@@ -295,6 +295,7 @@ fn dangers_are_found_with_their_places() {
         "EngineInternals features"
     );
     assert_eq!(dangers(chat, &part(r#"{"image_url":{"url":"https://x/y.png"}}"#)), "");
+    assert_eq!(dangers(chat, r#"{"model":"m","mm_processor_kwargs":{},"media_io_kwargs":null}"#), "");
 }
 
 #[test]
