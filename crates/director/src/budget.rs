@@ -47,9 +47,12 @@ impl Reservation {
     /// Holds more. Only what came is held: whoever merely announces much keeps nobody else out.
     pub fn grow(&mut self, bytes: u64) -> Result<(), Rejection> {
         let Inner { limit, held } = &*self.budget.0;
-        let before = held.fetch_add(bytes, Ordering::Relaxed);
+        let fits = |held: u64| held.checked_add(bytes).filter(|held| held <= limit);
+        // What does not fit takes no room from others.
+        held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
+            .map_err(|_| Rejection::Overloaded { limit: *limit })?;
         self.bytes += bytes;
-        if before + bytes > *limit { Err(Rejection::Overloaded { limit: *limit }) } else { Ok(()) }
+        Ok(())
     }
 
     /// Gives some back.

@@ -42,7 +42,7 @@ codes! {
     MediaItemTooLarge = "media_item_too_large", BAD_REQUEST, "An item of more bytes than `spec.media` allows.";
     MediaSizeNotAllowed = "media_size_not_allowed", BAD_REQUEST, "An item of more pixels, or with a shorter side, than `spec.media` allows.";
     MediaItemTooLong = "media_item_too_long", BAD_REQUEST, "An item that lasts longer than `spec.media` allows.";
-    MediaUnreadable = "media_unreadable", BAD_REQUEST, "`spec.media` limits pixels or seconds, and the header of the item does not tell them.";
+    MediaUnreadable = "media_unreadable", BAD_REQUEST, "The base64 of an item is broken; or `spec.media` limits pixels or seconds, and its header does not tell them.";
     MediaFormatNotAllowed = "media_format_not_allowed", BAD_REQUEST, "An item in a format that `spec.media` does not list.";
     MediaSourceNotAllowed = "media_source_not_allowed", BAD_REQUEST, "An item inline where only URLs are allowed, or the other way round.";
     MediaUrlNotAllowed = "media_url_not_allowed", BAD_REQUEST, "A URL that readers could read in two ways, or of a scheme that is not allowed.";
@@ -50,7 +50,7 @@ codes! {
     UnsafeFeature = "unsafe_feature", BAD_REQUEST, "Something that can harm a model server, and that the model's owner did not allow.";
     WebSocketNotHere = "websocket_not_here", BAD_REQUEST, "`/v1/realtime` was asked for without an upgrade to WebSocket, or over ext_proc; it is served by the picker's HTTP port.";
     UnknownPath = "unknown_path", NOT_FOUND, "Nothing is served under this path.";
-    ModelNotFound = "model_not_found", NOT_FOUND, "No model of this name is declared.";
+    ModelNotFound = "model_not_found", NOT_FOUND, "No model of this name is declared, or, where one is asked about, none is served now.";
     NothingServed = "nothing_served", NOT_FOUND, "No pool is served here.";
     JobNotFound = "job_not_found", NOT_FOUND, "This job is not known, or the model server that worked on it is gone.";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path is served with another method; `allow` names it.";

@@ -11,7 +11,7 @@ use routing::{
     AppProtocol, Capability, Criticality, Draw, Endpoint, Family, Modality, NoRoute, Operation, Requirement, Route,
     RoutingTable,
 };
-use scheduling::{Ask, Candidate, Exhausted, NotSaturated, NotSilent, Profile, Ranking, Subset};
+use scheduling::{Ask, Candidate, Exhausted, InSubset, NotSaturated, NotSilent, Profile, Ranking, Subset};
 
 use crate::load::EndpointLoad;
 use crate::{LoadBoard, Maker, PossibleMaker, Rejection, policy};
@@ -136,12 +136,17 @@ impl Director {
         id: &str,
         maker: Option<&Maker>,
         request: &InferenceRequest,
+        subset: Option<&Subset>,
     ) -> Result<Decision, Rejection> {
         let snapshot = self.snapshot.load_full().ok_or(Rejection::NotSynced)?;
         let (pool, slot) = match maker {
             Some(maker) => snapshot.slot_of(maker).ok_or_else(|| Rejection::LostJob { id: id.to_owned() })?,
             None => snapshot.only_maker().ok_or_else(|| Rejection::UnknownJob { id: id.to_owned() })?,
         };
+        if subset.is_some_and(|subset| !subset.allows(slot.endpoint.address)) {
+            let (pools, exhausted) = (vec![pool.to_string()], Exhausted::Filtered(InSubset::NAME));
+            return Err(Rejection::NoEndpoints { model: None, pools, need: request.requires, exhausted });
+        }
         let why = Why {
             need: request.requires,
             capability: Capability::ANY,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use request::{InferenceRequest, Limits, RequestHead, Resource};
-use routing::{Draw, RoutingTable};
+use routing::Draw;
 use scheduling::Subset;
 
 use crate::{Budget, Decision, Director, Intake, JobFinder, Jobs, Maker, Rejection, Reply};
@@ -93,17 +93,18 @@ impl Front {
         let decision = match &request.resource {
             Resource::Operation(_) => director.direct(request, subset, now, draw)?,
             // Where nobody declared a model, the pool's own servers know which they have.
-            Resource::Models { .. } | Resource::Model(_) if table.models.is_empty() => {
+            Resource::Models { .. } | Resource::Model { .. } if table.models.is_empty() => {
                 director.direct(request, subset, now, draw)?
             }
             Resource::Models { all } => return Ok(Outcome::Answer(Reply::models(&table, *all, &self.owner))),
-            Resource::Model(name) => {
-                let reply = Reply::model(&table, name, &self.owner);
-                let unknown =
-                    |table: &RoutingTable| Rejection::NoRoute { no_route: table.unknown_model(name), part: None };
-                return reply.map(Outcome::Answer).ok_or_else(|| unknown(&table));
+            Resource::Model { id, all } => {
+                if !table.models.contains_key(&**id) {
+                    return Err(Rejection::NoRoute { no_route: table.unknown_model(id), part: None });
+                }
+                let reply = Reply::model(&table, id, *all, &self.owner);
+                return reply.map(Outcome::Answer).ok_or_else(|| Rejection::NotServedNow { model: id.clone() });
             }
-            Resource::Job(id) => director.direct_job(id, self.jobs.maker(id).as_ref(), request)?,
+            Resource::Job(id) => director.direct_job(id, self.jobs.maker(id).as_ref(), request, subset)?,
             Resource::Unknown => match &self.other_paths {
                 Some(pool) => director.direct_as_is(pool, request, subset, now, draw)?,
                 None => return Err(Rejection::UnknownPath),

@@ -43,7 +43,7 @@ struct Known {
     order: VecDeque<String>,
 }
 
-/// Some 20 MB of them.
+/// Some 50 MB of them, if their names are as long as they may be.
 const MAX_JOBS: usize = 100_000;
 
 impl Jobs {

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Invariants:
-//! - a decision is made at one instant from one snapshot: nothing here waits, and no clock is read;
+//! - a decision is made at one instant from one snapshot, and no clock is read; only finding out who made a job waits, before it;
 //! - nothing here logs or counts: a decision and a rejection are values, and whoever wants to know of them is a [`Witness`];
 //! - every edge makes the same decision, because there is one call to make it.
 

@@ -29,6 +29,8 @@ pub enum RefusalCause {
     TooThin { modality: Modality, limit: u32, width: u32, height: u32 },
     #[error("takes {modality} items of at most {limit} s; this lasts {} s", milliseconds.div_ceil(1000))]
     TooLong { modality: Modality, limit: u32, milliseconds: u64 },
+    #[error("cannot take this {modality}: what should be base64 is none")]
+    Broken { modality: Modality },
     #[error("limits the {what} of {modality} items, and the header of this one does not tell it")]
     Untold { modality: Modality, what: &'static str },
     #[error("takes {modality} as {}, not {}", formats(allowed), found.map_or("what this is", Format::as_str))]
@@ -58,7 +60,7 @@ impl RefusalCause {
             Self::TooLarge { .. } => Code::MediaItemTooLarge,
             Self::TooManyPixels { .. } | Self::TooThin { .. } => Code::MediaSizeNotAllowed,
             Self::TooLong { .. } => Code::MediaItemTooLong,
-            Self::Untold { .. } => Code::MediaUnreadable,
+            Self::Untold { .. } | Self::Broken { .. } => Code::MediaUnreadable,
             Self::Format { .. } => Code::MediaFormatNotAllowed,
             Self::Source { .. } => Code::MediaSourceNotAllowed,
             Self::Url { .. } | Self::Scheme { .. } => Code::MediaUrlNotAllowed,
@@ -96,8 +98,8 @@ pub(crate) fn check(name: &str, model: &Model, request: &InferenceRequest) -> Re
     check_policy(name, &model.media, request)?;
     let takes_media = |input: ModalitySet| !input.difference(ModalitySet::TEXT).is_empty();
     let mut targets = model.targets.iter().filter(|target| takes_media(target.capability.input));
-    let token = targets.find_map(|target| request.placeholders.dangerous_to(target.family));
-    check_placeholders(name, &model.media, token, request)
+    let token = targets.find_map(|target| request.placeholders.dangerous_to(target.family, request.requires.input));
+    check_placeholders(name, &model.media, token)
 }
 
 /// The same for a pool that nobody declared anything of.
@@ -105,7 +107,7 @@ pub(crate) fn check_undeclared(request: &InferenceRequest) -> Result<(), Rejecti
     let policy = MediaPolicy::default();
     let name = request.model.as_deref().unwrap_or_default();
     check_policy(name, &policy, request)?;
-    check_placeholders(name, &policy, request.placeholders.dangerous_to(None), request)
+    check_placeholders(name, &policy, request.placeholders.dangerous_to(None, request.requires.input))
 }
 
 fn check_policy(name: &str, policy: &MediaPolicy, request: &InferenceRequest) -> Result<(), Rejection> {
@@ -131,14 +133,9 @@ fn check_policy(name: &str, policy: &MediaPolicy, request: &InferenceRequest) ->
     Ok(())
 }
 
-fn check_placeholders(
-    name: &str,
-    policy: &MediaPolicy,
-    token: Option<&'static str>,
-    request: &InferenceRequest,
-) -> Result<(), Rejection> {
+fn check_placeholders(name: &str, policy: &MediaPolicy, token: Option<&'static str>) -> Result<(), Rejection> {
     match token {
-        Some(token) if request.media.is_empty() && !policy.allowed.contains(&Danger::PlaceholderTokens) => {
+        Some(token) if !policy.allowed.contains(&Danger::PlaceholderTokens) => {
             let cause = RefusalCause::Placeholder { token };
             Err(Rejection::Media(Box::new(MediaRefusal { model: name.to_owned(), at: None, cause })))
         }
@@ -182,8 +179,12 @@ fn forbidden_url(rule: &MediaRule, modality: Modality, url: &MediaUrl) -> Option
 fn forbidden_content(rule: &MediaRule, item: &MediaItem) -> Option<RefusalCause> {
     let MediaItem { modality, bytes, facts, .. } = item;
     let (modality, bytes) = (*modality, *bytes);
-    // A mere reference was looked at when it came, and a URL's content never is.
-    if item.source == MediaSource::Url || bytes == 0 {
+    // Lists of frames are base64 with commas between, and were allowed if they are here.
+    if item.broken && item.media_type.as_deref() != Some("video/jpeg") {
+        return Some(RefusalCause::Broken { modality });
+    }
+    // A mere reference was looked at when it came, and a URL's content never is; but beside a URL there may be content as well.
+    if bytes == 0 || (item.source == MediaSource::Url && facts.bytes == 0) {
         return None;
     }
     if let Some(limit) = rule.max_item_bytes.filter(|limit| bytes > *limit) {

@@ -54,7 +54,10 @@ pub enum Rejection {
     #[error("every endpoint that could take this is saturated, and {} is sheddable", model.as_deref().unwrap_or("the request"))]
     Saturated { model: Option<String>, pools: Vec<String> },
 
-    #[error("no model server knows the job {id:?}: it was never made, was deleted, or has expired")]
+    #[error("no endpoint serves the model {model:?} now; ask with ?all=true for what it is declared to take")]
+    NotServedNow { model: String },
+
+    #[error("no model server that was asked knows the job {id:?}: it was never made, was deleted, or has expired")]
     UnknownJob { id: String },
 
     #[error("the model server that made the job {id:?} is gone, and the job with it")]
@@ -117,6 +120,7 @@ impl Rejection {
             Self::NoEndpoints { .. } => Code::NoEndpoint,
             Self::Saturated { .. } => Code::Saturated,
             Self::UnknownJob { .. } | Self::LostJob { .. } => Code::JobNotFound,
+            Self::NotServedNow { .. } => Code::ModelNotFound,
             Self::NotSynced => Code::NotReady,
             Self::GatewayMode { .. } => Code::GatewayMisconfigured,
             Self::Unreachable { .. } => Code::EndpointUnreachable,

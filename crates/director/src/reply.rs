@@ -29,10 +29,10 @@ impl Reply {
         Self::ok(&json!({"object": "list", "data": models.collect::<Vec<_>>()}))
     }
 
-    /// One model; none when it is not served now.
-    pub(crate) fn model(table: &RoutingTable, name: &str, owner: &str) -> Option<Self> {
+    /// One model; none when it is not declared, or not served now and not asked for all the same.
+    pub(crate) fn model(table: &RoutingTable, name: &str, all: bool, owner: &str) -> Option<Self> {
         let model = table.models.get(name)?;
-        model_value(table, name, model, true, owner).map(|model| Self::ok(&model))
+        model_value(table, name, model, all, owner).map(|model| Self::ok(&model))
     }
 }
 

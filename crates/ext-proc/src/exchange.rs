@@ -144,6 +144,7 @@ impl Exchange {
                 }
             }
             Some(Asked::ResponseTrailers(_)) => {
+                self.learn(&[], true);
                 self.response(true);
                 vec![answer::response_trailers()]
             }
@@ -169,6 +170,9 @@ impl Exchange {
             let mode = self.request_mode.as_str_name();
             tracing::error!(mode, "gateway must send bodies in mode FULL_DUPLEX_STREAMED");
             return vec![self.reject_new(Rejection::GatewayMode { mode })];
+        }
+        if head.ambiguous {
+            return vec![self.reject_new(Rejection::AmbiguousHead("a header given twice that may be given once"))];
         }
         match self.front.intake(&head.of_request()) {
             Ok(intake) if *intake.resource() == Resource::Operation(Operation::Realtime) => {
@@ -229,7 +233,9 @@ impl Exchange {
             (Some(model), Some(span)) => rewrite(chunks, span, model),
             _ => chunks,
         };
-        let destination = if self.fallbacks {
+        let makes_a_job = request.resource == Resource::Operation(Operation::Videos);
+        // Where the gateway chooses, nobody here knows who made a job.
+        let destination = if self.fallbacks && !makes_a_job {
             decision.endpoints.iter().map(|choice| choice.address.to_string()).collect::<Vec<_>>().join(",")
         } else {
             decision.endpoints[0].address.to_string()
@@ -244,7 +250,6 @@ impl Exchange {
                 answers.push(answer::request_trailers());
             }
         }
-        let makes_a_job = request.resource == Resource::Operation(Operation::Videos);
         let job = makes_a_job.then(|| Job {
             pool: Arc::clone(&decision.pool),
             endpoint: Arc::clone(&decision.endpoints[0].name),

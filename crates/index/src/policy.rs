@@ -9,6 +9,18 @@ pub(crate) fn invalid(media: &api::MediaPolicy) -> Option<String> {
         if let Some(quantity) = rule.max_item_bytes.as_deref().filter(|quantity| bytes(quantity).is_none()) {
             return Some(format!("maxItemBytes {quantity:?} is no quantity of bytes such as 20Mi"));
         }
+        let numbers = [
+            ("maxItems", rule.max_items.map(i64::from), 0),
+            ("minSide", rule.min_side.map(i64::from), 1),
+            ("maxSeconds", rule.max_seconds.map(i64::from), 1),
+            ("maxPixels", rule.max_pixels, 1),
+        ];
+        let too_small = numbers
+            .into_iter()
+            .find_map(|(name, number, least)| Some((name, number.filter(|number| *number < least)?, least)));
+        if let Some((name, number, least)) = too_small {
+            return Some(format!("{name} {number} must be at least {least}"));
+        }
         if let Some(unknown) = rule.formats.iter().find_map(|format| format.parse::<Format>().err()) {
             let known: Vec<&str> = Format::ALL.iter().map(|format| format.as_str()).collect();
             return Some(format!("{unknown}; known are {}", known.join(", ")));
@@ -41,7 +53,7 @@ fn rule_of(rule: &api::MediaRule) -> MediaRule {
         formats: rule.formats.iter().filter_map(|format| format.parse().ok()).collect(),
         sources: rule.sources.iter().map(source).collect(),
         allowed_hosts: rule.allowed_hosts.iter().map(|host| HostPattern::new(host)).collect(),
-        https_only: rule.schemes == [api::UrlScheme::Https],
+        https_only: !rule.schemes.is_empty() && rule.schemes.iter().all(|scheme| *scheme == api::UrlScheme::Https),
     }
 }
 

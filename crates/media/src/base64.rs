@@ -1,7 +1,11 @@
-//! Base64, decoded as it streams by (RFC 4648, section 4). White space is skipped, as the readers of model servers do.
+//! Base64, decoded as it streams by (RFC 4648, section 4). White space is skipped and missing padding forgiven, as lenient readers do, so that
+//! the same bytes are the same however they were written; vLLM 0.32 refuses both in its own words.
 
 /// Characters decoded at once: a multiple of four.
 const BLOCK: usize = 32 << 10;
+
+/// After a failure so many are tried.
+const MIN_BLOCK: usize = 256;
 
 /// Bytes handed on at once: what a tree hash takes at full speed (BLAKE3: a power of two, sixteen chunks of 1 KiB or more), and small
 /// enough to be still in the cache.
@@ -18,6 +22,8 @@ pub(crate) struct Decoder {
     /// Decoded and not yet handed on: the first `filled` bytes.
     decoded: Box<[u8]>,
     filled: usize,
+    /// Characters tried at once: fewer after a failure, since decoders that fail look at all of them first.
+    block: usize,
 }
 
 impl Decoder {
@@ -29,6 +35,7 @@ impl Decoder {
             sound: true,
             decoded: vec![0; BATCH + BLOCK].into_boxed_slice(),
             filled: 0,
+            block: BLOCK,
         }
     }
 
@@ -51,11 +58,19 @@ impl Decoder {
     /// Decodes the beginning of a piece; answers with the rest.
     fn some<'p>(&mut self, piece: &'p [u8]) -> &'p [u8] {
         if self.carried == 0 && self.padding == 0 {
-            let block = &piece[..piece.len().min(BLOCK)];
-            // Only a block that fails is searched for where it does, so that no text makes this quadratic.
-            let whole = self.fast(block).or_else(|| self.fast(&block[..sound_prefix(block)]));
-            if let Some(whole) = whole.filter(|whole| *whole > 0) {
-                return &piece[whole..];
+            let block = &piece[..piece.len().min(self.block)];
+            if let Some(whole) = self.fast(block) {
+                self.block = (self.block * 2).min(BLOCK);
+                if whole > 0 {
+                    return &piece[whole..];
+                }
+            } else {
+                // Text with white space in it costs a small multiple of text without, and never the square of it.
+                self.block = MIN_BLOCK;
+                let sound = sound_prefix(block);
+                if let Some(whole) = self.fast(&block[..sound]).filter(|whole| *whole > 0) {
+                    return &piece[whole..];
+                }
             }
         }
         // A line end, padding, a beginning that another piece cut, or nonsense: as far as the next place to be fast from.

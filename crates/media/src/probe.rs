@@ -8,6 +8,7 @@ mod audio;
 mod boxes;
 mod ebml;
 mod image;
+mod number;
 
 use routing::{Format, Modality};
 
@@ -134,7 +135,7 @@ impl Probe {
             self.machine = machine_of(&seen, &mut self.facts);
             self.step(&seen, seen.len());
         }
-        match &self.machine {
+        match &mut self.machine {
             Machine::Wav(wav) => wav.finish(&mut self.facts),
             Machine::Mp3(mp3) => mp3.finish(&mut self.facts),
             Machine::Ogg(ogg) => ogg.finish(&mut self.facts),

@@ -124,7 +124,10 @@ impl TextReader {
         if starts(b"data:") {
             match self.head.iter().position(|byte| *byte == b',') {
                 Some(comma) => self.data_url(comma),
-                None if ended => self.kind = Kind::Plain,
+                None if ended => {
+                    self.kind = Kind::Plain;
+                    self.bytes.feed(&self.head);
+                }
                 None => {}
             }
         } else if self.slot == Slot::Data || (ended && self.head.iter().all(|byte| is_base64(*byte))) {

@@ -6,6 +6,7 @@
 //! `testdata/tokens-published.tsv` what the formulas give in an independent transcription.
 
 mod audio;
+mod number;
 mod picture;
 mod video;
 

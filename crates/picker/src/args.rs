@@ -69,8 +69,8 @@ pub struct Args {
     #[arg(long, default_value_t = Budget::DEFAULT_BYTES)]
     pub max_buffered_bytes: u64,
 
-    /// The pool that requests go to whose path is not known. They are refused with 404 when absent; paths by which model servers are
-    /// managed always are.
+    /// The pool that requests go to whose path is not known: as they are, unread, with no media policy. They are refused with 404 when
+    /// absent; paths by which model servers are managed always are.
     #[arg(long)]
     pub other_paths_to: Option<String>,
 

@@ -1,8 +1,10 @@
 //! Asks model servers which of them made a job.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use director::{JobFinder, Maker, PossibleMaker};
@@ -23,8 +25,14 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_ASKED: usize = 64;
 const AT_ONCE: usize = 16;
 
-/// How many jobs are looked for at once: whoever asks for names that nobody made keeps model servers busy with that and no more.
-const SEARCHES: usize = 8;
+/// How many jobs are looked for at once, and for how long: whoever asks for names that nobody made keeps model servers busy with that and
+/// no more. One that finds no place is not looked for.
+const SEARCHES: usize = 16;
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// For how long a name that nobody knew is not asked for again, and how many such are remembered.
+const MISSED_FOR: Duration = Duration::from_secs(2);
+const MAX_MISSED: usize = 1024;
 
 /// Asks around over HTTP.
 #[derive(Debug)]
@@ -32,6 +40,7 @@ pub(crate) struct AskAround {
     http1: Client<HttpConnector, Empty<Bytes>>,
     h2c: Client<HttpConnector, Empty<Bytes>>,
     searches: Semaphore,
+    missed: Mutex<HashMap<String, Instant>>,
 }
 
 impl AskAround {
@@ -41,7 +50,20 @@ impl AskAround {
             connector.set_connect_timeout(Some(TIMEOUT));
             Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).http2_only(h2c).build(connector)
         };
-        Self { http1: client(false), h2c: client(true), searches: Semaphore::new(SEARCHES) }
+        Self { http1: client(false), h2c: client(true), searches: Semaphore::new(SEARCHES), missed: Mutex::default() }
+    }
+
+    fn was_missed(&self, id: &str) -> bool {
+        let missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        missed.get(id).is_some_and(|at| at.elapsed() < MISSED_FOR)
+    }
+
+    fn remember_miss(&self, id: &str) {
+        let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        if missed.len() >= MAX_MISSED {
+            missed.clear();
+        }
+        missed.insert(id.to_owned(), Instant::now());
     }
 
     async fn knows(&self, address: SocketAddr, protocol: AppProtocol, id: &str, authorization: Option<&str>) -> bool {
@@ -72,13 +94,20 @@ impl JobFinder for AskAround {
             if !id.bytes().all(sound) {
                 return None;
             }
-            let _search = self.searches.acquire().await.ok()?;
+            if self.was_missed(id) {
+                return None;
+            }
+            let _search = self.searches.try_acquire().ok()?;
             let asked =
                 among.into_iter().take(MAX_ASKED).map(|PossibleMaker { maker, address, app_protocol }| async move {
                     self.knows(address, app_protocol, id, authorization).await.then_some(maker)
                 });
             let mut found = futures::stream::iter(asked).buffer_unordered(AT_ONCE).filter_map(std::future::ready);
-            std::pin::pin!(&mut found).next().await
+            let first = tokio::time::timeout(SEARCH_TIMEOUT, std::pin::pin!(&mut found).next()).await.ok().flatten();
+            if first.is_none() {
+                self.remember_miss(id);
+            }
+            first
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
-    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY,
 };
 use http::{Method, StatusCode};
 
@@ -43,12 +43,13 @@ impl Cors {
         Some((StatusCode::NO_CONTENT, answer))
     }
 
-    /// Marks an answer as one that the origin may read. What a model server said of it is replaced.
-    pub(crate) fn mark(&self, allowed: Option<HeaderValue>, headers: &mut HeaderMap) {
-        if self.origins.is_empty() {
-            return;
+    /// Marks an answer as one that the origin may read, or takes away whatever a model server says of that: some allow everybody.
+    pub(crate) fn mark(allowed: Option<HeaderValue>, headers: &mut HeaderMap) {
+        let said: Vec<HeaderName> =
+            headers.keys().filter(|name| name.as_str().starts_with("access-control-")).cloned().collect();
+        for name in said {
+            headers.remove(name);
         }
-        headers.remove(ACCESS_CONTROL_ALLOW_ORIGIN);
         if let Some(allowed) = allowed {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
             headers.append(VARY, HeaderValue::from_static("origin"));
@@ -65,6 +66,15 @@ mod tests {
         headers.insert(ORIGIN, origin.parse().unwrap());
         headers.insert(ACCESS_CONTROL_REQUEST_METHOD, "POST".parse().unwrap());
         headers
+    }
+
+    #[test]
+    fn what_model_servers_say_of_origins_is_taken_away() {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        headers.insert("access-control-allow-credentials", HeaderValue::from_static("true"));
+        Cors::mark(None, &mut headers);
+        assert!(headers.is_empty());
     }
 
     #[test]

@@ -1,17 +1,22 @@
 //! Looks at each head of HTTP/1 before hyper does, and refuses what other readers would read otherwise (RFC 9112, sections 2.2, 5 and
 //! 11.2): two lengths, a bare line feed, a folded header, a control character. hyper forgives some of these, and a proxy in front of us
 //! may forgive others: between the two a request can be smuggled.
+//!
+//! In the place of a head that is refused hyper is given a sound one, and the service answers it with the refusal ([`Refused`]). So the
+//! refusal comes after the answers that are due before it, and the connection ends as hyper ends connections.
 
 mod framing;
 
 use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes, BytesMut};
-use director::{Dialect, Front, Rejection};
+use bytes::{Buf as _, BytesMut};
+use director::Rejection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
@@ -29,44 +34,73 @@ pub(crate) struct Guarded<S> {
     sound: BytesMut,
     /// The beginning of a head that is not complete.
     held: BytesMut,
-    refusal: Refusal,
-    /// Since a head began to come.
+    heads: u64,
+    refused: Arc<Refused>,
+    end: End,
+    /// When the first head must have come. For those after it hyper's own patience holds; for the first it would wait for ever, since it
+    /// has not been told yet which version of HTTP this is.
     deadline: Option<Pin<Box<Sleep>>>,
-    head_timeout: Duration,
-    front: Front,
 }
 
-#[derive(Debug)]
-enum Refusal {
-    None,
-    /// To be written once everything before it is.
-    Pending(Bytes),
-    Written,
+/// Which request of a connection is refused, and why; shared with the service that answers them.
+#[derive(Debug, Default)]
+pub(crate) struct Refused {
+    refusal: OnceLock<(u64, Rejection)>,
+    seen: AtomicU64,
 }
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// More may come.
+    Open,
+    /// A head was refused: what comes after it is read and thrown away, so that the client has time to read why.
+    Refused,
+    /// The frame of a body was broken: reading fails, and the service says so.
+    Broken,
+}
+
+// === impl Refused ===
+
+impl Refused {
+    /// Counts a request, and answers with why it is refused, if it is.
+    pub(crate) fn next(&self) -> Option<Rejection> {
+        let number = self.seen.fetch_add(1, Ordering::Relaxed);
+        self.refusal.get().filter(|(refused, _)| *refused == number).map(|(_, why)| why.clone())
+    }
+}
+
+// === impl Guarded ===
 
 impl<S> Guarded<S> {
-    pub(crate) fn new(stream: S, front: Front, head_timeout: Duration) -> Self {
+    pub(crate) fn new(stream: S, refused: Arc<Refused>, head_timeout: Duration) -> Self {
         Self {
             stream,
             framing: Framing::default(),
             sound: BytesMut::new(),
             held: BytesMut::new(),
-            refusal: Refusal::None,
-            deadline: None,
-            head_timeout,
-            front,
+            heads: 0,
+            refused,
+            end: End::Open,
+            deadline: Some(Box::pin(tokio::time::sleep(head_timeout))),
         }
     }
 
     /// Takes what is held as far as it is sound.
     fn look(&mut self) {
-        while !self.held.is_empty() && matches!(self.refusal, Refusal::None) {
+        while !self.held.is_empty() && self.end == End::Open {
+            let in_head = self.framing.in_head();
             match self.framing.step(&self.held) {
                 Ok(Step::More) => return,
                 Ok(Step::Sound(length)) => {
+                    // An empty line before a head is none.
+                    let begins_request = in_head && length > 2;
+                    self.heads += u64::from(begins_request);
+                    if begins_request {
+                        self.deadline = None;
+                    }
                     self.sound.unsplit(self.held.split_to(length));
-                    self.deadline = None;
                 }
+                Err(_) if !in_head => self.end = End::Broken,
                 Err(fault) => self.refuse(fault),
             }
         }
@@ -77,13 +111,11 @@ impl<S> Guarded<S> {
             Fault::TooLarge => Rejection::HeadTooLarge { limit: MAX_HEAD },
             Fault::Ambiguous(what) => Rejection::AmbiguousHead(what),
         };
-        let reply = self.front.reject(rejection).reply(Dialect::OpenAi);
-        let head = format!(
-            "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-            reply.status,
-            reply.body.len()
-        );
-        self.refusal = Refusal::Pending([head.as_bytes(), &reply.body].concat().into());
+        // The first refusal is the last thing that happens here.
+        let _ = self.refused.refusal.set((self.heads, rejection));
+        self.sound.extend_from_slice(b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n");
+        self.held.clear();
+        (self.end, self.deadline) = (End::Refused, None);
     }
 }
 
@@ -97,11 +129,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
                 this.sound.advance(length);
                 return Poll::Ready(Ok(()));
             }
-            // To hyper the client has said all; so it closes, and the refusal is written then.
-            if !matches!(this.refusal, Refusal::None) {
-                return Poll::Ready(Ok(()));
+            if this.end == End::Broken {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
-            let before = buffer.filled().len();
             if this.framing.is_raw() {
                 return Pin::new(&mut this.stream).poll_read(cx, buffer);
             }
@@ -110,25 +140,23 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
+            let before = buffer.filled().len();
             ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
             let came = &buffer.filled()[before..];
             if came.is_empty() {
                 return Poll::Ready(Ok(()));
             }
+            if this.end == End::Refused {
+                buffer.set_filled(before);
+                continue;
+            }
             // Bytes of a body stay where they were read; nearly all are.
-            if this.held.is_empty()
-                && let Some(length) = this.framing.whole_body(came.len())
-            {
-                debug_assert_eq!(length, came.len(), "all of it is body");
+            if this.held.is_empty() && this.framing.is_all_body(came.len()) {
                 return Poll::Ready(Ok(()));
             }
             this.held.extend_from_slice(came);
             buffer.set_filled(before);
             this.look();
-            if !this.held.is_empty() && this.framing.in_head() {
-                let timeout = this.head_timeout;
-                this.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-            }
         }
     }
 }
@@ -142,16 +170,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        while let Refusal::Pending(rest) = &mut this.refusal {
-            let written = ready!(Pin::new(&mut this.stream).poll_write(cx, rest))?;
-            rest.advance(written);
-            if rest.is_empty() || written == 0 {
-                this.refusal = Refusal::Written;
-            }
-        }
-        Pin::new(&mut this.stream).poll_shutdown(cx)
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(

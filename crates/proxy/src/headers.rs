@@ -1,7 +1,7 @@
 //! Which headers pass.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, ORIGIN, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
 /// Headers that speak of one connection (RFC 9110, section 7.6.1), beside those that `connection` names.
@@ -17,8 +17,10 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ];
 
 /// Headers of a request that are said anew for the model server, or that only a gateway may say.
-const NOT_FORWARDED: [HeaderName; 6] = [
+const NOT_FORWARDED: [HeaderName; 7] = [
     HOST,
+    // Who may ask from a browser is decided here.
+    ORIGIN,
     CONTENT_LENGTH,
     EXPECT,
     HeaderName::from_static("x-gateway-destination-endpoint"),

@@ -87,11 +87,18 @@ impl Proxy {
             Ok(response) => response,
             Err(rejection) => answered(rejection.reply(dialect)),
         };
-        cors.mark(origin, response.headers_mut());
+        Cors::mark(origin, response.headers_mut());
         // What follows on a connection that was to be another is looked at by nobody.
         if asks_for_an_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        response
+    }
+
+    /// Answers a request that was refused before it was one.
+    pub(crate) fn refuse(&self, rejection: Rejection) -> Response<ResponseBody> {
+        let mut response = answered(self.front.reject(rejection).reply(Dialect::OpenAi));
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         response
     }
 
@@ -117,6 +124,9 @@ impl Proxy {
             Outcome::Answer(reply) => return Ok(answered(reply)),
         };
         if is_websocket(&request.resource) {
+            if let Some(target) = decision.rewrite(&request) {
+                websocket::rename(&mut parts, target)?;
+            }
             let upgraded = websocket::connect(&mut parts, decision, &self.options).await;
             return upgraded.map_err(|rejection| self.front.reject(rejection));
         }
@@ -130,6 +140,9 @@ impl Proxy {
     }
 
     fn open(&self, parts: &http::request::Parts) -> Result<Intake, Rejection> {
+        if [CONTENT_TYPE, CONTENT_ENCODING].iter().any(|name| parts.headers.get_all(name).iter().count() > 1) {
+            return Err(Rejection::AmbiguousHead("a header given twice that may be given once"));
+        }
         let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         // What is no text is no host either; any character that no host has says so.
         let host = parts.headers.get(HOST).map(|value| value.to_str().unwrap_or("?"));

@@ -1,6 +1,7 @@
 //! The listener: HTTP/1.1 and HTTP/2 in clear text, until told to stop.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -11,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::Proxy;
-use crate::guard::{Guarded, MAX_HEAD};
+use crate::guard::{Guarded, MAX_HEAD, Refused};
 
 /// How long a client may take over the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,8 +32,8 @@ pub async fn serve(listener: TcpListener, proxy: Proxy, stop: CancellationToken)
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
-                // Out of file descriptors, or the client was gone again: neither ends the listener, and a pause
-                    // keeps it from spinning.
+                // Out of file descriptors, or the client was gone again: neither ends the listener, and a pause keeps it from
+                // spinning.
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -43,11 +44,16 @@ pub async fn serve(listener: TcpListener, proxy: Proxy, stop: CancellationToken)
         };
         // Without it small answers wait for others to fill a packet; a socket that refuses is gone already.
         let _ = stream.set_nodelay(true);
-        let front = proxy.front.clone();
-        let proxy = proxy.clone();
+        let (proxy, refused) = (proxy.clone(), Arc::new(Refused::default()));
+        let refusals = Arc::clone(&refused);
         let service = service_fn(move |request| {
-            let proxy = proxy.clone();
-            async move { Ok::<_, Infallible>(proxy.handle(request).await) }
+            let (proxy, refusal) = (proxy.clone(), refusals.next());
+            async move {
+                Ok::<_, Infallible>(match refusal {
+                    Some(refusal) => proxy.refuse(refusal),
+                    None => proxy.handle(request).await,
+                })
+            }
         });
         let (builder, watcher) = (builder.clone(), graceful.watcher());
         tokio::spawn(async move {
@@ -55,7 +61,7 @@ pub async fn serve(listener: TcpListener, proxy: Proxy, stop: CancellationToken)
             if !matches!(tokio::time::timeout(HEAD_TIMEOUT, stream.peek(&mut [0])).await, Ok(Ok(1..))) {
                 return;
             }
-            let stream = TokioIo::new(Guarded::new(stream, front, HEAD_TIMEOUT));
+            let stream = TokioIo::new(Guarded::new(stream, refused, HEAD_TIMEOUT));
             let connection = watcher.watch(builder.serve_connection_with_upgrades(stream, service).into_owned());
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection ended");

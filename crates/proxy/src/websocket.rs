@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use director::{Decision, Rejection};
-use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use http::{Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Either, Empty, Full, Limited};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::Options;
@@ -25,16 +28,38 @@ const MAX_REFUSAL: usize = 64 << 10;
 
 /// Whether a request asks for a WebSocket.
 pub(crate) fn is_asked_for(parts: &http::request::Parts) -> bool {
-    let says = |name: &HeaderName, word: &str| {
-        let values = parts.headers.get_all(name);
-        let mut words = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-        words.any(|one| one.trim().eq_ignore_ascii_case(word))
+    let is = |name: &HeaderName, word: &str| {
+        let mut values = parts.headers.get_all(name).iter();
+        let value = values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok());
+        value.is_some_and(|value| value.split(',').any(|one| one.trim().eq_ignore_ascii_case(word)))
     };
+    let has = |name: &HeaderName| parts.headers.contains_key(name);
+    // As narrow as the guard is: what it does not take for an upgrade goes on as HTTP.
     parts.version == Version::HTTP_11
-        && says(&CONNECTION, "upgrade")
-        && says(&UPGRADE, "websocket")
-        && parts.headers.contains_key(SEC_WEBSOCKET_KEY)
-        && parts.headers.contains_key(SEC_WEBSOCKET_VERSION)
+        && parts.uri.path().contains("/realtime")
+        && is(&CONNECTION, "upgrade")
+        && parts.headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && has(&SEC_WEBSOCKET_KEY)
+        && has(&SEC_WEBSOCKET_VERSION)
+        && !has(&CONTENT_LENGTH)
+}
+
+/// Asks for another model: the parameter `model` of the query is what names it.
+pub(crate) fn rename(parts: &mut http::request::Parts, target: &str) -> Result<(), Rejection> {
+    let query = parts.uri.query().unwrap_or_default();
+    let pairs = query.split('&').filter(|pair| !pair.is_empty() && pair.split('=').next() != Some("model"));
+    let mut renamed = format!("{}?model=", parts.uri.path());
+    for byte in target.bytes() {
+        // RFC 3986, section 2.3.
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            renamed.push(char::from(byte));
+        } else {
+            renamed += &format!("%{byte:02X}");
+        }
+    }
+    pairs.for_each(|pair| renamed.extend(["&", pair]));
+    parts.uri = renamed.parse().map_err(|_| Rejection::Unreadable(request::Unreadable::OddPath))?;
+    Ok(())
 }
 
 /// Connects a client to the first endpoint that can be reached.
@@ -103,8 +128,14 @@ fn switched(
     let server = hyper::upgrade::on(&mut response);
     tokio::spawn(async move {
         if let (Ok(client), Ok(server)) = (client.await, server.await) {
-            // Either side's end, however it comes, is the end of the other.
-            let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(server)).await;
+            let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
+            let (mut from_server, mut to_server) = tokio::io::split(TokioIo::new(server));
+            // Either side's end, however it comes, is the end of both.
+            tokio::select! {
+                _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
+                _ = tokio::io::copy(&mut from_server, &mut to_client) => {}
+            }
+            let _ = tokio::join!(to_client.shutdown(), to_server.shutdown());
         }
         drop(decision.in_flight);
     });
@@ -121,6 +152,19 @@ async fn passed_on(response: Response<hyper::body::Incoming>) -> Result<Response
     let (mut parts, body) = response.into_parts();
     headers::remove_hop_by_hop(&mut parts.headers);
     parts.headers.remove(http::header::CONTENT_LENGTH);
-    let body = Limited::new(body, MAX_REFUSAL).collect().await.map_err(|_| Rejection::BrokenOff)?;
+    let body = tokio::time::timeout(HANDSHAKE_TIMEOUT, Limited::new(body, MAX_REFUSAL).collect()).await;
+    let body = body.ok().and_then(Result::ok).ok_or(Rejection::BrokenOff)?;
     Ok(Response::from_parts(parts, Either::Right(Full::new(body.to_bytes()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_model_of_a_query_is_replaced_and_the_rest_stays() {
+        let (mut parts, ()) = http::Request::get("/v1/realtime?a=1&model=chat&intent=x").body(()).unwrap().into_parts();
+        rename(&mut parts, "Qwen/omni 7b").unwrap();
+        assert_eq!(parts.uri, "/v1/realtime?model=Qwen%2Fomni%207b&a=1&intent=x");
+    }
 }

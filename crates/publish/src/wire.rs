@@ -92,12 +92,12 @@ fn encode_model(name: &Arc<str>, model: &Model) -> proto::Model {
 
 fn encode_capability(capability: Capability) -> proto::Capability {
     let side = |set: ModalitySet| set.iter().map(|modality| encode_modality(modality).into()).collect();
-    let every_operation = capability.operations == OperationSet::ALL;
-    let named = capability.operations.iter().filter(|_| !every_operation);
+    let limited = capability.operations != OperationSet::ALL;
+    let named = capability.operations.iter().filter(|_| limited);
     proto::Capability {
         input: side(capability.input),
         output: side(capability.output),
-        every_operation,
+        limited,
         operations: named.map(|operation| encode_operation(operation).into()).collect(),
     }
 }
@@ -248,10 +248,10 @@ fn decode_model(model: proto::Model) -> Result<(Arc<str>, Model), Undecodable> {
 fn decode_capability(capability: &proto::Capability) -> Capability {
     // A modality of tomorrow is skipped: nobody asks for it today.
     let side = |all: &[i32]| all.iter().filter_map(|modality| decode_modality(*modality)).collect();
-    let operations = if capability.every_operation {
-        OperationSet::ALL
-    } else {
+    let operations = if capability.limited {
         capability.operations.iter().filter_map(|operation| decode_operation(*operation)).collect()
+    } else {
+        OperationSet::ALL
     };
     Capability { input: side(&capability.input), output: side(&capability.output), operations }
 }

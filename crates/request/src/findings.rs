@@ -22,6 +22,8 @@ pub struct MediaItem {
     pub identity: Option<Identity>,
     /// What its first bytes tell; nothing for what would have to be fetched.
     pub facts: Facts,
+    /// Whether what should be base64 is none. An engine refuses it, or makes something of it that nobody foresees.
+    pub broken: bool,
     /// Where it would be fetched from, or what is wrong with that.
     pub url: Option<Result<MediaUrl, UrlFault>>,
     pub at: PartPath,

@@ -226,8 +226,11 @@ fn boundary(content_type: &str) -> Option<String> {
     let (_, parameters) = content_type.split_once(';')?;
     let mut boundary = None;
     for (name, value) in parameters_of(parameters).ok()? {
-        if name.eq_ignore_ascii_case("boundary") && boundary.replace(value).is_some() {
-            return None;
+        match &*name.to_ascii_lowercase() {
+            "boundary" if boundary.is_none() => boundary = Some(value),
+            // Some readers decode names and values by it, so that bytes would say one thing to them and another to us.
+            "charset" if value.eq_ignore_ascii_case("utf-8") => {}
+            _ => return None,
         }
     }
     let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&byte);

@@ -96,6 +96,7 @@ impl FormReading {
             media_type: self.head.media_type.take(),
             identity: Some(identity).filter(|_| facts.bytes > 0),
             facts,
+            broken: false,
             url: None,
             at: PartPath(self.head.name.clone()),
         })

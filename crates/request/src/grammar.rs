@@ -134,7 +134,7 @@ fn slot_of_root(operation: Operation, key: Key) -> Slot {
             Slot::Loose(IMAGE)
         }
         (Op::Videos, Key::Video | Key::VideoUrl) => Slot::Loose(VIDEO),
-        (Op::Videos, Key::InputReference) => Slot::Loose(Kind::File),
+        (Op::Videos, Key::InputReference | Key::ImageReference | Key::VideoReference) => Slot::Loose(Kind::File),
         _ => Slot::Ignored,
     }
 }

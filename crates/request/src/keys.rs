@@ -68,6 +68,8 @@ keys! {
     FileUrl = b"file_url",
     FileId = b"file_id",
     InputReference = b"input_reference",
+    ImageReference = b"image_reference",
+    VideoReference = b"video_reference",
     RefAudio = b"ref_audio",
     Query = b"query",
     Queries = b"queries",

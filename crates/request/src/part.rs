@@ -97,6 +97,7 @@ impl Part {
         let (source, facts, url) = found.as_ref().map_or((MediaSource::Inline, Facts::default(), None), |found| {
             (found.source, found.facts, found.url.clone())
         });
+        let broken = found.as_ref().is_some_and(|found| found.undecodable);
         let (identity, media_type) = found.map_or((None, None), |found| (found.identity, found.media_type));
         let media_type = media_type.or_else(|| self.media_type.clone());
         let modality = match kind {
@@ -114,11 +115,11 @@ impl Part {
         // A text to be fetched is a document like any other.
         let modality = if modality == Modality::Text { Modality::Image } else { modality };
         let identity = self.name.or(identity);
-        findings.add(MediaItem { modality, source, bytes, media_type, identity, facts, url, at: at() })
+        findings.add(MediaItem { modality, source, bytes, media_type, identity, facts, broken, url, at: at() })
     }
 }
 
-/// A file is what it says it is, or else what its first bytes say. Engines that take documents look at their pages, so a PDF, and
+/// A file is what its first bytes say, or else what the client says it is. Engines that take documents look at their pages, so a PDF, and
 /// whatever else nobody knows, needs a server that takes pictures.
 fn modality_of_file(media_type: Option<&str>, facts: &Facts) -> Modality {
     let declared = media_type.and_then(|media_type| {
@@ -130,7 +131,7 @@ fn modality_of_file(media_type: Option<&str>, facts: &Facts) -> Modality {
             _ => return None,
         })
     });
-    declared.or(facts.modality()).unwrap_or(Modality::Image)
+    facts.modality().or(declared).unwrap_or(Modality::Image)
 }
 
 impl Field {

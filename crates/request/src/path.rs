@@ -13,8 +13,8 @@ pub enum Resource {
     Operation(Operation),
     /// `GET /v1/models`: every model in scope; with `?all=true` also those that nobody serves now.
     Models { all: bool },
-    /// `GET /v1/models/{id}`. Names may hold slashes.
-    Model(String),
+    /// `GET /v1/models/{id}`; `all` as above. Names may hold slashes.
+    Model { id: String, all: bool },
     /// `/v1/videos/{id}` and what is below it: a job that only its maker knows.
     Job(String),
     /// A path by which model servers are managed, not used.
@@ -48,53 +48,60 @@ const ENDS: [(&str, Operation); 21] = [
     ("/generate", Operation::Generate),
 ];
 
-/// First words of the paths by which vLLM and SGLang are managed, and those that say what a server is made of. They are open even where
-/// an API key is asked for (vLLM's key protects `/v1`, `/v2` and `/inference` alone).
-const ADMINISTRATIVE: [&str; 44] = [
-    "abort_request",
-    "abort_requests",
-    "add_lora",
-    "clear_hicache_storage_backend",
-    "close_session",
-    "collective_rpc",
-    "configure_logging",
-    "continue_generation",
+/// How words of the paths begin by which vLLM and SGLang are managed, and those that say what a server is made of. They are open even
+/// where an API key is asked for (vLLM's key protects `/v1`, `/v2` and `/inference` alone). Verbs rather than names, because every release
+/// has new ones.
+const ADMINISTRATIVE: [&str; 50] = [
+    "abort",
+    "add_",
+    "attach",
+    "clear",
+    "close",
+    "collective",
+    "configure",
+    "continue",
+    "debug",
+    "delete_",
+    "destroy",
+    "detach",
     "docs",
-    "flush_cache",
-    "freeze_gc",
-    "get_server_info",
-    "get_weights_by_name",
-    "init_weight_transfer_engine",
-    "init_weights_update_group",
+    "dump",
+    "evict",
+    "fault",
+    "finish",
+    "flush",
+    "freeze",
+    "get_",
+    "init",
     "invocations",
-    "is_paused",
-    "is_scaling_elastic_ep",
-    "is_sleeping",
-    "kv_event_sources",
-    "load_lora_adapter",
+    "is_",
+    "kill",
+    "kv_event",
+    "load",
     "metrics",
     "open_session",
-    "openapi.json",
+    "openapi",
     "pause",
-    "pause_generation",
     "redoc",
-    "release_memory_occupation",
-    "reset_encoder_cache",
-    "reset_mm_cache",
-    "reset_prefix_cache",
+    "release",
+    "remove",
+    "reset",
     "resume",
-    "resume_memory_occupation",
-    "scale_elastic_ep",
+    "save",
+    "scale",
     "server_info",
-    "set_internal_state",
-    "set_trace_level",
+    "set_",
+    "shutdown",
     "sleep",
     "slow_down",
-    "start_profile",
-    "stop_profile",
-    "unload_lora_adapter",
-    "update_weights",
-    "wake_up",
+    "start",
+    "stop",
+    "tokenizer_info",
+    "unload",
+    "update",
+    "upload",
+    "wake",
+    "weight",
 ];
 
 impl Resource {
@@ -142,10 +149,8 @@ impl Resource {
     fn of_sound(path: &str, after_v1: Option<(&str, Option<&str>)>, query: &str) -> Self {
         match after_v1 {
             // Names may hold slashes, and even look like other paths.
-            Some(("models", Some(id))) => return Self::Model(id.to_owned()),
-            Some(("models", None)) => {
-                return Self::Models { all: parameter(query, "all").is_some_and(|all| all == "true" || all == "1") };
-            }
+            Some(("models", Some(id))) => return Self::Model { id: id.to_owned(), all: asks_for_all(query) },
+            Some(("models", None)) => return Self::Models { all: asks_for_all(query) },
             Some(("videos", Some(rest))) if rest != "sync" => {
                 return Self::Job(rest.split('/').next().unwrap_or_default().to_owned());
             }
@@ -155,9 +160,8 @@ impl Resource {
             return Self::Operation(*operation);
         }
         let managed = |segment: &str| {
-            ADMINISTRATIVE.iter().any(|word| {
-                segment.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with(['_', '.', '-']))
-            })
+            let segment = segment.to_ascii_lowercase();
+            ADMINISTRATIVE.iter().any(|word| segment.starts_with(word))
         };
         if path.split('/').any(managed) { Self::Administrative } else { Self::Unknown }
     }
@@ -167,8 +171,8 @@ impl Resource {
         match self {
             Self::Operation(Operation::Realtime) => &["GET"],
             Self::Operation(_) => &["POST"],
-            Self::Models { .. } | Self::Model(_) => &["GET", "HEAD"],
-            Self::Job(_) => &["GET", "HEAD", "DELETE", "POST"],
+            Self::Models { .. } | Self::Model { .. } => &["GET", "HEAD"],
+            Self::Job(_) => &["GET", "HEAD", "DELETE"],
             Self::Administrative | Self::Unknown => &[],
         }
     }
@@ -177,14 +181,20 @@ impl Resource {
         match self {
             Self::Operation(operation) => *operation,
             Self::Job(_) => Operation::Videos,
-            Self::Models { .. } | Self::Model(_) | Self::Administrative | Self::Unknown => Operation::Other,
+            Self::Models { .. } | Self::Model { .. } | Self::Administrative | Self::Unknown => Operation::Other,
         }
     }
 
-    /// Whether it speaks Anthropic's API, whose errors have a shape of their own. Also for paths that are refused.
+    /// Whether a path speaks Anthropic's API, whose errors have a shape of their own; also one that is refused as odd.
     pub fn is_anthropic(path_and_query: &str) -> bool {
-        matches!(Self::of_path(path_and_query), Ok(Self::Operation(Operation::Messages)))
+        let path = percent_decoded(path_and_query.split('?').next().unwrap_or_default());
+        let path = path.trim_end_matches('/');
+        path.ends_with("/messages") || path.ends_with("/messages/count_tokens")
     }
+}
+
+fn asks_for_all(query: &str) -> bool {
+    parameter(query, "all").is_some_and(|all| all == "true" || all == "1")
 }
 
 /// A parameter of a query, decoded; the first of that name.
@@ -253,10 +263,18 @@ mod tests {
     fn models_and_jobs_have_names() {
         check("/v1/models", Resource::Models { all: false });
         check("/v1/models?all=true", Resource::Models { all: true });
-        check("/v1/models/Qwen/Qwen2-VL", Resource::Model("Qwen/Qwen2-VL".into()));
-        check("/v1/models/a%2Fscore", Resource::Model("a/score".into()));
+        check("/v1/models/Qwen/Qwen2-VL", Resource::Model { id: "Qwen/Qwen2-VL".into(), all: false });
+        check("/v1/models/a%2Fscore?all=1", Resource::Model { id: "a/score".into(), all: true });
         check("/v1/videos/video_1", Resource::Job("video_1".into()));
         check("/v1/videos/video_1/content?variant=x", Resource::Job("video_1".into()));
+    }
+
+    #[test]
+    fn anthropics_shape_holds_for_odd_paths_too() {
+        for path in ["/v1/messages", "/v1//messages/?x", "/a/v1/messages/count_tokens"] {
+            assert!(Resource::is_anthropic(path), "{path}");
+        }
+        assert!(!Resource::is_anthropic("/v1/chat/completions?x=/messages"));
     }
 
     #[test]

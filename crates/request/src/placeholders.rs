@@ -1,7 +1,7 @@
 //! A model's own placeholders for media, typed as text. Where no media goes with them they crash some engines (CVE-2026-44222, and
 //! PYSEC-2026-4353) and make others answer 500.
 
-use routing::Family;
+use routing::{Family, Modality, ModalitySet};
 
 /// Declares the placeholders that are looked for, and whose they are. No families: anybody's who takes media and is of no known family.
 macro_rules! placeholders {
@@ -22,9 +22,12 @@ placeholders! {
     "<|AUDIO|>": Qwen2Audio Qwen25Omni,
     "<|IMAGE|>": Qwen25Omni,
     "<|VIDEO|>": Qwen25Omni,
-    "<|image|>": Llama32Vision Llama4 Gemma4,
-    "<|video|>": Gemma4,
+    "<|image|>": Llama32Vision Llama4 Gemma4 Glm4V,
+    "<|video|>": Gemma4 Glm4V,
     "<|audio|>": Ultravox Gemma4,
+    "<|begin_of_image|>": Glm4V,
+    "<|image_1|>": Phi4Multimodal,
+    "<|audio_1|>": Phi4Multimodal,
     "<|image_start|>": Llama4,
     "<|patch|>": Llama4,
     "<start_of_image>": Gemma3 Gemma3n,
@@ -34,7 +37,7 @@ placeholders! {
     "<IMG_CONTEXT>": InternVl,
     "<fake_token_around_image>": SmolVlm SmolVlmSmall,
     "<global-img>": SmolVlm SmolVlmSmall,
-    "<image>": SmolVlm SmolVlmSmall Llava15 LlavaNext,
+    "<image>": SmolVlm SmolVlmSmall Llava15 LlavaNext MiniCpmV,
     "<video>": LlavaNext,
     "[IMG]": Pixtral MistralSmall3,
     "[AUDIO]": Voxtral,
@@ -60,14 +63,28 @@ impl Placeholders {
         self.0 == 0
     }
 
-    /// The first of them that means something to a model: of the family, if one is known, or else any that no prose holds.
-    pub fn dangerous_to(self, family: Option<Family>) -> Option<&'static str> {
+    /// The first of them that means something to a model, of the family, if one is known, or else any that no prose holds; and that
+    /// none of the media that came with it is for.
+    pub fn dangerous_to(self, family: Option<Family>, media: ModalitySet) -> Option<&'static str> {
         let means = |(text, families): &(&str, &[Family])| match family {
+            _ if !modalities_of(text).intersection(media).is_empty() => false,
             Some(family) => families.contains(&family),
             // `<image>` and `<video>` stand in everybody's HTML.
             None => text.contains('|'),
         };
         ALL.iter().enumerate().find(|(place, one)| self.0 & 1 << place != 0 && means(one)).map(|(_, (text, _))| *text)
+    }
+}
+
+/// The media that a placeholder stands for.
+fn modalities_of(text: &str) -> ModalitySet {
+    let text = text.to_ascii_lowercase();
+    if text.contains("audio") {
+        ModalitySet::of(&[Modality::Audio])
+    } else if text.contains("video") {
+        ModalitySet::of(&[Modality::Video])
+    } else {
+        ModalitySet::of(&[Modality::Image, Modality::Video])
     }
 }
 
@@ -139,6 +156,14 @@ mod tests {
         }
     }
 
+    /// Naming a family must not make it less guarded than naming none. Whisper's decoder has no place for media.
+    #[test]
+    fn every_family_has_a_placeholder() {
+        for family in Family::ALL.into_iter().filter(|family| *family != Family::Whisper) {
+            assert!(ALL.iter().any(|(_, families)| families.contains(&family)), "{family}");
+        }
+    }
+
     #[test]
     fn texts_do_not_run_into_each_other() {
         let mut seeker = Seeker::default();
@@ -153,10 +178,12 @@ mod tests {
     fn html_is_dangerous_to_those_alone_who_use_such_words() {
         let mut seeker = Seeker::default();
         seeker.feed(b"<video> and <image>");
-        assert_eq!(seeker.found().dangerous_to(Some(Family::SmolVlm)), Some("<image>"));
-        assert_eq!(seeker.found().dangerous_to(Some(Family::Qwen2Vl)), None);
-        assert_eq!(seeker.found().dangerous_to(None), None);
+        assert_eq!(seeker.found().dangerous_to(Some(Family::SmolVlm), ModalitySet::TEXT), Some("<image>"));
+        assert_eq!(seeker.found().dangerous_to(Some(Family::Qwen2Vl), ModalitySet::TEXT), None);
+        assert_eq!(seeker.found().dangerous_to(None, ModalitySet::TEXT), None);
         seeker.feed(b"<|image_pad|>");
-        assert_eq!(seeker.found().dangerous_to(None), Some("<|image_pad|>"));
+        assert_eq!(seeker.found().dangerous_to(None, ModalitySet::TEXT), Some("<|image_pad|>"));
+        let with = |modality| seeker.found().dangerous_to(None, ModalitySet::of(&[modality]));
+        assert_eq!((with(Modality::Image), with(Modality::Audio)), (None, Some("<|image_pad|>")));
     }
 }

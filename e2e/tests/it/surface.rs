@@ -218,7 +218,7 @@ pub(crate) async fn a_job_is_found_by_a_picker_that_did_not_see_it_made(shared: 
     }
     for client in [&world.gateway, &world.http] {
         let shown = client.get("/v1/videos/nobodys").await?.shown();
-        ensure!(shown.starts_with("404 job_not_found: no model server knows the job"), "{shown}");
+        ensure!(shown.starts_with("404 job_not_found: no model server that was asked knows the job"), "{shown}");
     }
     Ok(())
 }

@@ -258,14 +258,14 @@ fn a_job_goes_to_its_maker_alone() {
     let (request, ..) = intake.finish().unwrap();
     let maker = |pool: &str, endpoint: &str| Maker { pool: pool.into(), endpoint: endpoint.into() };
     let direct = |world: &World, maker: Option<Maker>| {
-        let decision = world.director.direct_job("video_1", maker.as_ref(), &request);
+        let decision = world.director.direct_job("video_1", maker.as_ref(), &request, None);
         decision.map(|decision| decision.endpoints[0].address).map_err(|rejection| rejection.to_string())
     };
     assert_eq!(direct(&world, Some(maker("vision", "pod-12"))), Ok(address(12)));
     let gone = direct(&world, Some(maker("vision", "pod-13"))).unwrap_err();
     assert!(gone.contains("is gone"), "{gone}");
     let unknown = direct(&world, None).unwrap_err();
-    assert!(unknown.contains("no model server knows the job"), "{unknown}");
+    assert!(unknown.contains("no model server that was asked knows the job"), "{unknown}");
     // Only one endpoint makes videos at all.
     let mut one = table();
     one.pools.insert("films".into(), pool(&[(21, None)]));

@@ -259,6 +259,19 @@ fn pictures_that_differ_in_a_byte_are_different() {
     assert_ne!(identity(PICTURE), identity(&other));
 }
 
+/// A header may be sound before the break, and claim little.
+#[test]
+fn broken_base64_is_refused_and_so_is_content_beside_a_url() {
+    let whole = BASE64_STANDARD.encode(TONE);
+    let broken =
+        format!(r#"{{"type":"audio_url","audio_url":{{"url":"data:;base64,{}*{}"}}}}"#, &whole[..400], &whole[400..]);
+    Check::default().chat(&broken, "media_unreadable at messages[0].content[1]");
+    let small = rule(Modality::Image, MediaRule { max_pixels: Some(1), ..MediaRule::default() });
+    let picture = BASE64_STANDARD.encode(PICTURE);
+    let both = format!(r#"{{"image_url":{{"url":"https://example.com/","data":"data:;base64,{picture}"}}}}"#);
+    small.chat(&both, "media_size_not_allowed");
+}
+
 #[test]
 fn a_pool_that_nobody_declared_anything_of_is_guarded_too() {
     let head = RequestHead { path: "/v1/chat/completions", ..RequestHead::default() };

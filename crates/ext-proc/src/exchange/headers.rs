@@ -16,6 +16,8 @@ pub(crate) struct Head {
     content_encoding: Option<String>,
     pub(crate) content_length: Option<u64>,
     pub(crate) authorization: Option<String>,
+    /// Whether a header is there twice that one reader would take the first of, another the last.
+    pub(crate) ambiguous: bool,
 }
 
 impl Head {
@@ -26,8 +28,8 @@ impl Head {
                 ":method" => head.method = text(header),
                 ":path" => head.path = text(header),
                 ":authority" | "host" => head.authority = Some(text(header)),
-                "content-type" => head.content_type = Some(text(header)),
-                "content-encoding" => head.content_encoding = Some(text(header)),
+                "content-type" => head.ambiguous |= head.content_type.replace(text(header)).is_some(),
+                "content-encoding" => head.ambiguous |= head.content_encoding.replace(text(header)).is_some(),
                 "authorization" => head.authorization = Some(text(header)),
                 "content-length" => head.content_length = text(header).trim().parse().ok(),
                 _ => {}

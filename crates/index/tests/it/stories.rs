@@ -206,6 +206,11 @@ fn a_media_policy_arrives_whole_and_an_unknown_format_is_told() {
     assert_eq!((&image.formats[..], image.https_only), (&[routing::Format::WebP][..], true));
     assert_eq!(media.rules[&routing::Modality::Audio].max_seconds, Some(60));
     assert!(media.allowed.contains(&routing::Danger::Embeds));
+    let mut negative = spec("PNG");
+    negative["media"]["Audio"]["maxSeconds"] = json!(-1);
+    let compiled = index([pool("p"), model("m", 0, negative)]).compile();
+    let shown = said(&compiled.models[&key("m")].verdicts, "Accepted");
+    assert_eq!(shown, "False Invalid: maxSeconds -1 must be at least 1");
     let compiled = index([pool("p"), model("m", 0, spec("JPG"))]).compile();
     let shown = said(&compiled.models[&key("m")].verdicts, "Accepted");
     assert!(shown.starts_with(r#"False Invalid: "JPG" is no media format known here; known are PNG, JPEG"#), "{shown}");

@@ -1,18 +1,7 @@
 //! Audio: WAV, FLAC, Ogg (Opus and Vorbis), MP3. (M4A is boxes.)
 
+use super::number::{be32, le16, le32};
 use super::{Facts, Next};
-
-fn le16(seen: &[u8], at: usize) -> u16 {
-    seen.get(at..at + 2).and_then(|bytes| bytes.try_into().ok()).map_or(0, u16::from_le_bytes)
-}
-
-fn le32(seen: &[u8], at: usize) -> u32 {
-    seen.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes)
-}
-
-fn be32(seen: &[u8], at: usize) -> u32 {
-    seen.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes)
-}
 
 /// `count` of something that comes `rate` times a second, in milliseconds.
 fn milliseconds(count: u64, rate: u64) -> Option<u64> {

@@ -4,6 +4,7 @@
 
 use routing::Format;
 
+use super::number::{be32, be64};
 use super::{Facts, Next};
 
 #[derive(Debug, Default)]
@@ -38,14 +39,6 @@ pub(super) fn format_of_brand(seen: &[u8]) -> Format {
     }
 }
 
-fn be32(seen: &[u8], at: usize) -> u32 {
-    seen.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes)
-}
-
-fn be64(seen: &[u8], at: usize) -> u64 {
-    u64::from(be32(seen, at)) << 32 | u64::from(be32(seen, at + 4))
-}
-
 impl Boxes {
     pub(super) fn step(&mut self, seen: &[u8], facts: &mut Facts) -> Next {
         if let Some((kind, left)) = self.leaf {
@@ -77,7 +70,7 @@ impl Boxes {
             }
             // Version and flags come before what it holds.
             b"meta" => Next::Skip { bytes: header + 4, then: HEADER },
-            b"mvhd" | b"mehd" | b"tkhd" | b"hdlr" | b"stsz" | b"ispe" => {
+            b"mvhd" | b"tkhd" | b"hdlr" | b"stsz" | b"ispe" => {
                 self.leaf = Some((kind, content));
                 Next::Skip { bytes: header, then: usize::try_from(content.min(LEAF)).unwrap_or_default() }
             }

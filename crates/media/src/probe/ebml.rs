@@ -11,11 +11,22 @@ pub(super) struct Ebml {
     /// Nanoseconds that one unit of `Duration` stands for.
     scale: Option<u64>,
     duration: Option<f64>,
-    /// Nanoseconds from one picture to the next.
+    track: Track,
+    /// Nanoseconds from one picture to the next, of the track with the largest.
     frame_duration: Option<u64>,
-    width: u32,
-    has_audio: bool,
 }
+
+/// What is known of the track at hand; its fields come in any order.
+#[derive(Debug, Default)]
+struct Track {
+    is_video: bool,
+    width: u32,
+    height: u32,
+    frame_duration: Option<u64>,
+}
+
+/// `TrackType` of video.
+const IS_VIDEO: u64 = 1;
 
 /// An identifier of four bytes and a size of eight.
 const HEADER: usize = 12;
@@ -29,9 +40,9 @@ const TIMESTAMP_SCALE: u32 = 0x2A_D7B1;
 const DURATION: u32 = 0x4489;
 const TRACKS: u32 = 0x1654_AE6B;
 const TRACK_ENTRY: u32 = 0xAE;
+const TRACK_TYPE: u32 = 0x83;
 const DEFAULT_DURATION: u32 = 0x23_E383;
 const VIDEO: u32 = 0xE0;
-const AUDIO: u32 = 0xE1;
 const PIXEL_WIDTH: u32 = 0xB0;
 const PIXEL_HEIGHT: u32 = 0xBA;
 const CLUSTER: u32 = 0x1F43_B675;
@@ -52,18 +63,21 @@ impl Ebml {
         }
         let Some((id, size, header)) = element(seen) else { return Next::Done };
         match id {
-            EBML | SEGMENT | INFO | TRACKS | TRACK_ENTRY | VIDEO => Next::Skip { bytes: header, then: HEADER },
+            TRACK_ENTRY => {
+                self.end_of_track(facts);
+                Next::Skip { bytes: header, then: HEADER }
+            }
+            EBML | SEGMENT | INFO | TRACKS | VIDEO => Next::Skip { bytes: header, then: HEADER },
             // Pictures begin; what was not said before is not waited for.
             CLUSTER => Next::Done,
             _ if size == u64::MAX => Next::Done,
-            DOC_TYPE | TIMESTAMP_SCALE | DURATION | DEFAULT_DURATION | PIXEL_WIDTH | PIXEL_HEIGHT if size <= 16 => {
+            DOC_TYPE | TIMESTAMP_SCALE | DURATION | TRACK_TYPE | DEFAULT_DURATION | PIXEL_WIDTH | PIXEL_HEIGHT
+                if size <= 16 =>
+            {
                 self.leaf = Some((id, size));
                 Next::Skip { bytes: header, then: usize::try_from(size).unwrap_or_default() }
             }
-            _ => {
-                self.has_audio |= id == AUDIO;
-                Next::Skip { bytes: header.saturating_add(size), then: HEADER }
-            }
+            _ => Next::Skip { bytes: header.saturating_add(size), then: HEADER },
         }
     }
 
@@ -79,12 +93,21 @@ impl Ebml {
                     _ => None,
                 }
             }
-            DEFAULT_DURATION if !self.has_audio => {
-                self.frame_duration = Some(unsigned).filter(|duration| *duration > 0);
-            }
-            PIXEL_WIDTH => self.width = u32::try_from(unsigned).unwrap_or(u32::MAX),
-            PIXEL_HEIGHT => facts.grow_to(self.width, u32::try_from(unsigned).unwrap_or(u32::MAX)),
+            TRACK_TYPE => self.track.is_video = unsigned == IS_VIDEO,
+            DEFAULT_DURATION => self.track.frame_duration = Some(unsigned).filter(|duration| *duration > 0),
+            PIXEL_WIDTH => self.track.width = u32::try_from(unsigned).unwrap_or(u32::MAX),
+            PIXEL_HEIGHT => self.track.height = u32::try_from(unsigned).unwrap_or(u32::MAX),
             _ => {}
+        }
+    }
+
+    fn end_of_track(&mut self, facts: &mut Facts) {
+        let Track { is_video, width, height, frame_duration } = std::mem::take(&mut self.track);
+        let before = facts.size;
+        // A size counts whatever the track says it is: a limit on pixels is not to be talked out of.
+        facts.grow_to(width, height);
+        if is_video && facts.size != before {
+            self.frame_duration = frame_duration;
         }
     }
 
@@ -94,7 +117,8 @@ impl Ebml {
         clippy::cast_precision_loss,
         reason = "a length in milliseconds; `as` keeps within the range, and anything absurd stays absurd"
     )]
-    pub(super) fn finish(&self, facts: &mut Facts) {
+    pub(super) fn finish(&mut self, facts: &mut Facts) {
+        self.end_of_track(facts);
         let scale = self.scale.unwrap_or(1_000_000);
         let milliseconds = self.duration.filter(|d| *d > 0.0).map(|d| (d * scale as f64 / 1e6) as u64);
         facts.milliseconds = milliseconds;

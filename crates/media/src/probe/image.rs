@@ -1,5 +1,6 @@
 //! Pictures: PNG, JPEG, GIF, WebP, BMP, TIFF. (AVIF and HEIF are boxes.)
 
+use super::number::{be16, be32, le16, le24, le32};
 use super::{Facts, Next};
 
 #[derive(Debug)]
@@ -20,27 +21,10 @@ pub(super) enum Image {
     },
 }
 
-/// Reads a number where it stands, or 0 where there is none.
-fn number<const N: usize>(seen: &[u8], at: usize, read: impl Fn([u8; N]) -> u32) -> u32 {
-    seen.get(at..at + N).and_then(|bytes| bytes.try_into().ok()).map_or(0, read)
-}
-
-fn le16(seen: &[u8], at: usize) -> u32 {
-    number(seen, at, |bytes| u32::from(u16::from_le_bytes(bytes)))
-}
-
-fn be16(seen: &[u8], at: usize) -> u32 {
-    number(seen, at, |bytes| u32::from(u16::from_be_bytes(bytes)))
-}
-
-fn le24(seen: &[u8], at: usize) -> u32 {
-    number(seen, at, |[a, b, c]: [u8; 3]| u32::from_le_bytes([a, b, c, 0]))
-}
-
 impl Image {
     pub(super) fn tiff(seen: &[u8]) -> Self {
         let big_endian = seen.first() == Some(&b'M');
-        let directory = number(seen, 4, if big_endian { u32::from_be_bytes } else { u32::from_le_bytes });
+        let directory = if big_endian { be32(seen, 4) } else { le32(seen, 4) };
         Self::Tiff { big_endian, directory: u64::from(directory), entries: None, size: (0, 0) }
     }
 
@@ -50,18 +34,18 @@ impl Image {
         match self {
             // PNG (ISO 15948), 11.2.2: width and height at 16 and 20.
             Self::Png => whole(24).unwrap_or_else(|| {
-                facts.grow_to(number(seen, 16, u32::from_be_bytes), number(seen, 20, u32::from_be_bytes));
+                facts.grow_to(be32(seen, 16), be32(seen, 20));
                 Next::Done
             }),
             Self::Gif => whole(10).unwrap_or_else(|| {
-                facts.grow_to(le16(seen, 6), le16(seen, 8));
+                facts.grow_to(u32::from(le16(seen, 6)), u32::from(le16(seen, 8)));
                 Next::Done
             }),
             Self::Bmp => whole(26).unwrap_or_else(|| {
-                let (width, height) = match number(seen, 14, u32::from_le_bytes) {
+                let (width, height) = match le32(seen, 14) {
                     // OS/2's header has 16 bits for each.
-                    12 => (le16(seen, 18), le16(seen, 20)),
-                    _ => (number(seen, 18, u32::from_le_bytes), number(seen, 22, u32::from_le_bytes)),
+                    12 => (u32::from(le16(seen, 18)), u32::from(le16(seen, 20))),
+                    _ => (le32(seen, 18), le32(seen, 22)),
                 };
                 // A negative height says that rows go from top to bottom.
                 facts.grow_to(width.cast_signed().unsigned_abs(), height.cast_signed().unsigned_abs());
@@ -84,10 +68,10 @@ fn web_p(seen: &[u8], facts: &mut Facts) {
     match &seen[12..16] {
         b"VP8X" => facts.grow_to(le24(seen, 24) + 1, le24(seen, 27) + 1),
         b"VP8L" => {
-            let bits = number(seen, 21, u32::from_le_bytes);
+            let bits = le32(seen, 21);
             facts.grow_to((bits & 0x3fff) + 1, (bits >> 14 & 0x3fff) + 1);
         }
-        b"VP8 " => facts.grow_to(le16(seen, 26) & 0x3fff, le16(seen, 28) & 0x3fff),
+        b"VP8 " => facts.grow_to(u32::from(le16(seen, 26)) & 0x3fff, u32::from(le16(seen, 28)) & 0x3fff),
         _ => {}
     }
 }
@@ -109,7 +93,7 @@ fn jpeg(begun: &mut bool, seen: &[u8], facts: &mut Facts) -> Next {
             if seen.len() < 9 {
                 return Next::Skip { bytes: 0, then: 9 };
             }
-            facts.grow_to(be16(seen, 7), be16(seen, 5));
+            facts.grow_to(u32::from(be16(seen, 7)), u32::from(be16(seen, 5)));
             Next::Done
         }
         // Entropy-coded data begins, or the picture ends.
@@ -128,8 +112,8 @@ fn tiff(
     seen: &[u8],
     facts: &mut Facts,
 ) -> Next {
-    let short = |at| if big_endian { be16(seen, at) } else { le16(seen, at) };
-    let long = |at| number(seen, at, if big_endian { u32::from_be_bytes } else { u32::from_le_bytes });
+    let short = |at| if big_endian { u32::from(be16(seen, at)) } else { u32::from(le16(seen, at)) };
+    let long = |at| if big_endian { be32(seen, at) } else { le32(seen, at) };
     let Some(left) = entries else {
         *entries = Some(u16::MAX);
         return Next::Skip { bytes: directory, then: 2 };

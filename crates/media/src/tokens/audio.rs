@@ -1,5 +1,7 @@
 //! Audio: mel frames of 10 ms at 16 kHz, gathered in steps.
 
+use super::number::whole;
+
 /// How a family counts audio.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Audio {
@@ -24,15 +26,6 @@ const SAMPLES_PER_SECOND: f64 = 16_000.0;
 
 /// Samples from one mel frame to the next.
 const HOP: u64 = 160;
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a length is not negative, and `as` keeps an absurd one within the range"
-)]
-fn whole(number: f64) -> u64 {
-    number as u64
-}
 
 impl Audio {
     pub(super) fn tokens(self, seconds: f64) -> u64 {

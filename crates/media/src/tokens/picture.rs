@@ -1,5 +1,7 @@
 //! Pictures: resized to a grid of units, cut into tiles, or always as many.
 
+use super::number::{real, whole};
+
 /// How a family counts a picture.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Picture {
@@ -33,20 +35,6 @@ pub(super) struct Resized {
     pub(super) unit: u32,
     pub(super) min_pixels: u64,
     pub(super) max_pixels: u64,
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "sizes are not negative, and `as` keeps an absurd one within the range"
-)]
-fn whole(number: f64) -> u64 {
-    number as u64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "pixels are far below 2^52")]
-fn real(number: u64) -> f64 {
-    number as f64
 }
 
 impl Resized {

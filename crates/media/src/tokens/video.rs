@@ -1,6 +1,8 @@
 //! Videos: which frames vLLM takes of them (`vllm/multimodal/video.py`), and how large they are then.
 //!
-//! Releases before mid-2026 took 32 frames of every video, so that an estimate for them is too high for long ones.
+//! Releases before mid-2026 took 32 frames of every video: an estimate for them is too low for short videos and too high for long ones.
+
+use super::number::{real, whole};
 
 /// Which frames are taken.
 #[derive(Debug, Clone, Copy)]
@@ -13,20 +15,6 @@ pub(super) enum Sampling {
     TwoASecond,
     /// So many, spread evenly (`VideoBackend`).
     Uniform(u64),
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "sizes are not negative, and `as` keeps an absurd one within the range"
-)]
-fn whole(number: f64) -> u64 {
-    number as u64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "pixels and frames are far below 2^52")]
-fn real(number: u64) -> f64 {
-    number as f64
 }
 
 impl Sampling {

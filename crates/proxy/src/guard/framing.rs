@@ -30,7 +30,7 @@ pub(super) enum Fault {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum State {
-    /// The connection has begun; HTTP/2 says so in its first four bytes.
+    /// The connection has begun; HTTP/2 says so in its first bytes.
     #[default]
     Start,
     Head,
@@ -52,8 +52,8 @@ enum Follows {
     Upgrade,
 }
 
-/// The beginning of HTTP/2 (RFC 9113, section 3.4); no method of HTTP/1 begins so.
-const HTTP_2: &[u8] = b"PRI ";
+/// The beginning of HTTP/2 (RFC 9113, section 3.4). All of it: with less hyper goes on in HTTP/1.
+const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A chunk's size in hexadecimal, and extensions that nobody uses.
 const MAX_CHUNK_LINE: usize = 256;
@@ -69,21 +69,22 @@ impl Framing {
         matches!(self.state, State::Start | State::Head)
     }
 
-    /// Passes so many bytes, if all of them are of a body whose length is known.
-    pub(super) fn whole_body(&mut self, length: usize) -> Option<usize> {
+    /// Whether so many bytes are all of a body, or of one chunk of it; then they are passed.
+    pub(super) fn is_all_body(&mut self, length: usize) -> bool {
         match &mut self.state {
             State::Body(left) if *left >= length as u64 => {
                 *left -= length as u64;
                 if *left == 0 {
                     self.state = State::Head;
                 }
-                Some(length)
+                true
             }
+            // What ends a chunk is looked at.
             State::Chunk(left) if *left > length as u64 + 2 => {
                 *left -= length as u64;
-                Some(length)
+                true
             }
-            _ => None,
+            _ => false,
         }
     }
 
@@ -141,7 +142,8 @@ impl Framing {
 
     fn head(&mut self, bytes: &[u8]) -> Result<Step, Fault> {
         // RFC 9112, section 2.2: an empty line before a request is ignored.
-        if bytes.starts_with(b"\r\n") {
+        if self.line == 0 && bytes.starts_with(b"\r\n") {
+            self.state = State::Head;
             return Ok(Step::Sound(2));
         }
         let end = loop {
@@ -218,11 +220,13 @@ fn follows(lines: &[&[u8]]) -> Result<Follows, Fault> {
     let [method, target, version] = words[..] else {
         return Err(Fault::Ambiguous("a request line of other than three words"));
     };
-    let (mut length, mut encoding, mut hosts, mut upgrade) = (None, None, 0, false);
+    let (mut length, mut encoding, mut hosts, mut typed, mut upgrade) = (None, None, 0, false, false);
     for line in headers {
         let (name, value) = header(line)?;
         let twice = match &*name {
             "content-length" => length.replace(value).is_some(),
+            // One reader would take the first, another the last.
+            "content-type" => std::mem::replace(&mut typed, true),
             "transfer-encoding" => encoding.replace(value).is_some(),
             "host" => {
                 hosts += 1;
@@ -238,7 +242,7 @@ fn follows(lines: &[&[u8]]) -> Result<Follows, Fault> {
             return Err(Fault::Ambiguous("a header given twice that may be given once"));
         }
     }
-    if version == b"HTTP/1.1" && hosts == 0 {
+    if version != b"HTTP/1.0" && hosts == 0 {
         return Err(Fault::Ambiguous("no host"));
     }
     match (length, encoding) {
@@ -329,6 +333,9 @@ mod tests {
             (request("a : b"), "a header whose name is no token"),
             (request("a b"), "a header without a colon"),
             (request("a: \x01"), "a control character in a header"),
+            (request("content-type: a\r\nContent-Type: b"), "a header given twice that may be given once"),
+            ("PRI / HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\nhost: x".into(), ends),
+            ("\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), "no host"),
             ("GET / HTTP/1.1\r\n\r\n".into(), "no host"),
             ("GET /a b HTTP/1.1\r\nhost: x\r\n\r\n".into(), "a request line of other than three words"),
             (request("transfer-encoding: chunked") + "zz\r\n", "a chunk without a sound size"),

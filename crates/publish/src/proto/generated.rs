@@ -130,9 +130,9 @@ pub struct Capability {
     pub input: ::prost::alloc::vec::Vec<i32>,
     #[prost(enumeration = "Modality", repeated, tag = "2")]
     pub output: ::prost::alloc::vec::Vec<i32>,
-    /// Every operation; those named do not matter then.
+    /// Only the operations that are named; else every one, as before there were any.
     #[prost(bool, tag = "3")]
-    pub every_operation: bool,
+    pub limited: bool,
     #[prost(enumeration = "Operation", repeated, tag = "4")]
     pub operations: ::prost::alloc::vec::Vec<i32>,
 }

@@ -108,6 +108,8 @@ fn boundaries_are_sound_or_refused() {
         "multipart/form-data; boundary=a; boundary=b",
         "multipart/form-data; boundary=a\"b",
         "multipart/form-data; boundary=é",
+        "multipart/form-data; charset=utf-7; boundary=x",
+        "multipart/form-data; boundary=x; start=y",
         &format!("multipart/form-data; boundary={}", "x".repeat(71)),
     ] {
         assert!(!is_sound(bad), "{bad}");
