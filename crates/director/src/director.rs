@@ -406,7 +406,8 @@ impl Rejection {
             }
             _ => None,
         };
-        Self::NoRoute { no_route, part }
+        let asks_by_field = request.requires.operation == Operation::ChatCompletions;
+        Self::NoRoute { no_route, part, asks_by_field }
     }
 
     fn no_endpoints(route: &Route<'_>, request: &InferenceRequest, exhausted: Exhausted) -> Self {

@@ -99,7 +99,11 @@ impl Front {
             Resource::Models { all } => return Ok(Outcome::Answer(Reply::models(&table, *all, &self.owner))),
             Resource::Model { id, all } => {
                 if !table.models.contains_key(&**id) {
-                    return Err(Rejection::NoRoute { no_route: table.unknown_model(id), part: None });
+                    return Err(Rejection::NoRoute {
+                        no_route: table.unknown_model(id),
+                        part: None,
+                        asks_by_field: false,
+                    });
                 }
                 let reply = Reply::model(&table, id, *all, &self.owner);
                 return reply.map(Outcome::Answer).ok_or_else(|| Rejection::NotServedNow { model: id.clone() });

@@ -43,6 +43,8 @@ pub enum Rejection {
         no_route: NoRoute,
         /// The first part that nothing takes.
         part: Option<PartPath>,
+        /// Whether the output that is asked for stands in a field, and not in the path.
+        asks_by_field: bool,
     },
 
     #[error(transparent)]
@@ -144,9 +146,9 @@ impl Rejection {
             Self::NoRoute { no_route: NoRoute::UnknownModel { .. } | NoRoute::NoModelNamed, .. } => {
                 Some("model".into())
             }
-            Self::NoRoute { no_route: NoRoute::Uncovered { missing, .. }, part } => match part {
+            Self::NoRoute { no_route: NoRoute::Uncovered { missing, .. }, part, asks_by_field } => match part {
                 Some(part) => Some(part.to_string()),
-                None if missing.operation.is_none() && missing.input.is_empty() && !missing.output.is_empty() => {
+                None if missing.operation.is_none() && missing.input.is_empty() && *asks_by_field => {
                     Some("modalities".into())
                 }
                 None => Some("model".into()),

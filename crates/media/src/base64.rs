@@ -57,6 +57,10 @@ impl Decoder {
 
     /// Decodes the beginning of a piece; answers with the rest.
     fn some<'p>(&mut self, piece: &'p [u8]) -> &'p [u8] {
+        let blanks = piece.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        if blanks > 0 {
+            return &piece[blanks..];
+        }
         if self.carried == 0 && self.padding == 0 {
             let block = &piece[..piece.len().min(self.block)];
             if let Some(whole) = self.fast(block) {
@@ -73,7 +77,7 @@ impl Decoder {
                 }
             }
         }
-        // A line end, padding, a beginning that another piece cut, or nonsense: as far as the next place to be fast from.
+        // Padding, a beginning that another piece cut, or nonsense: as far as the next place to be fast from.
         self.slowly(piece)
     }
 

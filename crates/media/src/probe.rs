@@ -191,9 +191,11 @@ impl Probe {
 fn machine_of(seen: &[u8], facts: &mut Facts) -> Machine {
     let at = |place: usize, mark: &[u8]| seen.get(place..place + mark.len()) == Some(mark);
     let (format, machine) = match seen {
-        _ if at(0, b"\x89PNG\r\n\x1a\n") => (Format::Png, Machine::Image(image::Image::Png)),
+        _ if at(0, b"\x89PNG\r\n\x1a\n") => (Format::Png, Machine::Image(image::Image::Png { begun: false })),
         _ if at(0, b"\xff\xd8\xff") => (Format::Jpeg, Machine::Image(image::Image::Jpeg { begun: false })),
-        _ if at(0, b"GIF87a") || at(0, b"GIF89a") => (Format::Gif, Machine::Image(image::Image::Gif)),
+        _ if at(0, b"GIF87a") || at(0, b"GIF89a") => {
+            (Format::Gif, Machine::Image(image::Image::Gif(image::Gif::default())))
+        }
         _ if at(0, b"RIFF") && at(8, b"WEBP") => (Format::WebP, Machine::Image(image::Image::WebP)),
         _ if at(0, b"BM") && at(6, &[0; 4]) => (Format::Bmp, Machine::Image(image::Image::Bmp)),
         _ if at(0, b"II*\0") || at(0, b"MM\0*") => (Format::Tiff, Machine::Image(image::Image::tiff(seen))),

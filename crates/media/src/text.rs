@@ -3,7 +3,7 @@
 use routing::MediaSource;
 
 use crate::base64::Decoder;
-use crate::url::MAX_URL;
+use crate::url::{MAX_HEADER, MAX_URL};
 use crate::{ByteReader, Facts, Identity, MediaUrl, UrlFault};
 
 /// Where the text stands, which says what it may be.
@@ -26,6 +26,8 @@ pub struct TextReader {
     media_type: Option<String>,
     decoder: Decoder,
     bytes: ByteReader,
+    /// Whether a text has begun that did not end.
+    dirty: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,8 @@ enum Kind {
     },
     /// A `data:` URL of another encoding: hashed as it stands.
     Plain,
+    /// A `data:` URL whose header does not end.
+    Endless,
     Url,
 }
 
@@ -56,9 +60,6 @@ pub struct TextFound {
     pub undecodable: bool,
 }
 
-/// A `data:` header is short; what has no comma by here is not read as one.
-const MAX_HEADER: usize = 512;
-
 /// A text is decided on when so much of it is there; the longest scheme that matters is `https:`.
 const SCHEME: usize = 6;
 
@@ -72,6 +73,7 @@ impl Default for TextReader {
             media_type: None,
             decoder: Decoder::new(),
             bytes: ByteReader::default(),
+            dirty: false,
         }
     }
 }
@@ -85,8 +87,10 @@ impl TextReader {
         self.kind = Kind::Undecided;
         self.media_type = None;
         self.decoder.start();
-        // Whatever a text that was given up left behind.
-        self.bytes = ByteReader::default();
+        if std::mem::replace(&mut self.dirty, true) {
+            // Whatever a text that was given up left behind.
+            self.bytes = ByteReader::default();
+        }
     }
 
     pub fn feed(&mut self, piece: &[u8]) {
@@ -94,6 +98,7 @@ impl TextReader {
         match self.kind {
             Kind::Base64 { .. } => self.decoder.feed(piece, |some| self.bytes.feed(some)),
             Kind::Plain => self.bytes.feed(piece),
+            Kind::Endless => {}
             Kind::Url => self.keep(piece, MAX_URL + 1),
             Kind::Undecided => {
                 let before = self.head.len();
@@ -124,10 +129,7 @@ impl TextReader {
         if starts(b"data:") {
             match self.head.iter().position(|byte| *byte == b',') {
                 Some(comma) => self.data_url(comma),
-                None if ended => {
-                    self.kind = Kind::Plain;
-                    self.bytes.feed(&self.head);
-                }
+                None if ended => self.kind = Kind::Endless,
                 None => {}
             }
         } else if self.slot == Slot::Data || (ended && self.head.iter().all(|byte| is_base64(*byte))) {
@@ -176,12 +178,17 @@ impl TextReader {
             undecodable: !sound,
         };
         let (identity, facts) = self.bytes.finish();
+        self.dirty = false;
         match self.kind {
             Kind::Url => {
                 let url = url_of(&self.head);
                 found.source = MediaSource::Url;
                 found.identity = url.as_ref().ok().map(|url| url.identity);
                 found.url = Some(url);
+            }
+            Kind::Endless => {
+                found.source = MediaSource::Url;
+                found.url = Some(Err(UrlFault::Header));
             }
             // Short words are base64 to one engine and the path of a file to another.
             Kind::Base64 { header: false } if self.slot == Slot::Url && (!sound || facts.format.is_none()) => {

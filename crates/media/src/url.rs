@@ -33,6 +33,8 @@ pub enum UrlFault {
     Scheme,
     #[error("it is neither an http(s) URL, nor a data: URL, nor base64 of a known media format")]
     Unclear,
+    #[error("it begins with data: and has no comma within {MAX_HEADER} bytes")]
+    Header,
     #[error("it is longer than {MAX_URL} bytes")]
     TooLong,
     #[error("it holds a control character, a space or a backslash")]
@@ -46,6 +48,9 @@ pub enum UrlFault {
     #[error("this part names several URLs, and which one a model server would take is not clear")]
     Several,
 }
+
+/// A `data:` header is short; a longer one may be read by one reader and not by another.
+pub(crate) const MAX_HEADER: usize = 512;
 
 /// Longest URL that is taken. Signed ones of object stores have some 2 KB.
 pub(crate) const MAX_URL: usize = 8192;

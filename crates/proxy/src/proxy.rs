@@ -150,7 +150,7 @@ impl Proxy {
             method: parts.method.as_str(),
             path: parts.uri.path_and_query().map_or("/", |path| path.as_str()),
             authority: host.or(parts.uri.authority().map(Authority::as_str)),
-            content_type: text(CONTENT_TYPE),
+            content_type: parts.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?")),
             content_encoding: parts.headers.get(CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?")),
             content_length: text(CONTENT_LENGTH).and_then(|length| length.trim().parse().ok()),
         })
@@ -178,7 +178,12 @@ impl Proxy {
         let Options { stall_timeout, body_timeout, .. } = self.options;
         let deadline = tokio::time::Instant::now() + body_timeout;
         loop {
-            let stalled = tokio::time::Instant::now() + stall_timeout;
+            let now = tokio::time::Instant::now();
+            // A body that always has more ready is never waited for.
+            if now > deadline {
+                return Err(Rejection::TooSlow { limit: body_timeout });
+            }
+            let stalled = now + stall_timeout;
             match tokio::time::timeout_at(stalled.min(deadline), body.frame()).await {
                 Err(_) if stalled > deadline => return Err(Rejection::TooSlow { limit: body_timeout }),
                 Err(_) => return Err(Rejection::Stalled { waited: stall_timeout }),

@@ -64,9 +64,8 @@ impl FormReading {
         let name = head.name.strip_suffix("[]").unwrap_or(&head.name);
         let media = match (self.operation, name) {
             (Operation::Transcriptions | Operation::Translations, "file") => Some((Modality::Audio, true)),
-            (Operation::ImageEdits | Operation::Videos, "image" | "mask") | (Operation::ImageEdits, "url") => {
-                Some((Modality::Image, true))
-            }
+            (Operation::ImageEdits | Operation::Videos, "image" | "mask" | "mask_image" | "reference_image")
+            | (Operation::ImageEdits, "url") => Some((Modality::Image, true)),
             (Operation::Videos, "video") => Some((Modality::Video, true)),
             (Operation::Videos, "input_reference" | "image_reference" | "video_reference") => {
                 Some((Modality::Image, false))
@@ -77,6 +76,7 @@ impl FormReading {
             ("model", _) => Field::Model,
             ("stream", _) => Field::Stream,
             ("mm_processor_kwargs" | "media_io_kwargs", _) => Field::Danger(Danger::ProcessorArguments),
+            ("lora" | "frame_interpolation_model_path", _) => Field::Danger(Danger::EngineInternals),
             (_, Some((modality, sure))) if head.is_file => Field::File(modality, sure),
             (_, Some((modality, true))) => Field::Loose(Kind::Of(modality)),
             (_, Some((_, false))) => Field::Loose(Kind::File),
@@ -164,6 +164,10 @@ impl FormSink for FormReading {
             Field::Model => {
                 let name = String::from_utf8(std::mem::take(&mut self.value));
                 let name = name.map_err(|_| Unreadable::NotUtf8 { at: self.begun_at })?;
+                // None, to every engine.
+                if name.is_empty() {
+                    return Ok(());
+                }
                 self.findings.model = Some(name);
                 let range = self.begun_at..at;
                 self.findings.model_span = Some(ModelSpan { range, encoding: NameEncoding::Form });

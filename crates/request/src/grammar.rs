@@ -108,6 +108,10 @@ fn slot_of_root(operation: Operation, key: Key) -> Slot {
         (Op::Other, _) => Slot::Ignored,
         (_, Key::MmProcessorKwargs | Key::MediaIoKwargs) => Slot::Danger(Danger::ProcessorArguments),
         (_, Key::PromptEmbeds | Key::InputEmbeds) => Slot::Danger(Danger::Embeds),
+        // An adapter or a model from any path, and a host for the engine to connect to.
+        (_, Key::Lora | Key::FrameInterpolationModelPath | Key::KvTransferParams | Key::EcTransferParams) => {
+            Slot::Danger(Danger::EngineInternals)
+        }
         (Op::ChatCompletions, Key::Modalities) => Slot::Modalities,
         (
             Op::ChatCompletions | Op::Embeddings | Op::Pooling | Op::Classify | Op::Tokenize | Op::Messages,
@@ -130,9 +134,10 @@ fn slot_of_root(operation: Operation, key: Key) -> Slot {
         (Op::Speech, Key::RefAudio) | (Op::Generate, Key::AudioData) => Slot::Loose(AUDIO),
         (Op::Generate, Key::ImageData) => Slot::Loose(IMAGE),
         (Op::Generate, Key::VideoData) => Slot::Loose(VIDEO),
-        (Op::ImageGenerations | Op::ImageEdits | Op::Videos, Key::Image | Key::Images | Key::ImageUrl | Key::Mask) => {
-            Slot::Loose(IMAGE)
-        }
+        (
+            Op::ImageGenerations | Op::ImageEdits | Op::Videos,
+            Key::Image | Key::Images | Key::ImageUrl | Key::Mask | Key::MaskImage | Key::ReferenceImage,
+        ) => Slot::Loose(IMAGE),
         (Op::Videos, Key::Video | Key::VideoUrl) => Slot::Loose(VIDEO),
         (Op::Videos, Key::InputReference | Key::ImageReference | Key::VideoReference) => Slot::Loose(Kind::File),
         _ => Slot::Ignored,
@@ -142,7 +147,8 @@ fn slot_of_root(operation: Operation, key: Key) -> Slot {
 fn slot_of_part(operation: Operation, key: Key) -> Slot {
     match key {
         Key::Type => Slot::PartType,
-        Key::Uuid => Slot::PartUuid,
+        // Anthropic's blocks have none, so that it must not make a picture something else.
+        Key::Uuid if operation != Operation::Messages => Slot::PartUuid,
         Key::Text => Slot::PartText,
         Key::ImageUrl | Key::InputImage | Key::Image => Slot::Media(IMAGE),
         // `transformers` opens its string as a URL or a local file, whatever vLLM was told to allow (tried with vLLM 0.32).
@@ -151,6 +157,7 @@ fn slot_of_part(operation: Operation, key: Key) -> Slot {
         Key::AudioUrl | Key::InputAudio | Key::Audio => Slot::Media(AUDIO),
         Key::ImageEmbeds => Slot::Media(Kind::Embeds(Modality::Image)),
         Key::AudioEmbeds => Slot::Media(Kind::Embeds(Modality::Audio)),
+        Key::VideoEmbeds => Slot::Media(Kind::Embeds(Modality::Video)),
         Key::PromptEmbeds => Slot::Danger(Danger::Embeds),
         Key::File | Key::FileUrl => Slot::Media(Kind::File),
         Key::FileData => Slot::MediaData(Kind::File, Spelling::Data),
@@ -211,6 +218,8 @@ pub(crate) fn array_slot(slot: Slot) -> Slot {
         | Slot::Loose(_)
         | Slot::Documents => slot,
         Slot::Media(kind) => Slot::MediaData(kind, Spelling::Url),
+        // Several conversations, where vectors are made of them.
+        Slot::Message => Slot::Messages,
         _ => Slot::Ignored,
     }
 }
@@ -228,10 +237,13 @@ impl TypeWord {
     pub(crate) fn of(word: &[u8]) -> Self {
         Self::Media(match word {
             b"text" | b"input_text" | b"output_text" | b"refusal" | b"thinking" | b"redacted_thinking"
-            | b"reasoning_text" | b"summary_text" | b"tool_reference" | b"prompt_embeds" => return Self::Text,
+            | b"reasoning_text" | b"summary_text" | b"tool_reference" => return Self::Text,
             b"image_url" | b"input_image" | b"image_pil" | b"image" | b"computer_screenshot" => IMAGE,
             b"image_embeds" => Kind::Embeds(Modality::Image),
             b"audio_embeds" => Kind::Embeds(Modality::Audio),
+            b"video_embeds" => Kind::Embeds(Modality::Video),
+            // Tensors in the place of text.
+            b"prompt_embeds" => Kind::Embeds(Modality::Text),
             b"input_audio" | b"audio_url" | b"audio" => AUDIO,
             b"video_url" | b"video" | b"input_video" => VIDEO,
             b"document" | b"file" | b"input_file" => Kind::File,

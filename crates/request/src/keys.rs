@@ -50,6 +50,13 @@ keys! {
     AudioUrl = b"audio_url",
     InputAudio = b"input_audio",
     AudioEmbeds = b"audio_embeds",
+    VideoEmbeds = b"video_embeds",
+    Lora = b"lora",
+    FrameInterpolationModelPath = b"frame_interpolation_model_path",
+    KvTransferParams = b"kv_transfer_params",
+    EcTransferParams = b"ec_transfer_params",
+    MaskImage = b"mask_image",
+    ReferenceImage = b"reference_image",
     PromptEmbeds = b"prompt_embeds",
     InputEmbeds = b"input_embeds",
     Image = b"image",
@@ -99,7 +106,7 @@ mod tests {
 
     #[test]
     fn every_key_has_a_bit_and_is_found() {
-        const { assert!(COUNT <= 64, "seen keys are bits of a u64") };
+        const { assert!(COUNT <= 128, "seen keys are bits of a u128") };
         assert_eq!(Key::of(b"num_frames"), Some(Key::NumFrames));
         assert_eq!(Key::of(b"model"), Some(Key::Model));
         assert_eq!(Key::of(b"models"), None);

@@ -21,7 +21,7 @@ pub(crate) struct Part {
     fields: Vec<(Kind, Field)>,
 }
 
-/// The media fields of one kind in one part. Which of several an engine takes is its own affair, so the worst of them counts.
+/// The media fields of one kind in one part.
 #[derive(Debug, Clone, Default)]
 struct Field {
     found: Option<TextFound>,
@@ -36,7 +36,7 @@ impl Part {
     }
 
     pub(crate) fn add(&mut self, kind: Kind, found: TextFound) {
-        self.field(kind).add(found);
+        self.field(kind).add(kind, found);
     }
 
     fn field(&mut self, kind: Kind) -> &mut Field {
@@ -79,8 +79,9 @@ impl Part {
         };
         let mut all = Field::default();
         for (of, field) in std::mem::take(&mut self.fields) {
-            if same(of) || of == Kind::File {
-                all.merge(field);
+            if let Some(found) = field.found.filter(|_| same(of) || of == Kind::File) {
+                all.add(kind, found);
+                all.bytes = all.bytes.max(field.bytes);
             }
         }
         all
@@ -135,39 +136,16 @@ fn modality_of_file(media_type: Option<&str>, facts: &Facts) -> Modality {
 }
 
 impl Field {
-    fn add(&mut self, found: TextFound) {
+    /// Of several strings an engine takes one, and which is its own affair: such an item is refused. Tensors come in several.
+    fn add(&mut self, kind: Kind, found: TextFound) {
         self.bytes += found.bytes;
-        self.found = Some(match self.found.take() {
-            None => found,
-            Some(other) => worse(other, found),
-        });
-    }
-
-    fn merge(&mut self, other: Self) {
-        let bytes = self.bytes + other.bytes;
-        if let Some(found) = other.found {
-            self.add(found);
+        match &mut self.found {
+            Some(_) if matches!(kind, Kind::Embeds(_)) => {}
+            Some(first) => {
+                first.source = MediaSource::Url;
+                first.url = Some(Err(UrlFault::Several));
+            }
+            None => self.found = Some(found),
         }
-        self.bytes = bytes;
-    }
-}
-
-/// Of two texts in one place: to be fetched if either is, from a host only if it is the same, and none of them alone.
-fn worse(one: TextFound, other: TextFound) -> TextFound {
-    let url = match (one.url, other.url) {
-        (None, url) | (url, None) => url,
-        (Some(Err(fault)), _) | (_, Some(Err(fault))) => Some(Err(fault)),
-        (Some(Ok(one)), Some(Ok(other))) if one == other => Some(Ok(one)),
-        (Some(Ok(_)), Some(Ok(_))) => Some(Err(UrlFault::Several)),
-    };
-    let facts = if one.facts.bytes >= other.facts.bytes { one.facts } else { other.facts };
-    TextFound {
-        source: one.source.max(other.source),
-        bytes: one.bytes + other.bytes,
-        media_type: one.media_type.or(other.media_type),
-        identity: None,
-        facts,
-        url,
-        undecodable: one.undecodable || other.undecodable,
     }
 }

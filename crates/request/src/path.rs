@@ -108,7 +108,8 @@ impl Resource {
     /// Reads a path with its query. What is percent-encoded is decoded once, as model servers do before they look.
     ///
     /// # Errors
-    /// When readers may disagree on what the path names: empty or dotted segments, backslashes, control characters.
+    /// When readers may disagree on what the path names: empty or dotted segments, a slash at the end (vLLM answers that with a redirect
+    /// to its own address), backslashes, control characters.
     pub fn of_path(path_and_query: &str) -> Result<Self, Unreadable> {
         // Nearly all are one of these to the letter.
         if let Some(end) = path_and_query.strip_prefix("/v1")
@@ -126,7 +127,6 @@ impl Resource {
         if relative.is_empty() {
             return Ok(Self::Unknown);
         }
-        let relative = relative.strip_suffix('/').unwrap_or(relative);
         let mut rest = relative;
         let mut after_v1 = None;
         let mut before = "";
@@ -238,10 +238,10 @@ mod tests {
         use Operation::*;
         for (path, operation) in [
             ("/v1/chat/completions", ChatCompletions),
-            ("/team-a/openai/v1/chat/completions/?api-version=1", ChatCompletions),
+            ("/team-a/openai/v1/chat/completions?api-version=1", ChatCompletions),
             ("/v1/completions", Completions),
             ("/v1/chat/completion%73", ChatCompletions),
-            ("/v1%2Fchat/completions%2f", ChatCompletions),
+            ("/v1%2Fchat/completions", ChatCompletions),
             ("/v1/responses", Responses),
             ("/v1/messages", Messages),
             ("/v1/messages/count_tokens", Messages),
@@ -305,6 +305,8 @@ mod tests {
             "/v1/../sleep",
             "/v1/%2e%2e/sleep",
             r"/v1\completions",
+            "/v1/chat/completions/",
+            "/v1/chat/completions%2f",
             "/v1/chat%00",
             "/v1/a%3fb",
             "/v1/é",

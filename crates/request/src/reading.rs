@@ -26,7 +26,7 @@ struct Frame {
     /// The key that it was entered by; none for elements, and for keys that mean nothing.
     key: Option<Key>,
     /// Which known keys were seen; a bit for each.
-    seen: u64,
+    seen: u128,
     /// The place of the element that comes next.
     next: u32,
     /// Whether a part begins with it.
@@ -117,13 +117,9 @@ impl Reading {
             Slot::ModalityWord | Slot::PartType | Slot::SourceType => Want::Head(MAX_WORD),
             Slot::MediaType => Want::Head(64),
             Slot::PartUuid | Slot::PartFileId => Want::Head(MAX_NAME),
-            Slot::Text
-            | Slot::PartText
-            | Slot::Message
-            | Slot::Messages
-            | Slot::Content
-            | Slot::Part
-            | Slot::Documents => {
+            // Templates write the parts of a message one behind the other.
+            Slot::PartText | Slot::Part => Want::Pieces,
+            Slot::Text | Slot::Message | Slot::Messages | Slot::Content | Slot::Documents => {
                 self.findings.seeker.start();
                 Want::Pieces
             }
@@ -275,6 +271,8 @@ impl Sink for Reading {
             Slot::Model if string.length > MAX_MODEL as u64 => {
                 return Err(Unreadable::FieldTooLong { field: "model", limit: MAX_MODEL });
             }
+            // None, to every engine.
+            Slot::Model if string.length == 0 => {}
             Slot::Model => {
                 self.findings.model = Some(word());
                 let range = string.span.clone();

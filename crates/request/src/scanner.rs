@@ -183,7 +183,9 @@ fn body_of(resource: &Resource, head: &RequestHead<'_>) -> Result<Body, Unreadab
         }
         return Ok(Body::Form(Box::new((FormReader::new(content_type)?, FormReading::new(operation)))));
     }
-    if !takes_json(operation) || !may_be_json(&kind) {
+    // Where forms are taken, a body under that name is one to the server.
+    let is_other_form = takes_forms(operation) && kind == "application/x-www-form-urlencoded";
+    if !takes_json(operation) || !may_be_json(&kind) || is_other_form {
         return Err(wrong_type());
     }
     Ok(Body::Json(Box::new((Lexer::new(), Reading::new(operation)))))

@@ -137,7 +137,9 @@ fn obvious(body: &Value) -> (Option<String>, bool, ModalitySet) {
             _ => {}
         }
     }
-    (body["model"].as_str().map(str::to_owned), body["stream"] == true, input)
+    // An empty name is none.
+    let model = body["model"].as_str().filter(|name| !name.is_empty());
+    (model.map(str::to_owned), body["stream"] == true, input)
 }
 
 fn with_reversed_keys(value: &Value) -> String {
@@ -256,7 +258,9 @@ proptest! {
     #[test]
     fn a_rewrite_changes_the_model_and_nothing_else(body in body(), target in text(), cut in any::<prop::sample::Index>()) {
         let bytes = body.to_string().into_bytes();
-        let span = scan(&[&bytes]).expect("valid").model_span.expect("named");
+        let span = scan(&[&bytes]).expect("valid").model_span;
+        prop_assert_eq!(span.is_none(), body["model"] == "");
+        let Some(span) = span else { return Ok(()) };
         let cut = cut.index(bytes.len() + 1);
         let chunks = [Bytes::copy_from_slice(&bytes[..cut]), Bytes::copy_from_slice(&bytes[cut..])];
         let rewritten = rewrite(chunks, &span, &target).concat();

@@ -220,7 +220,9 @@ fn tensors_are_off() {
     for part in [
         r#"{"type":"image_embeds","image_embeds":"AAAA"}"#,
         r#"{"type":"audio_embeds","audio_embeds":{"a":"AAAA"}}"#,
+        r#"{"type":"video_embeds","video_embeds":"AAAA"}"#,
         r#"{"type":"prompt_embeds","prompt_embeds":"AAAA"}"#,
+        r#"{"type":"prompt_embeds","data":"AAAA"}"#,
     ] {
         Check::default().chat(part, "unsafe_feature at messages[0].content[1]");
         allow(Danger::Embeds).chat(part, "taken");
@@ -261,15 +263,14 @@ fn pictures_that_differ_in_a_byte_are_different() {
 
 /// A header may be sound before the break, and claim little.
 #[test]
-fn broken_base64_is_refused_and_so_is_content_beside_a_url() {
+fn broken_base64_is_refused_and_so_are_several_strings_in_one_part() {
     let whole = BASE64_STANDARD.encode(TONE);
     let broken =
         format!(r#"{{"type":"audio_url","audio_url":{{"url":"data:;base64,{}*{}"}}}}"#, &whole[..400], &whole[400..]);
     Check::default().chat(&broken, "media_unreadable at messages[0].content[1]");
-    let small = rule(Modality::Image, MediaRule { max_pixels: Some(1), ..MediaRule::default() });
     let picture = BASE64_STANDARD.encode(PICTURE);
     let both = format!(r#"{{"image_url":{{"url":"https://example.com/","data":"data:;base64,{picture}"}}}}"#);
-    small.chat(&both, "media_size_not_allowed");
+    Check::default().chat(&both, "media_url_not_allowed at messages[0].content[1]");
 }
 
 #[test]

@@ -5,8 +5,10 @@ use super::{Facts, Next};
 
 #[derive(Debug)]
 pub(super) enum Image {
-    Png,
-    Gif,
+    Png {
+        begun: bool,
+    },
+    Gif(Gif),
     WebP,
     Bmp,
     Jpeg {
@@ -32,15 +34,8 @@ impl Image {
     pub(super) fn step(&mut self, seen: &[u8], facts: &mut Facts) -> Next {
         let whole = |size: usize| (seen.len() < size).then_some(Next::Skip { bytes: 0, then: size });
         match self {
-            // PNG (ISO 15948), 11.2.2: width and height at 16 and 20.
-            Self::Png => whole(24).unwrap_or_else(|| {
-                facts.grow_to(be32(seen, 16), be32(seen, 20));
-                Next::Done
-            }),
-            Self::Gif => whole(10).unwrap_or_else(|| {
-                facts.grow_to(u32::from(le16(seen, 6)), u32::from(le16(seen, 8)));
-                Next::Done
-            }),
+            Self::Png { begun } => png(begun, seen, facts),
+            Self::Gif(gif) => gif.step(seen, facts),
             Self::Bmp => whole(26).unwrap_or_else(|| {
                 let (width, height) = match le32(seen, 14) {
                     // OS/2's header has 16 bits for each.
@@ -59,6 +54,74 @@ impl Image {
             Self::Tiff { big_endian, directory, entries, size } => {
                 tiff(*big_endian, *directory, entries, size, seen, facts)
             }
+        }
+    }
+}
+
+/// PNG (ISO 15948), 5.3 and 11.2.2: chunks, the first of which has width and height. Some readers take a second one, so the largest counts.
+fn png(begun: &mut bool, seen: &[u8], facts: &mut Facts) -> Next {
+    if !std::mem::replace(begun, true) {
+        return Next::Skip { bytes: 8, then: 8 };
+    }
+    if seen.len() < 8 {
+        return Next::Skip { bytes: 0, then: 8 };
+    }
+    match &seen[4..8] {
+        b"IHDR" if seen.len() < 16 => return Next::Skip { bytes: 0, then: 16 },
+        b"IHDR" => facts.grow_to(be32(seen, 8), be32(seen, 12)),
+        b"IDAT" | b"IEND" => return Next::Done,
+        _ => {}
+    }
+    // Length, type and checksum around the content.
+    Next::Skip { bytes: u64::from(be32(seen, 0)) + 12, then: 8 }
+}
+
+/// GIF89a: a screen, then blocks; a picture may be larger than its screen, and some readers make room for it.
+#[derive(Debug, Default)]
+pub(super) enum Gif {
+    #[default]
+    Start,
+    Block,
+    /// Pieces of at most 255 bytes, to an empty one.
+    Pieces,
+}
+
+impl Gif {
+    fn step(&mut self, seen: &[u8], facts: &mut Facts) -> Next {
+        let colours = |flags: u8| if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) };
+        match self {
+            Self::Start if seen.len() < 13 => Next::Skip { bytes: 0, then: 13 },
+            Self::Start => {
+                facts.grow_to(le16(seen, 6).into(), le16(seen, 8).into());
+                *self = Self::Block;
+                Next::Skip { bytes: 13 + colours(seen[10]), then: 1 }
+            }
+            Self::Block => match seen.first() {
+                None => Next::Skip { bytes: 0, then: 1 },
+                // An extension: its label, then pieces.
+                Some(0x21) => {
+                    *self = Self::Pieces;
+                    Next::Skip { bytes: 2, then: 1 }
+                }
+                Some(0x2c) if seen.len() < 10 => Next::Skip { bytes: 0, then: 10 },
+                Some(0x2c) => {
+                    let [left, top, width, height] = [1, 3, 5, 7].map(|place| u32::from(le16(seen, place)));
+                    let (screen_width, screen_height) = facts.size.unwrap_or_default();
+                    facts.grow_to(screen_width.max(left + width), screen_height.max(top + height));
+                    *self = Self::Pieces;
+                    // Its colours, and the size of its codes.
+                    Next::Skip { bytes: 10 + colours(seen[9]) + 1, then: 1 }
+                }
+                Some(_) => Next::Done,
+            },
+            Self::Pieces => match seen.first() {
+                None => Next::Skip { bytes: 0, then: 1 },
+                Some(0) => {
+                    *self = Self::Block;
+                    Next::Skip { bytes: 1, then: 1 }
+                }
+                Some(size) => Next::Skip { bytes: 1 + u64::from(*size), then: 1 },
+            },
         }
     }
 }

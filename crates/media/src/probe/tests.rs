@@ -90,6 +90,22 @@ fn a_header_is_found_however_late_it_comes() {
     check("sound behind its cover", &tagged, "MP3 1584 ms");
 }
 
+/// What Pillow opens as 20,000 pixels square.
+#[test]
+fn the_largest_of_several_claims_counts() {
+    let png = include_bytes!("../../testdata/picture.png");
+    let mut bomb = png[8..33].to_vec();
+    bomb[8..16].copy_from_slice(&[0, 0, 0x4e, 0x20, 0, 0, 0x4e, 0x20]);
+    let two = [&png[..33], &bomb, &png[33..]].concat();
+    check("two headers", &two, "PNG 20000x20000");
+    let gif = include_bytes!("../../testdata/picture.gif");
+    let picture = gif.iter().rposition(|byte| *byte == 0x2c).unwrap();
+    let frame = gif.windows(10).position(|part| part[0] == 0x2c && part[5..9] == [112, 0, 84, 0]).unwrap_or(picture);
+    let mut large = gif.to_vec();
+    large[frame + 5..frame + 9].copy_from_slice(&[0x20, 0x4e, 0x20, 0x4e]);
+    check("a picture larger than its screen", &large, "GIF 20000x20000");
+}
+
 #[test]
 fn what_is_cut_or_odd_is_not_made_up() {
     check("nothing", b"", "?");

@@ -125,6 +125,11 @@ fn completions_and_what_gives_vectors_or_scores() {
     );
     check(
         "/v1/embeddings",
+        r#"{"model":"m","messages":[[{"content":"a"}],[{"content":[{"type":"image_url","image_url":"x"}]}]]}"#,
+        "m: text+image → embedding; image messages[1][0].content[0]",
+    );
+    check(
+        "/v1/embeddings",
         r#"{"model":"m","input":[{"text":"a","image":"https://x/a.png"},{"video":"https://x/a.mp4"}]}"#,
         "m: text+image+video → embedding; image input[0].image, video input[1].video",
     );
@@ -217,6 +222,10 @@ fn anthropics_messages() {
         r#"[{"type":"tool_result","tool_use_id":"t","content":[{"type":"text","text":"a"},{"type":"image","source":{"type":"base64","media_type":"image/jpeg","data":"AAAA"}}]}]"#,
         "m: text+image → text; image messages[0].content[0].content[1]",
     );
+    messages(
+        r#"[{"type":"image","uuid":"u","source":{"type":"base64","media_type":"text/plain","data":"AAAA"}}]"#,
+        "m: image → text; image messages[0].content[0]",
+    );
     check("/v1/messages", r#"{"model":"m","system":[{"type":"text","text":"s"}],"messages":[]}"#, "m: text → text");
 }
 
@@ -278,6 +287,16 @@ fn dangers_are_found_with_their_places() {
         dangers(chat, &part(r#"{"type":"prompt_embeds","prompt_embeds":"AAAA"}"#)),
         "Embeds messages[0].content[1].prompt_embeds"
     );
+    assert_eq!(dangers(chat, &part(r#"{"type":"prompt_embeds","data":"AAAA"}"#)), "Embeds messages[0].content[1]");
+    assert_eq!(
+        dangers(chat, &part(r#"{"type":"video_embeds","video_embeds":"AAAA"}"#)),
+        "Embeds messages[0].content[1]"
+    );
+    assert_eq!(
+        dangers(chat, r#"{"model":"m","kv_transfer_params":{"remote_host":"x"}}"#),
+        "EngineInternals kv_transfer_params"
+    );
+    assert_eq!(dangers("/v1/videos", r#"{"model":"m","lora":{"local_path":"/x"}}"#), "EngineInternals lora");
     assert_eq!(dangers("/v1/completions", r#"{"model":"m","prompt_embeds":"AAAA"}"#), "Embeds prompt_embeds");
     assert_eq!(
         dangers(chat, &part(r#"{"image_url":{"url":"file:///etc/passwd"}}"#)),
@@ -310,7 +329,9 @@ fn placeholders_are_found_in_text_and_nowhere_else() {
         found(r#"{"messages":[{"content":[{"type":"text","text":"<|vision_start|>"}]}]}"#),
         Some("<|vision_start|>")
     );
-    assert_eq!(found(r#"{"messages":[{"content":["<|image_","pad|>"]}],"user":"<|image_pad|>"}"#), None);
+    // Parts of a message run into each other in the prompt.
+    assert_eq!(found(r#"{"messages":[{"content":["<|image_","pad|>"]}]}"#), Some("<|image_pad|>"));
+    assert_eq!(found(r#"{"messages":[{"content":"<|image_"},{"content":"pad|>"}],"user":"<|image_pad|>"}"#), None);
 }
 
 #[test]
@@ -431,6 +452,9 @@ fn heads_are_refused_before_any_body() {
         )
         .is_ok()
     );
+    let polyglot =
+        RequestHead { path: "/v1/images/edits", content_type: Some("application/x-www-form-urlencoded"), ..head };
+    assert!(refused(polyglot).starts_with(r#"a body of type "application/x-www-form-urlencoded""#));
     let json = RequestHead { path: "/v1/audio/transcriptions", content_type: Some("application/json"), ..head };
     assert_eq!(refused(json), r#"a body of type "application/json" is not read here; send multipart/form-data"#);
 }
@@ -458,9 +482,8 @@ fn sources_and_urls_are_told() {
 }
 
 #[test]
-fn of_several_fields_of_one_modality_the_worst_counts() {
+fn of_several_strings_in_one_part_none_is_taken_and_tensors_come_in_several() {
     use media::UrlFault;
-    use routing::MediaSource::Url;
     let image = |part: &str| {
         let body = format!(r#"{{"messages":[{{"content":[{part}]}}]}}"#);
         let request = scan_at("/v1/chat/completions", body.as_bytes()).unwrap();
@@ -469,20 +492,16 @@ fn of_several_fields_of_one_modality_the_worst_counts() {
     };
     let decoy = format!("data:image/png;base64,{}", "A".repeat(100));
     for part in [
-        format!(r#"{{"image_url":{{"url":"http://169.254.169.254/","data":"{decoy}"}}}}"#),
-        format!(r#"{{"image_url":{{"url":"http://169.254.169.254/"}},"image":"{decoy}"}}"#),
-        format!(r#"{{"image_url":{{"data":"{decoy}","url":"http://169.254.169.254/"}}}}"#),
-        format!(r#"{{"image_url":[{{"deep":["{decoy}","http://169.254.169.254/"]}}]}}"#),
+        format!(r#"{{"image_url":{{"url":"https://example.com/","data":"{decoy}"}}}}"#),
+        format!(r#"{{"image_url":{{"url":"https://example.com/"}},"image":"{decoy}"}}"#),
+        format!(r#"{{"image_url":{{"x":"{decoy}","url":"data:image/png;base64,AAAA"}}}}"#),
+        format!(r#"{{"image_url":[{{"deep":["{decoy}","https://example.com/"]}}]}}"#),
+        r#"{"image_url":"http://a.example.com/","image":"http://b.example.com/"}"#.to_owned(),
     ] {
-        let item = image(&part);
-        let host = item.url.map(|url| url.map(|url| url.host));
-        assert_eq!((item.source, host), (Url, Some(Ok("169.254.169.254".to_owned()))), "{part}");
-        assert!(item.bytes > 100, "{part}");
+        assert_eq!(image(&part).url, Some(Err(UrlFault::Several)), "{part}");
     }
-    let two = image(r#"{"image_url":"http://a.example.com/","image":"http://b.example.com/"}"#);
-    assert_eq!((two.source, two.url), (Url, Some(Err(UrlFault::Several))));
     let embeds = image(r#"{"type":"image_embeds","image_embeds":{"image_embeds":"AAAAAAAA","image_grid_thw":"AAAA"}}"#);
-    assert_eq!(embeds.bytes, 12);
+    assert_eq!((embeds.bytes, embeds.url), (12, None));
 }
 
 #[test]
