@@ -121,7 +121,8 @@ impl Lexer {
         while at < chunk.len() {
             at += match self.state {
                 State::InString { key } => self.string(&chunk[at..], at, key, sink)?,
-                _ => self.token(chunk[at], at, sink)?,
+                State::InWord => self.word_bytes(&chunk[at..], at)?,
+                _ => self.token(&chunk[at..], at, sink)?,
             };
         }
         self.consumed += chunk.len() as u64;
@@ -143,8 +144,9 @@ impl Lexer {
         }
     }
 
-    /// Takes one byte outside of strings; answers 0 when the byte ended a number and is to be looked at again.
-    fn token(&mut self, byte: u8, at: usize, sink: &mut impl Sink) -> Result<usize, Unreadable> {
+    /// Takes a byte outside of strings, or a few; answers 0 when the byte ended a number and is to be looked at again.
+    fn token(&mut self, rest: &[u8], at: usize, sink: &mut impl Sink) -> Result<usize, Unreadable> {
+        let (byte, next) = (rest[0], rest.get(1));
         match self.state {
             State::InNumber(number) => match number.step(byte) {
                 Some(next) => self.state = State::InNumber(next),
@@ -154,19 +156,10 @@ impl Lexer {
                 }
                 None => return Err(self.malformed(at, "a number that is none")),
             },
-            State::InWord => match self.word_rest {
-                [expected, rest @ ..] if *expected == byte => {
-                    self.word_rest = rest;
-                    if rest.is_empty() {
-                        self.after_value();
-                    }
-                }
-                _ => return Err(self.malformed(at, "a word other than true, false and null")),
-            },
             _ if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') => {}
             State::Value { first } => match byte {
                 b']' if first => self.close(at, sink)?,
-                _ => self.value(byte, at, sink)?,
+                _ => return self.value(byte, next, at, sink),
             },
             State::Key { first } => match byte {
                 b'"' => self.open_string(true, at, Want::Head(MAX_KEY)),
@@ -174,22 +167,23 @@ impl Lexer {
                 _ => return Err(self.malformed(at, "something other than a key")),
             },
             State::Colon => match byte {
-                b':' => self.state = State::Value { first: false },
+                b':' => return Ok(1 + self.expect_value(next, at + 1, sink)?),
                 _ => return Err(self.malformed(at, "a key without a colon after it")),
             },
             State::CommaOrEnd => match (byte, self.in_object()) {
-                (b',', true) => self.state = State::Key { first: false },
+                (b',', true) => return Ok(1 + self.expect_key(false, next, at + 1)),
                 (b',', false) => self.state = State::Value { first: false },
                 (b'}', true) | (b']', false) => self.close(at, sink)?,
                 _ => return Err(self.malformed(at, "something other than a comma or an end")),
             },
             State::Done => return Err(self.malformed(at, "more after the end")),
-            State::InString { .. } => {}
+            State::InString { .. } | State::InWord => {}
         }
         Ok(1)
     }
 
-    fn value(&mut self, byte: u8, at: usize, sink: &mut impl Sink) -> Result<(), Unreadable> {
+    /// A value begins with this byte; says how many were taken.
+    fn value(&mut self, byte: u8, next: Option<&u8>, at: usize, sink: &mut impl Sink) -> Result<usize, Unreadable> {
         match byte {
             b'"' => {
                 let want = sink.begin(Kind::String)?;
@@ -203,7 +197,10 @@ impl Lexer {
                 sink.begin(if object { Kind::Object } else { Kind::Array })?;
                 self.objects = self.objects & !(1 << self.depth) | u128::from(object) << self.depth;
                 self.depth += 1;
-                self.state = if object { State::Key { first: true } } else { State::Value { first: true } };
+                if object {
+                    return Ok(1 + self.expect_key(true, next, at + 1));
+                }
+                self.state = State::Value { first: true };
             }
             b't' => self.word(b"true", Kind::True, sink)?,
             b'f' => self.word(b"false", Kind::False, sink)?,
@@ -216,7 +213,7 @@ impl Lexer {
                 None => return Err(self.malformed(at, "something that starts no value")),
             },
         }
-        Ok(())
+        Ok(1)
     }
 
     /// Whether the innermost open level is an object.
@@ -231,6 +228,19 @@ impl Lexer {
         Ok(())
     }
 
+    /// Takes what of a word is there.
+    fn word_bytes(&mut self, rest: &[u8], at: usize) -> Result<usize, Unreadable> {
+        let (expected, later) = self.word_rest.split_at(self.word_rest.len().min(rest.len()));
+        if let Some(wrong) = rest.iter().zip(expected).position(|(byte, expected)| byte != expected) {
+            return Err(self.malformed(at + wrong, "a word other than true, false and null"));
+        }
+        self.word_rest = later;
+        if later.is_empty() {
+            self.after_value();
+        }
+        Ok(expected.len())
+    }
+
     fn open_string(&mut self, key: bool, at: usize, want: Want) {
         self.text.start(want);
         self.string_start = self.consumed + at as u64;
@@ -240,29 +250,54 @@ impl Lexer {
     /// Takes bytes of a string, to its end or the chunk's.
     fn string(&mut self, rest: &[u8], at: usize, key: bool, sink: &mut impl Sink) -> Result<usize, Unreadable> {
         let (here, start) = (self.consumed + at as u64, self.string_start);
-        let (taken, ended) = self.text.feed(rest, here, |piece| sink.piece(piece))?;
-        if ended {
-            let string =
-                StringToken { kept: self.text.kept(), length: self.text.length(), span: start..here + taken as u64 };
-            // What nearly always follows is taken along: a colon after a key, a comma after a value.
-            let next = rest.get(taken);
-            if key {
-                sink.key(string.kept, start)?;
-                self.state = State::Colon;
-                if next == Some(&b':') {
-                    self.state = State::Value { first: false };
-                    return Ok(taken + 1);
-                }
-            } else {
-                sink.string(&string)?;
-                self.after_value();
-                if next == Some(&b',') && self.in_object() {
-                    self.state = State::Key { first: false };
-                    return Ok(taken + 1);
-                }
+        // Most strings are short, plain and in one chunk: nothing of them need be kept.
+        let short = if here == start + 1 { text::short(rest) } else { None };
+        let (taken, kept, length) = match short {
+            Some(short) => (short.len() + 1, self.text.wanted_of(short, |piece| sink.piece(piece)), short.len() as u64),
+            None => match self.text.feed(rest, here, |piece| sink.piece(piece))? {
+                (taken, true) => (taken, self.text.kept(), self.text.length()),
+                (taken, false) => return Ok(taken),
+            },
+        };
+        let string = StringToken { kept, length, span: start..here + taken as u64 };
+        let mut taken = taken;
+        if key {
+            sink.key(string.kept, start)?;
+            self.state = State::Colon;
+            if rest.get(taken) == Some(&b':') {
+                taken += 1;
+                taken += self.expect_value(rest.get(taken), at + taken, sink)?;
+            }
+        } else {
+            sink.string(&string)?;
+            self.after_value();
+            if rest.get(taken) == Some(&b',') && self.in_object() {
+                taken += 1;
+                taken += self.expect_key(false, rest.get(taken), at + taken);
             }
         }
         Ok(taken)
+    }
+
+    /// A key comes next: its quote is taken along where it follows at once, as it nearly always does.
+    fn expect_key(&mut self, first: bool, next: Option<&u8>, at: usize) -> usize {
+        self.state = State::Key { first };
+        let follows = next == Some(&b'"');
+        if follows {
+            self.open_string(true, at, Want::Head(MAX_KEY));
+        }
+        usize::from(follows)
+    }
+
+    /// A value comes next: the quote of a string is taken along where it follows at once.
+    fn expect_value(&mut self, next: Option<&u8>, at: usize, sink: &mut impl Sink) -> Result<usize, Unreadable> {
+        self.state = State::Value { first: false };
+        let follows = next == Some(&b'"');
+        if follows {
+            let want = sink.begin(Kind::String)?;
+            self.open_string(false, at, want);
+        }
+        Ok(usize::from(follows))
     }
 
     fn close(&mut self, at: usize, sink: &mut impl Sink) -> Result<(), Unreadable> {

@@ -6,7 +6,8 @@ use crate::json::Want;
 /// A string being read.
 #[derive(Debug, Default)]
 pub(crate) struct Text {
-    kept: Kept,
+    /// What was wanted of its beginning.
+    kept: Vec<u8>,
     want: Want,
     length: u64,
     escape: Escape,
@@ -28,48 +29,8 @@ enum Escape {
     },
 }
 
-/// The beginning of a string: keys and words without an allocation, what is longer with one.
-#[derive(Debug)]
-struct Kept {
-    short: [u8; SHORT],
-    length: usize,
-    /// All of it, once it is no more short.
-    long: Vec<u8>,
-}
-
+/// How long a string may be to be looked for as a whole.
 const SHORT: usize = 64;
-
-impl Default for Kept {
-    fn default() -> Self {
-        Self { short: [0; SHORT], length: 0, long: Vec::new() }
-    }
-}
-
-impl Kept {
-    fn clear(&mut self) {
-        self.length = 0;
-        self.long.clear();
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        if self.long.is_empty() { &self.short[..self.length] } else { &self.long }
-    }
-
-    fn extend(&mut self, bytes: &[u8]) {
-        match self.short.get_mut(self.length..self.length + bytes.len()) {
-            Some(room) if self.long.is_empty() => {
-                room.copy_from_slice(bytes);
-                self.length += bytes.len();
-            }
-            _ => {
-                if self.long.is_empty() {
-                    self.long.extend_from_slice(&self.short[..self.length]);
-                }
-                self.long.extend_from_slice(bytes);
-            }
-        }
-    }
-}
 
 impl Text {
     pub(crate) fn start(&mut self, want: Want) {
@@ -82,11 +43,21 @@ impl Text {
     }
 
     pub(crate) fn kept(&self) -> &[u8] {
-        self.kept.as_slice()
+        &self.kept
     }
 
     pub(crate) fn length(&self) -> u64 {
         self.length
+    }
+
+    /// What is wanted of a string that is there as a whole.
+    pub(crate) fn wanted_of<'a>(&self, whole: &'a [u8], take: impl FnOnce(&[u8])) -> &'a [u8] {
+        match self.want {
+            Want::Head(limit) => return &whole[..whole.len().min(limit)],
+            Want::Pieces if !whole.is_empty() => take(whole),
+            Want::Pieces | Want::Nothing => {}
+        }
+        &[]
     }
 
     /// Takes bytes up to and with the closing quote, or all; says how many, and whether the string ended. `here` is the position of
@@ -143,8 +114,8 @@ impl Text {
         match self.want {
             Want::Nothing => {}
             Want::Head(limit) => {
-                let room = limit - self.kept.as_slice().len();
-                self.kept.extend(&plain[..plain.len().min(room)]);
+                let room = limit - self.kept.len();
+                self.kept.extend_from_slice(&plain[..plain.len().min(room)]);
             }
             Want::Pieces => take(plain),
         }
@@ -243,6 +214,12 @@ impl Text {
             self.character(char::REPLACEMENT_CHARACTER, take);
         }
     }
+}
+
+/// The string that these bytes begin with, if it is short, holds nothing but plain ASCII, and its closing quote is among them.
+pub(crate) fn short(bytes: &[u8]) -> Option<&[u8]> {
+    let run = plain_prefix(&bytes[..bytes.len().min(SHORT)]);
+    (bytes.get(run) == Some(&b'"')).then(|| &bytes[..run])
 }
 
 /// Largest piece handed on at once.
