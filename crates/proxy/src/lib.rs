@@ -14,8 +14,8 @@
 
 mod body;
 mod cors;
+mod forwarding;
 mod guard;
-mod headers;
 mod proxy;
 mod server;
 mod websocket;

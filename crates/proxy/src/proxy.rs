@@ -7,8 +7,8 @@ use director::{Decision, Dialect, Front, Intake, Outcome, Rejection, Reply, Rese
 use http::header::{
     ALLOW, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE,
 };
-use http::uri::{Authority, Scheme};
-use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http::uri::Authority;
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
@@ -19,7 +19,7 @@ use routing::{AppProtocol, Draw, Operation};
 
 use crate::body::{Answer, Chunks, Job, ResponseBody};
 use crate::cors::Cors;
-use crate::{headers, websocket};
+use crate::{forwarding, websocket};
 
 /// How the proxy behaves.
 #[derive(Debug, Clone)]
@@ -216,10 +216,10 @@ impl Proxy {
         for choice in 0..decision.endpoints.len() {
             decision.move_to(choice);
             let address = decision.endpoints[choice].address;
-            match client.request(to_model_server(parts, address, body.clone())?).await {
+            match client.request(forwarding::to_model_server(parts, address, body.clone())?).await {
                 Ok(response) => {
                     let (mut parts, body) = response.into_parts();
-                    headers::remove_hop_by_hop(&mut parts.headers);
+                    forwarding::remove_hop_by_hop(&mut parts.headers);
                     let makes_a_job =
                         request.resource == Resource::Operation(Operation::Videos) && parts.status.is_success();
                     let job = makes_a_job.then(|| Job {
@@ -246,27 +246,6 @@ impl Proxy {
 
 fn is_websocket(resource: &Resource) -> bool {
     *resource == Resource::Operation(Operation::Realtime)
-}
-
-/// The request as the model server at `address` gets it.
-pub(crate) fn to_model_server<B>(
-    parts: &http::request::Parts,
-    address: std::net::SocketAddr,
-    body: B,
-) -> Result<Request<B>, Rejection> {
-    let authority: Authority = address.to_string().parse().map_err(|_| Rejection::Unreachable { tried: 1 })?;
-    let mut uri = Uri::default().into_parts();
-    uri.scheme = Some(Scheme::HTTP);
-    uri.authority = Some(authority);
-    uri.path_and_query.clone_from(&parts.uri.clone().into_parts().path_and_query);
-    if uri.path_and_query.is_none() {
-        uri.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
-    }
-    let mut request = Request::new(body);
-    *request.method_mut() = parts.method.clone();
-    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Rejection::Unreachable { tried: 1 })?;
-    *request.headers_mut() = headers::forwarded(&parts.headers);
-    Ok(request)
 }
 
 /// Our own answer.

@@ -17,8 +17,7 @@ use tokio::net::TcpStream;
 
 use crate::Options;
 use crate::body::ResponseBody;
-use crate::headers;
-use crate::proxy::to_model_server;
+use crate::forwarding;
 
 /// How long a model server may take to agree.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -103,7 +102,7 @@ async fn shake_hands(
     let _ = stream.set_nodelay(true);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(drop)?;
     tokio::spawn(connection.with_upgrades());
-    let mut request = to_model_server(parts, address, Empty::<Bytes>::new()).map_err(drop)?;
+    let mut request = forwarding::to_model_server(parts, address, Empty::<Bytes>::new()).map_err(drop)?;
     // A client of one connection names path and host by itself.
     let path = request.uri().path_and_query().cloned().ok_or(())?;
     *request.uri_mut() = path.into();
@@ -142,7 +141,7 @@ fn switched(
     let mut answer = Response::new(Either::Right(Full::default()));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *answer.headers_mut() = response.headers().clone();
-    headers::remove_hop_by_hop(answer.headers_mut());
+    forwarding::remove_hop_by_hop(answer.headers_mut());
     agree(answer.headers_mut());
     answer
 }
@@ -150,7 +149,7 @@ fn switched(
 /// A model server's refusal is the client's answer.
 async fn passed_on(response: Response<hyper::body::Incoming>) -> Result<Response<ResponseBody>, Rejection> {
     let (mut parts, body) = response.into_parts();
-    headers::remove_hop_by_hop(&mut parts.headers);
+    forwarding::remove_hop_by_hop(&mut parts.headers);
     parts.headers.remove(http::header::CONTENT_LENGTH);
     let body = tokio::time::timeout(HANDSHAKE_TIMEOUT, Limited::new(body, MAX_REFUSAL).collect()).await;
     let body = body.ok().and_then(Result::ok).ok_or(Rejection::BrokenOff)?;

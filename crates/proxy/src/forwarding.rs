@@ -1,8 +1,14 @@
-//! Which headers pass.
+//! What of a request passes to the model server.
 
+use std::net::SocketAddr;
+
+use director::Rejection;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, ORIGIN, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, ORIGIN, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Request, Uri};
 
 /// Headers that speak of one connection (RFC 9110, section 7.6.1), beside those that `connection` names.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -28,7 +34,28 @@ const NOT_FORWARDED: [HeaderName; 7] = [
     HeaderName::from_static("x-gateway-destination-endpoint-served"),
 ];
 
-/// Removes what ends at this hop.
+/// The request as the model server at `address` gets it.
+pub(crate) fn to_model_server<B>(
+    parts: &http::request::Parts,
+    address: SocketAddr,
+    body: B,
+) -> Result<Request<B>, Rejection> {
+    let authority: Authority = address.to_string().parse().map_err(|_| Rejection::Unreachable { tried: 1 })?;
+    let mut uri = Uri::default().into_parts();
+    uri.scheme = Some(Scheme::HTTP);
+    uri.authority = Some(authority);
+    uri.path_and_query.clone_from(&parts.uri.clone().into_parts().path_and_query);
+    if uri.path_and_query.is_none() {
+        uri.path_and_query = Some(PathAndQuery::from_static("/"));
+    }
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Rejection::Unreachable { tried: 1 })?;
+    *request.headers_mut() = forwarded(&parts.headers);
+    Ok(request)
+}
+
+/// Removes what ends at this hop. What the content is does not, whatever `connection` names: the body was read by it.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -36,6 +63,7 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
+        .filter(|name| name != CONTENT_TYPE)
         .collect();
     for name in HOP_BY_HOP.iter().chain(&named) {
         headers.remove(name);
@@ -43,7 +71,7 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// The headers of a request as the model server gets them.
-pub(crate) fn forwarded(headers: &HeaderMap) -> HeaderMap {
+fn forwarded(headers: &HeaderMap) -> HeaderMap {
     let mut headers = headers.clone();
     remove_hop_by_hop(&mut headers);
     for name in &NOT_FORWARDED {
@@ -60,7 +88,8 @@ mod tests {
     fn what_ends_here_does_not_pass_and_everything_else_does() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
-            ("connection", "keep-alive, x-mine"),
+            ("connection", "keep-alive, x-mine, content-type"),
+            ("content-type", "application/json"),
             ("x-mine", "1"),
             ("host", "evil/"),
             ("authorization", "Bearer t"),
@@ -70,6 +99,6 @@ mod tests {
             headers.insert(HeaderName::from_static(name), value.parse().unwrap());
         }
         let passed = forwarded(&headers);
-        assert_eq!(passed.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["authorization"]);
+        assert_eq!(passed.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["content-type", "authorization"]);
     }
 }
