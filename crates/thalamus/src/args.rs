@@ -1,13 +1,16 @@
 //! The command line of `thalamus`.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use daemon::LogArgs;
 
+use crate::check::{self, CheckArgs};
 use crate::demo::{self, DemoArgs};
 use crate::serve::{self, ServeArgs};
+use crate::tour::Screen;
 
 /// Routes inference requests by modality, without Kubernetes.
 #[derive(Debug, Parser)]
@@ -26,6 +29,8 @@ enum Command {
     Demo(DemoArgs),
     /// Serve what a folder of objects says: InferencePool, InferenceModel and Pod, in YAML or JSON. Changes are taken as they are saved.
     Serve(ServeArgs),
+    /// Check objects before they are applied: what the controller would say of them once all pods are ready. Fails if something is wrong.
+    Check(CheckArgs),
 }
 
 impl Args {
@@ -40,6 +45,10 @@ impl Args {
                 }
                 log.init()?;
                 demo::run(args).await
+            }
+            Command::Check(args) => {
+                log.init()?;
+                check::run(&args, Screen { colours: std::io::stdout().is_terminal() })
             }
             Command::Serve(args) => {
                 log.init()?;

@@ -10,6 +10,7 @@
 //! Invariant: no Kubernetes client, so that the demo builds without one.
 
 mod args;
+mod check;
 mod demo;
 mod local;
 pub mod manifests;

@@ -1,12 +1,14 @@
 //! A folder of objects, as `kubectl apply -f` would take it.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use api::{InferenceModel, InferencePool};
 use index::{Change, Event};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, Service};
+use kube::CustomResourceExt as _;
 use serde_json::Value;
 
 /// The objects of a folder. Kinds that do not matter here are passed over.
@@ -17,7 +19,14 @@ pub struct Objects {
     pub pods: Vec<Pod>,
     pub services: Vec<Service>,
     pub deployments: Vec<Deployment>,
+    /// Fields that an API server would drop: whose, and what they are called.
+    pub strange: Vec<(String, String)>,
 }
+
+/// What old pools are now called (`inference.networking.x-k8s.io/v1alpha2`, gone since the extension's 1.1).
+const MOVE_OLD_POOL: &str = "pools are served as inference.networking.k8s.io/v1 alone. Change apiVersion to that, put the labels of \
+    selector under selector.matchLabels, write targetPortNumber: N as targetPorts: [{number: N}], and extensionRef as endpointPickerRef \
+    with its portNumber as port: {number: N}";
 
 impl Objects {
     /// Reads every `.yaml`, `.yml` and `.json` file of a folder, not of folders in it. An error names the file, the document and the
@@ -25,25 +34,44 @@ impl Objects {
     pub fn read(folder: &Path) -> Result<Self> {
         let mut objects = Self::default();
         for file in files(folder)? {
-            let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-            objects.parse(&text).with_context(|| file.display().to_string())?;
+            if let Some(error) = objects.read_file(&file)?.into_iter().next() {
+                return Err(error.context(file.display().to_string()));
+            }
         }
         Ok(objects)
     }
 
-    /// Adds the documents of a text.
-    fn parse(&mut self, text: &str) -> Result<()> {
-        let documents: Vec<Value> = serde_saphyr::from_multiple(text).context("not valid YAML")?;
+    /// Reads files, and folders as [`Self::read`] does; beside the objects there are the files in which something could not be read,
+    /// and what.
+    pub fn read_all(paths: &[PathBuf]) -> Result<(Self, Vec<(String, String)>)> {
+        let (mut objects, mut broken) = (Self::default(), Vec::new());
+        for path in paths {
+            for file in if path.is_dir() { files(path)? } else { vec![path.clone()] } {
+                let errors = objects.read_file(&file)?;
+                broken.extend(errors.into_iter().map(|error| (file.display().to_string(), first_line(&error))));
+            }
+        }
+        Ok((objects, broken))
+    }
+
+    /// Adds the documents of a file; answers what is wrong with those that could not be read.
+    fn read_file(&mut self, file: &Path) -> Result<Vec<Error>> {
+        let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+        let documents: Vec<Value> = match serde_saphyr::from_multiple(&text).context("not valid YAML") {
+            Ok(documents) => documents,
+            Err(error) => return Ok(vec![error]),
+        };
+        let mut errors = Vec::new();
         for (number, document) in documents.into_iter().enumerate() {
             let items = match document.get("items").and_then(Value::as_array) {
                 Some(items) => items.clone(),
                 None => vec![document],
             };
             for item in items.into_iter().filter(|item| !item.is_null()) {
-                self.add(item).with_context(|| format!("document {}", number + 1))?;
+                errors.extend(self.add(item).err().map(|error| error.context(format!("document {}", number + 1))));
             }
         }
-        Ok(())
+        Ok(errors)
     }
 
     fn add(&mut self, object: Value) -> Result<()> {
@@ -57,13 +85,22 @@ impl Objects {
         let Some(name) = object["metadata"]["name"].as_str().filter(|name| !name.is_empty()) else {
             bail!("{kind}: metadata.name is missing");
         };
-        let name = format!("{kind} {name}");
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
+        let (full_name, name) = (format!("{kind} {namespace}/{name}"), format!("{kind} {name}"));
+        if let Some((.., schema)) = SCHEMAS.iter().find(|(group, of, _)| *of == kind && version.starts_with(group)) {
+            let mut fields = Vec::new();
+            unknown_fields(&object, schema, "", &mut fields);
+            self.strange.extend(fields.into_iter().map(|field| (full_name.clone(), field)));
+        }
         match (version, kind) {
             ("inference.networking.k8s.io/v1", "InferencePool") => self.pools.push(read(object, &name)?),
             ("thalamus.dev/v1alpha1", "InferenceModel") => self.models.push(read(object, &name)?),
             ("v1", "Pod") => self.pods.push(ready_unless_told_otherwise(read(object, &name)?)),
             ("v1", "Service") => self.services.push(read(object, &name)?),
             ("apps/v1", "Deployment") => self.deployments.push(read(object, &name)?),
+            (old, "InferencePool") if old.starts_with("inference.networking.x-k8s.io/") => {
+                bail!("{name} is of {old}: {MOVE_OLD_POOL}")
+            }
             (_, "InferencePool" | "InferenceModel") => bail!("{name}: apiVersion {version} is not known here"),
             _ => tracing::debug!(kind, version, "object passed over"),
         }
@@ -79,6 +116,41 @@ impl Objects {
             Event::Service(Change::Relisted(self.services.clone())),
         ]
     }
+}
+
+/// The schemas of our kinds, by group and kind.
+static SCHEMAS: LazyLock<[(&str, &str, Value); 2]> = LazyLock::new(|| {
+    let schema = |crd| api::manifest(&crd)["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
+    [
+        ("inference.networking.k8s.io/", "InferencePool", schema(InferencePool::crd())),
+        ("thalamus.dev/", "InferenceModel", schema(InferenceModel::crd())),
+    ]
+});
+
+/// The fields of a value that its schema does not know, each with its path.
+fn unknown_fields(value: &Value, schema: &Value, path: &str, found: &mut Vec<String>) {
+    match (value, schema["properties"].as_object()) {
+        (Value::Array(items), _) => {
+            for (place, item) in items.iter().enumerate() {
+                unknown_fields(item, &schema["items"], &format!("{path}[{place}]"), found);
+            }
+        }
+        (Value::Object(fields), Some(known)) => {
+            for (name, value) in fields {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                match known.get(name) {
+                    Some(schema) => unknown_fields(value, schema, &path, found),
+                    None => found.push(format!("{path} is no field of it")),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// An error in a line: some parsers add a picture of the place.
+fn first_line(error: &Error) -> String {
+    format!("{error:#}").lines().next().unwrap_or_default().to_owned()
 }
 
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {

@@ -126,6 +126,9 @@ fn reload(controller: &mut LocalController, manifests: &Path, namespace: &str) {
 }
 
 fn apply(controller: &mut LocalController, objects: &Objects) {
+    for (of, what) in &objects.strange {
+        tracing::warn!("{of}: {what}");
+    }
     for wrong in controller.apply(objects) {
         tracing::warn!("{wrong}");
     }

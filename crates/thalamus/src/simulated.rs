@@ -20,12 +20,16 @@ pub struct SimulatedPod {
 }
 
 /// The pods that the Deployments ask for and some pool selects, at the addresses that `ip` gives them.
-pub fn pods(objects: &Objects, mut ip: impl FnMut(usize) -> String) -> Result<Vec<SimulatedPod>> {
+pub fn pods(objects: &Objects, ip: impl FnMut(usize) -> String) -> Result<Vec<SimulatedPod>> {
+    Ok(pods_of_deployments(objects, ip)?.into_iter().filter_map(|pod| simulated(objects, pod)).collect())
+}
+
+/// The pods that the Deployments ask for, all of them ready.
+pub(crate) fn pods_of_deployments(objects: &Objects, mut ip: impl FnMut(usize) -> String) -> Result<Vec<Pod>> {
     let mut pods = Vec::new();
     for deployment in &objects.deployments {
         for replica in 0..deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1) {
-            let pod = pod(deployment, replica, &ip(pods.len())).context("a Deployment without a name")?;
-            pods.extend(simulated(objects, pod));
+            pods.push(pod(deployment, replica, &ip(pods.len())).context("a Deployment without a name")?);
         }
     }
     Ok(pods)

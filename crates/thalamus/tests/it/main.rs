@@ -1,4 +1,5 @@
 //! The binary as a newcomer runs it.
 
+mod check;
 mod demo;
 mod serve;
