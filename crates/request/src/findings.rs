@@ -73,7 +73,10 @@ pub(crate) struct Findings {
     pub(crate) text: bool,
     /// What `modalities` asks for.
     pub(crate) output: Option<ModalitySet>,
+    /// For the texts, which run into each other within a message.
     pub(crate) seeker: Seeker,
+    /// For what stands beside and between them.
+    pub(crate) aside: Seeker,
 }
 
 impl Findings {

@@ -41,6 +41,8 @@ pub(crate) enum Slot {
     /// Of rerank, score and embeddings: a string, tokens, an object of text or media, or a list of those.
     Documents,
     Document,
+    /// What templates write into a prompt beside the texts: roles, names, tools, arguments; however deep, keys and all.
+    Words,
     /// Something that engines should not be asked by strangers.
     Danger(Danger),
     Ignored,
@@ -75,6 +77,7 @@ pub(crate) fn slot_of_key(operation: Operation, parent: Slot, key: Key) -> Slot 
     match (parent, key) {
         (Slot::Root, key) => slot_of_root(operation, key),
         (Slot::Message, Key::Content | Key::Output) => Slot::Content,
+        (Slot::Message | Slot::Words, _) => Slot::Words,
         (Slot::Part, key) => slot_of_part(operation, key),
         (Slot::Source, Key::Type) => Slot::SourceType,
         (Slot::Source | Slot::Media(_) | Slot::MediaData(..), Key::MediaType) => Slot::MediaType,
@@ -118,6 +121,7 @@ fn slot_of_root(operation: Operation, key: Key) -> Slot {
             Key::Messages,
         ) => Slot::Messages,
         (Op::Messages, Key::System) => Slot::Content,
+        (Op::ChatCompletions | Op::Tokenize, Key::Documents) => Slot::Words,
         (Op::Responses, Key::Input) => Slot::Messages,
         (Op::Responses, Key::Instructions) => Slot::Text,
         (Op::Embeddings | Op::Pooling | Op::Classify, Key::Input) => Slot::Documents,
@@ -165,16 +169,22 @@ fn slot_of_part(operation: Operation, key: Key) -> Slot {
         Key::Source if operation == Operation::Messages => Slot::Source,
         // Results of tools hold parts of their own.
         Key::Content if operation == Operation::Messages => Slot::Content,
-        _ => Slot::Ignored,
+        _ => Slot::Words,
     }
 }
 
-/// Whether a key that is not known can hold media inside of a media field: every one but those that are known to hold words.
+/// What the value of a key means that is not known. Inside of a media field every one can hold media but those that are known to hold
+/// words.
 pub(crate) fn slot_of_unknown_key(parent: Slot, key: &[u8]) -> Slot {
     match parent {
+        Slot::Message | Slot::Words => Slot::Words,
+        Slot::Root if matches!(key, b"tools" | b"functions" | b"chat_template" | b"chat_template_kwargs") => {
+            Slot::Words
+        }
         _ if matches!(key, b"detail" | b"format" | b"filename") => Slot::Ignored,
         Slot::Media(kind) => Slot::MediaData(kind, Spelling::Url),
         Slot::MediaData(..) => parent,
+        Slot::Part => Slot::Words,
         _ => Slot::Ignored,
     }
 }
@@ -186,7 +196,7 @@ pub(crate) fn slot_of_element(array: Slot) -> Slot {
         Slot::Content => Slot::Part,
         Slot::Modalities => Slot::ModalityWord,
         Slot::Documents => Slot::Documents,
-        Slot::Text | Slot::Loose(_) | Slot::MediaData(..) => array,
+        Slot::Text | Slot::Words | Slot::Loose(_) | Slot::MediaData(..) => array,
         _ => Slot::Ignored,
     }
 }
@@ -200,6 +210,7 @@ pub(crate) fn object_slot(slot: Slot) -> Slot {
         | Slot::Source
         | Slot::Media(_)
         | Slot::MediaData(..)
+        | Slot::Words
         | Slot::Danger(_) => slot,
         Slot::Content => Slot::Part,
         Slot::Documents => Slot::Document,
@@ -214,6 +225,7 @@ pub(crate) fn array_slot(slot: Slot) -> Slot {
         | Slot::Content
         | Slot::Modalities
         | Slot::MediaData(..)
+        | Slot::Words
         | Slot::Text
         | Slot::Loose(_)
         | Slot::Documents => slot,

@@ -62,6 +62,11 @@ const SECONDS: &[u8] = b"|siaIfgvA";
 const LONGEST: usize = 25;
 
 impl Placeholders {
+    #[must_use]
+    pub(crate) const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }

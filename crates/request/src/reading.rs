@@ -119,6 +119,10 @@ impl Reading {
             Slot::PartUuid | Slot::PartFileId => Want::Head(MAX_NAME),
             // Templates write the parts of a message one behind the other.
             Slot::PartText | Slot::Part => Want::Pieces,
+            Slot::Words => {
+                self.findings.aside.start();
+                Want::Pieces
+            }
             Slot::Text | Slot::Message | Slot::Messages | Slot::Content | Slot::Documents => {
                 self.findings.seeker.start();
                 Want::Pieces
@@ -182,12 +186,19 @@ impl Sink for Reading {
             self.findings.danger(danger, || PartPath(path_of(&self.frames)));
             return Ok(());
         }
+        if frame.slot == Slot::Words {
+            // Templates write keys as well.
+            self.slot = Slot::Words;
+            self.findings.aside.start();
+            self.findings.aside.feed(key);
+            return Ok(());
+        }
         let Some(known) = Key::of(key) else {
             self.slot = slot_of_unknown_key(frame.slot, key);
             return Ok(());
         };
         let slot = slot_of_key(self.operation, frame.slot, known);
-        if slot != Slot::Ignored {
+        if !matches!(slot, Slot::Ignored | Slot::Words) {
             if frame.seen & 1 << known as u8 != 0 {
                 return Err(Unreadable::DuplicateField { field: known.as_str(), at });
             }
@@ -261,6 +272,7 @@ impl Sink for Reading {
                     reader.feed(piece);
                 }
             }
+            Slot::Words => self.findings.aside.feed(piece),
             _ => self.findings.seeker.feed(piece),
         }
     }

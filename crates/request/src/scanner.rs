@@ -158,8 +158,8 @@ impl Scanner {
             Body::Opaque { model, .. } => Findings { model, ..Findings::default() },
         };
         let requires = findings.requires(self.resource.operation());
-        let Findings { model, model_span, stream, media, dangers, seeker, .. } = findings;
-        let (resource, placeholders) = (self.resource, seeker.found());
+        let Findings { model, model_span, stream, media, dangers, seeker, aside, .. } = findings;
+        let (resource, placeholders) = (self.resource, seeker.found().union(aside.found()));
         Ok(InferenceRequest { resource, model, requires, media, dangers, placeholders, stream, model_span, bytes })
     }
 }

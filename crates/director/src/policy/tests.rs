@@ -212,6 +212,8 @@ fn placeholders_without_media_are_off_for_models_that_have_them() {
     of(Some(Family::Gemma3)).chat(text, "taken");
     of(Some(Family::Qwen2Vl)).chat(&format!("{text},{}", url("https://example.com/a.png")), "taken");
     allow(Danger::PlaceholderTokens).chat(text, "taken");
+    let tools = br#"{"model":"m","messages":[],"tools":[{"function":{"description":"<|image_pad|>"}}]}"#;
+    assert!(of(Some(Family::Qwen2Vl)).ask("/v1/chat/completions", tools, None).starts_with("unsafe_feature"));
 }
 
 /// CVE-2025-62164, CVE-2026-56340: tensors that nobody checked.

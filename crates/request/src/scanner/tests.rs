@@ -332,6 +332,23 @@ fn placeholders_are_found_in_text_and_nowhere_else() {
     // Parts of a message run into each other in the prompt.
     assert_eq!(found(r#"{"messages":[{"content":["<|image_","pad|>"]}]}"#), Some("<|image_pad|>"));
     assert_eq!(found(r#"{"messages":[{"content":"<|image_"},{"content":"pad|>"}],"user":"<|image_pad|>"}"#), None);
+    let cached = r#""cache_control":{"type":"ephemeral"}"#;
+    let split =
+        format!(r#"{{"messages":[{{"content":[{{"text":"<|image_",{cached}}},{{{cached},"text":"pad|>"}}]}}]}}"#);
+    assert_eq!(found(&split), Some("<|image_pad|>"));
+    // What templates write beside the texts.
+    for beside in [
+        r#""messages":[{"role":"<|image_pad|>","content":"a"}]"#,
+        r#""messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{\"a\":\"<|image_pad|>\"}"}}]}]"#,
+        r#""messages":[{"content":[{"type":"refusal","refusal":"<|image_pad|>"}]}]"#,
+        r#""tools":[{"type":"function","function":{"name":"f","parameters":{"properties":{"<|image_pad|>":{}}}}}]"#,
+        r#""tools":[{"type":"function","type":"x","function":{"description":"<|image_pad|>"}}]"#,
+        r#""chat_template_kwargs":{"system":"<|image_pad|>"}"#,
+        r#""documents":[{"title":"<|image_pad|>"}]"#,
+    ] {
+        assert_eq!(found(&format!("{{{beside}}}")), Some("<|image_pad|>"), "{beside}");
+    }
+    assert_eq!(found(r#"{"metadata":{"a":"<|image_pad|>"},"stop":["<|image_pad|>"]}"#), None);
 }
 
 #[test]
