@@ -231,7 +231,7 @@ pub(crate) async fn a_websocket_flows_both_ways_until_either_side_ends(shared: &
     world.kubelet.run(PodSpec::new("live-0", "live", &["live=audio:text:realtime"])).await?;
     eventually("the server is known", async || {
         let listed = world.http.get("/v1/models").await?.text();
-        ensure!(listed.contains("live"), "{listed}");
+        ensure!(listed.contains(r#""id":"live""#), "{listed}");
         Ok(())
     })
     .await?;
