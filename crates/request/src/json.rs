@@ -252,7 +252,7 @@ impl Lexer {
         let (here, start) = (self.consumed + at as u64, self.string_start);
         // Most strings are short, plain and in one chunk: nothing of them need be kept.
         let short = if here == start + 1 { text::short(rest) } else { None };
-        let (taken, kept, length) = match short {
+        let (mut taken, kept, length) = match short {
             Some(short) => (short.len() + 1, self.text.wanted_of(short, |piece| sink.piece(piece)), short.len() as u64),
             None => match self.text.feed(rest, here, |piece| sink.piece(piece))? {
                 (taken, true) => (taken, self.text.kept(), self.text.length()),
@@ -260,7 +260,6 @@ impl Lexer {
             },
         };
         let string = StringToken { kept, length, span: start..here + taken as u64 };
-        let mut taken = taken;
         if key {
             sink.key(string.kept, start)?;
             self.state = State::Colon;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use daemon::Table;
-use index::{Compiled, Index, ModelReport, ObjectKey, PoolReport, Verdict};
+use index::{ModelReport, ObjectKey, PoolReport, Verdict};
 
 use crate::manifests::Objects;
 use crate::simulated;
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &CheckArgs, screen: Screen) -> Result<ExitCode> {
         says: says.clone(),
     }));
     objects.pods.extend(simulated::pods_of_deployments(&objects, |_| NOWHERE.into())?);
-    let compiled = compile(&objects);
+    let compiled = objects.compile();
     for (key, report) in &compiled.pools {
         findings.extend(of_pool(key, report, &objects));
     }
@@ -67,12 +67,6 @@ pub(crate) fn run(args: &CheckArgs, screen: Screen) -> Result<ExitCode> {
     show(&findings, screen);
     let wrong = findings.iter().any(|finding| finding.severity == Severity::Error);
     Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-fn compile(objects: &Objects) -> Compiled {
-    let mut index = Index::default();
-    objects.events().into_iter().for_each(|event| index.observe(event));
-    index.compile()
 }
 
 fn of_pool(key: &ObjectKey, report: &PoolReport, objects: &Objects) -> Vec<Finding> {

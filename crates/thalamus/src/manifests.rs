@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use anyhow::{Context, Error, Result, bail};
 use api::{InferenceModel, InferencePool};
-use index::{Change, Event};
+use index::{Change, Compiled, Event, Index};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, Service};
 use kube::CustomResourceExt as _;
@@ -86,11 +86,12 @@ impl Objects {
             bail!("{kind}: metadata.name is missing");
         };
         let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
-        let (full_name, name) = (format!("{kind} {namespace}/{name}"), format!("{kind} {name}"));
+        let key = format!("{kind} {namespace}/{name}");
+        let name = format!("{kind} {name}");
         if let Some((.., schema)) = SCHEMAS.iter().find(|(group, of, _)| *of == kind && version.starts_with(group)) {
             let mut fields = Vec::new();
             unknown_fields(&object, schema, "", &mut fields);
-            self.strange.extend(fields.into_iter().map(|field| (full_name.clone(), field)));
+            self.strange.extend(fields.into_iter().map(|field| (key.clone(), field)));
         }
         match (version, kind) {
             ("inference.networking.k8s.io/v1", "InferencePool") => self.pools.push(read(object, &name)?),
@@ -115,6 +116,13 @@ impl Objects {
             Event::Pod(Change::Relisted(self.pods.clone())),
             Event::Service(Change::Relisted(self.services.clone())),
         ]
+    }
+
+    /// What the objects mean where there are no others.
+    pub(crate) fn compile(&self) -> Compiled {
+        let mut index = Index::default();
+        self.events().into_iter().for_each(|event| index.observe(event));
+        index.compile()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Model servers for Deployments whose images nobody can run here: for each pod a Deployment asks for, what a simulator should serve.
 
 use anyhow::{Context, Result};
-use index::{Index, ObjectKey};
+use index::ObjectKey;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -38,9 +38,7 @@ pub(crate) fn pods_of_deployments(objects: &Objects, mut ip: impl FnMut(usize) -
 /// What a pod would serve, or none when no pool selects it. The index itself says which.
 fn simulated(objects: &Objects, pod: Pod) -> Option<SimulatedPod> {
     let alone = Objects { pods: vec![pod.clone()], ..objects.clone() };
-    let mut index = Index::default();
-    alone.events().into_iter().for_each(|event| index.observe(event));
-    let table = index.compile().tables.remove(&ObjectKey::of(&pod).namespace)?;
+    let table = alone.compile().tables.remove(&ObjectKey::of(&pod).namespace)?;
     let (name, endpoint) = table.pools.iter().find_map(|(name, pool)| Some((name, pool.endpoints.values().next()?)))?;
     Some(SimulatedPod { models: models(&table, name, endpoint.capability), port: endpoint.address.port(), pod })
 }
