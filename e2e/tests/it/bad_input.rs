@@ -126,8 +126,13 @@ pub(crate) async fn odd_objects_harm_nobody(shared: &Shared) -> Result<()> {
         Ok(())
     })
     .await?;
-    let endpoints = world.kubectl(&["get", "inferencepool", "text"])?;
-    ensure!(endpoints.contains("2/3: "), "{endpoints}");
+    // The status is written once the table is out.
+    eventually("kubectl shows it", async || {
+        let endpoints = world.kubectl(&["get", "inferencepool", "text"])?;
+        ensure!(endpoints.contains("2/3: "), "{endpoints}");
+        Ok(())
+    })
+    .await?;
     until_answered(&world, &chat(odd, &text()), "200 text-0").await
 }
 
