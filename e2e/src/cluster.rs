@@ -17,6 +17,13 @@ pub struct Cluster {
     folder: Option<PathBuf>,
 }
 
+/// What a picker proves itself with, and verifies the controller by.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    pub ca: PathBuf,
+    pub token: PathBuf,
+}
+
 impl Cluster {
     /// Starts one in `folder`, or takes the one that is named, and applies what `manifests/default` holds.
     pub fn start(folder: &Path) -> Result<Self> {
@@ -86,6 +93,40 @@ impl Cluster {
         let output = child.wait_with_output().context("waiting for kubectl")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Gives our controller in another namespace the rights that it has in its own, for worlds that each have a controller.
+    pub fn make_home(&self, namespace: &str) -> Result<()> {
+        let role = "jsonpath={.rules}";
+        let rules = self.kubectl(&["get", "role", "thalamus-controller", "-n", "thalamus-system", "-o", role])?;
+        let head = "apiVersion: rbac.authorization.k8s.io/v1, metadata: {name: thalamus-controller}";
+        self.apply(
+            namespace,
+            &format!(
+                "{{{head}, kind: Role, rules: {rules}}}\n---\n{{{head}, kind: RoleBinding, roleRef: {{apiGroup: rbac.authorization.k8s.io, \
+                 kind: Role, name: thalamus-controller}}, subjects: [{{kind: ServiceAccount, name: thalamus-controller, namespace: \
+                 thalamus-system}}]}}\n---\n{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: thalamus-picker}}}}"
+            ),
+        )
+        .map(drop)
+    }
+
+    /// Writes what a picker has of its pod: the authority that vouches for the controller, and a token of its service account.
+    pub fn write_credentials(&self, namespace: &str, folder: &Path) -> Result<Credentials> {
+        let secret = [
+            "get",
+            "secret",
+            "thalamus-controller-ca",
+            "-n",
+            namespace,
+            "-o",
+            "go-template={{index .data \"ca.crt\" | base64decode}}",
+        ];
+        let token = ["create", "token", "thalamus-picker", "-n", namespace, "--audience", "thalamus-controller"];
+        let credentials = Credentials { ca: folder.join("ca.crt"), token: folder.join("token") };
+        std::fs::write(&credentials.ca, self.kubectl(&secret)?).context("writing the CA")?;
+        std::fs::write(&credentials.token, self.kubectl(&token)?).context("writing the token")?;
+        Ok(credentials)
     }
 
     /// A client as the administrator.

@@ -18,9 +18,9 @@ mod tools;
 mod world;
 
 pub use client::{Answer, Client};
-pub use cluster::{Cluster, kubectl};
+pub use cluster::{Cluster, Credentials, kubectl};
 pub use eventually::{PATIENCE, eventually};
 pub use kubelet::{Kubelet, PodSpec};
 pub use process::{Process, end, end_all};
 pub use tools::{binary, clients_python, envoy, gateway_api, root};
-pub use world::{Options, World};
+pub use world::{Options, Replica, World};

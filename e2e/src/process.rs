@@ -100,7 +100,8 @@ impl Process {
         self.signal("TERM")
     }
 
-    pub(crate) fn signal(&self, signal: &str) -> Result<()> {
+    /// Sends a signal by its name, such as STOP.
+    pub fn signal(&self, signal: &str) -> Result<()> {
         let status = Command::new("kill")
             .args([&format!("-{signal}"), &self.pid().to_string()])
             .status()

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use thalamus::manifests::Objects;
 use thalamus::simulated;
 
-use crate::{Client, Cluster, Kubelet, PodSpec, Process, binary, envoy, eventually, root};
+use crate::{Client, Cluster, Credentials, Kubelet, PodSpec, Process, binary, envoy, eventually, root};
 
 /// What a world has that others do not.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +21,16 @@ pub struct Options {
     pub pool: Option<String>,
     /// More flags for the picker.
     pub picker_args: Vec<String>,
+    /// More flags for the controllers.
+    pub controller_args: Vec<String>,
+}
+
+/// Another replica of the controller.
+#[derive(Debug)]
+pub struct Replica {
+    pub process: Process,
+    pub admin: Client,
+    tables: SocketAddr,
 }
 
 /// A world. What it started ends with it.
@@ -40,8 +50,9 @@ pub struct World {
     pub controller_admin: Client,
     pub ext_proc: SocketAddr,
     pub health: SocketAddr,
-    /// A tables port that stays the same when the controller is started anew.
-    tables: SocketAddr,
+    /// Where replicas of the controller take pickers; the first stays the same when the controller is started anew.
+    tables: Vec<SocketAddr>,
+    pub credentials: Credentials,
     options: Options,
     folder: PathBuf,
 }
@@ -61,12 +72,16 @@ impl World {
         let folder = folder.join(&namespace);
         std::fs::create_dir_all(&folder).context("making a folder")?;
         cluster.apply(&namespace, &format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}"))?;
+        cluster.make_home(&namespace)?;
         let kubelet = Kubelet::new(cluster.client().await?, &namespace, &folder);
 
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (controller, tables, controller_admin) = start_controller(&cluster, &folder, &namespace, any).await?;
+        let Replica { process: mut controller, admin: controller_admin, tables } =
+            start_controller(&cluster, &folder, &namespace, &options, 0, any).await?;
+        controller.said("taking pickers").await?;
+        let credentials = cluster.write_credentials(&namespace, &folder)?;
         let any_ports = PickerPorts { ext_proc: any, health: any, http: any, admin: any };
-        let (picker, ports) = start_picker(&folder, &namespace, &options, tables, &any_ports).await?;
+        let (picker, ports) = start_picker(&folder, &namespace, &options, &credentials, &[tables], &any_ports).await?;
         let (envoy, gateway) = start_envoy(&folder, ports.ext_proc).await?;
         let world = Self {
             cluster,
@@ -78,10 +93,11 @@ impl World {
             gateway: Client::new(gateway),
             http: Client::new(ports.http),
             picker_admin: Client::new(ports.admin),
-            controller_admin: Client::new(controller_admin),
+            controller_admin,
             ext_proc: ports.ext_proc,
             health: ports.health,
-            tables,
+            tables: vec![tables],
+            credentials,
             options,
             folder,
         };
@@ -161,11 +177,34 @@ impl World {
     }
 
     pub async fn start_controller(&mut self) -> Result<()> {
-        let (controller, _, admin) =
-            start_controller(&self.cluster, &self.folder, &self.namespace, self.tables).await?;
-        self.controller = controller;
-        self.controller_admin = Client::new(admin);
+        let Replica { mut process, admin, .. } = self.restart_first_replica().await?;
+        process.said("taking pickers").await?;
+        self.controller = process;
+        self.controller_admin = admin;
         Ok(())
+    }
+
+    /// Starts the first replica again, which may find that another leads.
+    pub async fn restart_first_replica(&mut self) -> Result<Replica> {
+        start_controller(&self.cluster, &self.folder, &self.namespace, &self.options, 0, self.tables[0]).await
+    }
+
+    /// Where the first replica takes pickers.
+    pub fn controller_url(&self) -> String {
+        format!("https://{}", self.tables[0])
+    }
+
+    /// Starts one more replica of the controller, and a picker that knows of it in the place of the one there is.
+    pub async fn add_replica(&mut self) -> Result<Replica> {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let number = self.tables.len();
+        let replica =
+            start_controller(&self.cluster, &self.folder, &self.namespace, &self.options, number, any).await?;
+        self.tables.push(replica.tables);
+        self.picker.kill();
+        self.start_picker().await?;
+        self.until_ready().await?;
+        Ok(replica)
     }
 
     /// Starts another picker at the ports of the one that was killed.
@@ -176,7 +215,8 @@ impl World {
             http: self.http.address(),
             admin: self.picker_admin.address(),
         };
-        let (picker, _) = start_picker(&self.folder, &self.namespace, &self.options, self.tables, &ports).await?;
+        let (picker, _) =
+            start_picker(&self.folder, &self.namespace, &self.options, &self.credentials, &self.tables, &ports).await?;
         self.picker = picker;
         Ok(())
     }
@@ -193,34 +233,40 @@ async fn start_controller(
     cluster: &Cluster,
     folder: &Path,
     namespace: &str,
+    options: &Options,
+    number: usize,
     listen: SocketAddr,
-) -> Result<(Process, SocketAddr, SocketAddr)> {
+) -> Result<Replica> {
     let kubeconfig = cluster.controllers_kubeconfig().display().to_string();
-    let args = [
-        "--listen",
-        &listen.to_string(),
-        "--admin-listen",
-        "127.0.0.1:0",
-        "--watch-namespace",
-        namespace,
-        "--log-format",
-        "json",
+    let mut args = vec![
+        format!("--listen={listen}"),
+        "--admin-listen=127.0.0.1:0".into(),
+        format!("--watch-namespace={namespace}"),
+        format!("--namespace={namespace}"),
+        // As of a pod whose container starts again: it takes up its lease where it left it.
+        format!("--name=thalamus-controller-{number}"),
+        "--log-format=json".into(),
     ];
-    let mut controller =
-        Process::start(folder, "controller", &binary("thalamus-controller")?, &args, &[("KUBECONFIG", &kubeconfig)])?;
-    let said = controller.said("controller started").await?;
-    Ok((controller, address(&said["listen"])?, address(&said["admin"])?))
+    args.extend(options.controller_args.iter().cloned());
+    let name = format!("controller-{number}");
+    let mut process =
+        Process::start(folder, &name, &binary("thalamus-controller")?, &args, &[("KUBECONFIG", &kubeconfig)])?;
+    let said = process.said("controller started").await?;
+    Ok(Replica { process, tables: address(&said["listen"])?, admin: Client::new(address(&said["admin"])?) })
 }
 
 async fn start_picker(
     folder: &Path,
     namespace: &str,
     options: &Options,
-    tables: SocketAddr,
+    credentials: &Credentials,
+    tables: &[SocketAddr],
     ports: &PickerPorts,
 ) -> Result<(Process, PickerPorts)> {
     let mut args = vec![
-        format!("--controller=http://{tables}"),
+        format!("--controller={}", tables.iter().map(|at| format!("https://{at}")).collect::<Vec<_>>().join(",")),
+        format!("--controller-ca={}", credentials.ca.display()),
+        format!("--token-file={}", credentials.token.display()),
         format!("--namespace={namespace}"),
         format!("--ext-proc-listen={}", ports.ext_proc),
         format!("--health-listen={}", ports.health),

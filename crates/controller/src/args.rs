@@ -1,6 +1,7 @@
 //! The flags of `thalamus-controller`, and what it starts from them.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -11,11 +12,11 @@ use prometheus_client::registry::Registry;
 use publish::Publisher;
 use tokio::sync::{mpsc, watch as latest};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use crate::event_loop::EventLoop;
+use crate::lease::Candidacy;
 use crate::metrics::Metrics;
+use crate::speaker::{Keys, Port, Speaker, milliseconds_of_the_clock};
 use crate::status::Writer;
 use crate::{view, watch};
 
@@ -23,7 +24,7 @@ use crate::{view, watch};
 #[derive(Debug, Parser)]
 #[command(name = "thalamus-controller", version)]
 pub struct Args {
-    /// Where pickers subscribe, in gRPC.
+    /// Where pickers subscribe, in gRPC over TLS.
     #[arg(long, default_value = "0.0.0.0:9004")]
     pub listen: SocketAddr,
 
@@ -35,6 +36,39 @@ pub struct Args {
     #[arg(long)]
     pub watch_namespace: Option<String>,
 
+    /// The controller's own namespace, where its lease and its authority are. That of the service account when absent.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// Who this replica is; two replicas must never share it.
+    #[arg(long, env = "POD_NAME", default_value_t = a_name())]
+    pub name: String,
+
+    /// The Lease by which one of several replicas leads.
+    #[arg(long, default_value = "thalamus-controller")]
+    pub lease_name: String,
+
+    /// How long a leader that is silent stays the leader.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    pub lease_duration: Duration,
+
+    /// The Service by which pickers reach the controllers; certificates are made for it.
+    #[arg(long, default_value = "thalamus-controller")]
+    pub service_name: String,
+
+    /// A certificate chain in PEM for the port of pickers. One is made, with an authority of our own, when absent. Read again when
+    /// it is replaced.
+    #[arg(long, requires = "tls_key", conflicts_with = "plaintext")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Its key in PEM.
+    #[arg(long, requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Speak to pickers in clear text and admit whoever asks. On loopback alone, for trying things out.
+    #[arg(long)]
+    pub plaintext: bool,
+
     #[command(flatten)]
     pub log: LogArgs,
 }
@@ -42,26 +76,48 @@ pub struct Args {
 /// How many events may wait for the loop. A relist is one event however large, so this is bursts of single changes.
 const EVENTS: usize = 1024;
 
-/// How long pickers may take to notice the end of their streams.
-const GOODBYE: Duration = Duration::from_secs(1);
-
 impl Args {
     /// Runs the controller until it is told to stop.
     pub async fn run(self) -> Result<()> {
-        let Self { listen, admin_listen, watch_namespace, log } = self;
+        let Self {
+            listen,
+            admin_listen,
+            watch_namespace,
+            namespace,
+            name,
+            lease_name,
+            lease_duration,
+            service_name,
+            tls_cert,
+            tls_key,
+            plaintext,
+            log,
+        } = self;
         log.init()?;
+        if lease_duration < Duration::from_secs(1) {
+            bail!("--lease-duration must be at least 1s");
+        }
         // Several crates in the tree could bring a provider; kube asks for the process's default.
         if rustls::crypto::ring::default_provider().install_default().is_err() {
             tracing::debug!("a crypto provider was installed before");
         }
         let stop = daemon::stop_on_signal()?;
-        let listener = daemon::bind(listen, "--listen").await?;
+        let port = Port::bind(listen)?;
         let admin_listener = daemon::bind(admin_listen, "--admin-listen").await?;
         let config = Config::infer()
             .await
             .context("neither a KUBECONFIG nor a service account is there to reach the API server")?;
         let server = config.cluster_url.to_string();
+        let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).context("making a client for the API server")?;
+        let keys = match (tls_cert, tls_key) {
+            _ if plaintext => Keys::None,
+            (Some(certificate), Some(key)) => Keys::Files(daemon::tls::from_files(&certificate, &key)?),
+            _ => Keys::Own { namespace: namespace.clone(), names: names(&service_name, &namespace) },
+        };
+        if plaintext && !listen.ip().is_loopback() {
+            bail!("--plaintext is for loopback alone, and --listen is {listen}");
+        }
 
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
@@ -70,36 +126,36 @@ impl Args {
         let watches = watch::all(&client, watch_namespace.as_deref(), &events);
         let (ready, is_ready) = latest::channel(false);
         let (compiled, newest) = latest::channel(None);
-        let writer = Writer::start(client, metrics.clone());
-        let event_loop = EventLoop::new(received, publisher.clone(), writer, metrics, ready, compiled);
+        let (term, terms) = latest::channel(None);
+        let candidacy = Candidacy { namespace, name: lease_name, identity: name.clone(), duration: lease_duration };
+        let lease = tokio::spawn(candidacy.run(client.clone(), term, stop.clone()));
+        let writer = Writer::start(client.clone(), metrics.clone(), terms.clone());
+        let event_loop =
+            EventLoop::new(received, publisher.clone(), writer, metrics.clone(), ready, compiled, terms.clone());
 
-        let shown = publisher.clone();
+        let (shown, looked_at) = (publisher.clone(), terms.clone());
         let admin = Admin::new(registry, is_ready, "the API server has not listed every kind yet")
+            .with_refresh(move || metrics.leads(looked_at.borrow().is_some()))
             .with_table(move || view::table(newest.borrow().as_deref(), &shown));
         tracing::info!(
-            listen = %listener.local_addr()?,
+            listen = %port.address()?,
             admin = %admin_listener.local_addr()?,
             server,
+            name,
             namespace = watch_namespace.as_deref().unwrap_or("(all)"),
             "controller started"
         );
         let admin = tokio::spawn(admin.serve(admin_listener, CancellationToken::new()));
-        let serve = Server::builder()
-            .http2_keepalive_interval(Some(Duration::from_secs(10)))
-            .add_service(publisher.service())
-            .serve_with_incoming_shutdown(TcpIncoming::from(listener), stop.clone().cancelled_owned());
-        let mut serve = tokio::spawn(serve);
+        let speaker = Speaker { client, publisher, keys, port };
 
         // A controller whose loop or whose watches ended would look alive and do nothing.
+        let mut lease = std::pin::pin!(lease);
         tokio::select! {
-            () = stop.cancelled() => {}
+            // It ends by being told to stop, once the lease is given up.
+            ended = &mut lease => if !stop.is_cancelled() { bail!("the candidacy for the lease ended: {ended:?}") },
             ended = tokio::spawn(event_loop.run()) => bail!("the event loop ended: {ended:?}"),
             () = watches => bail!("a watch ended"),
-            ended = &mut serve => bail!("the port for pickers failed: {ended:?}"),
-        }
-        publisher.close();
-        if tokio::time::timeout(GOODBYE, serve).await.is_err() {
-            tracing::debug!("pickers were still connected");
+            failed = tokio::spawn(speaker.run(terms)) => bail!("the port for pickers failed: {failed:?}"),
         }
         admin.abort();
         tracing::info!("controller stopped");
@@ -107,9 +163,17 @@ impl Args {
     }
 }
 
-fn milliseconds_of_the_clock() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(0)
+/// The names that pickers may call the controller by.
+fn names(service: &str, namespace: &str) -> Vec<String> {
+    let suffixes = ["", ".svc", ".svc.cluster.local"].map(|suffix| format!("{service}.{namespace}{suffix}"));
+    // The last ones are for a person, through `kubectl port-forward`.
+    suffixes.into_iter().chain(["localhost", "127.0.0.1", "::1"].map(str::to_owned)).collect()
+}
+
+/// Where no pod's name is given, a process must not be taken for another.
+fn a_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}-{}-{:08x}", host.trim(), std::process::id(), fastrand::u32(..))
 }
 
 #[cfg(test)]

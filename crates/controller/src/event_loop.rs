@@ -11,6 +11,7 @@ use publish::{Publisher, Standing};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::lease::Term;
 use crate::metrics::Metrics;
 use crate::status::{Key, Status, Writer};
 
@@ -27,8 +28,8 @@ const STATUS_DELAY: Duration = Duration::from_millis(100);
 /// only be written to be written again, with every pod that comes or goes.
 const ACK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// A picker that lost its controller calls again within five seconds. A controller that has just started gives them that long before
-/// it says that there are none.
+/// A picker that lost its controller calls again within five seconds. A controller that has just begun to lead gives them that long
+/// before it says that there are none.
 const PICKER_PATIENCE: Duration = Duration::from_secs(7);
 
 /// Try a status again that could not be written.
@@ -45,9 +46,11 @@ pub(crate) struct EventLoop {
     compiled: watch::Sender<Option<Arc<Compiled>>>,
     /// Being written.
     underway: BTreeMap<Key, Status>,
-    /// When the newest table was published, and when this process began.
+    /// When the newest table was published.
     published: Instant,
-    started: Instant,
+    terms: watch::Receiver<Term>,
+    /// Since when this replica leads; a standby compiles and writes nothing.
+    leading_since: Option<Instant>,
 }
 
 impl EventLoop {
@@ -58,6 +61,7 @@ impl EventLoop {
         metrics: Metrics,
         ready: watch::Sender<bool>,
         compiled: watch::Sender<Option<Arc<Compiled>>>,
+        terms: watch::Receiver<Term>,
     ) -> Self {
         Self {
             index: Index::default(),
@@ -69,7 +73,8 @@ impl EventLoop {
             compiled,
             underway: BTreeMap::new(),
             published: Instant::now(),
-            started: Instant::now(),
+            terms,
+            leading_since: None,
         }
     }
 
@@ -92,6 +97,10 @@ impl EventLoop {
                     status_due = status_due.or_else(|| Some(Instant::now() + STATUS_DELAY));
                 }
                 _ = standing.changed() => status_due = status_due.or_else(|| Some(Instant::now() + STATUS_DELAY)),
+                _ = self.terms.changed() => {
+                    self.note_term();
+                    status_due = self.leading_since.map(|_| Instant::now() + STATUS_DELAY);
+                }
                 () = at(status_due) => {
                     let complete = self.write_status();
                     status_due = (!complete).then(|| Instant::now() + ACK_PATIENCE / 4);
@@ -103,6 +112,18 @@ impl EventLoop {
                     status_due = status_due.or_else(|| Some(Instant::now() + wait));
                 }
             }
+        }
+    }
+
+    fn note_term(&mut self) {
+        let leads = self.terms.borrow_and_update().is_some();
+        match self.leading_since {
+            None if leads => self.leading_since = Some(Instant::now()),
+            Some(_) if !leads => {
+                self.leading_since = None;
+                self.underway.clear();
+            }
+            _ => {}
         }
     }
 
@@ -119,7 +140,9 @@ impl EventLoop {
     /// Hands the writer each status that differs from the one last seen. Says whether all of them are final; else it is to be called
     /// again, since patience ends without an event.
     fn write_status(&mut self) -> bool {
-        let Some(compiled) = self.compiled.borrow().clone() else { return true };
+        let Some(compiled) = self.compiled.borrow().clone().filter(|_| self.leading_since.is_some()) else {
+            return true;
+        };
         let mut complete = true;
         for (key, report) in &compiled.pools {
             let Some(pool) = self.index.pool(key) else { continue };
@@ -142,7 +165,7 @@ impl EventLoop {
         let verdict = Verdict::programmed(*connected, *current, refusals);
         let patience = match (verdict.holds || !refusals.is_empty(), connected) {
             (true, _) => return Some(verdict),
-            (false, 0) => self.started + PICKER_PATIENCE,
+            (false, 0) => self.leading_since.unwrap_or(self.published) + PICKER_PATIENCE,
             (false, _) => self.published + ACK_PATIENCE,
         };
         if Instant::now() >= patience {

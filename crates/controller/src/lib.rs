@@ -8,12 +8,17 @@
 //!
 //! Invariants:
 //! - one task owns the index and decides what is written; others only carry;
+//! - of several replicas all watch and compile, and one leads: it alone writes, and it alone takes pickers;
 //! - nothing is published before every kind was listed once;
 //! - status is written only when it changes, and of a pool's parents only our own entry.
 
 mod args;
+mod authority;
+mod ca;
 mod event_loop;
+mod lease;
 mod metrics;
+mod speaker;
 mod status;
 mod view;
 mod watch;

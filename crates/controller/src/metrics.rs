@@ -5,6 +5,7 @@ use std::time::Duration;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
@@ -13,6 +14,7 @@ use prometheus_client::registry::Registry;
 pub(crate) struct Metrics {
     compile_seconds: Histogram,
     status_writes: Family<WriteLabels, Counter>,
+    leader: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -26,6 +28,7 @@ impl Metrics {
         let metrics = Self {
             compile_seconds: Histogram::new(exponential_buckets(1e-4, 2.0, 16)),
             status_writes: Family::default(),
+            leader: Gauge::default(),
         };
         let registry = registry.sub_registry_with_prefix("thalamus_controller");
         registry.register(
@@ -38,7 +41,12 @@ impl Metrics {
             "Statuses written to the API server, by outcome",
             metrics.status_writes.clone(),
         );
+        registry.register("leader", "Whether this replica leads: 1 for one replica of all", metrics.leader.clone());
         metrics
+    }
+
+    pub(crate) fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
     }
 
     pub(crate) fn compiled(&self, took: Duration) {

@@ -10,8 +10,10 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
 
+use crate::lease::Term;
 use crate::metrics::Metrics;
 
 /// Whose status.
@@ -35,7 +37,7 @@ pub(crate) struct Outcome {
     pub(crate) succeeded: bool,
 }
 
-/// Writes what it is given. A status that is given before the one before it was written replaces it.
+/// Writes what it is given, while this replica leads. A status that is given before the one before it was written replaces it.
 #[derive(Debug)]
 pub(crate) struct Writer {
     wanted: Arc<Mutex<BTreeMap<Key, Status>>>,
@@ -47,7 +49,7 @@ pub(crate) struct Writer {
 const CONFLICTS: usize = 5;
 
 /// Whose fields these are, in managedFields.
-const MANAGER: &str = "thalamus-controller";
+pub(crate) const MANAGER: &str = "thalamus-controller";
 
 impl Status {
     /// Equal but for times.
@@ -68,7 +70,7 @@ impl Status {
 }
 
 impl Writer {
-    pub(crate) fn start(client: Client, metrics: Metrics) -> Self {
+    pub(crate) fn start(client: Client, metrics: Metrics, terms: watch::Receiver<Term>) -> Self {
         let wanted: Arc<Mutex<BTreeMap<Key, Status>>> = Arc::default();
         let more = Arc::new(Notify::new());
         let (sender, outcomes) = mpsc::unbounded_channel();
@@ -80,7 +82,7 @@ impl Writer {
                     more_there.notified().await;
                     continue;
                 };
-                let written = write(&client, &key, &status).await;
+                let written = within(&terms, write(&client, &key, &status)).await;
                 metrics.status_written(written.is_ok());
                 if let Err(error) = &written {
                     tracing::warn!(object = ?key, error = format!("{error:#}"), "status cannot be written; it will be tried again");
@@ -107,6 +109,13 @@ impl Writer {
             None => panic!("the task that writes status ended, and with it every status"),
         }
     }
+}
+
+/// Runs a write for as long as this replica leads, and not a moment longer.
+pub(crate) async fn within<T>(terms: &watch::Receiver<Term>, write: impl Future<Output = Result<T>>) -> Result<T> {
+    let term = *terms.borrow();
+    let until = term.filter(|until| *until > Instant::now()).context("this replica does not lead")?;
+    tokio::time::timeout_at(until, write).await.context("the term ended before the API server answered")?
 }
 
 async fn write(client: &Client, key: &Key, status: &Status) -> Result<()> {

@@ -1,12 +1,15 @@
-//! What a long-running process needs: logs, an admin port, readiness, and an end that loses nothing.
+//! What a long-running process needs: logs, ports and their keys, an admin port, readiness, and an end that loses nothing.
 //!
 //! Invariant: nothing here knows what the process does.
 
 mod admin;
+mod listener;
 mod log;
 mod signal;
+pub mod tls;
 
 pub use admin::{Admin, Table};
+pub use listener::{Connection, Incoming, Speaks};
 pub use log::{LogArgs, LogFormat};
 pub use signal::stop_on_signal;
 

@@ -3,7 +3,7 @@
 //! ```text
 //!  gateway ══ one gRPC stream a request ══► service ──ProcessingRequest──► Exchange (sans-IO) ──► director
 //!          ◄═════════════════════════════════        ◄──ProcessingResponse─┘
-//!  listener: TLS and plain text on one port     health: ready when there is a table
+//!                                               health: ready when there is a table
 //! ```
 //!
 //! Invariants:
@@ -16,13 +16,9 @@
 
 mod exchange;
 mod health;
-mod listener;
 mod proto;
 mod service;
-mod tls;
 
 pub use health::serve_health;
-pub use listener::{Connection, Incoming};
 pub use proto::external_processor_server::ExternalProcessorServer;
 pub use service::{ExtProc, Options};
-pub use tls::{from_files, self_signed};

@@ -6,24 +6,37 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use daemon::LogArgs;
+use daemon::{Incoming, LogArgs, Speaks, tls};
 use director::Budget;
-use ext_proc::Incoming;
 use prometheus_client::registry::Registry;
 use publish::Scope;
 use request::Limits;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint, Server};
+use tonic::transport::Server;
 
+use crate::controllers::Controllers;
 use crate::{Options, Picker};
 
 /// Answers gateways and clients which model server takes a request.
 #[derive(Debug, Parser)]
 #[command(name = "thalamus-picker", version)]
 pub struct Args {
-    /// Where the controller publishes routing tables, such as http://thalamus-controller.thalamus-system:9004.
-    #[arg(long, env = "THALAMUS_CONTROLLER")]
-    pub controller: String,
+    /// Where the controller publishes routing tables, such as https://thalamus-controller.thalamus-system:9004. Several, with commas
+    /// between them or by repeating the flag, are tried in turn.
+    #[arg(long, env = "THALAMUS_CONTROLLER", value_delimiter = ',', required = true)]
+    pub controller: Vec<String>,
+
+    /// The CA that vouches for the controller, in PEM. Read again for each connection.
+    #[arg(long)]
+    pub controller_ca: Option<PathBuf>,
+
+    /// A token that says who this picker is, shown to the controller. Read again for each connection.
+    #[arg(long)]
+    pub token_file: Option<PathBuf>,
+
+    /// Where to keep the last routing table, for a start while no controller is there. Nowhere when absent.
+    #[arg(long)]
+    pub table_file: Option<PathBuf>,
 
     /// The namespace to serve.
     #[arg(long, env = "NAMESPACE", default_value = "default")]
@@ -116,6 +129,9 @@ impl Args {
     pub async fn run(self) -> Result<()> {
         let Self {
             controller,
+            controller_ca,
+            token_file,
+            table_file,
             namespace,
             pool,
             name,
@@ -142,6 +158,7 @@ impl Args {
         if namespace.is_empty() {
             bail!("--namespace is empty");
         }
+        let mut controllers = Controllers::new(&controller, controller_ca, token_file)?;
         let signal = daemon::stop_on_signal()?;
         let ext_proc_listener = daemon::bind(ext_proc_listen, "--ext-proc-listen").await?;
         let health_listener = daemon::bind(health_listen, "--health-listen").await?;
@@ -150,9 +167,9 @@ impl Args {
             Some(address) => Some(daemon::bind(address, "--http-listen").await?),
             None => None,
         };
-        let tls = match (tls_cert, tls_key) {
-            (Some(cert), Some(key)) => ext_proc::from_files(&cert, &key)?,
-            _ => ext_proc::self_signed()?,
+        let keys = match (tls_cert, tls_key) {
+            (Some(cert), Some(key)) => tls::from_files(&cert, &key)?,
+            _ => tls::self_signed("thalamus-picker")?,
         };
 
         let options = Options {
@@ -167,11 +184,12 @@ impl Args {
             body_timeout,
             connect_timeout,
             scrape_interval,
+            table_file,
         };
         // Those who ask are told at once that we leave; those who listen go on for a while.
         let stop = CancellationToken::new();
         let mut registry = Registry::default();
-        let picker = Picker::start(options, channel(&controller)?, &mut registry, &signal);
+        let picker = Picker::start(options, move || controllers.route(), &mut registry, &signal);
         let local = |listener: &tokio::net::TcpListener| {
             listener.local_addr().map(|address| address.to_string()).unwrap_or_default()
         };
@@ -181,7 +199,7 @@ impl Args {
             http = http_listener.as_ref().map(local),
             admin = local(&admin_listener),
             scope = %picker.scope(),
-            controller,
+            controller = controller.join(","),
             "picker started"
         );
 
@@ -195,7 +213,10 @@ impl Args {
             .http2_keepalive_interval(Some(Duration::from_secs(20)))
             .add_service(health)
             .add_service(picker.ext_proc().service())
-            .serve_with_incoming_shutdown(Incoming::new(ext_proc_listener, tls), stop.clone().cancelled_owned());
+            .serve_with_incoming_shutdown(
+                Incoming::new(ext_proc_listener, Speaks::Both(keys)),
+                stop.clone().cancelled_owned(),
+            );
         let http_port = {
             let (proxy, stop) = (picker.proxy(), stop.clone());
             async move {
@@ -228,18 +249,6 @@ impl Args {
         tracing::info!("picker stopped");
         Ok(())
     }
-}
-
-/// A channel that connects when it is used, and notices when the other end is gone.
-fn channel(controller: &str) -> Result<Channel> {
-    let endpoint = Endpoint::from_shared(controller.to_owned())
-        .with_context(|| format!("--controller {controller:?} is no URL"))?;
-    Ok(endpoint
-        .connect_timeout(Duration::from_secs(2))
-        .http2_keep_alive_interval(Duration::from_secs(5))
-        .keep_alive_timeout(Duration::from_secs(5))
-        .keep_alive_while_idle(true)
-        .connect_lazy())
 }
 
 #[cfg(test)]

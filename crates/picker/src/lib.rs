@@ -11,11 +11,13 @@
 //! - not ready before the first table; after it, ready whatever happens to the controller.
 
 mod args;
+mod controllers;
 mod jobs;
 mod metrics;
 mod picker;
 mod scrape;
 mod subscription;
+mod table_file;
 mod view;
 
 pub use args::Args;

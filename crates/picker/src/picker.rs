@@ -1,5 +1,6 @@
 //! The picker's parts, put together. What listens is the caller's: a process binds ports, the demo binds one.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,15 +9,14 @@ use director::{Budget, Director, Front};
 use ext_proc::ExtProc;
 use prometheus_client::registry::Registry;
 use proxy::{Cors, Proxy};
-use publish::{Scope, Subscriber, Subscription};
+use publish::{Route, Scope, Subscriber, Subscription};
 use request::Limits;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 use crate::jobs::AskAround;
 use crate::metrics::Metrics;
-use crate::{scrape, subscription, view};
+use crate::{scrape, subscription, table_file, view};
 
 /// How a picker behaves.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub struct Options {
     pub body_timeout: Duration,
     pub connect_timeout: Duration,
     pub scrape_interval: Duration,
+    /// Where the last table is kept.
+    pub table_file: Option<PathBuf>,
 }
 
 /// A running picker.
@@ -47,8 +49,14 @@ pub struct Picker {
 }
 
 impl Picker {
-    /// Starts subscribing over `channel` and scraping. Once `stop` is cancelled the picker is not ready any more, and decides on.
-    pub fn start(options: Options, channel: Channel, registry: &mut Registry, stop: &CancellationToken) -> Self {
+    /// Starts subscribing over what `route` gives, and scraping. Once `stop` is cancelled the picker is not ready any more, and decides
+    /// on.
+    pub fn start(
+        options: Options,
+        route: impl FnMut() -> Result<Route, String> + Send + 'static,
+        registry: &mut Registry,
+        stop: &CancellationToken,
+    ) -> Self {
         let director = Arc::new(Director::new(Instant::now()));
         let metrics = Metrics::register(registry);
         let front = Front {
@@ -63,7 +71,10 @@ impl Picker {
         };
         let (sender, subscription) = watch::channel(Subscription::default());
         let subscriber = Subscriber { picker: options.name.clone(), scope: options.scope.clone() };
-        tokio::spawn(subscriber.run(channel, sender));
+        if let Some(file) = options.table_file.clone() {
+            tokio::spawn(table_file::keep(file, options.scope.clone(), sender.clone()));
+        }
+        tokio::spawn(subscriber.run(route, sender));
         let (ready_sender, ready) = watch::channel(false);
         tokio::spawn(subscription::follow(subscription.clone(), Arc::clone(&director), ready_sender, stop.clone()));
         // To the end of the process: decisions go on while requests drain, and want to know who is busy.

@@ -10,20 +10,24 @@
 //! - an update is taken whole or refused whole, and a refused one leaves the last good table in place;
 //! - every connection begins with a snapshot: there is no resuming, so there is nothing about it to get wrong;
 //! - at most one update is unacknowledged: a slow picker skips revisions and queues none;
-//! - a picker is sent its scope and nothing else.
+//! - a picker is sent its scope and nothing else, and only when an [`Authority`] admits it.
 
+mod authority;
 mod delta;
 mod proto;
 mod publisher;
+mod saved;
 mod subscriber;
 #[doc(hidden)]
 pub mod testing;
 mod wire;
 
+pub use authority::{Anyone, Authority};
 pub use delta::{Delta, EndpointKey, NotApplicable};
 pub use proto::routing_tables_server::RoutingTablesServer;
-pub use publisher::{Publisher, Standing};
-pub use subscriber::{Backoff, Received, Subscriber, Subscription};
+pub use publisher::{Publisher, Sessions, Standing};
+pub use saved::{Unusable, restore, save};
+pub use subscriber::{Backoff, Received, Route, Subscriber, Subscription};
 pub use wire::{MAX_MESSAGE_BYTES, SCHEMA, Undecodable};
 
 /// What a picker serves: a namespace, or one pool of it.

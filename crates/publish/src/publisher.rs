@@ -1,9 +1,10 @@
 //! The controller's end: holds the newest tables, and a session for each picker that asks for one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures::Stream;
 use routing::RoutingTable;
@@ -11,11 +12,21 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::proto::routing_tables_server::{RoutingTables, RoutingTablesServer};
-use crate::proto::{FromPicker, Hello, Nack, Update, from_picker};
-use crate::{Delta, MAX_MESSAGE_BYTES, Scope, wire};
+use crate::proto::{FromPicker, Nack, Update, from_picker};
+use crate::{Authority, Delta, MAX_MESSAGE_BYTES, Scope, wire};
+
+/// How long a stranger may take to say hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a session lasts at most, before the picker has to show its token again: one that was taken away reads no longer than this.
+const SESSION: Duration = Duration::from_hours(1);
+
+/// Longest name of a picker, in bytes, as of a pod.
+const MAX_NAME_BYTES: usize = 253;
 
 /// Publishes tables to whoever subscribes. Cheap to clone; all clones are one publisher.
 #[derive(Debug, Clone)]
@@ -25,7 +36,14 @@ pub struct Publisher {
     pickers: Arc<watch::Sender<BTreeMap<u64, Picker>>>,
     last_revision: Arc<AtomicU64>,
     last_session: Arc<AtomicU64>,
-    closed: CancellationToken,
+}
+
+/// The gRPC service, for as long as this controller is the one that speaks.
+#[derive(Debug)]
+pub struct Sessions {
+    publisher: Publisher,
+    authority: Arc<dyn Authority>,
+    until: CancellationToken,
 }
 
 /// How the pickers of some scope stand with the newest table.
@@ -65,8 +83,19 @@ impl Publisher {
             pickers: Arc::new(watch::Sender::new(BTreeMap::new())),
             last_revision: Arc::new(AtomicU64::new(first_revision)),
             last_session: Arc::new(AtomicU64::new(0)),
-            closed: CancellationToken::new(),
         }
+    }
+
+    /// Counts on from `first_revision`, and gives every table a new number: a controller that takes over stands above the one before.
+    /// Pickers that are connected have the same table already, and hear the number with its next change.
+    pub fn renumber(&self, first_revision: u64) {
+        self.last_revision.fetch_max(first_revision, Ordering::Relaxed);
+        self.tables.send_if_modified(|tables| {
+            for numbered in tables.iter_mut().flat_map(BTreeMap::values_mut) {
+                numbered.revision = self.next_revision();
+            }
+            tables.is_some()
+        });
     }
 
     /// Makes these the newest tables, by namespace. A table that is equal to the one before keeps its revision and wakes nobody.
@@ -75,16 +104,18 @@ impl Publisher {
             let first = newest.is_none();
             let before = newest.get_or_insert_default();
             let mut changed = first;
-            // A namespace that is no more stays as an empty table: its pickers must hear of it.
+            // A namespace that is no more stays as an empty table while a picker is there to hear of it.
             let emptied: Vec<String> =
                 before.keys().filter(|namespace| !tables.contains_key(*namespace)).cloned().collect();
-            for (namespace, table) in
-                tables.into_iter().chain(emptied.into_iter().map(|gone| (gone, RoutingTable::default())))
-            {
+            let heard: BTreeSet<String> =
+                self.pickers.borrow().values().map(|picker| picker.scope.namespace.clone()).collect();
+            before.retain(|namespace, _| tables.contains_key(namespace) || heard.contains(namespace));
+            let emptied = emptied.into_iter().filter(|namespace| heard.contains(namespace));
+            for (namespace, table) in tables.into_iter().chain(emptied.map(|gone| (gone, RoutingTable::default()))) {
                 if before.get(&namespace).is_some_and(|known| *known.table == table) {
                     continue;
                 }
-                let revision = self.last_revision.fetch_add(1, Ordering::Relaxed) + 1;
+                let revision = self.next_revision();
                 before.insert(namespace, Numbered { revision, table: Arc::new(table) });
                 changed = true;
             }
@@ -111,46 +142,72 @@ impl Publisher {
         standing
     }
 
-    /// Ends every session, so that a server can stop.
-    pub fn close(&self) {
-        self.closed.cancel();
-    }
-
     /// Resolves at the next change of who is connected and what they acknowledged.
     pub fn standing_changes(&self) -> watch::Receiver<impl Send + Sync + use<>> {
         self.pickers.subscribe()
     }
 
-    /// The gRPC service.
-    pub fn service(&self) -> RoutingTablesServer<Self> {
-        RoutingTablesServer::new(self.clone())
+    /// The gRPC service, whose sessions end with `until`.
+    pub fn service(&self, authority: Arc<dyn Authority>, until: CancellationToken) -> RoutingTablesServer<Sessions> {
+        RoutingTablesServer::new(Sessions { publisher: self.clone(), authority, until })
             .max_decoding_message_size(1 << 20)
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    fn next_revision(&self) -> u64 {
+        self.last_revision.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 
 #[tonic::async_trait]
-impl RoutingTables for Publisher {
+impl RoutingTables for Sessions {
     type SubscribeStream = Pin<Box<dyn Stream<Item = Result<Update, Status>> + Send>>;
 
     async fn subscribe(
         &self,
         request: Request<Streaming<FromPicker>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let token = bearer_token(request.metadata())?;
         let mut from_picker = request.into_inner();
-        let first = from_picker.message().await?.and_then(|first| first.message);
-        let Some(from_picker::Message::Hello(hello)) = first else {
+        let Ok(first) = tokio::time::timeout(HELLO_TIMEOUT, from_picker.message()).await else {
+            return Err(Status::deadline_exceeded("no hello came"));
+        };
+        let Some(from_picker::Message::Hello(hello)) = first?.and_then(|first| first.message) else {
             return Err(Status::invalid_argument("the first message must be a hello"));
         };
         if hello.namespace.is_empty() {
             return Err(Status::invalid_argument("the hello names no namespace"));
         }
+        if [&hello.picker, &hello.namespace, &hello.pool].into_iter().any(|name| name.len() > MAX_NAME_BYTES) {
+            return Err(Status::invalid_argument(format!("a name in the hello is longer than {MAX_NAME_BYTES} bytes")));
+        }
+        let scope = Scope { namespace: hello.namespace, pool: Some(hello.pool).filter(|pool| !pool.is_empty()) };
+        if let Err(status) = self.authority.admit(token.as_deref(), &scope).await {
+            tracing::warn!(picker = hello.picker, %scope, reason = status.message(), "picker turned away");
+            return Err(status);
+        }
         // One slot: with one update unacknowledged at most there is never a second to hold.
         let (updates, to_picker) = mpsc::channel(1);
-        let session = Session::new(self.clone(), hello, updates);
-        tokio::spawn(session.run(from_picker));
+        let session = Session::new(self.publisher.clone(), hello.picker, scope, updates);
+        let until = self.until.clone();
+        tokio::spawn(async move {
+            // Not all at once, a fleet that was started at once.
+            let lifetime = SESSION.mul_f64(1.0 - fastrand::f64() / 10.0);
+            tokio::select! {
+                () = session.run(from_picker) => {}
+                () = until.cancelled() => {}
+                () = tokio::time::sleep(lifetime) => {}
+            }
+        });
         Ok(Response::new(Box::pin(ReceiverStream::new(to_picker))))
     }
+}
+
+/// The token of `authorization: Bearer …`, if one is there (RFC 6750, section 2.1).
+fn bearer_token(metadata: &MetadataMap) -> Result<Option<String>, Status> {
+    let Some(value) = metadata.get("authorization") else { return Ok(None) };
+    let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
+    token.map(|token| Some(token.to_owned())).ok_or_else(|| Status::unauthenticated("authorization is no bearer token"))
 }
 
 /// A namespace that never held anything has an empty table, older than any.
@@ -173,11 +230,10 @@ struct Session {
 }
 
 impl Session {
-    fn new(publisher: Publisher, hello: Hello, updates: mpsc::Sender<Result<Update, Status>>) -> Self {
+    fn new(publisher: Publisher, name: String, scope: Scope, updates: mpsc::Sender<Result<Update, Status>>) -> Self {
         let id = publisher.last_session.fetch_add(1, Ordering::Relaxed);
-        let scope = Scope { namespace: hello.namespace, pool: Some(hello.pool).filter(|pool| !pool.is_empty()) };
-        tracing::info!(picker = hello.picker, %scope, "picker connected");
-        let picker = Picker { name: hello.picker, scope: scope.clone(), acked: None, refused: None };
+        tracing::info!(picker = name, %scope, "picker connected");
+        let picker = Picker { name, scope: scope.clone(), acked: None, refused: None };
         publisher.pickers.send_modify(|pickers| {
             pickers.insert(id, picker);
         });
@@ -189,7 +245,6 @@ impl Session {
         tables.mark_changed();
         loop {
             tokio::select! {
-                () = self.publisher.closed.cancelled() => return,
                 changed = tables.changed(), if self.sent.is_none() => {
                     let newest = tables.borrow_and_update().as_ref().map(|tables| newest_of(tables, &self.scope.namespace));
                     if changed.is_err() || self.offer(newest).await.is_err() {

@@ -7,8 +7,8 @@ use routing::RoutingTable;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
 
 use crate::proto::routing_tables_client::RoutingTablesClient;
 use crate::proto::{Ack, FromPicker, Hello, Nack, Update, from_picker};
@@ -29,6 +29,17 @@ pub struct Subscription {
     pub received: Option<Received>,
     /// When the stream was lost, or an update refused; none while what was received is what the controller last said.
     pub lost_at: Option<Instant>,
+    /// How old the table was then: nothing, but for one that came from a disk.
+    pub age_when_lost: Duration,
+}
+
+/// A way to a controller, for one session.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Connects by itself when it is used ([`tonic::transport::Endpoint::connect_lazy`]).
+    pub channel: Channel,
+    /// Shown as a bearer token.
+    pub token: Option<String>,
 }
 
 /// A table and its revision.
@@ -49,7 +60,7 @@ pub struct Backoff {
 impl Subscription {
     /// How old the table may be: nothing while it is what the controller last said, else the time since it was.
     pub fn age(&self, now: Instant) -> Duration {
-        self.lost_at.map_or(Duration::ZERO, |lost_at| now.saturating_duration_since(lost_at))
+        self.lost_at.map_or(Duration::ZERO, |lost_at| self.age_when_lost + now.saturating_duration_since(lost_at))
     }
 }
 
@@ -58,18 +69,32 @@ impl Subscription {
 impl Subscriber {
     /// Subscribes, and subscribes again whenever the stream ends. Runs until nobody looks at `subscription` any more.
     ///
-    /// `channel` connects by itself when it is used ([`tonic::transport::Endpoint::connect_lazy`]).
-    pub async fn run(self, channel: Channel, subscription: watch::Sender<Subscription>) {
-        let client = RoutingTablesClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    /// `route` is asked before each session, since keys and tokens change and controllers come and go; it may say why there is none.
+    pub async fn run(
+        self,
+        mut route: impl FnMut() -> Result<Route, String>,
+        subscription: watch::Sender<Subscription>,
+    ) {
         let mut backoff = Backoff::default();
         loop {
+            let session = async {
+                match route() {
+                    Ok(route) => self.session(route, &subscription, &mut backoff).await,
+                    Err(why) => Status::failed_precondition(why),
+                }
+            };
             let ended = tokio::select! {
-                ended = self.session(client.clone(), &subscription, &mut backoff) => ended,
+                ended = session => ended,
                 () = subscription.closed() => return,
             };
             subscription.send_if_modified(lost);
             let wait = backoff.next(fastrand::f64());
-            tracing::warn!(scope = %self.scope, reason = %ended, retry_in_ms = wait.as_millis(), "no tables from the controller");
+            tracing::warn!(
+                scope = %self.scope,
+                reason = why(&ended),
+                retry_in_ms = wait.as_millis(),
+                "no tables from the controller"
+            );
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = subscription.closed() => return,
@@ -78,12 +103,8 @@ impl Subscriber {
     }
 
     /// One connection, from hello to its end. Says why it ended.
-    async fn session(
-        &self,
-        mut client: RoutingTablesClient<Channel>,
-        subscription: &watch::Sender<Subscription>,
-        backoff: &mut Backoff,
-    ) -> Status {
+    async fn session(&self, route: Route, subscription: &watch::Sender<Subscription>, backoff: &mut Backoff) -> Status {
+        let mut client = RoutingTablesClient::new(route.channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         // Hello, and then one answer to each update: the controller sends none before that.
         let (answers, to_controller) = mpsc::channel(2);
         let hello = Hello {
@@ -95,7 +116,14 @@ impl Subscriber {
         if answers.send(hello).await.is_err() {
             return Status::internal("the stream closed before it began");
         }
-        let mut updates = match client.subscribe(ReceiverStream::new(to_controller)).await {
+        let mut request = Request::new(ReceiverStream::new(to_controller));
+        if let Some(token) = &route.token {
+            let Ok(bearer) = format!("Bearer {token}").parse() else {
+                return Status::failed_precondition("the token holds what no header may");
+            };
+            request.metadata_mut().insert("authorization", bearer);
+        }
+        let mut updates = match client.subscribe(request).await {
             Ok(response) => response.into_inner(),
             Err(status) => return status,
         };
@@ -112,8 +140,8 @@ impl Subscriber {
                     let table = Arc::new(table);
                     has = Some(Arc::clone(&table));
                     *backoff = Backoff::default();
-                    subscription
-                        .send_replace(Subscription { received: Some(Received { revision, table }), lost_at: None });
+                    let received = Some(Received { revision, table });
+                    subscription.send_replace(Subscription { received, ..Subscription::default() });
                     from_picker::Message::Ack(Ack { revision })
                 }
                 Err(reasons) => {
@@ -128,6 +156,17 @@ impl Subscriber {
             }
         }
     }
+}
+
+/// The cause at the end of the chain: tonic's own words for a connection that failed are "transport error".
+fn why(status: &Status) -> String {
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(status);
+    let mut said = status.message().to_owned();
+    while let Some(error) = cause {
+        said = error.to_string();
+        cause = error.source();
+    }
+    said
 }
 
 /// Notes that what was received is not what the controller says any more; says whether that is new.

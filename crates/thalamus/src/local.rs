@@ -1,12 +1,13 @@
 //! Controller and picker in one process: the index on this side, the picker on the other, the real stream between.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use index::Index;
 use picker::{Options, Picker};
 use prometheus_client::registry::Registry;
-use publish::{Publisher, Scope};
+use publish::{Anyone, Publisher, Route, Scope};
 use request::Limits;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Server};
@@ -68,8 +69,10 @@ impl LocalController {
             body_timeout: Duration::from_mins(5),
             connect_timeout: Duration::from_secs(2),
             scrape_interval: Duration::from_millis(500),
+            table_file: None,
         };
-        Picker::start(options, self.channel(), registry, stop)
+        let channel = self.channel();
+        Picker::start(options, move || Ok(Route { channel: channel.clone(), token: None }), registry, stop)
     }
 
     fn channel(&self) -> Channel {
@@ -77,7 +80,8 @@ impl LocalController {
         let connector = tower::service_fn(move |_| {
             let (client, server) = tokio::io::duplex(256 << 10);
             let incoming = tokio_stream::once(Ok::<_, io::Error>(server));
-            tokio::spawn(Server::builder().add_service(publisher.service()).serve_with_incoming(incoming));
+            let service = publisher.service(Arc::new(Anyone), CancellationToken::new());
+            tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
             async move { Ok::<_, io::Error>(hyper_util::rt::TokioIo::new(client)) }
         });
         Endpoint::from_static("http://in.memory").connect_with_connector_lazy(connector)

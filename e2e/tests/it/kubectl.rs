@@ -25,7 +25,7 @@ async fn until_row(world: &World, kind: &str, name: &str, expected: &[&str]) -> 
     .await
 }
 
-async fn until_condition(world: &World, kind: &str, name: &str, expected: &str) -> Result<()> {
+pub(crate) async fn until_condition(world: &World, kind: &str, name: &str, expected: &str) -> Result<()> {
     let path = if kind == "inferencepool" { ".status.parents[*].conditions[*]" } else { ".status.conditions[*]" };
     let format = format!("jsonpath={{range {path}}}{{.type}}={{.status}} {{.reason}}: {{.message}}{{\"\\n\"}}{{end}}");
     eventually(&format!("{kind} {name} says {expected}"), async || {

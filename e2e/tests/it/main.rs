@@ -19,9 +19,11 @@ mod failures;
 mod guide;
 mod kubectl;
 mod manifests;
+mod replicas;
 mod requests;
 mod routing;
 mod surface;
+mod trust;
 
 /// What tests share: a cluster, and a folder for logs.
 pub(crate) struct Shared {
@@ -177,6 +179,16 @@ fn main() -> Result<ExitCode> {
         entries_of_others_are_never_touched,
         status_is_written_only_when_it_changes,
         explain_reads_well,
+    );
+    claims!(trials, replicas:
+        a_standby_takes_over_when_the_leader_is_told_to_stop,
+        a_leader_that_dies_is_followed_when_its_lease_runs_out,
+        a_frozen_leader_writes_nothing_when_it_wakes,
+    );
+    claims!(trials, trust:
+        a_picker_reads_its_own_scope_and_no_other,
+        clear_text_is_refused,
+        a_picker_without_a_controller_decides_by_the_table_on_its_disk,
     );
     claims!(trials, guide: every_command_of_the_guide_works);
 

@@ -163,6 +163,17 @@ pub struct MediaRule {
     #[prost(bool, tag = "11")]
     pub https_only: bool,
 }
+/// A table on disk, for a picker that starts while no controller is there.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Saved {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub pool: ::prost::alloc::string::String,
+    /// A snapshot.
+    #[prost(message, optional, tag = "3")]
+    pub update: ::core::option::Option<Update>,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum AppProtocol {

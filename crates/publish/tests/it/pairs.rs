@@ -3,10 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use publish::{Publisher, Scope, Standing, Subscriber, Subscription};
+use publish::{Anyone, Authority, Publisher, Received, Route, Scope, Standing, Subscriber, Subscription, Unusable};
 use routing::RoutingTable;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use tonic::transport::{Endpoint, Server};
 
 use crate::tables::one_pool;
@@ -20,6 +22,11 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) fn start(pool: Option<&str>) -> Self {
+        Self::start_with(pool, Arc::new(Anyone), None)
+    }
+
+    fn start_with(pool: Option<&str>, authority: Arc<dyn Authority>, token: Option<&str>) -> Self {
+        let token = token.map(str::to_owned);
         let publisher = Publisher::new(100);
         let wires: Arc<Mutex<Vec<JoinHandle<()>>>> = Arc::default();
         let (server_side, wires_made) = (publisher.clone(), Arc::clone(&wires));
@@ -27,7 +34,8 @@ impl Pair {
             let (client, mut near) = tokio::io::duplex(64 << 10);
             let (mut far, server) = tokio::io::duplex(64 << 10);
             let incoming = tokio_stream::once(Ok::<_, std::io::Error>(server));
-            tokio::spawn(Server::builder().add_service(server_side.service()).serve_with_incoming(incoming));
+            let service = server_side.service(Arc::clone(&authority), CancellationToken::new());
+            tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
             let wire = tokio::spawn(async move { drop(tokio::io::copy_bidirectional(&mut near, &mut far).await) });
             wires_made.lock().expect("not poisoned").push(wire);
             async move { Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(client)) }
@@ -35,7 +43,8 @@ impl Pair {
         let channel = Endpoint::from_static("http://in.memory").connect_with_connector_lazy(connector);
         let scope = Scope { namespace: "serving".into(), pool: pool.map(str::to_owned) };
         let (sender, subscription) = watch::channel(Subscription::default());
-        tokio::spawn(Subscriber { picker: "test".into(), scope }.run(channel, sender));
+        let route = move || Ok(Route { channel: channel.clone(), token: token.clone() });
+        tokio::spawn(Subscriber { picker: "test".into(), scope }.run(route, sender));
         Self { publisher, subscription, wires }
     }
 
@@ -138,7 +147,8 @@ async fn a_refused_update_is_told_not_offered_again_and_followed_by_a_snapshot()
     // A picker of older days, which refuses whatever holds a pool.
     let (server, client) = tokio::io::duplex(64 << 10);
     let incoming = tokio_stream::once(Ok::<_, std::io::Error>(server));
-    tokio::spawn(Server::builder().add_service(pair.publisher.service()).serve_with_incoming(incoming));
+    let service = pair.publisher.service(Arc::new(Anyone), CancellationToken::new());
+    tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
     let mut client = Some(client);
     let connector = tower::service_fn(move |_| {
         let client = client.take();
@@ -159,4 +169,66 @@ async fn a_refused_update_is_told_not_offered_again_and_followed_by_a_snapshot()
     assert!(snapshot && next > revision, "after a refusal comes a snapshot of something newer");
     old.accept(next).await;
     pair.until_standing(Standing { connected: 2, current: 2, refusals: vec![] }).await;
+}
+
+/// Admits whoever knows the word.
+#[derive(Debug)]
+struct Password;
+
+#[tonic::async_trait]
+impl Authority for Password {
+    async fn admit(&self, token: Option<&str>, scope: &Scope) -> Result<(), Status> {
+        assert_eq!(scope.namespace, "serving");
+        if token == Some("sesame") { Ok(()) } else { Err(Status::unauthenticated("not you")) }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_picker_that_is_not_admitted_is_told_nothing_and_counts_for_nobody() {
+    let mut admitted = Pair::start_with(None, Arc::new(Password), Some("sesame"));
+    admitted.publish(one_pool("p", &[1]));
+    admitted.until(|subscription| hosts(subscription, "p") == Some(1)).await;
+
+    let mut turned_away = Pair::start_with(None, Arc::new(Password), Some("semolina"));
+    turned_away.publish(one_pool("p", &[1]));
+    turned_away.until(|subscription| subscription.lost_at.is_some()).await;
+    assert!(turned_away.subscription.borrow().received.is_none());
+    assert_eq!(turned_away.publisher.standing("serving", |_| true), Standing::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_picker_stays_connected_no_longer_than_an_hour_without_showing_its_token_again() {
+    let mut pair = Pair::start(None);
+    pair.publish(one_pool("p", &[1]));
+    pair.until(|subscription| subscription.received.is_some()).await;
+    let connected = tokio::time::Instant::now();
+    let lost =
+        tokio::time::timeout(Duration::from_hours(2), pair.subscription.wait_for(|known| known.lost_at.is_some()));
+    drop(lost.await.expect("in time").expect("running"));
+    assert!(connected.elapsed() <= Duration::from_mins(61), "{:?}", connected.elapsed());
+    pair.until(|subscription| subscription.lost_at.is_none()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_takes_over_stands_above_the_one_before() {
+    let mut pair = Pair::start(None);
+    pair.publish(one_pool("p", &[1]));
+    pair.until(|subscription| subscription.received.is_some()).await;
+    pair.cut();
+    pair.publisher.renumber(5000);
+    let again = pair.until(|subscription| subscription.received.as_ref().is_some_and(|got| got.revision > 5000)).await;
+    assert_eq!(hosts(&again, "p"), Some(1));
+    pair.until_standing(Standing { connected: 1, current: 1, refusals: vec![] }).await;
+}
+
+#[test]
+fn a_saved_table_comes_back_for_its_own_scope_alone() {
+    let scope = |pool: Option<&str>| Scope { namespace: "serving".into(), pool: pool.map(str::to_owned) };
+    let received = Received { revision: 7, table: Arc::new(one_pool("p", &[1, 2])) };
+    let bytes = publish::save(&scope(None), &received);
+    let restored = publish::restore(&bytes, &scope(None)).unwrap();
+    assert_eq!((restored.revision, &restored.table), (7, &received.table));
+    let other = publish::restore(&bytes, &scope(Some("p"))).unwrap_err();
+    assert_eq!(other.to_string(), "it is for namespace serving, and this picker serves pool p in namespace serving");
+    assert_eq!(publish::restore(&bytes[..bytes.len() - 1], &scope(None)).unwrap_err(), Unusable::Garbled);
 }

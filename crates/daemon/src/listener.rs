@@ -1,4 +1,4 @@
-//! One port for TLS and plain text: the first byte of a connection tells. Some gateways speak only the one, some only the other.
+//! Connections to a port: TLS, plain text, or both on one port, since the first byte of a connection tells.
 
 use std::io;
 use std::pin::Pin;
@@ -28,15 +28,23 @@ pub enum Connection {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// What a port speaks.
+#[derive(Debug, Clone)]
+pub enum Speaks {
+    Tls(Arc<ServerConfig>),
+    Plain,
+    /// Some gateways speak only the one, some only the other.
+    Both(Arc<ServerConfig>),
+}
+
 /// Connections that have said what they are.
 #[derive(Debug)]
 pub struct Incoming(mpsc::Receiver<io::Result<Connection>>);
 
 impl Incoming {
     /// Accepts on `listener` until this is dropped.
-    pub fn new(listener: TcpListener, tls: Arc<ServerConfig>) -> Self {
+    pub fn new(listener: TcpListener, speaks: Speaks) -> Self {
         let (sender, receiver) = mpsc::channel(64);
-        let acceptor = TlsAcceptor::from(tls);
         tokio::spawn(async move {
             loop {
                 let accepted = tokio::select! {
@@ -45,9 +53,9 @@ impl Incoming {
                 };
                 match accepted {
                     Ok((stream, _)) => {
-                        let (sender, acceptor) = (sender.clone(), acceptor.clone());
+                        let (sender, speaks) = (sender.clone(), speaks.clone());
                         tokio::spawn(async move {
-                            match tokio::time::timeout(GREETING_TIMEOUT, greet(stream, acceptor)).await {
+                            match tokio::time::timeout(GREETING_TIMEOUT, greet(stream, speaks)).await {
                                 Ok(Ok(connection)) => drop(sender.send(Ok(connection)).await),
                                 Ok(Err(error)) => tracing::debug!(%error, "connection dropped before it began"),
                                 Err(_) => tracing::debug!("connection said nothing"),
@@ -67,17 +75,23 @@ impl Incoming {
     }
 }
 
-async fn greet(stream: TcpStream, acceptor: TlsAcceptor) -> io::Result<Connection> {
+async fn greet(stream: TcpStream, speaks: Speaks) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
-    let mut first = [0];
-    if stream.peek(&mut first).await? == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    if first[0] == HANDSHAKE {
-        Ok(Connection::Tls(Box::new(acceptor.accept(stream).await?)))
-    } else {
-        Ok(Connection::Plain(stream))
-    }
+    let tls = match speaks {
+        Speaks::Plain => None,
+        Speaks::Tls(tls) => Some(tls),
+        Speaks::Both(tls) => {
+            let mut first = [0];
+            if stream.peek(&mut first).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            (first[0] == HANDSHAKE).then_some(tls)
+        }
+    };
+    Ok(match tls {
+        Some(tls) => Connection::Tls(Box::new(TlsAcceptor::from(tls).accept(stream).await?)),
+        None => Connection::Plain(stream),
+    })
 }
 
 impl Stream for Incoming {

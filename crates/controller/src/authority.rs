@@ -1,0 +1,118 @@
+//! Whose token it is: the API server says, and a picker reads what belongs to its service account.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use publish::{Authority, Scope};
+use tokio::sync::Semaphore;
+use tonic::Status;
+
+/// What pickers' tokens must be made for: one that is good for the API server is never shown here.
+pub(crate) const AUDIENCE: &str = "thalamus-controller";
+
+/// How many tokens are reviewed at once.
+const REVIEWS: usize = 8;
+
+/// Longest token that is looked at, in bytes; service account tokens have about 1 KB.
+const MAX_TOKEN_BYTES: usize = 16 << 10;
+
+/// Admits service accounts to their own namespace, and those of managed pickers to their own pool.
+#[derive(Debug, Clone)]
+pub(crate) struct ServiceAccounts {
+    reviews: Api<TokenReview>,
+    /// Strangers' tokens cost the API server a call each, so few are under way at a time.
+    turns: Arc<Semaphore>,
+    /// The pool of each managed picker's service account, by namespace and name.
+    managed: Arc<Mutex<BTreeMap<(String, String), String>>>,
+}
+
+impl ServiceAccounts {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { reviews: Api::all(client), turns: Arc::new(Semaphore::new(REVIEWS)), managed: Arc::default() }
+    }
+
+    /// These service accounts, and no others, are bound to one pool each.
+    pub(crate) fn bind(&self, managed: BTreeMap<(String, String), String>) {
+        *self.managed.lock().unwrap_or_else(PoisonError::into_inner) = managed;
+    }
+
+    fn pool_of(&self, account: &(String, String)) -> Option<String> {
+        self.managed.lock().unwrap_or_else(PoisonError::into_inner).get(account).cloned()
+    }
+
+    async fn review(&self, token: &str) -> Result<(String, String), Status> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(Status::unauthenticated(format!("the token is longer than {MAX_TOKEN_BYTES} bytes")));
+        }
+        let _turn = self.turns.acquire().await.map_err(|_| Status::unavailable("the controller is stopping"))?;
+        let review = TokenReview {
+            spec: TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![AUDIENCE.to_owned()]) },
+            ..TokenReview::default()
+        };
+        let reviewed = self.reviews.create(&PostParams::default(), &review).await.map_err(|error| {
+            tracing::warn!(%error, "a picker's token cannot be reviewed");
+            Status::unavailable("the API server cannot review the token now")
+        })?;
+        let status = reviewed.status.unwrap_or_default();
+        let for_us = status.audiences.iter().flatten().any(|audience| audience == AUDIENCE);
+        if !(status.authenticated == Some(true) && for_us) {
+            let why = status.error.unwrap_or_else(|| format!("it is not valid for audience {AUDIENCE}"));
+            return Err(Status::unauthenticated(format!("the token is refused: {why}")));
+        }
+        let name = status.user.and_then(|user| user.username).unwrap_or_default();
+        let account = name.strip_prefix("system:serviceaccount:").and_then(|account| account.split_once(':'));
+        account
+            .map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
+            .ok_or_else(|| Status::permission_denied(format!("{name} is no service account")))
+    }
+}
+
+#[tonic::async_trait]
+impl Authority for ServiceAccounts {
+    async fn admit(&self, token: Option<&str>, scope: &Scope) -> Result<(), Status> {
+        let Some(token) = token else {
+            return Err(Status::unauthenticated(format!(
+                "no token was shown: start the picker with --token-file, a service account token for audience {AUDIENCE}"
+            )));
+        };
+        let account = self.review(token).await?;
+        permits(&account, self.pool_of(&account).as_deref(), scope).map_err(Status::permission_denied)
+    }
+}
+
+/// Whether a service account may read a scope, given the pool that it is bound to, if it is.
+fn permits((namespace, name): &(String, String), bound_to: Option<&str>, scope: &Scope) -> Result<(), String> {
+    if *namespace != scope.namespace {
+        return Err(format!("service account {name} of namespace {namespace} may not read {scope}"));
+    }
+    match bound_to {
+        Some(pool) if scope.pool.as_deref() != Some(pool) => {
+            Err(format!("service account {name} serves pool {pool} alone and may not read {scope}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_reads_its_namespace_and_a_managed_one_its_pool() {
+        let account = ("a".to_owned(), "picker".to_owned());
+        let scope = |namespace: &str, pool: Option<&str>| Scope {
+            namespace: namespace.to_owned(),
+            pool: pool.map(str::to_owned),
+        };
+        assert_eq!(permits(&account, None, &scope("a", None)), Ok(()));
+        assert_eq!(permits(&account, None, &scope("a", Some("p"))), Ok(()));
+        assert!(permits(&account, None, &scope("b", Some("p"))).is_err());
+        assert_eq!(permits(&account, Some("p"), &scope("a", Some("p"))), Ok(()));
+        assert!(permits(&account, Some("p"), &scope("a", Some("q"))).is_err());
+        let whole = permits(&account, Some("p"), &scope("a", None)).unwrap_err();
+        assert_eq!(whole, "service account picker serves pool p alone and may not read namespace a");
+    }
+}

@@ -1,0 +1,225 @@
+//! Which of several replicas leads: a Lease, held by renewing it.
+//!
+//! As client-go's leader election does it, clocks of machines are never compared: a replica takes over when it has itself seen the same
+//! record for as long as the lease lasts. The holder counts from before it sent its last renewal, so it stops before anybody else begins.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Until when this replica leads, unless it renews; none while another does.
+pub(crate) type Term = Option<Instant>;
+
+/// A candidacy for a lease.
+#[derive(Debug, Clone)]
+pub(crate) struct Candidacy {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    /// Who we are; two replicas must never share it. A process that starts again under the same name takes up where it stopped.
+    pub(crate) identity: String,
+    /// How long a holder that is silent stays the holder.
+    pub(crate) duration: Duration,
+}
+
+/// How often a standby looks. A lease that is given up is taken within this.
+const LOOK: Duration = Duration::from_millis(500);
+
+impl Candidacy {
+    /// Renewing three times before it runs out leaves room for an answer that is slow and for one that is lost.
+    fn renewal(&self) -> Duration {
+        self.duration / 4
+    }
+
+    /// How long a renewal is relied on. Shorter than the lease, so that what was begun at the last moment is over before another leads.
+    fn reliance(&self) -> Duration {
+        self.duration * 4 / 5
+    }
+
+    /// Holds the lease whenever it can, and tells by `term`. When `stop` is cancelled it gives the lease up and returns.
+    pub(crate) async fn run(self, client: Client, term: watch::Sender<Term>, stop: CancellationToken) {
+        let api: Api<Object> = Api::namespaced(client, &self.namespace);
+        let mut seen = None;
+        loop {
+            let began = Instant::now();
+            let until = *term.borrow();
+            let tried =
+                tokio::time::timeout_at(until.unwrap_or(began + self.duration), self.try_to_hold(&api, &mut seen));
+            let wait = match tried.await.context("the API server does not answer").flatten() {
+                Ok(true) => {
+                    let was_standby = term.send_replace(Some(began + self.reliance())).is_none();
+                    if was_standby {
+                        tracing::info!(lease = self.name, identity = self.identity, "leading");
+                    }
+                    self.renewal()
+                }
+                Ok(false) => {
+                    self.step_down(&term, "another replica holds the lease");
+                    LOOK
+                }
+                // Not lost yet: the term runs on until it ends.
+                Err(error) => {
+                    tracing::warn!(
+                        lease = self.name,
+                        error = format!("{error:#}"),
+                        "the lease cannot be renewed or looked at"
+                    );
+                    LOOK
+                }
+            };
+            if term.borrow().is_some_and(|until| until <= Instant::now()) {
+                self.step_down(&term, "the lease could not be renewed in time");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stop.cancelled() => break,
+            }
+        }
+        if term.send_replace(None).is_some() {
+            match tokio::time::timeout(Duration::from_secs(2), self.give_up(&api)).await {
+                Ok(Ok(())) => tracing::info!(lease = self.name, "lease given up"),
+                Ok(Err(error)) => {
+                    tracing::warn!(error = format!("{error:#}"), "the lease could not be given up; it will run out")
+                }
+                Err(_) => tracing::warn!("the lease could not be given up in time; it will run out"),
+            }
+        }
+    }
+
+    fn step_down(&self, term: &watch::Sender<Term>, why: &str) {
+        term.send_if_modified(|term| {
+            let led = term.take().is_some();
+            if led {
+                tracing::warn!(lease = self.name, why, "leading no more");
+            }
+            led
+        });
+    }
+
+    /// Reads the lease, and takes or renews it where that is due. Says whether it is ours now.
+    async fn try_to_hold(&self, api: &Api<Object>, seen: &mut Option<Seen>) -> Result<bool> {
+        let found = api.get_opt(&self.name).await.context("reading the lease")?;
+        let now = Instant::now();
+        let due = found.as_ref().is_none_or(|found| self.is_due(found, seen, now));
+        if !due {
+            return Ok(false);
+        }
+        let object = self.held(found.as_ref(), Timestamp::now());
+        let written = match &found {
+            None => api.create(&PostParams::default(), &object).await,
+            Some(_) => api.replace(&self.name, &PostParams::default(), &object).await,
+        };
+        match written {
+            Ok(written) => {
+                *seen = Some(Seen { record: written.spec.unwrap_or_default(), at: now });
+                Ok(true)
+            }
+            // Another replica was quicker; what it wrote is seen next time.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(error).context("writing the lease"),
+        }
+    }
+
+    /// Whether to write: ours to renew, given up, or silent for longer than it lasts.
+    fn is_due(&self, found: &Object, seen: &mut Option<Seen>, now: Instant) -> bool {
+        let record = found.spec.clone().unwrap_or_default();
+        let holder = record.holder_identity.as_deref().unwrap_or_default();
+        if holder.is_empty() || holder == self.identity {
+            return true;
+        }
+        let lasts = record.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        let lasts = lasts.map_or(self.duration, Duration::from_secs);
+        match seen {
+            Some(seen) if seen.record == record => now.saturating_duration_since(seen.at) > lasts,
+            _ => {
+                *seen = Some(Seen { record, at: now });
+                false
+            }
+        }
+    }
+
+    /// The lease as it is when we hold it.
+    fn held(&self, found: Option<&Object>, now: Timestamp) -> Object {
+        let before = found.and_then(|found| found.spec.clone()).unwrap_or_default();
+        let ours = before.holder_identity.as_deref() == Some(&self.identity);
+        let transitions = before.lease_transitions.unwrap_or(0);
+        Object {
+            metadata: found.map_or_else(
+                || ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
+                |found| found.metadata.clone(),
+            ),
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.identity.clone()),
+                // Whole seconds, and never fewer than we count on.
+                lease_duration_seconds: i32::try_from(self.duration.as_millis().div_ceil(1000)).ok(),
+                acquire_time: before.acquire_time.filter(|_| ours).or(Some(MicroTime(now))),
+                renew_time: Some(MicroTime(now)),
+                lease_transitions: Some(if ours { transitions } else { transitions.saturating_add(1) }),
+                ..before
+            }),
+        }
+    }
+
+    async fn give_up(&self, api: &Api<Object>) -> Result<()> {
+        let Some(mut found) = api.get_opt(&self.name).await.context("reading the lease")? else { return Ok(()) };
+        let spec = found.spec.get_or_insert_default();
+        if spec.holder_identity.as_deref() != Some(&self.identity) {
+            bail!("it belongs to another already");
+        }
+        spec.holder_identity = None;
+        api.replace(&self.name, &PostParams::default(), &found).await.context("writing the lease").map(drop)
+    }
+}
+
+/// A record, and since when it is known unchanged.
+#[derive(Debug)]
+struct Seen {
+    record: LeaseSpec,
+    at: Instant,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidacy(identity: &str) -> Candidacy {
+        let (namespace, name) = ("n".to_owned(), "l".to_owned());
+        Candidacy { namespace, name, identity: identity.to_owned(), duration: Duration::from_secs(10) }
+    }
+
+    #[test]
+    fn a_lease_is_taken_when_given_up_ours_or_silent_for_as_long_as_it_lasts() {
+        let (a, b) = (candidacy("a"), candidacy("b"));
+        let (start, time) = (Instant::now(), Timestamp::UNIX_EPOCH);
+        let held = a.held(None, time);
+        let mut seen = None;
+        assert!(a.is_due(&held, &mut None, start), "ours to renew");
+        assert!(!b.is_due(&held, &mut seen, start), "seen for the first time");
+        assert!(!b.is_due(&held, &mut seen, start + Duration::from_secs(9)));
+        let renewed = a.held(Some(&held), time + jiff_seconds(1));
+        assert!(!b.is_due(&renewed, &mut seen, start + Duration::from_secs(15)), "renewed in between");
+        assert!(b.is_due(&renewed, &mut seen, start + Duration::from_secs(26)));
+        let mut given_up = renewed.clone();
+        given_up.spec.as_mut().unwrap().holder_identity = None;
+        assert!(b.is_due(&given_up, &mut None, start));
+        let taken = b.held(Some(&given_up), time).spec.unwrap();
+        assert_eq!((taken.holder_identity.as_deref(), taken.lease_transitions), (Some("b"), Some(2)));
+    }
+
+    #[test]
+    fn a_holder_stops_before_another_begins() {
+        let one = candidacy("a");
+        assert!(one.reliance() < one.duration && one.renewal() * 3 <= one.reliance());
+    }
+
+    fn jiff_seconds(seconds: i64) -> k8s_openapi::jiff::SignedDuration {
+        k8s_openapi::jiff::SignedDuration::from_secs(seconds)
+    }
+}

@@ -1,0 +1,157 @@
+//! The port for pickers, which takes connections while this replica leads and refuses them otherwise.
+//!
+//! A standby does not listen, so that whoever tries is refused at once and goes on to the next replica. All
+//! pickers are thus connected to the one replica that writes status, and what it says of them (`Programmed`) is of all of them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use daemon::{Incoming, Speaks};
+use kube::Client;
+use publish::{Anyone, Authority, Publisher};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::authority::ServiceAccounts;
+use crate::ca::{self, Issued};
+use crate::lease::Term;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// How long to wait before the authority is asked for again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long a port of ours may take to become free again.
+const REBIND: Duration = Duration::from_secs(5);
+
+/// How long pickers may take to notice the end of their streams.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// By what a controller proves itself to pickers.
+#[derive(Debug, Clone)]
+pub(crate) enum Keys {
+    /// Not at all.
+    None,
+    Files(Arc<ServerConfig>),
+    /// An authority of our own, in a Secret of this namespace, and certificates for these names.
+    Own {
+        namespace: String,
+        names: Vec<String>,
+    },
+}
+
+/// A port. It is bound from the start, so that one that cannot be had is told at once, and listened at in terms of ours.
+#[derive(Debug)]
+pub(crate) struct Port {
+    held: Option<TcpSocket>,
+    address: SocketAddr,
+}
+
+/// What pickers talk to.
+pub(crate) struct Speaker {
+    pub(crate) client: Client,
+    pub(crate) publisher: Publisher,
+    pub(crate) keys: Keys,
+    pub(crate) port: Port,
+}
+
+impl Port {
+    pub(crate) fn bind(address: SocketAddr) -> Result<Self> {
+        let held = bind(address)?;
+        let address = held.local_addr().context("--listen: asking for the port")?;
+        Ok(Self { held: Some(held), address })
+    }
+
+    pub(crate) fn address(&self) -> Result<SocketAddr> {
+        Ok(self.address)
+    }
+
+    async fn listen(&mut self) -> Result<TcpListener> {
+        let given_up = Instant::now() + REBIND;
+        let held = loop {
+            match self.held.take().map_or_else(|| bind(self.address), Ok) {
+                Ok(held) => break held,
+                Err(error) if Instant::now() >= given_up => return Err(error),
+                // The listener of the term before goes when its task does.
+                Err(_) => tokio::time::sleep(RETRY / 20).await,
+            }
+        };
+        held.listen(BACKLOG).with_context(|| format!("--listen: cannot listen on {}", self.address))
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let socket = socket.context("--listen: making a socket")?;
+    // A port whose connections of before are still winding down may be taken again.
+    socket.set_reuseaddr(true).context("--listen: setting SO_REUSEADDR")?;
+    socket.bind(address).with_context(|| format!("--listen: cannot bind {address}"))?;
+    Ok(socket)
+}
+
+impl Speaker {
+    /// Serves pickers in every term of ours. Ends only by failing.
+    pub(crate) async fn run(mut self, mut terms: watch::Receiver<Term>) -> Result<()> {
+        loop {
+            terms.wait_for(Option::is_some).await.context("the candidacy for the lease ended")?;
+            let until = CancellationToken::new();
+            let over = async {
+                let _gone = terms.wait_for(Option::is_none).await;
+                until.cancel();
+            };
+            let (served, ()) = tokio::join!(self.serve(until.clone()), over);
+            served?;
+        }
+    }
+
+    async fn serve(&mut self, until: CancellationToken) -> Result<()> {
+        let Some((speaks, authority)) = until.run_until_cancelled(self.credentials()).await else { return Ok(()) };
+        self.publisher.renumber(milliseconds_of_the_clock());
+        let incoming = Incoming::new(self.port.listen().await?, speaks);
+        let serve = Server::builder()
+            .http2_keepalive_interval(Some(Duration::from_secs(10)))
+            .add_service(self.publisher.service(authority, until.clone()))
+            .serve_with_incoming_shutdown(incoming, until.cancelled());
+        tracing::info!("taking pickers");
+        tokio::select! {
+            ended = serve => ended.context("serving pickers"),
+            () = async { until.cancelled().await; tokio::time::sleep(GOODBYE).await } => Ok(()),
+        }
+    }
+
+    async fn credentials(&self) -> (Speaks, Arc<dyn Authority>) {
+        let tokens = || Arc::new(ServiceAccounts::new(self.client.clone()));
+        match &self.keys {
+            Keys::None => (Speaks::Plain, Arc::new(Anyone)),
+            Keys::Files(config) => (Speaks::Tls(Arc::clone(config)), tokens()),
+            Keys::Own { namespace, names } => loop {
+                let made = async {
+                    let authority = ca::Authority::load_or_make(&self.client, namespace).await?;
+                    daemon::tls::server_config(Arc::new(Issued::new(authority, names.clone())))
+                };
+                match made.await {
+                    Ok(config) => break (Speaks::Tls(config), tokens()),
+                    Err(error) => {
+                        tracing::error!(
+                            error = format!("{error:#}"),
+                            "no pickers are taken: there is no authority to vouch for us"
+                        );
+                        tokio::time::sleep(RETRY).await;
+                    }
+                }
+            },
+        }
+    }
+}
+
+pub(crate) fn milliseconds_of_the_clock() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(0)
+}
