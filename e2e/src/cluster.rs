@@ -49,6 +49,7 @@ impl Cluster {
             "--timeout=30s",
             "crd/inferencepools.inference.networking.k8s.io",
             "crd/inferencemodels.thalamus.dev",
+            "crd/pickertemplates.thalamus.dev",
         ])?;
         cluster.kubectl(&["apply", "--server-side", "-k", &path("manifests/default")])?;
         cluster.write_controllers_kubeconfig()?;

@@ -11,6 +11,7 @@
 
 mod client;
 mod cluster;
+mod deployed;
 mod eventually;
 mod kubelet;
 mod process;
@@ -19,6 +20,7 @@ mod world;
 
 pub use client::{Answer, Client};
 pub use cluster::{Cluster, Credentials, kubectl};
+pub use deployed::Deployed;
 pub use eventually::{PATIENCE, eventually};
 pub use kubelet::{Kubelet, PodSpec};
 pub use process::{Process, end, end_all};

@@ -184,6 +184,17 @@ impl World {
         Ok(())
     }
 
+    /// Starts the first replica of the controller in another way.
+    pub async fn restart_controller_with(&mut self, args: &[&str]) -> Result<()> {
+        self.options.controller_args.extend(args.iter().map(|&arg| arg.to_owned()));
+        self.start_controller().await
+    }
+
+    /// Where its logs are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Starts the first replica again, which may find that another leads.
     pub async fn restart_first_replica(&mut self) -> Result<Replica> {
         start_controller(&self.cluster, &self.folder, &self.namespace, &self.options, 0, self.tables[0]).await

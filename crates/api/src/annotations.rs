@@ -1,4 +1,4 @@
-//! What a pod may say about itself.
+//! What pods and pools may say about themselves.
 
 /// Modalities this pod takes, comma-separated (`text,image`). Narrows what its pool's targets declare.
 pub const INPUT_MODALITIES: &str = "thalamus.dev/input-modalities";
@@ -15,3 +15,10 @@ pub const ACTIVE_PORTS: &str = "inference.networking.k8s.io/active-ports";
 
 /// llm-d's name for the same; it wins over the older one where both are given.
 pub const ACTIVE_PORTS_LLM_D: &str = "llm-d.ai/active-ports";
+
+/// On a pool, whether the controller runs its picker: `managed` or `unmanaged`. Absent: as the controller's flag --manage-namespace says
+/// of the namespace.
+pub const PICKER: &str = "thalamus.dev/picker";
+
+/// On a managed pool, the PickerTemplate of its namespace by which its picker is run.
+pub const PICKER_TEMPLATE: &str = "thalamus.dev/picker-template";

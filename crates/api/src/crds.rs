@@ -4,11 +4,11 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
-use crate::{InferenceModel, InferencePool};
+use crate::{InferenceModel, InferencePool, PickerTemplate};
 
 /// Every CRD, as the objects to apply.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![InferencePool::crd(), InferenceModel::crd()]
+    vec![InferencePool::crd(), InferenceModel::crd(), PickerTemplate::crd()]
 }
 
 /// A CRD as the JSON to write to a file: with the envelope's properties, without `nullable` (an absent field is absent, and null is

@@ -3,6 +3,7 @@
 //! ```text
 //!  InferencePool   inference.networking.k8s.io/v1   upstream's, to the letter: which pods, which ports, which picker
 //!  InferenceModel  thalamus.dev/v1alpha1            ours: a name clients ask for, and what takes which modality behind it
+//!  PickerTemplate  thalamus.dev/v1alpha1            ours: how the controller runs the pickers of managed pools
 //! ```
 //!
 //! Invariants: nothing here can talk to a cluster, and nothing of ours goes into InferencePool's spec. The CRD files in `crds/` are
@@ -11,6 +12,7 @@
 pub mod annotations;
 mod crds;
 mod model;
+mod picker;
 mod pool;
 
 pub use crds::{crds, manifest};
@@ -19,6 +21,7 @@ pub use model::{
     Criticality, InferenceModel, InferenceModelSpec, InferenceModelStatus, MediaPolicy, MediaRule, MediaSource,
     Modalities, Modality, ModelSummary, Operation, PoolRef, TargetModel, UnsafeFeature, UrlScheme,
 };
+pub use picker::{PickerAutoscaling, PickerTemplate, PickerTemplateSpec};
 pub use pool::{
     AppProtocol, EndpointPickerRef, FailureMode, InferencePool, InferencePoolSpec, InferencePoolStatus,
     ParentReference, ParentStatus, PoolSelector, Port, PortNumber,

@@ -1,20 +1,25 @@
 //! The flags of `thalamus-controller`, and what it starts from them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use daemon::{Admin, LogArgs};
+use index::{Index, ManagedByDefault};
 use kube::{Client, Config};
 use prometheus_client::registry::Registry;
 use publish::Publisher;
 use tokio::sync::{mpsc, watch as latest};
 use tokio_util::sync::CancellationToken;
 
-use crate::event_loop::EventLoop;
+use crate::authority::ServiceAccounts;
+use crate::event_loop::{EventLoop, Managed};
 use crate::lease::Candidacy;
+use crate::managed::{Keeper, Settings};
 use crate::metrics::Metrics;
 use crate::speaker::{Keys, Port, Speaker, milliseconds_of_the_clock};
 use crate::status::Writer;
@@ -65,6 +70,19 @@ pub struct Args {
     #[arg(long, requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
+    /// The authority that vouches for --tls-cert, in PEM, to be told to pickers in each namespace that has a pool.
+    #[arg(long, requires = "tls_cert")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// Run the pickers of all pools of this namespace that do not say otherwise; * for every namespace. May be repeated. Without it
+    /// those alone that are annotated with thalamus.dev/picker: managed.
+    #[arg(long = "manage-namespace")]
+    pub manage_namespaces: Vec<String>,
+
+    /// The image of pickers whose PickerTemplate names none.
+    #[arg(long, default_value = concat!("thalamus-picker:", env!("CARGO_PKG_VERSION")))]
+    pub picker_image: String,
+
     /// Speak to pickers in clear text and admit whoever asks. On loopback alone, for trying things out.
     #[arg(long)]
     pub plaintext: bool,
@@ -78,6 +96,7 @@ const EVENTS: usize = 1024;
 
 impl Args {
     /// Runs the controller until it is told to stop.
+    #[expect(clippy::too_many_lines, reason = "a third of it names the flags, so that one nobody uses is a warning")]
     pub async fn run(self) -> Result<()> {
         let Self {
             listen,
@@ -90,6 +109,9 @@ impl Args {
             service_name,
             tls_cert,
             tls_key,
+            tls_ca,
+            manage_namespaces,
+            picker_image,
             plaintext,
             log,
         } = self;
@@ -112,7 +134,7 @@ impl Args {
         let client = Client::try_from(config).context("making a client for the API server")?;
         let keys = match (tls_cert, tls_key) {
             _ if plaintext => Keys::None,
-            (Some(certificate), Some(key)) => Keys::Files(daemon::tls::from_files(&certificate, &key)?),
+            (Some(certificate), Some(key)) => Keys::Files(daemon::tls::from_files(&certificate, &key)?, tls_ca),
             _ => Keys::Own { namespace: namespace.clone(), names: names(&service_name, &namespace) },
         };
         if plaintext && !listen.ip().is_loopback() {
@@ -127,18 +149,46 @@ impl Args {
         let (ready, is_ready) = latest::channel(false);
         let (compiled, newest) = latest::channel(None);
         let (term, terms) = latest::channel(None);
+        let settings = Settings {
+            image: picker_image,
+            controller_url: format!("https://{service_name}.{namespace}:{}", listen.port()),
+            controller_namespace: namespace.clone(),
+        };
         let candidacy = Candidacy { namespace, name: lease_name, identity: name.clone(), duration: lease_duration };
         let lease = tokio::spawn(candidacy.run(client.clone(), term, stop.clone()));
         let writer = Writer::start(client.clone(), metrics.clone(), terms.clone());
-        let event_loop =
-            EventLoop::new(received, publisher.clone(), writer, metrics.clone(), ready, compiled, terms.clone());
+        let accounts = ServiceAccounts::new(client.clone());
+        let (certificate, certificates) = latest::channel(None);
+        let (wanted, wants) = latest::channel(Arc::default());
+        let (states, known_states) = latest::channel(BTreeMap::new());
+        let keeper = Keeper {
+            client: client.clone(),
+            watch_namespace: watch_namespace.clone(),
+            settings,
+            terms: terms.clone(),
+            wanted: wants,
+            certificate: certificates,
+            states,
+        };
+        let managed = Managed { wanted, states: known_states, accounts: accounts.clone() };
+        let event_loop = EventLoop::new(
+            Index::default().managing(by_default(manage_namespaces)),
+            received,
+            publisher.clone(),
+            writer,
+            metrics.clone(),
+            ready,
+            compiled,
+            terms.clone(),
+            managed,
+        );
 
         let (shown, looked_at) = (publisher.clone(), terms.clone());
         let admin = Admin::new(registry, is_ready, "the API server has not listed every kind yet")
             .with_refresh(move || metrics.leads(looked_at.borrow().is_some()))
             .with_table(move || view::table(newest.borrow().as_deref(), &shown));
         tracing::info!(
-            listen = %port.address()?,
+            listen = %port.address(),
             admin = %admin_listener.local_addr()?,
             server,
             name,
@@ -146,7 +196,7 @@ impl Args {
             "controller started"
         );
         let admin = tokio::spawn(admin.serve(admin_listener, CancellationToken::new()));
-        let speaker = Speaker { client, publisher, keys, port };
+        let speaker = Speaker { client, publisher, keys, port, accounts, certificate };
 
         // A controller whose loop or whose watches ended would look alive and do nothing.
         let mut lease = std::pin::pin!(lease);
@@ -154,12 +204,21 @@ impl Args {
             // It ends by being told to stop, once the lease is given up.
             ended = &mut lease => if !stop.is_cancelled() { bail!("the candidacy for the lease ended: {ended:?}") },
             ended = tokio::spawn(event_loop.run()) => bail!("the event loop ended: {ended:?}"),
+            ended = tokio::spawn(keeper.run()) => bail!("the keeper of pickers ended: {ended:?}"),
             () = watches => bail!("a watch ended"),
             failed = tokio::spawn(speaker.run(terms)) => bail!("the port for pickers failed: {failed:?}"),
         }
         admin.abort();
         tracing::info!("controller stopped");
         Ok(())
+    }
+}
+
+fn by_default(namespaces: Vec<String>) -> ManagedByDefault {
+    match namespaces.as_slice() {
+        [] => ManagedByDefault::None,
+        all if all.iter().any(|one| one == "*") => ManagedByDefault::All,
+        _ => ManagedByDefault::In(namespaces),
     }
 }
 

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{CONTROLLER_NAME, Condition, InferenceModelStatus, ParentReference, ParentStatus};
-use index::{Compiled, Event, Index, ModelReport, ObjectKey, PoolReport, Verdict, merge};
+use api::{CONTROLLER_NAME, Condition, InferenceModelStatus, InferencePool, ParentReference, ParentStatus};
+use index::{Compiled, Event, Index, ManagedPicker, ModelReport, ObjectKey, PoolReport, Verdict, merge};
 use k8s_openapi::jiff::Timestamp;
 use publish::{Publisher, Standing};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::authority::ServiceAccounts;
 use crate::lease::Term;
+use crate::managed::{PickerState, Wanted};
 use crate::metrics::Metrics;
 use crate::status::{Key, Status, Writer};
 
@@ -51,10 +53,21 @@ pub(crate) struct EventLoop {
     terms: watch::Receiver<Term>,
     /// Since when this replica leads; a standby compiles and writes nothing.
     leading_since: Option<Instant>,
+    managed: Managed,
+}
+
+/// What the loop and the keeper of managed pickers tell each other.
+pub(crate) struct Managed {
+    pub(crate) wanted: watch::Sender<Arc<Wanted>>,
+    pub(crate) states: watch::Receiver<BTreeMap<ObjectKey, PickerState>>,
+    /// Whose tokens are good for one pool alone.
+    pub(crate) accounts: ServiceAccounts,
 }
 
 impl EventLoop {
+    #[expect(clippy::too_many_arguments, reason = "each is a different end of a channel, wired in one place")]
     pub(crate) fn new(
+        index: Index,
         events: mpsc::Receiver<Event>,
         publisher: Publisher,
         writer: Writer,
@@ -62,9 +75,10 @@ impl EventLoop {
         ready: watch::Sender<bool>,
         compiled: watch::Sender<Option<Arc<Compiled>>>,
         terms: watch::Receiver<Term>,
+        managed: Managed,
     ) -> Self {
         Self {
-            index: Index::default(),
+            index,
             events,
             publisher,
             writer,
@@ -75,6 +89,7 @@ impl EventLoop {
             published: Instant::now(),
             terms,
             leading_since: None,
+            managed,
         }
     }
 
@@ -97,6 +112,9 @@ impl EventLoop {
                     status_due = status_due.or_else(|| Some(Instant::now() + STATUS_DELAY));
                 }
                 _ = standing.changed() => status_due = status_due.or_else(|| Some(Instant::now() + STATUS_DELAY)),
+                _ = self.managed.states.changed() => {
+                    status_due = status_due.or_else(|| Some(Instant::now() + STATUS_DELAY));
+                }
                 _ = self.terms.changed() => {
                     self.note_term();
                     status_due = self.leading_since.map(|_| Instant::now() + STATUS_DELAY);
@@ -132,9 +150,32 @@ impl EventLoop {
         let compiled = self.index.compile();
         self.metrics.compiled(started.elapsed());
         self.publisher.publish(compiled.tables.clone());
+        self.want_pickers(&compiled);
         self.published = Instant::now();
         self.compiled.send_replace(Some(Arc::new(compiled)));
         self.ready.send_replace(true);
+    }
+
+    fn want_pickers(&self, compiled: &Compiled) {
+        let managed = compiled.pools.iter().filter_map(|(key, report)| {
+            let (pool, picker) = (self.index.pool(key)?, report.managed.as_ref()?);
+            Some((key.clone(), (without_status(pool), picker.clone())))
+        });
+        let wanted = Wanted {
+            pickers: managed.collect(),
+            namespaces: compiled.pools.keys().map(|key| key.namespace.clone()).collect(),
+        };
+        let account = |(key, (_, picker)): (&ObjectKey, &(_, ManagedPicker))| {
+            ((key.namespace.clone(), picker.service.clone()), key.name.clone())
+        };
+        self.managed.accounts.bind(wanted.pickers.iter().map(account).collect());
+        self.managed.wanted.send_if_modified(|known| {
+            let changed = **known != wanted;
+            if changed {
+                *known = Arc::new(wanted);
+            }
+            changed
+        });
     }
 
     /// Hands the writer each status that differs from the one last seen. Says whether all of them are final; else it is to be called
@@ -190,6 +231,9 @@ impl EventLoop {
         let standing = self.publisher.standing(&key.namespace, |pool| pool == key.name);
         let mut verdicts = report.verdicts.clone();
         verdicts.extend(self.programmed(&standing, before, complete));
+        if report.managed.is_some() {
+            verdicts.push(picker_ready(self.managed.states.borrow().get(key)));
+        }
         let parent = |group: &str, kind: &str, name: &str| ParentReference {
             group: group.into(),
             kind: kind.into(),
@@ -240,6 +284,42 @@ impl EventLoop {
     }
 }
 
+/// How far the picker of a managed pool is, as a condition.
+fn picker_ready(state: Option<&PickerState>) -> Verdict {
+    let verdict = |holds, reason, message: String| Verdict { type_: index::PICKER_READY, holds, reason, message };
+    match state {
+        None => verdict(false, "Pending", "the picker is being made".into()),
+        Some(PickerState::Running { ready, wanted, complete: true }) => {
+            verdict(true, "Ready", format!("{ready} of {wanted} pickers are ready"))
+        }
+        Some(PickerState::Running { ready, wanted, .. }) => verdict(
+            *ready > 0,
+            "Progressing",
+            format!("{ready} of {wanted} pickers are ready; the others are on their way"),
+        ),
+        Some(PickerState::Stuck { ready, wanted }) => verdict(
+            *ready > 0,
+            "Stuck",
+            format!(
+                "{ready} of {wanted} pickers are ready, and Kubernetes gave up waiting: see kubectl describe of the Deployment"
+            ),
+        ),
+        Some(PickerState::Queued { behind }) => {
+            verdict(true, "UpgradeQueued", format!("will be upgraded after the picker of pool {behind}"))
+        }
+        Some(PickerState::Conflict(why)) => verdict(false, "Conflict", why.clone()),
+        Some(PickerState::Failed(why)) => verdict(false, "Failed", why.clone()),
+    }
+}
+
+/// What a picker is made from: a pool without what is written often.
+fn without_status(pool: &InferencePool) -> InferencePool {
+    let mut pool = InferencePool { status: None, ..pool.clone() };
+    let metadata = &mut pool.metadata;
+    (metadata.managed_fields, metadata.resource_version, metadata.generation) = (None, None, None);
+    pool
+}
+
 /// Events that are not compiled yet.
 struct Changed {
     first: Instant,
@@ -257,7 +337,7 @@ impl Changed {
 }
 
 /// Resolves at an instant, or never.
-async fn at(instant: Option<Instant>) {
+pub(crate) async fn at(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,

@@ -86,7 +86,7 @@ impl Candidacy {
             match tokio::time::timeout(Duration::from_secs(2), self.give_up(&api)).await {
                 Ok(Ok(())) => tracing::info!(lease = self.name, "lease given up"),
                 Ok(Err(error)) => {
-                    tracing::warn!(error = format!("{error:#}"), "the lease could not be given up; it will run out")
+                    tracing::warn!(error = format!("{error:#}"), "the lease could not be given up; it will run out");
                 }
                 Err(_) => tracing::warn!("the lease could not be given up in time; it will run out"),
             }

@@ -3,7 +3,8 @@
 //! ```text
 //!  API server ──watch──► event_loop ──observe, compile──► index
 //!             ◄─status──    │  owns the index: no locks
-//!                           └──tables──► publish ══► pickers
+//!                           ├──tables──► publish ══► pickers
+//!             ◄─pickers of managed pools── managed ◄─┘
 //! ```
 //!
 //! Invariants:
@@ -17,6 +18,7 @@ mod authority;
 mod ca;
 mod event_loop;
 mod lease;
+mod managed;
 mod metrics;
 mod speaker;
 mod status;

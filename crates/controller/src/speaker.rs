@@ -4,6 +4,7 @@
 //! pickers are thus connected to the one replica that writes status, and what it says of them (`Programmed`) is of all of them.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,12 +40,10 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub(crate) enum Keys {
     /// Not at all.
     None,
-    Files(Arc<ServerConfig>),
+    /// Files, and the authority that vouches for them, where pickers are to be told of it.
+    Files(Arc<ServerConfig>, Option<PathBuf>),
     /// An authority of our own, in a Secret of this namespace, and certificates for these names.
-    Own {
-        namespace: String,
-        names: Vec<String>,
-    },
+    Own { namespace: String, names: Vec<String> },
 }
 
 /// A port. It is bound from the start, so that one that cannot be had is told at once, and listened at in terms of ours.
@@ -60,6 +59,9 @@ pub(crate) struct Speaker {
     pub(crate) publisher: Publisher,
     pub(crate) keys: Keys,
     pub(crate) port: Port,
+    pub(crate) accounts: ServiceAccounts,
+    /// Tells the certificate that vouches for us.
+    pub(crate) certificate: watch::Sender<Option<String>>,
 }
 
 impl Port {
@@ -69,8 +71,8 @@ impl Port {
         Ok(Self { held: Some(held), address })
     }
 
-    pub(crate) fn address(&self) -> Result<SocketAddr> {
-        Ok(self.address)
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     async fn listen(&mut self) -> Result<TcpListener> {
@@ -127,13 +129,24 @@ impl Speaker {
     }
 
     async fn credentials(&self) -> (Speaks, Arc<dyn Authority>) {
-        let tokens = || Arc::new(ServiceAccounts::new(self.client.clone()));
+        let tokens = || Arc::new(self.accounts.clone());
         match &self.keys {
             Keys::None => (Speaks::Plain, Arc::new(Anyone)),
-            Keys::Files(config) => (Speaks::Tls(Arc::clone(config)), tokens()),
+            Keys::Files(config, authority) => {
+                let told = authority.as_ref().and_then(|authority| match std::fs::read_to_string(authority) {
+                    Ok(certificate) => Some(certificate),
+                    Err(error) => {
+                        tracing::error!(file = %authority.display(), %error, "--tls-ca cannot be read, so pickers are not told");
+                        None
+                    }
+                });
+                self.certificate.send_replace(told);
+                (Speaks::Tls(Arc::clone(config)), tokens())
+            }
             Keys::Own { namespace, names } => loop {
                 let made = async {
                     let authority = ca::Authority::load_or_make(&self.client, namespace).await?;
+                    self.certificate.send_replace(Some(authority.certificate.clone()));
                     daemon::tls::server_config(Arc::new(Issued::new(authority, names.clone())))
                 };
                 match made.await {

@@ -193,7 +193,7 @@ fn replace_ours(pool: &mut Value, ours: &ParentStatus) -> bool {
     true
 }
 
-fn is(error: &kube::Error, code: u16) -> bool {
+pub(crate) fn is(error: &kube::Error, code: u16) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == code)
 }
 

@@ -3,8 +3,10 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use api::{InferenceModel, InferencePool};
+use api::{InferenceModel, InferencePool, PickerTemplate};
 use futures::StreamExt as _;
+use futures::future::ready;
+use futures::stream::BoxStream;
 use index::{Change, Event, ObjectKey};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -25,12 +27,14 @@ pub(crate) fn all(
     let models = tokio::spawn(watch(api::<InferenceModel>(client, namespace), Event::Model, events.clone()));
     let pods = tokio::spawn(watch(api::<Pod>(client, namespace), Event::Pod, events.clone()));
     let services = tokio::spawn(watch(api::<Service>(client, namespace), Event::Service, events.clone()));
+    let templates = tokio::spawn(watch(api::<PickerTemplate>(client, namespace), Event::Template, events.clone()));
     async move {
         tokio::select! {
             _ = pools => {}
             _ = models => {}
             _ = pods => {}
             _ = services => {}
+            _ = templates => {}
         }
     }
 }
@@ -49,34 +53,66 @@ async fn watch<K>(api: Api<DeserializeGuard<K>>, event: fn(Change<K>) -> Event, 
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let kind = K::kind(&());
-    let mut stream = watcher(api, watcher::Config::default()).backoff(Patience::default()).boxed();
-    // A list arrives object by object; the index takes it whole, so that it never sees half a cluster.
-    let mut listing = Vec::new();
-    while let Some(said) = stream.next().await {
-        let change = match said {
-            Ok(watcher::Event::Init) => {
-                listing.clear();
-                continue;
-            }
-            Ok(watcher::Event::InitApply(object)) => {
-                listing.extend(read(object).ok());
-                continue;
-            }
-            Ok(watcher::Event::InitDone) => {
-                tracing::info!(%kind, objects = listing.len(), "listed");
-                Change::Relisted(std::mem::take(&mut listing))
-            }
-            Ok(watcher::Event::Apply(object)) => read(object).map_or_else(Change::Deleted, Change::Applied),
-            Ok(watcher::Event::Delete(object)) => Change::Deleted(key(&object)),
-            Err(error) => {
-                tracing::warn!(%kind, %error, "watch interrupted; it will be taken up again");
-                continue;
-            }
-        };
+    let mut changes = follow(api, watcher::Config::default(), K::kind(&()).into_owned(), read);
+    while let Some(change) = changes.next().await {
         if events.send(event(change)).await.is_err() {
             return;
         }
+    }
+}
+
+/// What happens to the objects of one kind, whatever happens to the API server. `read` makes of each what is wanted of it, or its key
+/// where it is to be left out.
+pub(crate) fn follow<W, K>(
+    api: Api<W>,
+    config: watcher::Config,
+    kind: String,
+    read: impl Fn(W) -> Result<K, ObjectKey> + Send + 'static,
+) -> BoxStream<'static, Change<K>>
+where
+    W: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    K: Send + 'static,
+{
+    // A list arrives object by object; it is taken whole, so that nobody ever sees half a cluster.
+    let mut listing = Vec::new();
+    let mut missing = false;
+    let mut take = move |said| match said {
+        Ok(watcher::Event::Init) => {
+            listing.clear();
+            None
+        }
+        Ok(watcher::Event::InitApply(object)) => {
+            listing.extend(read(object).ok());
+            None
+        }
+        Ok(watcher::Event::InitDone) => {
+            tracing::info!(kind, objects = listing.len(), "listed");
+            missing = false;
+            Some(Change::Relisted(std::mem::take(&mut listing)))
+        }
+        Ok(watcher::Event::Apply(object)) => Some(read(object).map_or_else(Change::Deleted, Change::Applied)),
+        Ok(watcher::Event::Delete(object)) => Some(Change::Deleted(key(&object))),
+        Err(error) => {
+            // Said once: it may stay so for long.
+            if !is_missing(&error) {
+                tracing::warn!(kind, %error, "watch interrupted; it will be taken up again");
+            } else if !std::mem::replace(&mut missing, true) {
+                tracing::error!(
+                    kind,
+                    "the API server does not know this kind; install the CRDs: kubectl apply -k crds"
+                );
+            }
+            None
+        }
+    };
+    watcher(api, config).backoff(Patience::default()).filter_map(move |said| ready(take(said))).boxed()
+}
+
+fn is_missing(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 404,
+        _ => false,
     }
 }
 
@@ -111,9 +147,8 @@ fn read<K: Resource<DynamicType = ()>>(guard: DeserializeGuard<K>) -> Result<K, 
     })
 }
 
-fn key<K: Resource<DynamicType = ()>>(guard: &DeserializeGuard<K>) -> ObjectKey {
-    let meta = guard.meta();
-    ObjectKey::new(meta.namespace.clone().unwrap_or_default(), guard.name_any())
+fn key(object: &impl Resource) -> ObjectKey {
+    ObjectKey::new(object.meta().namespace.clone().unwrap_or_default(), object.name_any())
 }
 
 #[cfg(test)]

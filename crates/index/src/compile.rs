@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use routing::RoutingTable;
 
+use crate::managed;
 use crate::model::{self, ModelReport};
 use crate::observe::{Index, ObjectKey};
 use crate::pool::{self, Members, PoolReport, Selected};
@@ -48,8 +49,10 @@ impl Index {
             compiled.models.insert(key.clone(), report);
         }
 
+        let owners = managed::owners(self, namespace);
         for (key, object) in self.pools.in_namespace(namespace) {
-            let report = pool::report(key, object, &selected[&*key.name], &table, self);
+            let managed = managed::picker(key, object, &owners, self);
+            let report = pool::report(key, object, &selected[&*key.name], managed, &table, self);
             compiled.pools.insert(key.clone(), report);
         }
         compiled.tables.insert(namespace.to_owned(), table);

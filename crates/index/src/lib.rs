@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  Event ──observe──► Index ──compile──► Compiled ─┬─ tables: one RoutingTable a namespace ──► publish
-//!  (a pool, a model,  four stores                  └─ reports: what is true of each object ──► status
-//!   a pod, a Service)
+//!  (a pool, a model,  a store of each kind         └─ reports: what is true of each object ──► status
+//!   a pod, a Service, …)
 //! ```
 //!
 //! Invariants:
@@ -13,6 +13,7 @@
 
 mod compile;
 mod condition;
+mod managed;
 mod model;
 mod observe;
 mod pod;
@@ -21,6 +22,7 @@ mod pool;
 
 pub use compile::Compiled;
 pub use condition::{Verdict, merge};
+pub use managed::{ManagedByDefault, ManagedPicker, PICKER_READY};
 pub use model::ModelReport;
 pub use observe::{Change, Event, Index, ObjectKey};
 pub use pool::PoolReport;

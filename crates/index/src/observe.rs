@@ -1,11 +1,12 @@
-//! What the watches said: four stores that follow applied, deleted and relisted objects.
+//! What the watches said: a store of each kind, which follows applied, deleted and relisted objects.
 
 use std::collections::BTreeMap;
 
-use api::{InferenceModel, InferencePool};
+use api::{InferenceModel, InferencePool, PickerTemplate};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 
+use crate::managed::ManagedByDefault;
 use crate::pod::PodFacts;
 
 /// A namespace and a name. Objects of a folder that name no namespace live in `default`, as with kubectl.
@@ -32,6 +33,7 @@ pub enum Event {
     Model(Change<InferenceModel>),
     Pod(Change<Pod>),
     Service(Change<Service>),
+    Template(Change<PickerTemplate>),
 }
 
 /// The cluster as far as it was seen.
@@ -41,6 +43,8 @@ pub struct Index {
     pub(crate) models: Store<InferenceModel>,
     pub(crate) pods: Store<PodFacts>,
     pub(crate) services: Store<ServiceFacts>,
+    pub(crate) templates: Store<PickerTemplate>,
+    pub(crate) managed_by_default: ManagedByDefault,
 }
 
 /// Objects of one kind.
@@ -66,12 +70,19 @@ impl Index {
             Event::Model(change) => self.models.observe(change, |model| model),
             Event::Pod(change) => self.pods.observe(change, |pod| PodFacts::of(&pod)),
             Event::Service(change) => self.services.observe(change, |service| ServiceFacts::of(&service)),
+            Event::Template(change) => self.templates.observe(change, |template| template),
         }
+    }
+
+    /// Says which pools are managed that do not say so themselves.
+    #[must_use]
+    pub fn managing(self, managed_by_default: ManagedByDefault) -> Self {
+        Self { managed_by_default, ..self }
     }
 
     /// Whether every kind was listed once. Before that a compiled table would miss what was merely not seen yet.
     pub fn is_synced(&self) -> bool {
-        self.pools.listed && self.models.listed && self.pods.listed && self.services.listed
+        self.pools.listed && self.models.listed && self.pods.listed && self.services.listed && self.templates.listed
     }
 
     pub fn pool(&self, key: &ObjectKey) -> Option<&InferencePool> {

@@ -7,6 +7,7 @@ use api::{AppProtocol, InferencePool};
 use routing::{Capability, Endpoint, ModalitySet, Pool, RoutingTable};
 
 use crate::condition::Verdict;
+use crate::managed::ManagedPicker;
 use crate::observe::{Index, ObjectKey};
 use crate::pod::PodFacts;
 
@@ -17,6 +18,8 @@ pub struct PoolReport {
     /// The picker's Service, where the pool names one.
     pub picker_service: Option<String>,
     pub verdicts: Vec<Verdict>,
+    /// The picker that is to be run for it, where it is managed and can be.
+    pub managed: Option<ManagedPicker>,
 }
 
 /// Pods by one label of each selector, so that a pool looks at its own pods alone.
@@ -89,6 +92,7 @@ pub(crate) fn report(
     key: &ObjectKey,
     object: &InferencePool,
     selected: &Selected<'_>,
+    managed: Result<Option<ManagedPicker>, Verdict>,
     table: &RoutingTable,
     index: &Index,
 ) -> PoolReport {
@@ -101,18 +105,25 @@ pub(crate) fn report(
             "endpointPickerRef is not set: gateways cannot ask our picker; its HTTP port serves the pool all the same",
         ),
     };
+    let is_managed = matches!(managed, Ok(Some(_)));
+    let mut verdicts = vec![
+        accepted,
+        resolved_refs(object, &key.namespace, is_managed, index),
+        endpoints_ready(&key.name, selected, table),
+    ];
+    let managed = managed.unwrap_or_else(|cannot| {
+        verdicts.push(cannot);
+        None
+    });
     PoolReport {
         generation: object.metadata.generation,
         picker_service: picker.map(|picker| picker.name.clone()),
-        verdicts: vec![
-            accepted,
-            resolved_refs(object, &key.namespace, index),
-            endpoints_ready(&key.name, selected, table),
-        ],
+        verdicts,
+        managed,
     }
 }
 
-fn resolved_refs(object: &InferencePool, namespace: &str, index: &Index) -> Verdict {
+fn resolved_refs(object: &InferencePool, namespace: &str, is_managed: bool, index: &Index) -> Verdict {
     let invalid = |message: String| Verdict::no("ResolvedRefs", "InvalidExtensionRef", message);
     let Some(picker) = &object.spec.endpoint_picker_ref else {
         return Verdict::yes("ResolvedRefs", "ResolvedRefs", "there is no reference to resolve");
@@ -124,7 +135,15 @@ fn resolved_refs(object: &InferencePool, namespace: &str, index: &Index) -> Verd
         ));
     }
     let Some(service) = index.services.objects.get(&ObjectKey::new(namespace, &*picker.name)) else {
-        return invalid(format!("there is no Service {} in namespace {namespace}", picker.name));
+        let name = &picker.name;
+        return invalid(if is_managed {
+            format!("Service {name} is being made; PickerReady says how far that is")
+        } else {
+            format!(
+                "there is no Service {name} in namespace {namespace}: run a picker there, or annotate the pool with {}: managed",
+                api::annotations::PICKER
+            )
+        });
     };
     if service.external_name {
         return invalid(format!("Service {} is of type ExternalName, which gateways must not follow", picker.name));

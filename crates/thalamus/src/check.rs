@@ -78,7 +78,7 @@ fn of_pool(key: &ObjectKey, report: &PoolReport, objects: &Objects) -> Vec<Findi
     });
     let may_be_elsewhere = |verdict: &Verdict| match verdict.type_ {
         "Accepted" => true,
-        "ResolvedRefs" => !service_is_here,
+        "ResolvedRefs" => report.managed.is_some() || !service_is_here,
         _ => verdict.reason == "NoPods",
     };
     let good =

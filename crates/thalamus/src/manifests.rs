@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use anyhow::{Context, Error, Result, bail};
-use api::{InferenceModel, InferencePool};
+use api::{InferenceModel, InferencePool, PickerTemplate};
 use index::{Change, Compiled, Event, Index};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, Service};
@@ -16,6 +16,7 @@ use serde_json::Value;
 pub struct Objects {
     pub pools: Vec<InferencePool>,
     pub models: Vec<InferenceModel>,
+    pub templates: Vec<PickerTemplate>,
     pub pods: Vec<Pod>,
     pub services: Vec<Service>,
     pub deployments: Vec<Deployment>,
@@ -96,25 +97,29 @@ impl Objects {
         match (version, kind) {
             ("inference.networking.k8s.io/v1", "InferencePool") => self.pools.push(read(object, &name)?),
             ("thalamus.dev/v1alpha1", "InferenceModel") => self.models.push(read(object, &name)?),
+            ("thalamus.dev/v1alpha1", "PickerTemplate") => self.templates.push(read(object, &name)?),
             ("v1", "Pod") => self.pods.push(ready_unless_told_otherwise(read(object, &name)?)),
             ("v1", "Service") => self.services.push(read(object, &name)?),
             ("apps/v1", "Deployment") => self.deployments.push(read(object, &name)?),
             (old, "InferencePool") if old.starts_with("inference.networking.x-k8s.io/") => {
                 bail!("{name} is of {old}: {MOVE_OLD_POOL}")
             }
-            (_, "InferencePool" | "InferenceModel") => bail!("{name}: apiVersion {version} is not known here"),
+            (_, "InferencePool" | "InferenceModel" | "PickerTemplate") => {
+                bail!("{name}: apiVersion {version} is not known here")
+            }
             _ => tracing::debug!(kind, version, "object passed over"),
         }
         Ok(())
     }
 
     /// The objects as the index takes them: all there are of each kind.
-    pub fn events(&self) -> [Event; 4] {
+    pub fn events(&self) -> [Event; 5] {
         [
             Event::Pool(Change::Relisted(self.pools.clone())),
             Event::Model(Change::Relisted(self.models.clone())),
             Event::Pod(Change::Relisted(self.pods.clone())),
             Event::Service(Change::Relisted(self.services.clone())),
+            Event::Template(Change::Relisted(self.templates.clone())),
         ]
     }
 
@@ -127,11 +132,12 @@ impl Objects {
 }
 
 /// The schemas of our kinds, by group and kind.
-static SCHEMAS: LazyLock<[(&str, &str, Value); 2]> = LazyLock::new(|| {
+static SCHEMAS: LazyLock<[(&str, &str, Value); 3]> = LazyLock::new(|| {
     let schema = |crd| api::manifest(&crd)["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
     [
         ("inference.networking.k8s.io/", "InferencePool", schema(InferencePool::crd())),
         ("thalamus.dev/", "InferenceModel", schema(InferenceModel::crd())),
+        ("thalamus.dev/", "PickerTemplate", schema(PickerTemplate::crd())),
     ]
 });
 

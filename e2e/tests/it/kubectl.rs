@@ -59,7 +59,8 @@ pub(crate) async fn get_shows_the_truth_at_a_glance(shared: &Shared) -> Result<(
     )
     .await?;
     let missing = format!(
-        "ResolvedRefs=False InvalidExtensionRef: there is no Service thalamus-picker in namespace {}",
+        "ResolvedRefs=False InvalidExtensionRef: there is no Service thalamus-picker in namespace {}: run a picker there, or annotate the \
+         pool with thalamus.dev/picker: managed",
         world.namespace
     );
     until_condition(&world, "inferencepool", "omni", &missing).await?;

@@ -18,6 +18,7 @@ mod edges;
 mod failures;
 mod guide;
 mod kubectl;
+mod managed;
 mod manifests;
 mod replicas;
 mod requests;
@@ -119,8 +120,18 @@ fn main() -> Result<ExitCode> {
     });
 
     let mut trials = Trials { shared: Arc::clone(&shared), trials: Vec::new() };
-    crds::register(&mut trials);
-    manifests::register(&mut trials);
+    data_plane(&mut trials);
+    control_plane(&mut trials);
+
+    let conclusion = libtest_mimic::run(&arguments, trials.trials);
+    // Before its folder goes: the task that waits for an interrupt holds the cluster for longer.
+    e2e::end_all();
+    shared.cluster.end();
+    Ok(conclusion.exit_code())
+}
+
+/// What happens to requests.
+fn data_plane(trials: &mut Trials) {
     claims!(trials, routing:
         an_applied_model_serves_within_a_second,
         each_modality_goes_to_its_pool_and_all_at_once_to_the_omni_one,
@@ -172,6 +183,12 @@ fn main() -> Result<ExitCode> {
         browsers_may_ask_where_a_flag_says_so,
         a_client_that_waits_for_a_nod_gets_it_or_the_refusal,
     );
+}
+
+/// What happens to objects.
+fn control_plane(trials: &mut Trials) {
+    crds::register(trials);
+    manifests::register(trials);
     claims!(trials, kubectl:
         get_shows_the_truth_at_a_glance,
         a_status_that_somebody_overwrote_is_written_again,
@@ -179,6 +196,13 @@ fn main() -> Result<ExitCode> {
         entries_of_others_are_never_touched,
         status_is_written_only_when_it_changes,
         explain_reads_well,
+    );
+    claims!(trials, managed:
+        a_managed_pool_gets_a_picker_that_serves_it_alone,
+        what_others_changed_is_mended_and_what_they_added_stays,
+        nothing_that_others_made_is_touched,
+        a_template_decides_how_pickers_run,
+        an_upgrade_replaces_the_pickers_of_one_pool_at_a_time,
     );
     claims!(trials, replicas:
         a_standby_takes_over_when_the_leader_is_told_to_stop,
@@ -191,10 +215,4 @@ fn main() -> Result<ExitCode> {
         a_picker_without_a_controller_decides_by_the_table_on_its_disk,
     );
     claims!(trials, guide: every_command_of_the_guide_works);
-
-    let conclusion = libtest_mimic::run(&arguments, trials.trials);
-    // Before its folder goes: the task that waits for an interrupt holds the cluster for longer.
-    e2e::end_all();
-    shared.cluster.end();
-    Ok(conclusion.exit_code())
 }

@@ -9,7 +9,7 @@ use crate::Shared;
 use crate::routing::{chat, three_pools, two_text_pods};
 
 /// A picker of its own, at ports of its own.
-async fn picker(folder: &Path, name: &str, args: &[String]) -> Result<(Process, Client, Client)> {
+pub(crate) async fn picker(folder: &Path, name: &str, args: &[String]) -> Result<(Process, Client, Client)> {
     let ports = ["--ext-proc-listen", "--health-listen", "--http-listen", "--admin-listen"];
     let mut all: Vec<String> = ports.iter().map(|flag| format!("{flag}=127.0.0.1:0")).collect();
     all.push("--log-format=json".into());
@@ -21,7 +21,7 @@ async fn picker(folder: &Path, name: &str, args: &[String]) -> Result<(Process, 
     Ok((process, admin, http))
 }
 
-fn args(world: &World, namespace: &str, ca: &Path, token: Option<&Path>) -> Vec<String> {
+pub(crate) fn args(world: &World, namespace: &str, ca: &Path, token: Option<&Path>) -> Vec<String> {
     let mut args = vec![
         format!("--controller={}", world.controller_url()),
         format!("--controller-ca={}", ca.display()),
@@ -31,7 +31,7 @@ fn args(world: &World, namespace: &str, ca: &Path, token: Option<&Path>) -> Vec<
     args
 }
 
-async fn until_log(process: &Process, part: &str) -> Result<()> {
+pub(crate) async fn until_log(process: &Process, part: &str) -> Result<()> {
     eventually(&format!("the log holds {part:?}"), async || {
         ensure!(process.log().contains(part), "{}", process.tail());
         Ok(())

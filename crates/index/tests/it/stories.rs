@@ -1,6 +1,6 @@
 //! One story a test.
 
-use index::{Change, Compiled, Event, Index};
+use index::{Change, Compiled, Event, Index, ManagedByDefault};
 use serde_json::json;
 
 use crate::world::{index, key, model, pod, pod_event, pool, pool_of, said, service};
@@ -87,7 +87,9 @@ fn pools_say_what_is_wrong_with_their_picker() {
     };
     let picker = json!({"name": "picker", "port": {"number": 9002}});
     check(picker.clone(), vec![service("picker", 9002)], "True ResolvedRefs: Service picker exists");
-    check(picker.clone(), vec![], "False InvalidExtensionRef: there is no Service picker in namespace serving");
+    let missing = "False InvalidExtensionRef: there is no Service picker in namespace serving: run a picker there, or annotate the \
+        pool with thalamus.dev/picker: managed";
+    check(picker.clone(), vec![], missing);
     check(picker, vec![service("picker", 80)], "False InvalidExtensionRef: Service picker has no port 9002; it has 80");
     check(
         json!({"group": "example.com", "kind": "Picker", "name": "x"}),
@@ -262,5 +264,81 @@ fn a_relist_replaces_and_nothing_is_synced_before_every_kind_was_listed() {
     index.observe(Event::Pod(Change::Relisted(vec![])));
     assert!(!index.is_synced());
     index.observe(Event::Service(Change::Relisted(vec![])));
+    index.observe(Event::Template(Change::Relisted(vec![])));
     assert!(index.is_synced());
+}
+
+fn managed_pool(name: &str, annotations: &serde_json::Value, picker: &serde_json::Value) -> Event {
+    pool_of(
+        json!({"metadata": {"name": name, "annotations": annotations}, "spec": {"selector": {"matchLabels": {"app": name}},
+        "targetPorts": [{"number": 8000}], "endpointPickerRef": picker}}),
+    )
+}
+
+fn template(name: &str, replicas: i32) -> Event {
+    let object = json!({"apiVersion": "thalamus.dev/v1alpha1", "kind": "PickerTemplate",
+        "metadata": {"name": name, "namespace": "serving"}, "spec": {"replicas": replicas}});
+    Event::Template(Change::Applied(serde_json::from_value(object).expect("a template")))
+}
+
+#[test]
+fn a_pool_is_managed_when_it_says_so_or_its_namespace_is_and_it_does_not_say_otherwise() {
+    let picker = json!({"name": "picker", "port": {"number": 9002}});
+    let managed = |by_default: ManagedByDefault, annotations: serde_json::Value| {
+        let mut index = Index::default().managing(by_default);
+        index.observe(managed_pool("p", &annotations, &picker));
+        index.compile().pools[&key("p")].managed.is_some()
+    };
+    let here = || ManagedByDefault::In(vec!["serving".into()]);
+    assert!(!managed(ManagedByDefault::None, json!({})));
+    assert!(managed(ManagedByDefault::None, json!({"thalamus.dev/picker": "managed"})));
+    assert!(managed(here(), json!({})) && managed(ManagedByDefault::All, json!({})));
+    assert!(!managed(ManagedByDefault::In(vec!["other".into()]), json!({})));
+    assert!(!managed(here(), json!({"thalamus.dev/picker": "unmanaged"})));
+    assert!(!managed(here(), json!({"thalamus.dev/picker": "manged"})), "a slip of the pen");
+}
+
+#[test]
+fn a_managed_pool_that_cannot_be_says_why() {
+    let managed = json!({"thalamus.dev/picker": "managed"});
+    let check = |annotations: &serde_json::Value, picker: serde_json::Value, expected: &str| {
+        let compiled = index([managed_pool("p", annotations, &picker)]).compile();
+        assert_eq!(said(&compiled.pools[&key("p")].verdicts, "PickerReady"), expected);
+    };
+    let picker = json!({"name": "picker", "port": {"number": 9002}});
+    check(
+        &json!({"thalamus.dev/picker": "yes"}),
+        picker.clone(),
+        r#"False InvalidAnnotation: annotation thalamus.dev/picker is "yes"; it may be managed or unmanaged"#,
+    );
+    check(
+        &managed,
+        json!({"name": "Picker.One", "port": {"number": 9002}}),
+        r#"False InvalidName: a Service cannot be called "Picker.One": 1 to 63 of a-z, 0-9 and -, beginning with a letter and not ending with -"#,
+    );
+    check(
+        &managed,
+        json!({"group": "example.com", "kind": "Picker", "name": "x"}),
+        "False NoPickerRef: endpointPickerRef of a managed pool must name a Service and a port",
+    );
+    check(
+        &json!({"thalamus.dev/picker": "managed", "thalamus.dev/picker-template": "big"}),
+        picker,
+        "False TemplateNotFound: there is no PickerTemplate big in namespace serving",
+    );
+}
+
+#[test]
+fn a_pool_uses_the_template_it_names_or_the_one_called_default() {
+    let picker = json!({"name": "picker", "port": {"number": 9002}});
+    let replicas = |annotations: serde_json::Value, templates: Vec<Event>| {
+        let pool = managed_pool("p", &annotations, &picker);
+        let compiled = index(templates.into_iter().chain([pool])).compile();
+        compiled.pools[&key("p")].managed.as_ref().map(|managed| managed.template.replicas)
+    };
+    let managed = json!({"thalamus.dev/picker": "managed"});
+    assert_eq!(replicas(managed.clone(), vec![]), Some(None));
+    assert_eq!(replicas(managed, vec![template("default", 3), template("big", 9)]), Some(Some(3)));
+    let named = json!({"thalamus.dev/picker": "managed", "thalamus.dev/picker-template": "big"});
+    assert_eq!(replicas(named, vec![template("default", 3), template("big", 9)]), Some(Some(9)));
 }

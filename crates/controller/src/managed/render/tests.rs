@@ -1,0 +1,93 @@
+//! What is asked of a managed picker stands in its objects.
+
+use serde_json::json;
+
+use super::*;
+
+fn rendered(template: Value) -> Vec<Value> {
+    let pool: InferencePool = serde_json::from_value(json!({
+        "apiVersion": "inference.networking.k8s.io/v1", "kind": "InferencePool",
+        "metadata": {"name": "vision", "namespace": "serving", "uid": "u-1"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "vision"}}, "targetPorts": [{"number": 8000}, {"number": 8001}],
+            "endpointPickerRef": {"name": "vision-picker", "port": {"number": 9002}},
+        },
+    }))
+    .unwrap();
+    let template = serde_json::from_value(template).unwrap();
+    let managed = ManagedPicker { service: "vision-picker".into(), port: 9002, template };
+    let settings = Settings {
+        image: "picker:1".into(),
+        controller_url: "https://c.ns:9004".into(),
+        controller_namespace: "ns".into(),
+    };
+    picker(&pool, &managed, &settings).iter().map(|object| json!(object)).collect()
+}
+
+fn of<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
+    objects.iter().find(|object| object["kind"] == kind).unwrap_or_else(|| panic!("no {kind}"))
+}
+
+#[test]
+fn every_object_has_the_services_name_and_belongs_to_the_pool() {
+    let objects = rendered(json!({"autoscaling": {"maxReplicas": 5}}));
+    let kinds: Vec<&str> = objects.iter().filter_map(|object| object["kind"].as_str()).collect();
+    assert_eq!(
+        kinds,
+        ["ServiceAccount", "Service", "NetworkPolicy", "PodDisruptionBudget", "Deployment", "HorizontalPodAutoscaler"]
+    );
+    for object in &objects {
+        let metadata = &object["metadata"];
+        assert_eq!((&metadata["name"], &metadata["namespace"]), (&json!("vision-picker"), &json!("serving")));
+        assert_eq!(metadata["ownerReferences"][0]["uid"], "u-1");
+        assert_eq!(metadata["labels"]["app.kubernetes.io/managed-by"], "thalamus");
+    }
+}
+
+#[test]
+fn gateways_find_the_port_that_the_pool_names() {
+    let ports = |template| of(&rendered(template), "Service")["spec"]["ports"].clone();
+    let plain = ports(json!({}));
+    assert_eq!(
+        plain[0],
+        json!({"name": "grpc-ext-proc", "port": 9002, "targetPort": "grpc-ext-proc", "protocol": "TCP", "appProtocol": "kubernetes.io/h2c"})
+    );
+    assert_eq!(plain.as_array().unwrap().len(), 2);
+    assert_eq!(ports(json!({"http": true}))[2]["port"], 8080);
+}
+
+#[test]
+fn the_template_decides_and_what_it_leaves_out_has_a_default() {
+    let objects = rendered(json!({}));
+    let spec = &of(&objects, "Deployment")["spec"];
+    assert_eq!(spec["replicas"], 2);
+    let container = &spec["template"]["spec"]["containers"][0];
+    assert_eq!(container["image"], "picker:1");
+    assert!(container["args"].as_array().unwrap().contains(&json!("--pool=vision")));
+
+    let objects = rendered(json!({
+        "replicas": 3, "image": "mine:2", "tlsSecretName": "cert", "maxBodyBytes": 4096, "drainSeconds": 7,
+        "nodeSelector": {"gpu": "no"}, "podLabels": {"team": "a", "app.kubernetes.io/name": "stolen"},
+    }));
+    let spec = &of(&objects, "Deployment")["spec"];
+    assert_eq!(spec["replicas"], 3);
+    let pod = &spec["template"];
+    assert_eq!(pod["spec"]["containers"][0]["image"], "mine:2");
+    assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 22);
+    assert_eq!(pod["spec"]["nodeSelector"]["gpu"], "no");
+    // Labels by which the pods are found are not to be had.
+    assert_eq!(pod["metadata"]["labels"]["app.kubernetes.io/name"], "thalamus-picker");
+    let args = json!(pod["spec"]["containers"][0]["args"]);
+    for arg in ["--tls-cert=/var/run/thalamus/tls/tls.crt", "--max-body-bytes=4096", "--drain-timeout=7s"] {
+        assert!(args.as_array().unwrap().contains(&json!(arg)), "{arg}");
+    }
+}
+
+#[test]
+fn an_autoscaler_owns_the_number_of_replicas() {
+    let objects = rendered(json!({"autoscaling": {"maxReplicas": 1, "requestsInFlight": 50}, "replicas": 9}));
+    assert!(of(&objects, "Deployment")["spec"].get("replicas").is_none());
+    let autoscaler = &of(&objects, "HorizontalPodAutoscaler")["spec"];
+    assert_eq!((&autoscaler["minReplicas"], &autoscaler["maxReplicas"]), (&json!(1), &json!(1)));
+    assert_eq!(autoscaler["metrics"][0]["pods"]["target"]["averageValue"], "50");
+}

@@ -1,0 +1,130 @@
+//! Managed pools: whose picker the controller runs, and how.
+
+use std::collections::BTreeMap;
+
+use api::{InferencePool, PickerTemplate, PickerTemplateSpec, annotations};
+use kube::ResourceExt;
+
+use crate::condition::Verdict;
+use crate::observe::{Index, ObjectKey};
+
+/// Which pools are managed that do not say so themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ManagedByDefault {
+    #[default]
+    None,
+    /// Those of these namespaces.
+    In(Vec<String>),
+    All,
+}
+
+/// A picker that the controller is to run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ManagedPicker {
+    /// The Service that the pool names, whose name everything else of the picker has as well.
+    pub service: String,
+    /// The Service's port for gateways.
+    pub port: u16,
+    pub template: PickerTemplateSpec,
+}
+
+/// The type of the condition that only managed pools have.
+pub const PICKER_READY: &str = "PickerReady";
+
+/// The template that is used without being named.
+const DEFAULT_TEMPLATE: &str = "default";
+
+impl ManagedByDefault {
+    fn holds(&self, namespace: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::In(namespaces) => namespaces.iter().any(|one| one == namespace),
+            Self::All => true,
+        }
+    }
+}
+
+/// The pool that has each Service's name first: the oldest, and of equally old ones the first by name.
+pub(crate) fn owners<'a>(index: &'a Index, namespace: &str) -> BTreeMap<&'a str, &'a ObjectKey> {
+    let mut owners: BTreeMap<&str, (_, &ObjectKey)> = BTreeMap::new();
+    for (key, pool) in
+        index.pools.in_namespace(namespace).filter(|(key, pool)| is_managed(index, key, pool) == Ok(true))
+    {
+        let Some(picker) = &pool.spec.endpoint_picker_ref else { continue };
+        let claim = (pool.metadata.creation_timestamp.as_ref().map(|time| time.0), key);
+        owners.entry(&picker.name).and_modify(|owner| *owner = (*owner).min(claim)).or_insert(claim);
+    }
+    owners.into_iter().map(|(name, (_, key))| (name, key)).collect()
+}
+
+fn is_managed(index: &Index, key: &ObjectKey, pool: &InferencePool) -> Result<bool, Verdict> {
+    match pool.annotations().get(annotations::PICKER).map(String::as_str) {
+        None => Ok(index.managed_by_default.holds(&key.namespace)),
+        Some("managed") => Ok(true),
+        Some("unmanaged") => Ok(false),
+        Some(other) => {
+            let other: String = other.chars().take(64).collect();
+            let message = format!("annotation {} is {other:?}; it may be managed or unmanaged", annotations::PICKER);
+            Err(Verdict::no(PICKER_READY, "InvalidAnnotation", message))
+        }
+    }
+}
+
+/// The picker to run for a pool: none for one that is not managed, a verdict for one that cannot be.
+pub(crate) fn picker(
+    key: &ObjectKey,
+    pool: &InferencePool,
+    owners: &BTreeMap<&str, &ObjectKey>,
+    index: &Index,
+) -> Result<Option<ManagedPicker>, Verdict> {
+    let no = |reason, message: String| Err(Verdict::no(PICKER_READY, reason, message));
+    if !is_managed(index, key, pool)? {
+        return Ok(None);
+    }
+    let Some(picker) = pool.spec.endpoint_picker_ref.as_ref() else {
+        return no(
+            "NoPickerRef",
+            "a managed pool must say in endpointPickerRef what Service to make, and its port".into(),
+        );
+    };
+    let Some(port) = picker.port.filter(|_| picker.group.is_empty() && picker.kind == "Service") else {
+        return no("NoPickerRef", "endpointPickerRef of a managed pool must name a Service and a port".into());
+    };
+    if let Some(owner) = owners.get(&*picker.name).filter(|owner| **owner != key) {
+        let message = format!(
+            "Service {} is the picker of pool {}, which is older or first by name; a managed pool needs a name of its own",
+            picker.name, owner.name
+        );
+        return no("NameInUse", message);
+    }
+    if !is_dns_label(&picker.name) {
+        let message = format!(
+            "a Service cannot be called {:?}: 1 to 63 of a-z, 0-9 and -, beginning with a letter and not ending with -",
+            picker.name
+        );
+        return no("InvalidName", message);
+    }
+    let template = match pool.annotations().get(annotations::PICKER_TEMPLATE) {
+        Some(name) => match template(index, &key.namespace, name) {
+            Some(template) => template.spec.clone(),
+            None => {
+                let message = format!("there is no PickerTemplate {name} in namespace {}", key.namespace);
+                return no("TemplateNotFound", message);
+            }
+        },
+        None => template(index, &key.namespace, DEFAULT_TEMPLATE).map(|one| one.spec.clone()).unwrap_or_default(),
+    };
+    Ok(Some(ManagedPicker { service: picker.name.clone(), port: port.number.0, template }))
+}
+
+fn template<'a>(index: &'a Index, namespace: &str, name: &str) -> Option<&'a PickerTemplate> {
+    index.templates.objects.get(&ObjectKey::new(namespace, name))
+}
+
+/// What a Service's name must be (RFC 1035, as Kubernetes has it).
+fn is_dns_label(name: &str) -> bool {
+    name.len() <= 63
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && !name.ends_with('-')
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}

@@ -1,0 +1,193 @@
+//! Does the controller run the pickers of managed pools as one would by hand?
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::{PodSpec, World, eventually};
+use serde_json::{Value, json};
+
+use crate::Shared;
+use crate::kubectl::until_condition;
+use crate::routing::{chat, text};
+
+fn apply_managed_pool(world: &World, name: &str, service: &str, annotations: &Value) -> Result<()> {
+    let mut all = json!({"thalamus.dev/picker": "managed"});
+    if let (Some(all), Value::Object(more)) = (all.as_object_mut(), annotations.clone()) {
+        all.extend(more);
+    }
+    let pool = json!({
+        "apiVersion": "inference.networking.k8s.io/v1", "kind": "InferencePool",
+        "metadata": {"name": name, "annotations": all},
+        "spec": {
+            "selector": {"matchLabels": {"pool": name}}, "targetPorts": [{"number": 8000}],
+            "endpointPickerRef": {"name": service, "port": {"number": 9002}},
+        },
+    });
+    world.apply(&pool.to_string())
+}
+
+async fn until(world: &World, kind: &str, name: &str, at: &str, expected: &Value) -> Result<()> {
+    eventually(&format!("{kind} {name} has {expected} at {at}"), async || {
+        let object = world.object(kind, name)?;
+        let is = object.pointer(at).unwrap_or(&Value::Null);
+        ensure!(is == expected, "it has {is}");
+        Ok(())
+    })
+    .await
+}
+
+pub(crate) async fn a_managed_pool_gets_a_picker_that_serves_it_alone(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    apply_managed_pool(&world, "eyes", "eyes-picker", &json!({}))?;
+    world.apply_pool("ears")?;
+    world.kubelet.run(PodSpec::new("eyes-0", "eyes", &["m=text"])).await?;
+    world.kubelet.run(PodSpec::new("ears-0", "ears", &["m=text"])).await?;
+
+    let picker = world.deploy("eyes-picker", &[]).await?;
+    eventually("the picker serves its pool", async || {
+        let answer = picker.http.chat(&chat("m", &text())).await?;
+        ensure!(answer.shown() == "200 eyes-0", "{}", answer.shown());
+        Ok(())
+    })
+    .await?;
+    let table = picker.admin.get("/debug/table").await?.text();
+    ensure!(!table.contains("ears"), "it knows of another pool:\n{table}");
+    world.say_complete("eyes-picker", 1)?;
+    until_condition(&world, "inferencepool", "eyes", "PickerReady=True Ready: 2 of 2 pickers are ready").await?;
+    until_condition(&world, "inferencepool", "eyes", "ResolvedRefs=True ResolvedRefs: Service eyes-picker exists")
+        .await?;
+    // The harness' own picker, of the whole namespace, and the deployed one.
+    until_condition(&world, "inferencepool", "eyes", "Programmed=True Programmed: 2 of 2 pickers decide by it").await?;
+
+    for kind in ["serviceaccount", "service", "networkpolicy", "poddisruptionbudget", "deployment"] {
+        let owner = &world.object(kind, "eyes-picker")?["metadata"]["ownerReferences"][0];
+        ensure!(owner["kind"] == "InferencePool" && owner["name"] == "eyes", "{kind} belongs to {owner}");
+    }
+    // Its token is good for its pool and for nothing else.
+    let folder = world.folder().join("deployed-eyes-picker");
+    let args = crate::trust::args(&world, &world.namespace, &folder.join("ca.crt"), Some(&folder.join("token")));
+    let (curious, admin, _) = crate::trust::picker(&folder, "curious", &args).await?;
+    crate::trust::until_log(&curious, "service account eyes-picker serves pool eyes alone").await?;
+    ensure!(admin.get("/ready").await?.status == 503, "it has the table of the whole namespace");
+    Ok(())
+}
+
+pub(crate) async fn what_others_changed_is_mended_and_what_they_added_stays(shared: &Shared) -> Result<()> {
+    let world = shared.world().await?;
+    apply_managed_pool(&world, "eyes", "eyes-picker", &json!({}))?;
+    until(&world, "deployment", "eyes-picker", "/spec/replicas", &json!(2)).await?;
+    world.kubectl(&["scale", "deployment", "eyes-picker", "--replicas=7"])?;
+    until(&world, "deployment", "eyes-picker", "/spec/replicas", &json!(2)).await?;
+    world.kubectl(&["delete", "service", "eyes-picker"])?;
+    until(&world, "service", "eyes-picker", "/spec/ports/0/name", &json!("grpc-ext-proc")).await?;
+    world.kubectl(&["annotate", "deployment", "eyes-picker", "example.com/mine=yes"])?;
+    let label = ["label", "deployment", "eyes-picker", "app.kubernetes.io/managed-by-"];
+    world.kubectl(&label)?;
+    until(&world, "deployment", "eyes-picker", "/metadata/labels/app.kubernetes.io~1managed-by", &json!("thalamus"))
+        .await?;
+    until(&world, "deployment", "eyes-picker", "/metadata/annotations/example.com~1mine", &json!("yes")).await?;
+    world.kubectl(&["delete", "configmap", "thalamus-controller-ca"])?;
+    eventually("the ConfigMap is back", async || world.object("configmap", "thalamus-controller-ca").map(drop)).await
+}
+
+pub(crate) async fn nothing_that_others_made_is_touched(shared: &Shared) -> Result<()> {
+    let world = shared.world().await?;
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "taken"},
+        "spec": {"selector": {"app": "theirs"}, "ports": [{"port": 80}]}});
+    world.apply(&service.to_string())?;
+    let before = world.object("service", "taken")?;
+    apply_managed_pool(&world, "eyes", "taken", &json!({}))?;
+    let told = "PickerReady=False Conflict: Service taken is there already and was not made by Thalamus; delete it, or name another \
+        Service in endpointPickerRef";
+    until_condition(&world, "inferencepool", "eyes", told).await?;
+    ensure!(world.object("service", "taken")? == before, "the Service was touched");
+    // Once it is out of the way, the picker is made.
+    world.kubectl(&["delete", "service", "taken"])?;
+    until(&world, "service", "taken", "/spec/selector/app.kubernetes.io~1instance", &json!("taken")).await?;
+
+    // A pool that came later cannot have the same name.
+    apply_managed_pool(&world, "later", "taken", &json!({}))?;
+    let told = "PickerReady=False NameInUse: Service taken is the picker of pool eyes, which is older or first by name; a managed pool \
+        needs a name of its own";
+    until_condition(&world, "inferencepool", "later", told).await?;
+    // And one that is not managed any more keeps what it has, which goes with the pool alone.
+    world.kubectl(&["annotate", "inferencepool", "later", "thalamus.dev/picker-"])?;
+    world.kubectl(&["annotate", "inferencepool", "eyes", "thalamus.dev/picker-"])?;
+    eventually("nothing is said of a picker", async || {
+        let pool = world.object("inferencepool", "eyes")?;
+        ensure!(!pool["status"].to_string().contains("PickerReady"), "{}", pool["status"]);
+        Ok(())
+    })
+    .await?;
+    world.object("deployment", "taken").map(drop)
+}
+
+pub(crate) async fn a_template_decides_how_pickers_run(shared: &Shared) -> Result<()> {
+    let world = shared.world().await?;
+    apply_managed_pool(&world, "eyes", "eyes-picker", &json!({"thalamus.dev/picker-template": "big"}))?;
+    let told =
+        format!("PickerReady=False TemplateNotFound: there is no PickerTemplate big in namespace {}", world.namespace);
+    until_condition(&world, "inferencepool", "eyes", &told).await?;
+    let template = |spec: &str| {
+        world.apply(&format!(
+            "{{apiVersion: thalamus.dev/v1alpha1, kind: PickerTemplate, metadata: {{name: big}}, spec: {spec}}}"
+        ))
+    };
+    template(
+        "{autoscaling: {minReplicas: 2, maxReplicas: 9, requestsInFlight: 100}, http: true, resources: {requests: {cpu: '2'}}}",
+    )?;
+    until(&world, "horizontalpodautoscaler", "eyes-picker", "/spec/maxReplicas", &json!(9)).await?;
+    until(&world, "deployment", "eyes-picker", "/spec/template/spec/containers/0/resources/requests/cpu", &json!("2"))
+        .await?;
+    until(&world, "service", "eyes-picker", "/spec/ports/2/name", &json!("http")).await?;
+    // An autoscaler's number of replicas is not taken back.
+    world.kubectl(&["scale", "deployment", "eyes-picker", "--replicas=5"])?;
+    template("{autoscaling: {maxReplicas: 8}}")?;
+    until(&world, "horizontalpodautoscaler", "eyes-picker", "/spec/maxReplicas", &json!(8)).await?;
+    until(&world, "deployment", "eyes-picker", "/spec/replicas", &json!(5)).await?;
+    // What is not wanted any more goes once the picker stands.
+    template("{replicas: 1}")?;
+    until(&world, "deployment", "eyes-picker", "/spec/replicas", &json!(1)).await?;
+    world.say_complete("eyes-picker", 1)?;
+    eventually("the autoscaler is gone", async || {
+        let all = world.kubectl(&["get", "horizontalpodautoscaler", "-o", "name"])?;
+        ensure!(all.is_empty(), "{all}");
+        Ok(())
+    })
+    .await?;
+    let wrong = template("{autoscaling: {minReplicas: 5, maxReplicas: 2}}").err().context("it was accepted")?;
+    ensure!(wrong.to_string().contains("minReplicas must not be above maxReplicas"), "{wrong}");
+    Ok(())
+}
+
+pub(crate) async fn an_upgrade_replaces_the_pickers_of_one_pool_at_a_time(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    for pool in ["one", "two"] {
+        apply_managed_pool(&world, pool, &format!("{pool}-picker"), &json!({}))?;
+    }
+    let image = |world: &World, pool: &str| -> Result<String> {
+        let deployment = world.object("deployment", &format!("{pool}-picker"))?;
+        Ok(deployment["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap_or_default().to_owned())
+    };
+    for pool in ["one", "two"] {
+        eventually("the Deployment is there", async || image(&world, pool)).await?;
+        world.say_complete(&format!("{pool}-picker"), 1)?;
+        until_condition(&world, "inferencepool", pool, "PickerReady=True Ready: 2 of 2 pickers are ready").await?;
+    }
+    world.kill_controller();
+    world.restart_controller_with(&["--picker-image=thalamus-picker:next"]).await?;
+    let queued =
+        format!("PickerReady=True UpgradeQueued: will be upgraded after the picker of pool {}/one", world.namespace);
+    until_condition(&world, "inferencepool", "two", &queued).await?;
+    ensure!(image(&world, "one")? == "thalamus-picker:next", "{}", image(&world, "one")?);
+    ensure!(image(&world, "two")? == "thalamus-picker:0.0.0", "{}", image(&world, "two")?);
+    // While the first is on its way, so that Kubernetes' own controller would say.
+    world.kubectl(&["annotate", "deployment", "one-picker", "--overwrite", "deployment.kubernetes.io/revision=2"])?;
+    world.kubectl(&["annotate", "inferencepool", "two", "example.com/look=again"])?;
+    until_condition(&world, "inferencepool", "two", &queued).await?;
+    ensure!(image(&world, "two")? == "thalamus-picker:0.0.0", "two at a time");
+    world.say_complete("one-picker", 2)?;
+    eventually("the second is upgraded", async || {
+        ensure!(image(&world, "two")? == "thalamus-picker:next", "{}", image(&world, "two")?);
+        Ok(())
+    })
+    .await
+}
