@@ -24,10 +24,10 @@ use crate::crds::{conditions_schema, input_modalities_schema, output_modalities_
     derive = "PartialEq",
     doc = "A model as clients know it, and which model servers take which of its requests.",
     printcolumn(name = "Model", type_ = "string", json_path = ".spec.modelName"),
-    printcolumn(name = "Pool", type_ = "string", json_path = ".status.summary.pools"),
+    printcolumn(name = "Pool", type_ = "string", json_path = ".status.summary.pools", priority = 1),
     printcolumn(name = "Input", type_ = "string", json_path = ".status.summary.input"),
     printcolumn(name = "Output", type_ = "string", json_path = ".status.summary.output"),
-    printcolumn(name = "Criticality", type_ = "string", json_path = ".spec.criticality"),
+    printcolumn(name = "Criticality", type_ = "string", json_path = ".spec.criticality", priority = 1),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.summary.ready"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -292,11 +292,20 @@ pub struct InferenceModelStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modalities: Option<Modalities>,
 
+    /// The modalities that the targets are declared to take and give.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared: Option<Modalities>,
+
+    /// The modalities that are declared and have no ready endpoint behind them now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<Modalities>,
+
     /// The same in words, for kubectl's columns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<ModelSummary>,
 
-    /// Accepted (the object is in use), ResolvedRefs (every pool it names exists), Programmed (every connected picker knows it).
+    /// Accepted (the object is in use), ResolvedRefs (every pool it names exists), Available (every modality that is declared is on
+    /// offer), Programmed (every connected picker knows it).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,

@@ -33,6 +33,7 @@ use crate::crds::conditions_schema;
     printcolumn(
         name = "Resolved",
         type_ = "string",
+        priority = 1,
         json_path = r#".status.parents[?(@.controllerName=="thalamus.dev/controller")].conditions[?(@.type=="ResolvedRefs")].status"#
     ),
     printcolumn(
@@ -48,6 +49,7 @@ use crate::crds::conditions_schema;
     printcolumn(
         name = "Gateways",
         type_ = "string",
+        priority = 1,
         json_path = r#".status.parents[?(@.parentRef.kind=="Gateway")].parentRef.name"#
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")

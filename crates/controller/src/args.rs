@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authority::ServiceAccounts;
 use crate::event_loop::{EventLoop, Managed};
+use crate::events::Teller;
 use crate::lease::Candidacy;
 use crate::managed::{Keeper, Settings};
 use crate::metrics::Metrics;
@@ -156,7 +157,8 @@ impl Args {
         };
         let candidacy = Candidacy { namespace, name: lease_name, identity: name.clone(), duration: lease_duration };
         let lease = tokio::spawn(candidacy.run(client.clone(), term, stop.clone()));
-        let writer = Writer::start(client.clone(), metrics.clone(), terms.clone());
+        let writer =
+            Writer::start(client.clone(), metrics.clone(), terms.clone(), Teller::new(client.clone(), name.clone()));
         let accounts = ServiceAccounts::new(client.clone());
         let (certificate, certificates) = latest::channel(None);
         let (wanted, wants) = latest::channel(Arc::default());

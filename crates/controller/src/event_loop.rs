@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{CONTROLLER_NAME, Condition, InferenceModelStatus, InferencePool, ParentReference, ParentStatus};
+use api::{CONTROLLER_NAME, Condition, InferenceModelStatus, InferencePool, Modalities, ParentReference, ParentStatus};
 use index::{Compiled, Event, Index, ManagedPicker, ModelReport, ObjectKey, PoolReport, Verdict, merge};
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
+use kube::Resource as _;
 use publish::{Publisher, Standing};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::authority::ServiceAccounts;
+use crate::events;
 use crate::lease::Term;
 use crate::managed::{PickerState, Wanted};
 use crate::metrics::Metrics;
-use crate::status::{Key, Status, Writer};
+use crate::status::{Key, Order, Status, Writer};
 
 /// Compile when no event came for this long …
 const QUIET: Duration = Duration::from_millis(50);
@@ -189,13 +192,15 @@ impl EventLoop {
             let Some(pool) = self.index.pool(key) else { continue };
             let seen = pool.status.iter().flat_map(|status| &status.parents).find(|parent| parent.is_ours());
             let status = self.pool_status(key, report, seen, &mut complete);
-            self.hand_over(Key::Pool(key.clone()), Status::Pool(status), seen.cloned().map(Status::Pool));
+            let (seen, of) = (seen.cloned().map(Status::Pool), pool.object_ref(&()));
+            self.hand_over(Key::Pool(key.clone()), Status::Pool(status), seen.as_ref(), of);
         }
         for (key, report) in &compiled.models {
             let Some(model) = self.index.model(key) else { continue };
             let seen = model.status.as_ref();
             let status = self.model_status(key, report, seen, &mut complete);
-            self.hand_over(Key::Model(key.clone()), Status::Model(status), seen.cloned().map(Status::Model));
+            let (seen, of) = (seen.cloned().map(Status::Model), model.object_ref(&()));
+            self.hand_over(Key::Model(key.clone()), Status::Model(status), seen.as_ref(), of);
         }
         complete
     }
@@ -269,18 +274,22 @@ impl EventLoop {
         }
         InferenceModelStatus {
             modalities: Some(report.on_offer.clone()),
+            declared: Some(report.declared.clone()),
+            lost: Some(report.lost.clone()).filter(|lost| *lost != Modalities::default()),
             summary: Some(report.summary.clone()),
             conditions: merge(&verdicts, report.generation, before, Timestamp::now()),
         }
     }
 
-    fn hand_over(&mut self, key: Key, status: Status, seen: Option<Status>) {
+    fn hand_over(&mut self, key: Key, status: Status, seen: Option<&Status>, of: ObjectReference) {
         let same = |other: &Status| other.says_the_same(&status);
-        if seen.is_some_and(|seen| same(&seen)) || self.underway.get(&key).is_some_and(same) {
+        if seen.is_some_and(same) || self.underway.get(&key).is_some_and(same) {
             return;
         }
         self.underway.insert(key.clone(), status.clone());
-        self.writer.write(key, status);
+        let before = seen.map_or(&[][..], Status::conditions);
+        let transitions = events::transitions(before, status.conditions());
+        self.writer.write(key, Order { status, of, transitions });
     }
 }
 

@@ -17,6 +17,7 @@ mod args;
 mod authority;
 mod ca;
 mod event_loop;
+mod events;
 mod lease;
 mod managed;
 mod metrics;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result};
 use api::{Condition, InferenceModel, InferenceModelStatus, InferencePool, ParentStatus};
 use index::ObjectKey;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
+use crate::events::{Teller, Transition};
 use crate::lease::Term;
 use crate::metrics::Metrics;
 
@@ -30,6 +32,14 @@ pub(crate) enum Status {
     Model(InferenceModelStatus),
 }
 
+/// A status to write, and what is told of it once it stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Order {
+    pub(crate) status: Status,
+    pub(crate) of: ObjectReference,
+    pub(crate) transitions: Vec<Transition>,
+}
+
 /// What came of a write.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -40,7 +50,7 @@ pub(crate) struct Outcome {
 /// Writes what it is given, while this replica leads. A status that is given before the one before it was written replaces it.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    wanted: Arc<Mutex<BTreeMap<Key, Status>>>,
+    wanted: Arc<Mutex<BTreeMap<Key, Order>>>,
     more: Arc<Notify>,
     outcomes: mpsc::UnboundedReceiver<Outcome>,
 }
@@ -52,6 +62,13 @@ const CONFLICTS: usize = 5;
 pub(crate) const MANAGER: &str = "thalamus-controller";
 
 impl Status {
+    pub(crate) fn conditions(&self) -> &[Condition] {
+        match self {
+            Self::Pool(parent) => &parent.conditions,
+            Self::Model(model) => &model.conditions,
+        }
+    }
+
     /// Equal but for times.
     pub(crate) fn says_the_same(&self, other: &Self) -> bool {
         let strip = |status: &Self| {
@@ -70,15 +87,15 @@ impl Status {
 }
 
 impl Writer {
-    pub(crate) fn start(client: Client, metrics: Metrics, terms: watch::Receiver<Term>) -> Self {
-        let wanted: Arc<Mutex<BTreeMap<Key, Status>>> = Arc::default();
+    pub(crate) fn start(client: Client, metrics: Metrics, terms: watch::Receiver<Term>, mut teller: Teller) -> Self {
+        let wanted: Arc<Mutex<BTreeMap<Key, Order>>> = Arc::default();
         let more = Arc::new(Notify::new());
         let (sender, outcomes) = mpsc::unbounded_channel();
         let (wanted_there, more_there) = (Arc::clone(&wanted), Arc::clone(&more));
         tokio::spawn(async move {
             loop {
                 let next = wanted_there.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
-                let Some((key, status)) = next else {
+                let Some((key, Order { status, of, transitions })) = next else {
                     more_there.notified().await;
                     continue;
                 };
@@ -87,7 +104,12 @@ impl Writer {
                 if let Err(error) = &written {
                     tracing::warn!(object = ?key, error = format!("{error:#}"), "status cannot be written; it will be tried again");
                 }
-                let outcome = Outcome { key, succeeded: written.is_ok() };
+                let succeeded = written.is_ok();
+                if succeeded {
+                    // Nobody's term: an event that comes late does no harm.
+                    teller.tell(&of, transitions).await;
+                }
+                let outcome = Outcome { key, succeeded };
                 if sender.send(outcome).is_err() {
                     return;
                 }
@@ -96,8 +118,8 @@ impl Writer {
         Self { wanted, more, outcomes }
     }
 
-    pub(crate) fn write(&self, key: Key, status: Status) {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).insert(key, status);
+    pub(crate) fn write(&self, key: Key, order: Order) {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).insert(key, order);
         self.more.notify_one();
     }
 
@@ -131,9 +153,15 @@ async fn write_model(client: &Client, key: &ObjectKey, status: &InferenceModelSt
     let models: Api<InferenceModel> = Api::namespaced(client.clone(), &key.namespace);
     let mut status = json!(status);
     // What is not on offer any more must go, and a merge takes away only what is null.
-    for side in ["input", "output"] {
-        if status["modalities"][side].is_null() {
-            status["modalities"][side] = Value::Null;
+    for of in ["modalities", "declared", "lost"] {
+        if status[of].is_null() {
+            status[of] = Value::Null;
+            continue;
+        }
+        for side in ["input", "output"] {
+            if status[of][side].is_null() {
+                status[of][side] = Value::Null;
+            }
         }
     }
     let patch = Patch::Merge(json!({"status": status}));

@@ -20,6 +20,10 @@ pub struct ModelReport {
     pub pools: Vec<String>,
     /// What ready endpoints offer of it now.
     pub on_offer: Modalities,
+    /// What its targets are declared to take and give.
+    pub declared: Modalities,
+    /// What is declared and not on offer.
+    pub lost: Modalities,
     pub summary: api::ModelSummary,
 }
 
@@ -61,6 +65,8 @@ pub(crate) fn compile(
     let targets = targets(object);
     let ready: Vec<Option<Capability>> = targets.iter().map(|target| table.on_offer(target)).collect();
     let offered = ready.iter().flatten().copied().reduce(Capability::union);
+    let declared = targets.iter().map(|target| target.capability).reduce(Capability::union);
+    let lost = lost(declared, offered);
     let resolved = resolved_refs(key, &targets, table, index);
     let ready_targets = ready.iter().flatten().count();
     let summary = ModelSummary {
@@ -80,7 +86,13 @@ pub(crate) fn compile(
         accepted: is_accepted,
         pools: pools(&targets).iter().map(|&pool| pool.to_owned()).collect(),
         on_offer: offered.filter(|_| is_accepted).map(modalities_of).unwrap_or_default(),
-        verdicts: vec![accepted, resolved],
+        declared: declared.map(modalities_of).unwrap_or_default(),
+        lost: lost.filter(|_| is_accepted).map(modalities_of).unwrap_or_default(),
+        verdicts: if is_accepted {
+            vec![accepted, resolved, available(offered, lost, &targets)]
+        } else {
+            vec![accepted, resolved]
+        },
         summary,
     };
     let routed = is_accepted.then(|| Model {
@@ -185,9 +197,43 @@ fn resolved_refs(key: &ObjectKey, targets: &[Target], table: &RoutingTable, inde
             "InferencePool {missing} is in namespace {namespace}, not in {}; a model and its pools must share a namespace",
             key.namespace
         ),
-        None => format!("there is no InferencePool {missing} in namespace {}", key.namespace),
+        None => {
+            format!("there is no InferencePool {missing} in namespace {}; apply it, or correct poolRef", key.namespace)
+        }
     };
     Verdict::no("ResolvedRefs", "PoolNotFound", message)
+}
+
+/// What is declared and has no ready endpoint behind it.
+fn lost(declared: Option<Capability>, offered: Option<Capability>) -> Option<Capability> {
+    let (declared, offered) = (declared?, offered.unwrap_or(Capability::new(ModalitySet::EMPTY, ModalitySet::EMPTY)));
+    Some(Capability::new(declared.input.difference(offered.input), declared.output.difference(offered.output)))
+}
+
+/// Whether everything that is declared is on offer.
+fn available(offered: Option<Capability>, lost: Option<Capability>, targets: &[Target]) -> Verdict {
+    let no = |reason, message: String| Verdict::no("Available", reason, message);
+    let Some((offered, lost)) = offered.zip(lost) else {
+        let pools = pools(targets).join(", ");
+        return no(
+            "NoEndpoint",
+            format!("no ready endpoint is behind it: see EndpointsReady of InferencePool {pools}"),
+        );
+    };
+    let missing = [("taken as input", lost.input), ("given as output", lost.output)];
+    let missing: Vec<String> = missing
+        .into_iter()
+        .filter(|(_, set)| !set.is_empty())
+        .map(|(how, set)| {
+            let is = if set.iter().count() == 1 { "is" } else { "are" };
+            format!("{set} {is} declared, but {how} by no ready endpoint")
+        })
+        .collect();
+    if missing.is_empty() {
+        Verdict::yes("Available", "Available", format!("takes {}, gives {}", offered.input, offered.output))
+    } else {
+        no("ModalityLost", missing.join("; "))
+    }
 }
 
 /// The pools of the targets, each once, in order.

@@ -102,7 +102,7 @@ pub(crate) fn report(
         None => Verdict::no(
             "Accepted",
             "EndpointPickerRefMissing",
-            "endpointPickerRef is not set: gateways cannot ask our picker; its HTTP port serves the pool all the same",
+            "endpointPickerRef is not set, so gateways cannot ask our picker: name its Service and port; its HTTP port serves the pool all the same",
         ),
     };
     let is_managed = matches!(managed, Ok(Some(_)));
@@ -166,14 +166,17 @@ fn endpoints_ready(name: &str, selected: &Selected<'_>, table: &RoutingTable) ->
     let served = |pod: &PodFacts| ports.iter().filter(|port| pod.serves_on(port.number.0)).count();
     let all: usize = selected.pods.iter().map(|(_, pod)| served(pod)).sum();
     let ready = pool.endpoints.len();
+    let labels = &selected.pool.spec.selector.match_labels;
+    let labels = labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",");
     if selected.pods.is_empty() {
-        return no("NoPods", "0/0: no pod has the labels".into());
+        return no("NoPods", format!("0/0: no pod has the labels {labels}"));
     }
     if all == 0 {
-        return no("NoActivePorts", format!("0/0: {} pods, none with an active port", selected.pods.len()));
+        let pods = selected.pods.len();
+        return no("NoActivePorts", format!("0/0: {pods} pods, none with an active port: see annotation active-ports"));
     }
     if ready == 0 {
-        return no("NoneReady", format!("0/{all}: no pod is ready"));
+        return no("NoneReady", format!("0/{all}: no pod is ready: kubectl get pods -l {labels}"));
     }
     let declared = declared(name, table);
     let mut kinds: BTreeMap<ModalitySet, usize> = BTreeMap::new();

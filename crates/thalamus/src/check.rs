@@ -89,7 +89,7 @@ fn of_pool(key: &ObjectKey, report: &PoolReport, objects: &Objects) -> Vec<Findi
 fn of_model(key: &ObjectKey, report: &ModelReport) -> Vec<Finding> {
     let summary = &report.summary;
     let good = format!("{} targets; takes {}, gives {}", summary.ready, summary.input, summary.output);
-    findings("InferenceModel", key, &report.verdicts, |_| false, &good)
+    findings("InferenceModel", key, &report.verdicts, |verdict| verdict.type_ == "Available", &good)
 }
 
 /// What is wrong, or else what is good.

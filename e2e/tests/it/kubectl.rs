@@ -18,7 +18,7 @@ fn row(shown: &str, first: &str) -> Option<Vec<String>> {
 
 async fn until_row(world: &World, kind: &str, name: &str, expected: &[&str]) -> Result<()> {
     eventually(&format!("kubectl get {kind} shows {expected:?}"), async || {
-        let shown = world.kubectl(&["get", kind])?;
+        let shown = world.kubectl(&["get", kind, "-o", "wide"])?;
         ensure!(row(&shown, name).is_some_and(|cells| cells == expected), "{shown}");
         Ok(())
     })
@@ -49,8 +49,13 @@ pub(crate) async fn get_shows_the_truth_at_a_glance(shared: &Shared) -> Result<(
     )
     .await?;
     world.kubelet.set_ready("omni-0", false).await?;
-    until_row(&world, "inferencepool", "omni", &["omni", "thalamus-picker", "False", "True", "0/1: no pod is ready"])
-        .await?;
+    until_row(
+        &world,
+        "inferencepool",
+        "omni",
+        &["omni", "thalamus-picker", "False", "True", "0/1: no pod is ready: kubectl get pods -l pool=omni"],
+    )
+    .await?;
     until_row(
         &world,
         "inferencemodel",
@@ -58,6 +63,17 @@ pub(crate) async fn get_shows_the_truth_at_a_glance(shared: &Shared) -> Result<(
         &["chat", "chat", "text,vision,omni", "text+image", "text", "Standard", "2/3"],
     )
     .await?;
+    until_condition(
+        &world,
+        "inferencemodel",
+        "chat",
+        "Available=False ModalityLost: audio is declared, but taken as input by no ready endpoint; audio is declared, but given as output \
+         by no ready endpoint",
+    )
+    .await?;
+    let lost =
+        world.kubectl(&["get", "inferencemodel", "chat", "-o", "jsonpath={.status.declared.input} {.status.lost}"])?;
+    ensure!(lost == r#"["Text","Image","Audio"] {"input":["Audio"],"output":["Audio"]}"#, "{lost}");
     let missing = format!(
         "ResolvedRefs=False InvalidExtensionRef: there is no Service thalamus-picker in namespace {}: run a picker there, or annotate the \
          pool with thalamus.dev/picker: managed",
@@ -132,7 +148,7 @@ pub(crate) async fn conflicts_and_missing_pools_are_told(shared: &Shared) -> Res
         &world,
         "inferencemodel",
         "first",
-        &format!("ResolvedRefs=False PoolNotFound: there is no InferencePool nowhere in namespace {}", world.namespace),
+        &format!("ResolvedRefs=False PoolNotFound: there is no InferencePool nowhere in namespace {}; apply it, or correct poolRef", world.namespace),
     )
     .await?;
     world.apply_model("second", "{modelName: chat, poolRef: {name: nowhere}}")?;
@@ -164,7 +180,13 @@ pub(crate) async fn conflicts_and_missing_pools_are_told(shared: &Shared) -> Res
 pub(crate) async fn entries_of_others_are_never_touched(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
     world.apply_pool("text")?;
-    until_condition(&world, "inferencepool", "text", "EndpointsReady=False NoPods: 0/0: no pod has the labels").await?;
+    until_condition(
+        &world,
+        "inferencepool",
+        "text",
+        "EndpointsReady=False NoPods: 0/0: no pod has the labels pool=text",
+    )
+    .await?;
     let parents = |world: &World| -> Result<Vec<Value>> {
         let pool: Value = serde_json::from_str(&world.kubectl(&["get", "inferencepool", "text", "-o", "json"])?)?;
         Ok(pool["status"]["parents"].as_array().cloned().unwrap_or_default())
@@ -177,7 +199,7 @@ pub(crate) async fn entries_of_others_are_never_touched(shared: &Shared) -> Resu
     until_condition(&world, "inferencepool", "text", "EndpointsReady=True EndpointsReady: 1/1").await?;
     let parents = parents(&world)?;
     ensure!(parents.len() == 2 && parents.contains(&serde_json::from_str::<Value>(theirs)?), "{parents:?}");
-    let shown = world.kubectl(&["get", "inferencepool", "text"])?;
+    let shown = world.kubectl(&["get", "inferencepool", "text", "-o", "wide"])?;
     ensure!(shown.contains("edge"), "GATEWAYS does not name the gateway:\n{shown}");
     Ok(())
 }
@@ -215,5 +237,70 @@ pub(crate) async fn explain_reads_well(shared: &Shared) -> Result<()> {
         ensure!(flat.contains(&expected.replace('\t', " ")), "no {expected:?} in\n{shown}");
     }
     ensure!(!shown.contains("Auto-generated"), "{shown}");
+    Ok(())
+}
+
+pub(crate) async fn events_tell_what_changed_and_make_no_storm(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    three_pools(&mut world).await?;
+    until_condition(&world, "inferencepool", "omni", "EndpointsReady=True EndpointsReady: 1/1: 1 text+image+audio")
+        .await?;
+    world.kubelet.set_ready("omni-0", false).await?;
+    let described = async |kind: &str, name: &str, expected: &[&str]| {
+        eventually(&format!("kubectl describe {kind} {name} shows {expected:?}"), async || {
+            let shown = world.kubectl(&["describe", kind, name])?;
+            let events = shown.split("Events:").nth(1).unwrap_or_default().to_owned();
+            let line = events.lines().find(|line| expected.iter().all(|part| line.contains(part)));
+            ensure!(line.is_some(), "{shown}");
+            Ok(())
+        })
+        .await
+    };
+    described("inferencepool", "omni", &["Warning", "NoneReady", "0/1: no pod is ready"]).await?;
+    described("inferencemodel", "chat", &["Warning", "ModalityLost", "audio is declared, but taken"]).await?;
+    // A pod that comes and goes: each change is written to the status, and most are told no event of.
+    for round in 0..15 {
+        let ready = round % 2 == 0;
+        world.kubelet.set_ready("omni-0", ready).await?;
+        let expected = if ready { "True" } else { "False" };
+        eventually("the status follows", async || {
+            let pool: Value = serde_json::from_str(&world.kubectl(&["get", "inferencepool", "omni", "-o", "json"])?)?;
+            let conditions = pool["status"]["parents"][0]["conditions"].as_array().cloned().unwrap_or_default();
+            let ready = conditions.iter().find(|condition| condition["type"] == "EndpointsReady");
+            ensure!(ready.is_some_and(|ready| ready["status"] == expected), "{conditions:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    let events = world.kubectl(&[
+        "get",
+        "events",
+        "--field-selector=involvedObject.kind=InferencePool,involvedObject.name=omni",
+        "-o",
+        "name",
+    ])?;
+    ensure!(events.lines().count() <= 4, "one a kind of change, counted as a series:\n{events}");
+    Ok(())
+}
+
+pub(crate) async fn tables_fit_the_terminals_that_people_have(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    three_pools(&mut world).await?;
+    until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers decide by it")
+        .await?;
+    for (kind, wide, columns) in [
+        ("inferencepool", false, 80),
+        ("inferencemodel", false, 80),
+        ("inferencepool", true, 160),
+        ("inferencemodel", true, 160),
+    ] {
+        let mut args = vec!["get", kind];
+        if wide {
+            args.extend(["-o", "wide"]);
+        }
+        let shown = world.kubectl(&args)?;
+        let longest = shown.lines().map(|line| line.trim_end().chars().count()).max().unwrap_or(0);
+        ensure!(longest <= columns, "{longest} columns:\n{shown}");
+    }
     Ok(())
 }

@@ -196,6 +196,8 @@ fn control_plane(trials: &mut Trials) {
         entries_of_others_are_never_touched,
         status_is_written_only_when_it_changes,
         explain_reads_well,
+        events_tell_what_changed_and_make_no_storm,
+        tables_fit_the_terminals_that_people_have,
     );
     claims!(trials, managed:
         a_managed_pool_gets_a_picker_that_serves_it_alone,

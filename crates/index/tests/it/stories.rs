@@ -48,7 +48,7 @@ fn active_ports_narrow_and_nonsense_means_none() {
     let compiled = index([pool("p"), pod_event(&none)]).compile();
     assert_eq!(
         said(&compiled.pools[&key("p")].verdicts, "EndpointsReady"),
-        "False NoActivePorts: 0/0: 1 pods, none with an active port"
+        "False NoActivePorts: 0/0: 1 pods, none with an active port: see annotation active-ports"
     );
 }
 
@@ -142,7 +142,7 @@ fn a_missing_pool_is_named_and_so_is_one_in_another_namespace() {
     let report = &compiled.models[&key("m")];
     assert_eq!(
         said(&report.verdicts, "ResolvedRefs"),
-        "False PoolNotFound: there is no InferencePool p in namespace serving"
+        "False PoolNotFound: there is no InferencePool p in namespace serving; apply it, or correct poolRef"
     );
     assert_eq!((&*report.summary.ready, &*report.summary.input), ("PoolNotFound", "-"));
 
