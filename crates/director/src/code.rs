@@ -51,6 +51,7 @@ codes! {
     WebSocketNotHere = "websocket_not_here", BAD_REQUEST, "`/v1/realtime` was asked for without an upgrade to WebSocket, or over ext_proc; it is served by the picker's HTTP port.";
     UnknownPath = "unknown_path", NOT_FOUND, "Nothing is served under this path.";
     ModelNotFound = "model_not_found", NOT_FOUND, "No model of this name is declared, or, where one is asked about, none is served now.";
+    ModelElsewhere = "model_elsewhere", NOT_FOUND, "The model takes this in a pool that this picker does not serve, as the message says which.";
     NothingServed = "nothing_served", NOT_FOUND, "No pool is served here.";
     JobNotFound = "job_not_found", NOT_FOUND, "This job is not known, or the model server that worked on it is gone.";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path is served with another method; `allow` names it.";

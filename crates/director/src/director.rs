@@ -203,10 +203,10 @@ impl Director {
                 }
                 // The next profile does without this filter.
                 Err(why @ Exhausted::Filtered(NotSaturated::NAME | NotSilent::NAME)) => exhausted = why,
-                Err(why) => return Err(Rejection::no_endpoints(route, request, why)),
+                Err(why) => return Err(Rejection::no_endpoints(route, request, why, &snapshot.table)),
             }
         }
-        Err(Rejection::no_endpoints(route, request, exhausted))
+        Err(Rejection::no_endpoints(route, request, exhausted, &snapshot.table))
     }
 
     /// The first tier, and in it the first target of the draw, that has an endpoint for the request.
@@ -410,7 +410,12 @@ impl Rejection {
         Self::NoRoute { no_route, part, asks_by_field }
     }
 
-    fn no_endpoints(route: &Route<'_>, request: &InferenceRequest, exhausted: Exhausted) -> Self {
+    fn no_endpoints(route: &Route<'_>, request: &InferenceRequest, exhausted: Exhausted, table: &RoutingTable) -> Self {
+        if let Some((model, _)) = route.model
+            && !route.pools().iter().any(|pool| table.pools.contains_key(*pool))
+        {
+            return Self::no_route(NoRoute::elsewhere(model, &route.pools()), request);
+        }
         let pools = route.pools().iter().map(ToString::to_string).collect();
         Self::NoEndpoints { model: request.model.clone(), pools, need: request.requires, exhausted }
     }

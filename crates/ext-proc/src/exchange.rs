@@ -17,6 +17,7 @@ use request::{InferenceRequest, JobSeeker, Resource, rewrite};
 use routing::{Draw, Operation};
 use scheduling::Subset;
 
+use crate::Options;
 use crate::proto::processing_request::Request as Asked;
 use crate::proto::{BodySendMode, HttpBody, HttpHeaders, ProcessingRequest, ProcessingResponse};
 
@@ -37,12 +38,13 @@ const SUBSET_KEY: &str = "x-gateway-destination-endpoint-subset";
 #[derive(Debug)]
 pub(crate) struct Exchange {
     front: Front,
-    /// Whether fallbacks are named after the destination, as `ip:port,ip:port`. Envoy walks such a list; agentgateway refuses it.
-    fallbacks: bool,
+    options: Options,
     state: State,
     /// Of the errors that the client expects; known with the path.
     dialect: Dialect,
     subset: Option<Subset>,
+    /// The client of a conformance suite said which endpoints; what the gateway says of them counts no more.
+    selected: bool,
     request_mode: BodySendMode,
     response_mode: BodySendMode,
 }
@@ -73,14 +75,15 @@ struct Job {
 }
 
 impl Exchange {
-    pub(crate) fn new(front: Front, fallbacks: bool) -> Self {
+    pub(crate) fn new(front: Front, options: Options) -> Self {
         let full_duplex = BodySendMode::FullDuplexStreamed;
         Self {
             front,
-            fallbacks,
+            options,
             state: State::Start,
             dialect: Dialect::OpenAi,
             subset: None,
+            selected: false,
             request_mode: full_duplex,
             response_mode: full_duplex,
         }
@@ -113,10 +116,11 @@ impl Exchange {
             self.request_mode = config.request_body_mode();
             self.response_mode = config.response_body_mode();
         }
-        if let Some(subset) = message
-            .metadata_context
-            .as_ref()
-            .and_then(|metadata| headers::subset(metadata, SUBSET_NAMESPACE, SUBSET_KEY))
+        if !self.selected
+            && let Some(subset) = message
+                .metadata_context
+                .as_ref()
+                .and_then(|metadata| headers::subset(metadata, SUBSET_NAMESPACE, SUBSET_KEY))
         {
             self.subset = Some(subset);
         }
@@ -170,6 +174,10 @@ impl Exchange {
             let mode = self.request_mode.as_str_name();
             tracing::error!(mode, "gateway must send bodies in mode FULL_DUPLEX_STREAMED");
             return vec![self.reject_new(Rejection::GatewayMode { mode })];
+        }
+        if let Some(selection) = head.test_selection.as_deref().filter(|_| self.options.test_selection) {
+            self.subset = Some(Subset::parse([selection]));
+            self.selected = true;
         }
         if head.ambiguous {
             return vec![self.reject_new(Rejection::AmbiguousHead("a header given twice that may be given once"))];
@@ -235,7 +243,7 @@ impl Exchange {
         };
         let makes_a_job = request.resource == Resource::Operation(Operation::Videos);
         // Where the gateway chooses, nobody here knows who made a job.
-        let destination = if self.fallbacks && !makes_a_job {
+        let destination = if self.options.fallbacks && !makes_a_job {
             decision.endpoints.iter().map(|choice| choice.address.to_string()).collect::<Vec<_>>().join(",")
         } else {
             decision.endpoints[0].address.to_string()

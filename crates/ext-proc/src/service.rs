@@ -18,6 +18,8 @@ use crate::proto::{ProcessingRequest, ProcessingResponse};
 pub struct Options {
     /// Name fallbacks after the destination. Off by default: agentgateway refuses every request that is answered so.
     pub fallbacks: bool,
+    /// Let clients select endpoints by the header `test-epp-endpoint-selection`, as conformance suites do. Never where strangers ask.
+    pub test_selection: bool,
     /// How long to wait for more of a request before it is given up. Envoy has no such limit of its own in full duplex.
     pub stall_timeout: Duration,
     /// How long a whole body may take.
@@ -58,7 +60,7 @@ impl ExternalProcessor for ExtProc {
         let conversation = Conversation {
             front: self.front.clone(),
             messages: request.into_inner(),
-            exchange: Exchange::new(self.front.clone(), self.options.fallbacks),
+            exchange: Exchange::new(self.front.clone(), self.options),
             options: self.options,
             deadline: tokio::time::Instant::now() + self.options.body_timeout,
             pending: VecDeque::new(),

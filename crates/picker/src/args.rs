@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::controllers::Controllers;
+use crate::reference_flags::ReferenceFlags;
 use crate::{Options, Picker};
 
 /// Answers gateways and clients which model server takes a request.
@@ -23,15 +24,20 @@ use crate::{Options, Picker};
 pub struct Args {
     /// Where the controller publishes routing tables, such as https://thalamus-controller.thalamus-system:9004. Several, with commas
     /// between them or by repeating the flag, are tried in turn.
-    #[arg(long, env = "THALAMUS_CONTROLLER", value_delimiter = ',', required = true)]
+    #[arg(
+        long,
+        env = "THALAMUS_CONTROLLER",
+        value_delimiter = ',',
+        default_value = "https://thalamus-controller.thalamus-system:9004"
+    )]
     pub controller: Vec<String>,
 
     /// The CA that vouches for the controller, in PEM. Read again for each connection.
-    #[arg(long)]
+    #[arg(long, env = "THALAMUS_CONTROLLER_CA")]
     pub controller_ca: Option<PathBuf>,
 
     /// A token that says who this picker is, shown to the controller. Read again for each connection.
-    #[arg(long)]
+    #[arg(long, env = "THALAMUS_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
 
     /// Where to keep the last routing table, for a start while no controller is there. Nowhere when absent.
@@ -39,11 +45,11 @@ pub struct Args {
     pub table_file: Option<PathBuf>,
 
     /// The namespace to serve.
-    #[arg(long, env = "NAMESPACE", default_value = "default")]
+    #[arg(long, alias = "pool-namespace", env = "NAMESPACE", default_value = "default")]
     pub namespace: String,
 
     /// The one pool of it to serve. Every pool when absent.
-    #[arg(long)]
+    #[arg(long, alias = "pool-name")]
     pub pool: Option<String>,
 
     /// The name the controller knows this picker by.
@@ -120,6 +126,9 @@ pub struct Args {
     pub drain_timeout: Duration,
 
     #[command(flatten)]
+    pub(crate) reference: ReferenceFlags,
+
+    #[command(flatten)]
     pub log: LogArgs,
 }
 
@@ -152,9 +161,15 @@ impl Args {
             scrape_interval,
             drain_delay,
             drain_timeout,
+            reference,
             log,
         } = self;
         log.init()?;
+        for flag in reference.without_effect() {
+            tracing::info!(flag, "a flag of other endpoint pickers, which has no effect here");
+        }
+        let [ext_proc_listen, health_listen, admin_listen] =
+            reference.ports([ext_proc_listen, health_listen, admin_listen]);
         if namespace.is_empty() {
             bail!("--namespace is empty");
         }
@@ -180,6 +195,7 @@ impl Args {
             other_paths_to,
             cors_allow_origins,
             fallbacks,
+            test_selection: reference.test_endpoint_selection,
             stall_timeout,
             body_timeout,
             connect_timeout,
@@ -258,5 +274,17 @@ mod tests {
     #[test]
     fn the_flags_are_well_formed() {
         <Args as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn what_a_chart_for_another_picker_says_is_understood() {
+        let flags = "thalamus-picker --pool-name vision --pool-namespace serving --grpc-port 9102 --grpc-health-port=9103 --zap-encoder json \
+            --metrics-port 9190 --secure-serving=false --tracing=false -v 3 --config-file /config/default.yaml";
+        let args = Args::parse_from(flags.split_whitespace());
+        assert_eq!((args.namespace.as_str(), args.pool.as_deref()), ("serving", Some("vision")));
+        let ports = args.reference.ports([args.ext_proc_listen, args.health_listen, args.admin_listen]);
+        assert_eq!(ports.map(|address| address.port()), [9102, 9103, 9190]);
+        let ignored = ["--secure-serving", "--tracing", "--zap-encoder", "-v", "--config-file"];
+        assert_eq!(args.reference.without_effect(), ignored);
     }
 }

@@ -15,6 +15,7 @@ mod controllers;
 mod jobs;
 mod metrics;
 mod picker;
+mod reference_flags;
 mod scrape;
 mod subscription;
 mod table_file;

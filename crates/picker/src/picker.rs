@@ -30,6 +30,8 @@ pub struct Options {
     pub other_paths_to: Option<String>,
     pub cors_allow_origins: Vec<String>,
     pub fallbacks: bool,
+    /// Let clients select endpoints by a header, as conformance suites do.
+    pub test_selection: bool,
     pub stall_timeout: Duration,
     pub body_timeout: Duration,
     pub connect_timeout: Duration,
@@ -102,8 +104,8 @@ impl Picker {
 
     /// The edge for gateways.
     pub fn ext_proc(&self) -> ExtProc {
-        let Options { fallbacks, stall_timeout, body_timeout, .. } = self.options;
-        let options = ext_proc::Options { fallbacks, stall_timeout, body_timeout };
+        let Options { fallbacks, test_selection, stall_timeout, body_timeout, .. } = self.options;
+        let options = ext_proc::Options { fallbacks, test_selection, stall_timeout, body_timeout };
         ExtProc::new(self.front.clone(), options)
     }
 

@@ -16,6 +16,8 @@ pub struct Delta {
     pub removed_pools: Vec<Arc<str>>,
     pub removed_endpoints: Vec<EndpointKey>,
     pub removed_models: Vec<Arc<str>>,
+    pub elsewhere: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    pub removed_elsewhere: Vec<Arc<str>>,
 }
 
 /// An endpoint's pool and its name.
@@ -42,6 +44,9 @@ impl Delta {
             }
         }
         delta.removed_models = gone(&from.models, &to.models);
+        let moved = to.elsewhere.iter().filter(|(name, pools)| from.elsewhere.get(*name) != Some(pools));
+        delta.elsewhere = moved.map(|(name, pools)| (Arc::clone(name), pools.clone())).collect();
+        delta.removed_elsewhere = gone(&from.elsewhere, &to.elsewhere);
         delta.removed_pools = gone(&from.pools, &to.pools);
         for (name, pool) in &to.pools {
             let before = from.pools.get(name);
@@ -64,6 +69,10 @@ impl Delta {
             table.models.remove(name);
         }
         table.models.extend(self.models.iter().map(|(name, model)| (Arc::clone(name), model.clone())));
+        for name in &self.removed_elsewhere {
+            table.elsewhere.remove(name);
+        }
+        table.elsewhere.extend(self.elsewhere.iter().map(|(name, pools)| (Arc::clone(name), pools.clone())));
         for name in &self.removed_pools {
             table.pools.remove(name);
         }

@@ -44,6 +44,8 @@ pub(crate) fn encode(revision: u64, snapshot: bool, delta: &Delta) -> proto::Upd
         removed_pools: delta.removed_pools.iter().map(ToString::to_string).collect(),
         removed_endpoints: delta.removed_endpoints.iter().map(encode_key).collect(),
         removed_models: delta.removed_models.iter().map(ToString::to_string).collect(),
+        elsewhere: delta.elsewhere.iter().map(|(model, pools)| encode_elsewhere(model, pools)).collect(),
+        removed_elsewhere: delta.removed_elsewhere.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -53,6 +55,10 @@ fn encode_pool(name: &Arc<str>, app_protocol: AppProtocol) -> proto::Pool {
         AppProtocol::H2c => proto::AppProtocol::H2c,
     };
     proto::Pool { name: name.to_string(), app_protocol: app_protocol.into() }
+}
+
+fn encode_elsewhere(model: &Arc<str>, pools: &[Arc<str>]) -> proto::Elsewhere {
+    proto::Elsewhere { model: model.to_string(), pools: pools.iter().map(ToString::to_string).collect() }
 }
 
 fn encode_key(key: &EndpointKey) -> proto::EndpointKey {
@@ -183,6 +189,8 @@ pub(crate) fn decode(update: proto::Update) -> Result<Delta, Vec<Undecodable>> {
         removed_pools: update.removed_pools.into_iter().map(Into::into).collect(),
         removed_endpoints: update.removed_endpoints.into_iter().map(decode_key).collect(),
         removed_models: update.removed_models.into_iter().map(Into::into).collect(),
+        elsewhere: collect(update.elsewhere, decode_elsewhere, &mut bad),
+        removed_elsewhere: update.removed_elsewhere.into_iter().map(Into::into).collect(),
     };
     if bad.is_empty() { Ok(delta) } else { Err(bad) }
 }
@@ -205,6 +213,10 @@ fn decode_pool(pool: proto::Pool) -> Result<(Arc<str>, AppProtocol), Undecodable
         }
     };
     Ok((named(&pool.name, "pool")?, app_protocol))
+}
+
+fn decode_elsewhere(elsewhere: proto::Elsewhere) -> Result<(Arc<str>, Vec<Arc<str>>), Undecodable> {
+    Ok((named(&elsewhere.model, "model")?, elsewhere.pools.into_iter().map(Into::into).collect()))
 }
 
 fn decode_key(key: proto::EndpointKey) -> EndpointKey {

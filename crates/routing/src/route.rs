@@ -43,6 +43,21 @@ pub enum NoRoute {
 
     #[error("no pool is served here")]
     NothingServed,
+
+    #[error(
+        "the model {model:?} takes this in pool {}, which is not served here; send the request by the route of that pool",
+        pools.join(" or ")
+    )]
+    Elsewhere { model: String, pools: Vec<String> },
+}
+
+// === impl NoRoute ===
+
+impl NoRoute {
+    /// That a model is served by these pools, and none of them is here.
+    pub fn elsewhere(model: &str, pools: &[impl ToString]) -> Self {
+        Self::Elsewhere { model: model.to_owned(), pools: pools.iter().map(ToString::to_string).collect() }
+    }
 }
 
 // === impl Route ===

@@ -12,6 +12,8 @@ use crate::{Capability, Family, MediaPolicy, ModalitySet, OperationSet, Requirem
 pub struct RoutingTable {
     pub models: BTreeMap<Arc<str>, Model>,
     pub pools: BTreeMap<Arc<str>, Pool>,
+    /// Models of pools that a part of the table leaves out, and those pools: so that a refusal can say where a model is served.
+    pub elsewhere: BTreeMap<Arc<str>, Vec<Arc<str>>>,
 }
 
 /// A name that clients ask for, and the targets behind it.
@@ -74,6 +76,21 @@ pub struct Endpoint {
     pub capability: Option<Capability>,
 }
 
+// === impl Model ===
+
+impl Model {
+    /// The pools of its targets, each once, in order.
+    pub fn pools(&self) -> Vec<Arc<str>> {
+        let mut pools: Vec<Arc<str>> = Vec::new();
+        for target in &self.targets {
+            if !pools.contains(&target.pool) {
+                pools.push(Arc::clone(&target.pool));
+            }
+        }
+        pools
+    }
+}
+
 // === impl RoutingTable ===
 
 impl RoutingTable {
@@ -84,6 +101,9 @@ impl RoutingTable {
     pub fn route(&self, model: Option<&str>, need: Requirement) -> Result<Route<'_>, NoRoute> {
         match model.and_then(|name| self.models.get_key_value(name)) {
             Some((name, model)) => Route::of_model(name, model, need).ok_or_else(|| self.uncovered(name, model, need)),
+            None if model.is_some_and(|name| self.elsewhere.contains_key(name)) => {
+                Err(self.unknown_model(model.unwrap_or_default()))
+            }
             None if self.models.is_empty() => self.undeclared(model, need),
             None => Err(match model {
                 Some(name) => self.unknown_model(name),
@@ -98,8 +118,11 @@ impl RoutingTable {
         Ok(Route::undeclared(pool, need))
     }
 
-    /// That there is no model of this name.
+    /// That there is no model of this name, or where it is.
     pub fn unknown_model(&self, name: &str) -> NoRoute {
+        if let Some(pools) = self.elsewhere.get(name) {
+            return NoRoute::elsewhere(name, pools);
+        }
         NoRoute::UnknownModel { model: name.to_owned(), near: self.near(name) }
     }
 
@@ -116,16 +139,17 @@ impl RoutingTable {
         model.targets.iter().filter_map(|target| self.on_offer(target)).reduce(Capability::union)
     }
 
-    /// What a picker of one pool is sent: that pool, and the models with a target in it. Their other targets stay, so that a refusal
-    /// can say where they live.
+    /// What a picker of one pool is sent: that pool, and the models with a target in it. Their other targets stay, and of other models
+    /// the names and pools, so that a refusal can say where they live.
     #[must_use]
     pub fn scoped(&self, pool: &str) -> Self {
         let pools = self.pools.get_key_value(pool).map(|(name, pool)| (Arc::clone(name), pool.clone()));
-        let lives_here = |model: &&Model| model.targets.iter().any(|target| *target.pool == *pool);
-        let models = self.models.iter().filter(|(_, model)| lives_here(model));
+        let lives_here = |model: &Model| model.targets.iter().any(|target| *target.pool == *pool);
+        let (here, away): (Vec<_>, Vec<_>) = self.models.iter().partition(|(_, model)| lives_here(model));
         Self {
-            models: models.map(|(name, model)| (Arc::clone(name), model.clone())).collect(),
+            models: here.into_iter().map(|(name, model)| (Arc::clone(name), model.clone())).collect(),
             pools: pools.into_iter().collect(),
+            elsewhere: away.into_iter().map(|(name, model)| (Arc::clone(name), model.pools())).collect(),
         }
     }
 

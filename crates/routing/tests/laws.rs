@@ -31,7 +31,11 @@ fn targets() -> impl Strategy<Value = Vec<Target>> {
 
 fn table(targets: Vec<Target>) -> RoutingTable {
     let model = Model { criticality: Criticality::default(), created: 0, targets, media: MediaPolicy::default() };
-    RoutingTable { models: BTreeMap::from([(Arc::from("m"), model)]), pools: BTreeMap::new() }
+    RoutingTable {
+        models: BTreeMap::from([(Arc::from("m"), model)]),
+        pools: BTreeMap::new(),
+        elsewhere: BTreeMap::new(),
+    }
 }
 
 fn first_pool(targets: Vec<Target>, need: Requirement, seed: u64) -> Option<String> {

@@ -89,7 +89,11 @@ fn of_pool(key: &ObjectKey, report: &PoolReport, objects: &Objects) -> Vec<Findi
 fn of_model(key: &ObjectKey, report: &ModelReport) -> Vec<Finding> {
     let summary = &report.summary;
     let good = format!("{} targets; takes {}, gives {}", summary.ready, summary.input, summary.output);
-    findings("InferenceModel", key, &report.verdicts, |verdict| verdict.type_ == "Available", &good)
+    // That nothing is on offer needs no telling beside why.
+    let why = report.verdicts.iter().any(|verdict| !verdict.holds && verdict.type_ != "Available");
+    let verdicts: Vec<Verdict> =
+        report.verdicts.iter().filter(|verdict| !(why && verdict.type_ == "Available")).cloned().collect();
+    findings("InferenceModel", key, &verdicts, |verdict| verdict.type_ == "Available", &good)
 }
 
 /// What is wrong, or else what is good.

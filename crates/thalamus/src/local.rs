@@ -65,6 +65,7 @@ impl LocalController {
             other_paths_to: None,
             cors_allow_origins: Vec::new(),
             fallbacks: false,
+            test_selection: false,
             stall_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_mins(5),
             connect_timeout: Duration::from_secs(2),

@@ -258,7 +258,14 @@ pub(crate) async fn a_picker_of_one_pool_serves_that_pool(shared: &Shared) -> Re
     answered(
         &world,
         &chat("chat", &image()),
-        r#"503 no_endpoint: no endpoint is ready for model "chat" in pool vision"#,
+        r#"404 model_elsewhere: the model "chat" takes this in pool vision, which is not served here; send the request by the route of that pool"#,
+    )
+    .await?;
+    world.apply_model("see", "{modelName: see, poolRef: {name: vision}}")?;
+    until_answered(
+        &world,
+        &chat("see", &text()),
+        r#"404 model_elsewhere: the model "see" takes this in pool vision, which is not served here; send the request by the route of that pool"#,
     )
     .await?;
     let table = world.picker_admin.get("/debug/table").await?.text();

@@ -48,6 +48,7 @@ fn table() -> RoutingTable {
             ("text".into(), pool(&[(1, None), (2, None)])),
             ("vision".into(), pool(&[(11, None), (12, None)])),
         ]),
+        elsewhere: BTreeMap::new(),
     }
 }
 

@@ -16,6 +16,8 @@ pub(crate) struct Head {
     content_encoding: Option<String>,
     pub(crate) content_length: Option<u64>,
     pub(crate) authorization: Option<String>,
+    /// Endpoints that a conformance suite's client selects, where it may.
+    pub(crate) test_selection: Option<String>,
     /// Whether a header is there twice that one reader would take the first of, another the last.
     pub(crate) ambiguous: bool,
 }
@@ -31,6 +33,10 @@ impl Head {
                 "content-type" => head.ambiguous |= head.content_type.replace(text(header)).is_some(),
                 "content-encoding" => head.ambiguous |= head.content_encoding.replace(text(header)).is_some(),
                 "authorization" => head.authorization = Some(text(header)),
+                // The first one counts, as with the reference picker.
+                "test-epp-endpoint-selection" if head.test_selection.is_none() => {
+                    head.test_selection = Some(text(header));
+                }
                 "content-length" => head.content_length = text(header).trim().parse().ok(),
                 _ => {}
             }

@@ -57,7 +57,10 @@ fn front() -> Front {
     };
     let pools = [("text".into(), pool(&[1])), ("vision".into(), pool(&[2, 3])), ("films".into(), pool(&[4, 5]))].into();
     let director = Director::new(Instant::now());
-    director.replace_table(1, Arc::new(RoutingTable { models: [("chat".into(), model)].into(), pools }));
+    director.replace_table(
+        1,
+        Arc::new(RoutingTable { models: [("chat".into(), model)].into(), pools, ..RoutingTable::default() }),
+    );
     Front {
         director: Arc::new(director),
         limits: Limits { max_body_bytes: 1 << 20 },
@@ -89,14 +92,19 @@ fn every_conversation_goes_as_written() {
 /// The conversation as it goes: comments and `>` lines as they are, after each of the latter what was answered.
 fn held(written: &str) -> String {
     let front = front();
-    let fallbacks = written.contains("# fallbacks");
-    let mut exchange = Exchange::new(front.clone(), fallbacks);
+    let options = Options {
+        fallbacks: written.contains("# fallbacks"),
+        test_selection: written.contains("# test selection"),
+        stall_timeout: Duration::MAX,
+        body_timeout: Duration::MAX,
+    };
+    let mut exchange = Exchange::new(front.clone(), options);
     let mut exchanges = Vec::new();
     let mut held = String::new();
     for line in written.lines().filter(|line| !line.starts_with('<')) {
         held += &format!("{line}\n");
         if line == "# another request" {
-            exchanges.push(std::mem::replace(&mut exchange, Exchange::new(front.clone(), fallbacks)));
+            exchanges.push(std::mem::replace(&mut exchange, Exchange::new(front.clone(), options)));
         }
         let Some(said) = line.strip_prefix("> ") else { continue };
         if said == "(nothing for 30 s)" {

@@ -65,6 +65,18 @@ pub struct Update {
     pub removed_endpoints: ::prost::alloc::vec::Vec<EndpointKey>,
     #[prost(string, repeated, tag = "9")]
     pub removed_models: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "10")]
+    pub elsewhere: ::prost::alloc::vec::Vec<Elsewhere>,
+    #[prost(string, repeated, tag = "11")]
+    pub removed_elsewhere: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A model of pools that are not in the picker's scope: for refusals that say where it is served.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Elsewhere {
+    #[prost(string, tag = "1")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "2")]
+    pub pools: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Pool {

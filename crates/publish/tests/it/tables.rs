@@ -1,6 +1,5 @@
 //! Tables for tests: arbitrary ones, and small ones by hand.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -81,7 +80,8 @@ fn model() -> impl Strategy<Value = Model> {
 pub(crate) fn table() -> impl Strategy<Value = RoutingTable> {
     let models = proptest::collection::btree_map(name(), model(), 0..4);
     let pools = proptest::collection::btree_map(name(), pool(), 0..4);
-    (models, pools).prop_map(|(models, pools)| RoutingTable { models, pools })
+    let elsewhere = proptest::collection::btree_map(name(), proptest::collection::vec(name(), 1..3), 0..3);
+    (models, pools, elsewhere).prop_map(|(models, pools, elsewhere)| RoutingTable { models, pools, elsewhere })
 }
 
 /// A table with one pool of these endpoints, by last octet.
@@ -92,5 +92,5 @@ pub(crate) fn one_pool(pool: &str, hosts: &[u8]) -> RoutingTable {
     };
     let pool =
         (Arc::from(pool), Pool { app_protocol: AppProtocol::Http, endpoints: hosts.iter().map(endpoint).collect() });
-    RoutingTable { models: BTreeMap::new(), pools: [pool].into() }
+    RoutingTable { pools: [pool].into(), ..RoutingTable::default() }
 }

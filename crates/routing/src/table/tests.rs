@@ -25,7 +25,7 @@ fn table(models: &[(&str, &[&str])]) -> RoutingTable {
     let models: BTreeMap<Arc<str>, Model> =
         models.iter().map(|(name, specs)| (Arc::from(*name), model(specs))).collect();
     let pools = models.values().flat_map(|m| &m.targets).map(|t| (Arc::clone(&t.pool), Pool::default())).collect();
-    RoutingTable { models, pools }
+    RoutingTable { models, pools, elsewhere: BTreeMap::new() }
 }
 
 fn need(input: &str, output: &str) -> Requirement {
@@ -126,6 +126,8 @@ fn a_scope_keeps_its_pool_and_the_models_that_live_there() {
     assert_eq!(scoped.pools.keys().map(|k| &**k).collect::<Vec<_>>(), ["vision"]);
     assert_eq!(scoped.models.keys().map(|k| &**k).collect::<Vec<_>>(), ["chat"]);
     assert_eq!(scoped.models["chat"].targets.len(), 3);
+    // Of the other it can be said where it is.
+    assert_eq!(scoped.route(Some("other"), need("", "")).unwrap_err(), NoRoute::elsewhere("other", &["elsewhere"]));
 }
 
 #[test]
