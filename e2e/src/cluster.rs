@@ -13,8 +13,9 @@ use crate::tools;
 #[derive(Debug)]
 pub struct Cluster {
     kubeconfig: PathBuf,
-    /// What to take down in the end; none for somebody else's cluster.
+    /// What to take down in the end, and by which script; none for somebody else's cluster.
     folder: Option<PathBuf>,
+    down: &'static str,
 }
 
 /// What a picker proves itself with, and verifies the controller by.
@@ -28,22 +29,35 @@ impl Cluster {
     /// Starts one in `folder`, or takes the one that is named, and applies what `manifests/default` holds.
     pub fn start(folder: &Path) -> Result<Self> {
         let cluster = match std::env::var_os("THALAMUS_TEST_KUBECONFIG") {
-            Some(kubeconfig) => Self { kubeconfig: kubeconfig.into(), folder: None },
-            None => {
-                let kube = folder.join("kube");
-                let script = tools::root().join("e2e/kube/kube-up.sh");
-                let output = Command::new(&script).arg(&kube).stderr(Stdio::inherit()).output();
-                let output = output.with_context(|| format!("running {}", script.display()))?;
-                if !output.status.success() {
-                    take_down(&kube);
-                    bail!("{} failed", script.display());
-                }
-                let kubeconfig = String::from_utf8_lossy(&output.stdout).trim().to_owned().into();
-                Self { kubeconfig, folder: Some(kube) }
-            }
+            Some(kubeconfig) => Self { kubeconfig: kubeconfig.into(), folder: None, down: KUBE_DOWN },
+            None => Self::up("kube-up.sh", KUBE_DOWN, &folder.join("kube"), &[])?,
         };
-        cluster.kubectl(&["apply", "--server-side", "-k", &path("crds")])?;
-        cluster.kubectl(&[
+        cluster.install()?;
+        Ok(cluster)
+    }
+
+    /// Starts a whole one, with controllers, a scheduler, and a node that runs pods of these images. Needs root, and the packages that
+    /// `cargo xtask test` unpacks.
+    pub fn start_with_node(folder: &Path, images: &[PathBuf]) -> Result<Self> {
+        Self::up("node-up.sh", "node-down.sh", &folder.join("node"), images)
+    }
+
+    fn up(script: &str, down: &'static str, folder: &Path, args: &[PathBuf]) -> Result<Self> {
+        let script = tools::root().join("e2e/kube").join(script);
+        let output = Command::new(&script).arg(folder).args(args).stderr(Stdio::inherit()).output();
+        let output = output.with_context(|| format!("running {}", script.display()))?;
+        if !output.status.success() {
+            take_down(down, folder);
+            bail!("{} failed", script.display());
+        }
+        let kubeconfig = String::from_utf8_lossy(&output.stdout).trim().to_owned().into();
+        Ok(Self { kubeconfig, folder: Some(folder.to_owned()), down })
+    }
+
+    /// Applies what users apply, and no more.
+    pub fn install(&self) -> Result<()> {
+        self.kubectl(&["apply", "--server-side", "-k", &path("crds")])?;
+        self.kubectl(&[
             "wait",
             "--for=condition=Established",
             "--timeout=30s",
@@ -51,15 +65,14 @@ impl Cluster {
             "crd/inferencemodels.thalamus.dev",
             "crd/pickertemplates.thalamus.dev",
         ])?;
-        cluster.kubectl(&["apply", "--server-side", "-k", &path("manifests/default")])?;
-        cluster.write_controllers_kubeconfig()?;
-        Ok(cluster)
+        self.kubectl(&["apply", "--server-side", "-k", &path("manifests/default")])?;
+        self.write_controllers_kubeconfig()
     }
 
     /// Takes it down at once, if it is ours and still there.
     pub fn end(&self) {
         if let Some(folder) = self.folder.as_ref().filter(|folder| folder.exists()) {
-            take_down(folder);
+            take_down(self.down, folder);
         }
     }
 
@@ -167,8 +180,11 @@ impl Drop for Cluster {
     }
 }
 
-fn take_down(folder: &Path) {
-    let script = tools::root().join("e2e/kube/kube-down.sh");
+/// What ends an API server without a node.
+const KUBE_DOWN: &str = "kube-down.sh";
+
+fn take_down(script: &str, folder: &Path) {
+    let script = tools::root().join("e2e/kube").join(script);
     if let Err(error) = Command::new(&script).arg(folder).status() {
         complain(&format!("{}: {error}", script.display()));
     }

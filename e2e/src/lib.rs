@@ -24,5 +24,5 @@ pub use deployed::Deployed;
 pub use eventually::{PATIENCE, eventually};
 pub use kubelet::{Kubelet, PodSpec};
 pub use process::{Process, end, end_all};
-pub use tools::{binary, clients_python, envoy, gateway_api, root};
+pub use tools::{binary, clients_python, envoy, gateway_api, helm, root};
 pub use world::{Options, Replica, World};

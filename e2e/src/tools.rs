@@ -29,6 +29,11 @@ pub fn envoy() -> Result<PathBuf> {
     find("THALAMUS_ENVOY")
 }
 
+/// Helm.
+pub fn helm() -> Result<PathBuf> {
+    find("THALAMUS_HELM")
+}
+
 /// The folder of the CRDs of the Gateway API.
 pub fn gateway_api() -> Result<PathBuf> {
     find("THALAMUS_GATEWAY_API")

@@ -33,6 +33,7 @@ pub(crate) fn generate(root: &Path) -> Result<BTreeMap<PathBuf, String>> {
         let name = crd.metadata.name.clone().unwrap_or_default();
         let yaml = serde_saphyr::to_string(&api::manifest(&crd)).with_context(|| format!("writing {name}"))?;
         let content = format!("# Written by `cargo xtask codegen` from crates/api. Do not edit.\n{yaml}");
+        files.insert(PathBuf::from(format!("charts/thalamus/crds/{name}.yaml")), content.clone());
         files.insert(PathBuf::from(format!("crds/{name}.yaml")), content);
     }
     files.insert(PathBuf::from("docs/errors.md"), crate::docs::errors());

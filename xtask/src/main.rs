@@ -2,6 +2,7 @@
 
 mod codegen;
 mod docs;
+mod images;
 mod run;
 mod tasks;
 #[cfg(test)]
@@ -33,6 +34,12 @@ enum Task {
     Up,
     /// End what `up` started.
     Down,
+    /// Build the container images, into target/images.
+    Images {
+        /// As the tests' node runs them, into target/images-dev: quick to build, and large.
+        #[arg(long)]
+        dev: bool,
+    },
     /// Write the CRDs, the protobuf code, and the documentation that is written from code.
     Codegen,
 }
@@ -44,6 +51,8 @@ fn main() -> Result<()> {
         Task::Tools => tools::install(&root).map(drop),
         Task::Up => tasks::up(&root),
         Task::Down => tasks::down(&root),
+        Task::Images { dev: false } => images::build(&root, images::Profile::Release).map(drop),
+        Task::Images { dev: true } => tasks::with_images(&root, tools::install(&root)?).map(drop),
         Task::Codegen => codegen::run(&root),
     }
 }

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 
+use crate::images::{self, Profile};
 use crate::run::{cargo, run};
-use crate::tools;
+use crate::tools::{self, Environment};
 
 /// Builds while the tools are installed, then runs all tests; with arguments only those that they choose.
 pub(crate) fn test(root: &Path, args: &[String]) -> Result<()> {
@@ -15,12 +16,25 @@ pub(crate) fn test(root: &Path, args: &[String]) -> Result<()> {
         run("building", cargo().args(["build", "--workspace", "--all-targets"]).current_dir(root))?;
         installing.join().map_err(|_| anyhow!("the installation panicked"))?
     })?;
+    let environment = with_images(root, environment)?;
     run("all tests", cargo().args(["test", "--workspace"]).args(args).envs(environment).current_dir(root))?;
     if !args.is_empty() {
         return Ok(());
     }
     // Another seed each time: what it finds is found in some run.
     run("fuzzing for a minute", cargo().args(["run", "--quiet", "--package", "fuzz"]).current_dir(root))
+}
+
+/// Where a node can run, the images that it runs are built here, too.
+pub(crate) fn with_images(root: &Path, mut environment: Environment) -> Result<Environment> {
+    let kube = environment.iter().find(|(name, _)| *name == "KUBE_BIN").map(|(_, path)| path.clone());
+    if let Some(kube) = kube.filter(|_| environment.iter().any(|(name, _)| *name == "NODE_ROOT")) {
+        let images = images::build(root, Profile::Dev)?;
+        let place = images.first().and_then(|image| image.parent()).context("there are images")?.to_owned();
+        images::of_the_node(&kube, &place)?;
+        environment.push(("THALAMUS_IMAGES", place));
+    }
+    Ok(environment)
 }
 
 pub(crate) fn up(root: &Path) -> Result<()> {

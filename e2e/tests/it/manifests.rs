@@ -1,12 +1,17 @@
 //! Does what users apply pass a real API server?
 
-use anyhow::{Result, bail, ensure};
-use e2e::{gateway_api, root};
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use e2e::{gateway_api, helm, root};
+use serde_json::Value;
 
 use crate::{Shared, Trials};
 
 pub(crate) fn register(trials: &mut Trials) {
     trials.add("manifests::every_folder_can_be_applied", async |shared| every_folder_can_be_applied(shared));
+    trials.add("manifests::the_chart_renders_to_what_kubectl_applies", async |shared| chart(shared));
     trials.add("manifests::the_gateway_and_its_route_pass_the_gateway_apis_own_crds", async |shared| gateway(shared));
     trials.add("manifests::the_controllers_rights_are_what_it_needs_and_no_more", async |shared| rights(shared));
 }
@@ -14,9 +19,14 @@ pub(crate) fn register(trials: &mut Trials) {
 fn every_folder_can_be_applied(shared: &Shared) -> Result<()> {
     let cluster = shared.cluster();
     cluster.apply("default", r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"serving"}}"#)?;
-    for folder in
-        ["crds", "manifests/default", "manifests/controller", "manifests/picker", "manifests/examples/multimodal"]
-    {
+    for folder in [
+        "crds",
+        "manifests/default",
+        "manifests/controller",
+        "manifests/namespaced",
+        "manifests/picker",
+        "manifests/examples/multimodal",
+    ] {
         let path = root().join(folder).display().to_string();
         // Strict: a field that the API server does not know is an error, not a warning.
         cluster.kubectl(&[
@@ -28,6 +38,52 @@ fn every_folder_can_be_applied(shared: &Shared) -> Result<()> {
             "-k",
             &path,
         ])?;
+    }
+    Ok(())
+}
+
+/// The objects of a text, by kind, namespace and name; namespaces and CRDs, which Helm has other ways for, left out.
+fn objects(text: &str) -> Result<BTreeMap<String, Value>> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text).context("reading objects")?;
+    let all = documents.into_iter().filter(|object| object.is_object()).map(|object| {
+        let part = |at: &str| object.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+        (format!("{} {}/{}", part("/kind"), part("/metadata/namespace"), part("/metadata/name")), object)
+    });
+    Ok(all.filter(|(key, _)| !key.starts_with("Namespace ") && !key.starts_with("CustomResourceDefinition ")).collect())
+}
+
+fn chart(shared: &Shared) -> Result<()> {
+    let render = |set: &[&str]| {
+        let mut command = Command::new(helm()?);
+        for home in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+            command.env(home, shared.folder().join("helm"));
+        }
+        command.args(["template", "thalamus", "--namespace", "thalamus-system"]).arg(root().join("charts/thalamus"));
+        let output = command.args(set.iter().flat_map(|set| ["--set", set])).output().context("running helm")?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    for (folder, set) in [("manifests/default", &[][..]), ("manifests/namespaced", &["watchNamespace=serving"])] {
+        let applied = shared.cluster().kubectl(&["kustomize", &root().join(folder).display().to_string()])?;
+        let (applied, rendered) = (objects(&applied)?, objects(&render(set)?)?);
+        ensure!(applied.len() > 6, "{folder} has objects");
+        let names = |all: &BTreeMap<String, Value>| all.keys().cloned().collect::<Vec<_>>();
+        ensure!(names(&applied) == names(&rendered), "{folder}: {:?} beside {:?}", names(&applied), names(&rendered));
+        for (key, object) in &applied {
+            ensure!(rendered[key] == *object, "{folder}: {key} is\n{object}\nand the chart's is\n{}", rendered[key]);
+        }
+    }
+    let more = render(&[
+        "manageNamespaces={serving,*}",
+        "controller.extraArgs={--lease-duration=15s}",
+        "controller.replicas=3",
+    ])?;
+    for part in ["--manage-namespace=*", "--lease-duration=15s", "replicas: 3"] {
+        ensure!(more.contains(part), "no {part} in\n{more}");
+    }
+    for wrong in ["controller.replicas=0", "controler.replicas=2", "watchNamespace=No_Namespace"] {
+        let refused: Result<String> = render(&[wrong]);
+        ensure!(refused.is_err(), "{wrong} is taken");
     }
     Ok(())
 }

@@ -1,0 +1,152 @@
+//! Container images from scratch: one static binary each, no shell, no package, not root. Written as an archive that `docker load`,
+//! `podman load`, `skopeo copy docker-archive:…` and `ctr images import` take; no builder and no daemon is needed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::run::{cargo, output, run};
+
+/// Our binaries, each an image of its name and version.
+const BINARIES: [(&str, &str); 4] = [
+    ("thalamus-controller", "controller"),
+    ("thalamus-picker", "picker"),
+    ("thalamus", "thalamus"),
+    ("modelserver-sim", "modelserver-sim"),
+];
+
+/// Nobody in particular: the user that the manifests name, too.
+const USER: &str = "65532:65532";
+
+/// How binaries are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Release,
+    /// For tests: quick to build, and large.
+    Dev,
+}
+
+/// Builds all images, and answers with their archives.
+pub(crate) fn build(root: &Path, profile: Profile) -> Result<Vec<PathBuf>> {
+    let target = host()?;
+    let mut command = cargo();
+    command.args(["build", "--target", &target]).current_dir(root);
+    command.args(BINARIES.iter().flat_map(|(_, package)| ["--package", package]));
+    command.args(BINARIES.iter().flat_map(|(binary, _)| ["--bin", binary]));
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    // Whole: an image has no C library to find. Only for the target, not for what cargo runs while it builds.
+    run("static binaries", command.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+
+    let target_folder = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let binaries = target_folder.join(&target).join(if profile == Profile::Release { "release" } else { "debug" });
+    let place = target_folder.join(if profile == Profile::Release { "images" } else { "images-dev" });
+    std::fs::create_dir_all(&place).with_context(|| format!("making {}", place.display()))?;
+    let version = env!("CARGO_PKG_VERSION");
+    BINARIES
+        .iter()
+        .map(|(name, _)| write(&binaries.join(name), &format!("{name}:{version}"), &place.join(format!("{name}.tar"))))
+        .collect()
+}
+
+/// What the tests' node needs beside them: its name server, and what holds a pod's network.
+pub(crate) fn of_the_node(kube: &Path, place: &Path) -> Result<Vec<PathBuf>> {
+    ["pause", "coredns"]
+        .into_iter()
+        .map(|name| write(&kube.join(name), &format!("localhost/{name}:1"), &place.join(format!("{name}.tar"))))
+        .collect()
+}
+
+/// Writes an image of one binary. Equal binaries give equal archives.
+fn write(binary: &Path, reference: &str, archive: &Path) -> Result<PathBuf> {
+    let name = binary.file_name().context("a binary has a name")?.to_string_lossy().into_owned();
+    let content = std::fs::read(binary).with_context(|| format!("reading {}", binary.display()))?;
+    ensure!(
+        !is_dynamic(&content),
+        "{} needs a dynamic linker, which an image from scratch does not have",
+        binary.display()
+    );
+    let layer = tar(&[(&name, &content, 0o755)])?;
+    let layer_digest = digest(&layer);
+    let config = json!({
+        "architecture": architecture(), "os": "linux", "created": "1970-01-01T00:00:00Z",
+        "config": {
+            "Entrypoint": [format!("/{name}")], "User": USER, "WorkingDir": "/",
+            "Labels": {"org.opencontainers.image.title": name, "org.opencontainers.image.version": env!("CARGO_PKG_VERSION")},
+        },
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer_digest}")]},
+        "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "cargo xtask images"}],
+    });
+    let config = config.to_string().into_bytes();
+    let config_name = format!("{}.json", digest(&config));
+    let layer_name = format!("{layer_digest}/layer.tar");
+    let full = if reference.contains('/') { reference.to_owned() } else { format!("docker.io/library/{reference}") };
+    let manifest: Value = json!([{"Config": config_name, "RepoTags": [full], "Layers": [layer_name]}]);
+    let manifest = manifest.to_string().into_bytes();
+    let whole =
+        tar(&[(&config_name, &config, 0o644), (&layer_name, &layer, 0o644), ("manifest.json", &manifest, 0o644)])?;
+    // Beside first: an archive is never half there.
+    let new = archive.with_extension("new");
+    std::fs::write(&new, &whole).and_then(|()| std::fs::rename(&new, archive)).context("writing an image")?;
+    crate::say(&format!("{full}: {} ({} MB)", archive.display(), whole.len() / 1_000_000));
+    Ok(archive.to_owned())
+}
+
+fn tar(files: &[(&str, &[u8], u32)]) -> Result<Vec<u8>> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content, mode) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(*mode);
+        header.set_mtime(0);
+        builder.append_data(&mut header, name, *content).with_context(|| format!("packing {name}"))?;
+    }
+    builder.into_inner().context("packing")
+}
+
+fn digest(bytes: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(bytes))
+}
+
+/// Whether an ELF file of 64 bits, little-endian, asks for an interpreter (PT_INTERP, 3).
+fn is_dynamic(elf: &[u8]) -> bool {
+    let number = |at: usize, bytes: usize| {
+        elf.get(at..at + bytes).map(|bytes| bytes.iter().rev().fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte)))
+    };
+    let (Some(table), Some(size), Some(count)) = (number(0x20, 8), number(0x36, 2), number(0x38, 2)) else {
+        return true;
+    };
+    elf.get(..4) != Some(b"\x7fELF") || (0..count).any(|entry| number(table + entry * size, 4) == Some(3))
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn host() -> Result<String> {
+    let said = output(Command::new("rustc").arg("-vV"))?;
+    let host = said.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
+    ensure!(host.contains("linux"), "images are of Linux binaries, and this is {host}");
+    Ok(host.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binary_that_needs_a_linker_is_found_out() {
+        let this = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert!(is_dynamic(&this), "tests are linked dynamically");
+        assert!(is_dynamic(b"#!/bin/sh"), "a script is no static binary");
+        assert!(is_dynamic(&[]));
+    }
+}
