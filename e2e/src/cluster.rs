@@ -1,5 +1,6 @@
 //! The API server, or one that `THALAMUS_TEST_KUBECONFIG` names.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -18,6 +19,13 @@ pub struct Cluster {
     down: &'static str,
 }
 
+/// A part of a cluster that was killed.
+#[derive(Debug)]
+pub struct Killed {
+    component: String,
+    command: Vec<String>,
+}
+
 /// What a picker proves itself with, and verifies the controller by.
 #[derive(Debug, Clone)]
 pub struct Credentials {
@@ -30,10 +38,15 @@ impl Cluster {
     pub fn start(folder: &Path) -> Result<Self> {
         let cluster = match std::env::var_os("THALAMUS_TEST_KUBECONFIG") {
             Some(kubeconfig) => Self { kubeconfig: kubeconfig.into(), folder: None, down: KUBE_DOWN },
-            None => Self::up("kube-up.sh", KUBE_DOWN, &folder.join("kube"), &[])?,
+            None => Self::start_bare(folder)?,
         };
         cluster.install()?;
         Ok(cluster)
+    }
+
+    /// Starts one that has nothing of ours in it.
+    pub fn start_bare(folder: &Path) -> Result<Self> {
+        Self::up("kube-up.sh", KUBE_DOWN, &folder.join("kube"), &[])
     }
 
     /// Starts a whole one, with controllers, a scheduler, and a node that runs pods of these images. Needs root, and the packages that
@@ -141,6 +154,55 @@ impl Cluster {
         std::fs::write(&credentials.ca, self.kubectl(&secret)?).context("writing the CA")?;
         std::fs::write(&credentials.token, self.kubectl(&token)?).context("writing the token")?;
         Ok(credentials)
+    }
+
+    /// Sends a signal to a part of it: `kube-apiserver` or `etcd`.
+    pub fn signal(&self, component: &str, signal: &str) -> Result<()> {
+        let (pid, _) = self.component(component)?;
+        let status = Command::new("kill").args([&format!("-{signal}"), &pid]).status().context("running kill")?;
+        ensure!(status.success(), "{component} is not running");
+        Ok(())
+    }
+
+    /// Kills a part of it. What comes back starts it again as it was.
+    pub fn kill(&self, component: &str) -> Result<Killed> {
+        let (pid, command) = self.component(component)?;
+        self.signal(component, "KILL")?;
+        while Path::new(&format!("/proc/{pid}/cwd")).exists() {
+            std::thread::yield_now();
+        }
+        Ok(Killed { component: component.to_owned(), command })
+    }
+
+    /// Starts what was killed, at the same ports and with the same data.
+    pub fn restart(&self, killed: &Killed) -> Result<()> {
+        let folder = self.folder.as_ref().context("the cluster is not ours")?;
+        let log = File::options().append(true).create(true).open(folder.join(format!("{}.log", killed.component)))?;
+        let (program, args) = killed.command.split_first().context("it had a command line")?;
+        let child = Command::new(tools::kube().join(program))
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("starting {program}"))?;
+        std::fs::write(folder.join(format!("{}.pid", killed.component)), child.id().to_string())?;
+        Ok(())
+    }
+
+    /// Where etcd keeps what it knows.
+    pub fn etcd_data(&self) -> Result<PathBuf> {
+        Ok(self.folder.as_ref().context("the cluster is not ours")?.join("etcd"))
+    }
+
+    /// The process of a part, and its command line.
+    fn component(&self, component: &str) -> Result<(String, Vec<String>)> {
+        let folder = self.folder.as_ref().context("the cluster is not ours")?;
+        let pid = std::fs::read_to_string(folder.join(format!("{component}.pid"))).context("reading a pid")?;
+        let pid = pid.trim().to_owned();
+        let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).context("reading a command line")?;
+        let command = command.split_terminator('\0').map(str::to_owned).collect();
+        Ok((pid, command))
     }
 
     /// A client as the administrator.

@@ -13,15 +13,17 @@ mod client;
 mod cluster;
 mod deployed;
 mod eventually;
+mod faulty;
 mod kubelet;
 mod process;
 mod tools;
 mod world;
 
 pub use client::{Answer, Client};
-pub use cluster::{Cluster, Credentials, kubectl};
+pub use cluster::{Cluster, Credentials, Killed, kubectl};
 pub use deployed::Deployed;
 pub use eventually::{PATIENCE, eventually};
+pub use faulty::{Fault, FaultyApi};
 pub use kubelet::{Kubelet, PodSpec};
 pub use process::{Process, end, end_all};
 pub use tools::{binary, clients_python, envoy, gateway_api, helm, root};

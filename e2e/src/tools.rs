@@ -56,6 +56,11 @@ fn find(variable: &str) -> Result<PathBuf> {
         .with_context(|| format!("{variable}: {} is not there: run `cargo xtask tools`", path.display()))
 }
 
+/// Where the API server's parts are.
+pub(crate) fn kube() -> PathBuf {
+    std::env::var_os("KUBE_BIN").map(PathBuf::from).unwrap_or_default()
+}
+
 /// kubectl as it belongs to the API server, or else the machine's.
 pub(crate) fn kubectl() -> PathBuf {
     std::env::var_os("KUBE_BIN")

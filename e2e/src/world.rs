@@ -23,6 +23,8 @@ pub struct Options {
     pub picker_args: Vec<String>,
     /// More flags for the controllers.
     pub controller_args: Vec<String>,
+    /// How the controllers reach the API server; with the rights of `manifests/controller` when empty.
+    pub kubeconfig: Option<PathBuf>,
 }
 
 /// Another replica of the controller.
@@ -248,7 +250,8 @@ async fn start_controller(
     number: usize,
     listen: SocketAddr,
 ) -> Result<Replica> {
-    let kubeconfig = cluster.controllers_kubeconfig().display().to_string();
+    let kubeconfig = options.kubeconfig.clone().unwrap_or_else(|| cluster.controllers_kubeconfig());
+    let kubeconfig = kubeconfig.display().to_string();
     let mut args = vec![
         format!("--listen={listen}"),
         "--admin-listen=127.0.0.1:0".into(),

@@ -146,7 +146,8 @@ impl Args {
         let metrics = Metrics::register(&mut registry);
         let publisher = Publisher::new(milliseconds_of_the_clock());
         let (events, received) = mpsc::channel(EVENTS);
-        let watches = watch::all(&client, watch_namespace.as_deref(), &events);
+        let (anew, begun_anew) = latest::channel(0);
+        let watches = watch::all(&client, watch_namespace.as_deref(), &events, &begun_anew);
         let (ready, is_ready) = latest::channel(false);
         let (compiled, newest) = latest::channel(None);
         let (term, terms) = latest::channel(None);
@@ -156,7 +157,7 @@ impl Args {
             controller_namespace: namespace.clone(),
         };
         let candidacy = Candidacy { namespace, name: lease_name, identity: name.clone(), duration: lease_duration };
-        let lease = tokio::spawn(candidacy.run(client.clone(), term, stop.clone()));
+        let lease = tokio::spawn(candidacy.run(client.clone(), term, anew, stop.clone()));
         let writer =
             Writer::start(client.clone(), metrics.clone(), terms.clone(), Teller::new(client.clone(), name.clone()));
         let accounts = ServiceAccounts::new(client.clone());
@@ -170,6 +171,7 @@ impl Args {
             terms: terms.clone(),
             wanted: wants,
             certificate: certificates,
+            anew: begun_anew,
             states,
         };
         let managed = Managed { wanted, states: known_states, accounts: accounts.clone() };

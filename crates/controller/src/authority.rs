@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use anyhow::Context as _;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -15,6 +17,9 @@ pub(crate) const AUDIENCE: &str = "thalamus-controller";
 
 /// How many tokens are reviewed at once.
 const REVIEWS: usize = 8;
+
+/// How long a review may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Longest token that is looked at, in bytes; service account tokens have about 1 KB.
 const MAX_TOKEN_BYTES: usize = 16 << 10;
@@ -52,8 +57,10 @@ impl ServiceAccounts {
             spec: TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![AUDIENCE.to_owned()]) },
             ..TokenReview::default()
         };
-        let reviewed = self.reviews.create(&PostParams::default(), &review).await.map_err(|error| {
-            tracing::warn!(%error, "a picker's token cannot be reviewed");
+        let reviewed = tokio::time::timeout(PATIENCE, self.reviews.create(&PostParams::default(), &review)).await;
+        let reviewed = reviewed.context("it does not answer").and_then(|answer| answer.context("it refuses"));
+        let reviewed = reviewed.map_err(|error| {
+            tracing::warn!(error = format!("{error:#}"), "the API server cannot review a picker's token");
             Status::unavailable("the API server cannot review the token now")
         })?;
         let status = reviewed.status.unwrap_or_default();

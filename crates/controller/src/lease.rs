@@ -44,15 +44,32 @@ impl Candidacy {
     }
 
     /// Holds the lease whenever it can, and tells by `term`. When `stop` is cancelled it gives the lease up and returns.
-    pub(crate) async fn run(self, client: Client, term: watch::Sender<Term>, stop: CancellationToken) {
+    ///
+    /// As nothing else talks to the API server as often, it also finds out when watches must be begun anew, and counts it in `anew`: when the
+    /// server knows less than it did, as after an etcd was restored from a snapshot (a watch that goes on from where it was would wait for
+    /// what it has seen already), and when it answers again after silence (requests of that time may never be answered).
+    pub(crate) async fn run(
+        self,
+        client: Client,
+        term: watch::Sender<Term>,
+        anew: watch::Sender<u64>,
+        stop: CancellationToken,
+    ) {
         let api: Api<Object> = Api::namespaced(client, &self.namespace);
-        let mut seen = None;
+        let mut seen = Seen::default();
+        let mut silent = false;
         loop {
             let began = Instant::now();
             let until = *term.borrow();
             let tried =
                 tokio::time::timeout_at(until.unwrap_or(began + self.duration), self.try_to_hold(&api, &mut seen));
-            let wait = match tried.await.context("the API server does not answer").flatten() {
+            let tried = tried.await;
+            if silent && tried.is_ok() {
+                tracing::warn!("the API server answers again; everything is listed again");
+                anew.send_modify(|times| *times += 1);
+            }
+            silent = tried.is_err();
+            let wait = match tried.context("the API server does not answer").flatten() {
                 Ok(true) => {
                     let was_standby = term.send_replace(Some(began + self.reliance())).is_none();
                     if was_standby {
@@ -62,6 +79,11 @@ impl Candidacy {
                 }
                 Ok(false) => {
                     self.step_down(&term, "another replica holds the lease");
+                    LOOK
+                }
+                Err(error) if error.is::<Rewound>() => {
+                    tracing::warn!("the API server went back in time; everything is listed again");
+                    anew.send_modify(|times| *times += 1);
                     LOOK
                 }
                 // Not lost yet: the term runs on until it ends.
@@ -104,9 +126,12 @@ impl Candidacy {
     }
 
     /// Reads the lease, and takes or renews it where that is due. Says whether it is ours now.
-    async fn try_to_hold(&self, api: &Api<Object>, seen: &mut Option<Seen>) -> Result<bool> {
+    async fn try_to_hold(&self, api: &Api<Object>, seen: &mut Seen) -> Result<bool> {
         let found = api.get_opt(&self.name).await.context("reading the lease")?;
         let now = Instant::now();
+        if !seen.note_version(found.as_ref()) {
+            return Err(Rewound.into());
+        }
         let due = found.as_ref().is_none_or(|found| self.is_due(found, seen, now));
         if !due {
             return Ok(false);
@@ -118,7 +143,8 @@ impl Candidacy {
         };
         match written {
             Ok(written) => {
-                *seen = Some(Seen { record: written.spec.unwrap_or_default(), at: now });
+                seen.note_version(Some(&written));
+                seen.record = Some((written.spec.unwrap_or_default(), now));
                 Ok(true)
             }
             // Another replica was quicker; what it wrote is seen next time.
@@ -128,7 +154,7 @@ impl Candidacy {
     }
 
     /// Whether to write: ours to renew, given up, or silent for longer than it lasts.
-    fn is_due(&self, found: &Object, seen: &mut Option<Seen>, now: Instant) -> bool {
+    fn is_due(&self, found: &Object, seen: &mut Seen, now: Instant) -> bool {
         let record = found.spec.clone().unwrap_or_default();
         let holder = record.holder_identity.as_deref().unwrap_or_default();
         if holder.is_empty() || holder == self.identity {
@@ -136,10 +162,10 @@ impl Candidacy {
         }
         let lasts = record.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
         let lasts = lasts.map_or(self.duration, Duration::from_secs);
-        match seen {
-            Some(seen) if seen.record == record => now.saturating_duration_since(seen.at) > lasts,
+        match &seen.record {
+            Some((known, since)) if *known == record => now.saturating_duration_since(*since) > lasts,
             _ => {
-                *seen = Some(Seen { record, at: now });
+                seen.record = Some((record, now));
                 false
             }
         }
@@ -178,11 +204,29 @@ impl Candidacy {
     }
 }
 
-/// A record, and since when it is known unchanged.
-#[derive(Debug)]
+/// What was seen of the lease.
+#[derive(Debug, Default)]
 struct Seen {
-    record: LeaseSpec,
-    at: Instant,
+    /// The record, and since when it is known unchanged.
+    record: Option<(LeaseSpec, Instant)>,
+    /// The newest version of the object. Versions are etcd's revisions, which only grow as long as etcd remembers.
+    version: u64,
+}
+
+/// The API server knows an older version of the lease than it did.
+#[derive(Debug, thiserror::Error)]
+#[error("the API server went back in time")]
+struct Rewound;
+
+impl Seen {
+    /// Takes note of a version; false when it is older than one that was seen, after which it counts from there.
+    fn note_version(&mut self, found: Option<&Object>) -> bool {
+        let version =
+            found.and_then(|found| found.metadata.resource_version.as_ref()?.parse::<u64>().ok()).unwrap_or(0);
+        let older = version < self.version;
+        self.version = version;
+        !older
+    }
 }
 
 #[cfg(test)]
@@ -199,8 +243,8 @@ mod tests {
         let (a, b) = (candidacy("a"), candidacy("b"));
         let (start, time) = (Instant::now(), Timestamp::UNIX_EPOCH);
         let held = a.held(None, time);
-        let mut seen = None;
-        assert!(a.is_due(&held, &mut None, start), "ours to renew");
+        let mut seen = Seen::default();
+        assert!(a.is_due(&held, &mut Seen::default(), start), "ours to renew");
         assert!(!b.is_due(&held, &mut seen, start), "seen for the first time");
         assert!(!b.is_due(&held, &mut seen, start + Duration::from_secs(9)));
         let renewed = a.held(Some(&held), time + jiff_seconds(1));
@@ -208,9 +252,23 @@ mod tests {
         assert!(b.is_due(&renewed, &mut seen, start + Duration::from_secs(26)));
         let mut given_up = renewed.clone();
         given_up.spec.as_mut().unwrap().holder_identity = None;
-        assert!(b.is_due(&given_up, &mut None, start));
+        assert!(b.is_due(&given_up, &mut Seen::default(), start));
         let taken = b.held(Some(&given_up), time).spec.unwrap();
         assert_eq!((taken.holder_identity.as_deref(), taken.lease_transitions), (Some("b"), Some(2)));
+    }
+
+    #[test]
+    fn an_api_server_that_went_back_in_time_is_found_out() {
+        let at = |version: &str| {
+            let mut lease = candidacy("a").held(None, Timestamp::UNIX_EPOCH);
+            lease.metadata.resource_version = Some(version.to_owned());
+            lease
+        };
+        let mut seen = Seen::default();
+        assert!(seen.note_version(Some(&at("7"))) && seen.note_version(Some(&at("9"))));
+        assert!(!seen.note_version(Some(&at("8"))), "older");
+        assert!(seen.note_version(Some(&at("8"))), "and from there on it counts again");
+        assert!(!seen.note_version(None), "it never was");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::{InferenceModel, InferencePool, PickerTemplate};
 use futures::StreamExt as _;
-use futures::future::ready;
+use futures::future::{ready, select_all};
 use futures::stream::BoxStream;
 use index::{Change, Event, ObjectKey};
 use k8s_openapi::NamespaceResourceScope;
@@ -15,53 +15,73 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use publish::Backoff;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 /// Watches every kind. Resolves when one of them ends, which none does while somebody receives.
 pub(crate) fn all(
     client: &Client,
     namespace: Option<&str>,
     events: &mpsc::Sender<Event>,
+    anew: &watch::Receiver<u64>,
 ) -> impl Future<Output = ()> + use<> {
-    let pools = tokio::spawn(watch(api::<InferencePool>(client, namespace), Event::Pool, events.clone()));
-    let models = tokio::spawn(watch(api::<InferenceModel>(client, namespace), Event::Model, events.clone()));
-    let pods = tokio::spawn(watch(api::<Pod>(client, namespace), Event::Pod, events.clone()));
-    let services = tokio::spawn(watch(api::<Service>(client, namespace), Event::Service, events.clone()));
-    let templates = tokio::spawn(watch(api::<PickerTemplate>(client, namespace), Event::Template, events.clone()));
-    async move {
-        tokio::select! {
-            _ = pools => {}
-            _ = models => {}
-            _ = pods => {}
-            _ = services => {}
-            _ = templates => {}
-        }
-    }
+    let watches = [
+        one::<InferencePool>(client, namespace, Event::Pool, events, anew),
+        one::<InferenceModel>(client, namespace, Event::Model, events, anew),
+        one::<Pod>(client, namespace, Event::Pod, events, anew),
+        one::<Service>(client, namespace, Event::Service, events, anew),
+        one::<PickerTemplate>(client, namespace, Event::Template, events, anew),
+    ];
+    async move { _ = select_all(watches).await }
 }
 
-fn api<K>(client: &Client, namespace: Option<&str>) -> Api<DeserializeGuard<K>>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-{
-    match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    }
-}
-
-async fn watch<K>(api: Api<DeserializeGuard<K>>, event: fn(Change<K>) -> Event, events: mpsc::Sender<Event>)
+fn one<K>(
+    client: &Client,
+    namespace: Option<&str>,
+    event: fn(Change<K>) -> Event,
+    events: &mpsc::Sender<Event>,
+    anew: &watch::Receiver<u64>,
+) -> JoinHandle<()>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let mut changes = follow(api, watcher::Config::default(), K::kind(&()).into_owned(), read);
-    while let Some(change) = changes.next().await {
-        if events.send(event(change)).await.is_err() {
-            return;
+    let api: Api<DeserializeGuard<K>> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let kind = K::kind(&()).into_owned();
+    let again = move || follow(api.clone(), watcher::Config::default(), kind.clone(), read);
+    tokio::spawn(carry(again, anew.clone(), events.clone(), event))
+}
+
+/// How long after its end a watch is begun anew.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Hands on what a watch says, and begins the watch anew whenever it ends, or `anew` changes.
+pub(crate) async fn carry<C, E>(
+    again: impl Fn() -> BoxStream<'static, C>,
+    mut anew: watch::Receiver<u64>,
+    events: mpsc::Sender<E>,
+    event: impl Fn(C) -> E,
+) {
+    let mut changes = again();
+    loop {
+        tokio::select! {
+            change = changes.next() => match change {
+                Some(change) => if events.send(event(change)).await.is_err() {
+                    return;
+                },
+                None => {
+                    tokio::time::sleep(AGAIN).await;
+                    changes = again();
+                }
+            },
+            Ok(()) = anew.changed() => changes = again(),
         }
     }
 }
 
-/// What happens to the objects of one kind, whatever happens to the API server. `read` makes of each what is wanted of it, or its key
+/// What happens to the objects of one kind, whatever happens to the API server, until it has to be begun anew. `read` makes of each what is wanted of it, or its key
 /// where it is to be left out.
 pub(crate) fn follow<W, K>(
     api: Api<W>,
@@ -105,7 +125,10 @@ where
             None
         }
     };
-    watcher(api, config).backoff(Patience::default()).filter_map(move |said| ready(take(said))).boxed()
+    // The library goes on from the same place when a watch is refused because that place is gone.
+    let stale = |said: &watcher::Result<watcher::Event<W>>| matches!(said, Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if status.code == 410);
+    let said = watcher(api, config).backoff(Patience::default()).take_while(move |said| ready(!stale(said)));
+    said.filter_map(move |said| ready(take(said))).boxed()
 }
 
 fn is_missing(error: &watcher::Error) -> bool {

@@ -20,6 +20,7 @@ mod guide;
 mod kubectl;
 mod managed;
 mod manifests;
+mod outages;
 mod replicas;
 mod requests;
 mod routing;
@@ -205,6 +206,12 @@ fn control_plane(trials: &mut Trials) {
         nothing_that_others_made_is_touched,
         a_template_decides_how_pickers_run,
         an_upgrade_replaces_the_pickers_of_one_pool_at_a_time,
+    );
+    claims!(trials, outages:
+        refusals_silence_and_broken_watches_harm_nobody,
+        the_api_server_is_gone_for_longer_than_a_lease,
+        an_older_etcd_is_restored_and_the_world_goes_back_with_it,
+        crds_may_come_later_and_change,
     );
     claims!(trials, replicas:
         a_standby_takes_over_when_the_leader_is_told_to_stop,

@@ -45,7 +45,7 @@ fn every_folder_can_be_applied(shared: &Shared) -> Result<()> {
 /// The objects of a text, by kind, namespace and name; namespaces and CRDs, which Helm has other ways for, left out.
 fn objects(text: &str) -> Result<BTreeMap<String, Value>> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text).context("reading objects")?;
-    let all = documents.into_iter().filter(|object| object.is_object()).map(|object| {
+    let all = documents.into_iter().filter(Value::is_object).map(|object| {
         let part = |at: &str| object.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
         (format!("{} {}/{}", part("/kind"), part("/metadata/namespace"), part("/metadata/name")), object)
     });

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use api::InferencePool;
 use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use index::{Change, ManagedPicker, ObjectKey};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
@@ -21,7 +22,7 @@ use super::render::{self, BUNDLE, MANAGED_BY, Settings};
 use super::rollout::{self, Progress};
 use crate::lease::Term;
 use crate::status::{MANAGER, is, within};
-use crate::watch::follow;
+use crate::watch::{carry, follow};
 
 /// What is to be there.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -88,6 +89,8 @@ pub(crate) struct Keeper {
     pub(crate) wanted: watch::Receiver<Arc<Wanted>>,
     /// The certificate that vouches for us, once it is known.
     pub(crate) certificate: watch::Receiver<Option<String>>,
+    /// Changes when watches must be begun anew.
+    pub(crate) anew: watch::Receiver<u64>,
     pub(crate) states: watch::Sender<BTreeMap<ObjectKey, PickerState>>,
 }
 
@@ -119,7 +122,9 @@ impl Keeper {
     pub(crate) async fn run(mut self) {
         let (sender, mut changes) = mpsc::channel(CHANGES);
         for (place, _) in KINDS.iter().enumerate() {
-            tokio::spawn(watch_kind(self.api_of(place, self.watch_namespace.as_deref()), place, sender.clone()));
+            let api = self.api_of(place, self.watch_namespace.as_deref());
+            let again = move || followed(api.clone(), place);
+            tokio::spawn(carry(again, self.anew.clone(), sender.clone(), move |change| (place, change)));
         }
         let mut seen = Seen::default();
         let mut due = None;
@@ -381,7 +386,7 @@ impl Seen {
     }
 }
 
-async fn watch_kind(api: Api<DynamicObject>, place: usize, changes: mpsc::Sender<(usize, Change<DynamicObject>)>) {
+fn followed(api: Api<DynamicObject>, place: usize) -> BoxStream<'static, Change<DynamicObject>> {
     let kind = KINDS[place].2;
     let (label, value) = MANAGED_BY;
     let config = match kind {
@@ -389,12 +394,7 @@ async fn watch_kind(api: Api<DynamicObject>, place: usize, changes: mpsc::Sender
         "ConfigMap" => watcher::Config::default().fields(&format!("metadata.name={BUNDLE}")),
         _ => watcher::Config::default().labels(&format!("{label}={value}")),
     };
-    let mut followed = follow(api, config, kind.to_owned(), Ok);
-    while let Some(change) = followed.next().await {
-        if changes.send((place, change)).await.is_err() {
-            return;
-        }
-    }
+    follow(api, config, kind.to_owned(), Ok)
 }
 
 fn child_key(object: &DynamicObject) -> ChildKey {
