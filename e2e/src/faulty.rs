@@ -99,7 +99,6 @@ async fn answer(
     let watching = request.uri().query().is_some_and(|query| query.contains("watch=true"));
     let fault = *now.borrow_and_update();
     match fault {
-        Fault::None => {}
         Fault::Status(status) => return refusal(status, "TooManyRequests"),
         // By a status, or, as API servers do it, by an event.
         Fault::Expired if watching && fastrand::bool() => return refusal(410, "Expired"),
@@ -110,7 +109,7 @@ async fn answer(
             let body = Full::new(Bytes::from(event)).map_err(|never| match never {}).boxed_unsync();
             return Ok(Response::builder().header("content-type", "application/json").body(body)?);
         }
-        Fault::Expired => {}
+        Fault::None | Fault::Expired => {}
         Fault::Silence => return std::future::pending().await,
     }
     let (mut parts, body) = request.into_parts();

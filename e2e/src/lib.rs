@@ -16,6 +16,7 @@ mod eventually;
 mod faulty;
 mod kubelet;
 mod process;
+mod soak;
 mod tools;
 mod world;
 
@@ -26,5 +27,6 @@ pub use eventually::{PATIENCE, eventually};
 pub use faulty::{Fault, FaultyApi};
 pub use kubelet::{Kubelet, PodSpec};
 pub use process::{Process, end, end_all};
+pub use soak::{Soak, Summary};
 pub use tools::{binary, clients_python, envoy, gateway_api, helm, root};
-pub use world::{Options, Replica, World};
+pub use world::{Options, PickerPorts, Replica, World};

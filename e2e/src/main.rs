@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use e2e::{Cluster, Options, World, root};
+use e2e::{Cluster, Options, Soak, World, root};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
@@ -18,10 +19,21 @@ struct Args {
     folder: PathBuf,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Action {
+    /// Leave a world running.
     Up,
+    /// End it.
     Down,
+    /// Let pods, models, pools and replicas come and go, and check every answer.
+    Soak {
+        /// How long.
+        #[arg(long = "for", default_value = "30m", value_parser = humantime::parse_duration)]
+        length: Duration,
+        /// Which of all possible lives; another one each time when absent.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
 }
 
 #[tokio::main]
@@ -39,7 +51,28 @@ async fn main() -> Result<()> {
             }
         }
         Action::Down => down(&folder),
+        Action::Soak { length, seed } => {
+            let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+            tokio::select! {
+                soaked = soak(&folder, Soak { length, seed: seed.unwrap_or_else(|| fastrand::u64(..)) }) => soaked,
+                _ = interrupt.recv() => bail!("interrupted; what was started is ended"),
+            }
+        }
     }
+}
+
+#[expect(clippy::print_stdout, reason = "progress and the outcome are what the command is for")]
+async fn soak(folder: &Path, soak: Soak) -> Result<()> {
+    let folder = folder.join("soak");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+    }
+    std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    println!("seed {}; logs in {}", soak.seed, folder.display());
+    let cluster = Arc::new(Cluster::start(&folder)?);
+    let summary = soak.run(cluster, &folder, |line| println!("{line}")).await?;
+    println!("none wrong, none lost: {}", summary.line());
+    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "what to do next is what the command is for")]

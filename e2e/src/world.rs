@@ -59,12 +59,21 @@ pub struct World {
     folder: PathBuf,
 }
 
-/// What a picker said when it started.
-struct PickerPorts {
+/// Where a picker is.
+#[derive(Debug, Clone)]
+pub struct PickerPorts {
     ext_proc: SocketAddr,
     health: SocketAddr,
-    http: SocketAddr,
-    admin: SocketAddr,
+    pub http: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl PickerPorts {
+    /// Wherever there is room.
+    pub fn any() -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { ext_proc: any, health: any, http: any, admin: any }
+    }
 }
 
 impl World {
@@ -82,7 +91,7 @@ impl World {
             start_controller(&cluster, &folder, &namespace, &options, 0, any).await?;
         controller.said("taking pickers").await?;
         let credentials = cluster.write_credentials(&namespace, &folder)?;
-        let any_ports = PickerPorts { ext_proc: any, health: any, http: any, admin: any };
+        let any_ports = PickerPorts::any();
         let (picker, ports) = start_picker(&folder, &namespace, &options, &credentials, &[tables], &any_ports).await?;
         let (envoy, gateway) = start_envoy(&folder, ports.ext_proc).await?;
         let world = Self {
@@ -232,6 +241,19 @@ impl World {
             start_picker(&self.folder, &self.namespace, &self.options, &self.credentials, &self.tables, &ports).await?;
         self.picker = picker;
         Ok(())
+    }
+
+    /// Starts a picker beside the world's own.
+    pub async fn picker_beside(&self, name: &str, ports: &PickerPorts) -> Result<(Process, PickerPorts)> {
+        let folder = self.folder.join(name);
+        std::fs::create_dir_all(&folder).context("making a folder")?;
+        start_picker(&folder, &self.namespace, &self.options, &self.credentials, &self.tables, ports).await
+    }
+
+    /// Starts a replica of the controller again, where it was.
+    pub async fn restart_replica(&self, number: usize) -> Result<Replica> {
+        let at = self.tables[number];
+        start_controller(&self.cluster, &self.folder, &self.namespace, &self.options, number, at).await
     }
 
     /// Lets everything run on, and says what runs.

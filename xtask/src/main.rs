@@ -34,6 +34,11 @@ enum Task {
     Up,
     /// End what `up` started.
     Down,
+    /// Let pods, models, pools and replicas come and go for a while, and check every answer: `cargo xtask soak --for 30m`.
+    Soak {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Build the container images, into target/images.
     Images {
         /// As the tests' node runs them, into target/images-dev: quick to build, and large.
@@ -51,6 +56,7 @@ fn main() -> Result<()> {
         Task::Tools => tools::install(&root).map(drop),
         Task::Up => tasks::up(&root),
         Task::Down => tasks::down(&root),
+        Task::Soak { args } => tasks::soak(&root, &args),
         Task::Images { dev: false } => images::build(&root, images::Profile::Release).map(drop),
         Task::Images { dev: true } => tasks::with_images(&root, tools::install(&root)?).map(drop),
         Task::Codegen => codegen::run(&root),

@@ -43,6 +43,12 @@ pub(crate) fn up(root: &Path) -> Result<()> {
     run("starting", world(root)?.arg("up").envs(environment))
 }
 
+pub(crate) fn soak(root: &Path, args: &[String]) -> Result<()> {
+    let environment = tools::install(root)?;
+    run("building", cargo().args(["build", "--workspace", "--bins"]).current_dir(root))?;
+    run("soaking", world(root)?.arg("soak").args(args).envs(environment))
+}
+
 pub(crate) fn down(root: &Path) -> Result<()> {
     run("ending", world(root)?.arg("down"))
 }

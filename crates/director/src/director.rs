@@ -412,7 +412,8 @@ impl Rejection {
 
     fn no_endpoints(route: &Route<'_>, request: &InferenceRequest, exhausted: Exhausted, table: &RoutingTable) -> Self {
         if let Some((model, _)) = route.model
-            && !route.pools().iter().any(|pool| table.pools.contains_key(*pool))
+            && let Some(elsewhere) = table.elsewhere.get(model)
+            && route.pools().iter().all(|pool| elsewhere.contains(pool))
         {
             return Self::no_route(NoRoute::elsewhere(model, &route.pools()), request);
         }

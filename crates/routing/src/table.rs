@@ -12,7 +12,7 @@ use crate::{Capability, Family, MediaPolicy, ModalitySet, OperationSet, Requirem
 pub struct RoutingTable {
     pub models: BTreeMap<Arc<str>, Model>,
     pub pools: BTreeMap<Arc<str>, Pool>,
-    /// Models of pools that a part of the table leaves out, and those pools: so that a refusal can say where a model is served.
+    /// In a part of a table, the pools that it leaves out, by the models they serve.
     pub elsewhere: BTreeMap<Arc<str>, Vec<Arc<str>>>,
 }
 
@@ -139,17 +139,22 @@ impl RoutingTable {
         model.targets.iter().filter_map(|target| self.on_offer(target)).reduce(Capability::union)
     }
 
-    /// What a picker of one pool is sent: that pool, and the models with a target in it. Their other targets stay, and of other models
-    /// the names and pools, so that a refusal can say where they live.
+    /// What a picker of one pool is sent: that pool, the models with a target in it, and of every model the names of its other pools, so
+    /// that a refusal can say where it lives.
     #[must_use]
     pub fn scoped(&self, pool: &str) -> Self {
         let pools = self.pools.get_key_value(pool).map(|(name, pool)| (Arc::clone(name), pool.clone()));
         let lives_here = |model: &Model| model.targets.iter().any(|target| *target.pool == *pool);
-        let (here, away): (Vec<_>, Vec<_>) = self.models.iter().partition(|(_, model)| lives_here(model));
+        let here = self.models.iter().filter(|(_, model)| lives_here(model));
+        let away = self.models.iter().filter_map(|(name, model)| {
+            let mut others = model.pools();
+            others.retain(|other| **other != *pool);
+            (!others.is_empty()).then(|| (Arc::clone(name), others))
+        });
         Self {
-            models: here.into_iter().map(|(name, model)| (Arc::clone(name), model.clone())).collect(),
+            models: here.map(|(name, model)| (Arc::clone(name), model.clone())).collect(),
             pools: pools.into_iter().collect(),
-            elsewhere: away.into_iter().map(|(name, model)| (Arc::clone(name), model.pools())).collect(),
+            elsewhere: away.collect(),
         }
     }
 

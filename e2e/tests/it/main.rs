@@ -24,6 +24,7 @@ mod outages;
 mod replicas;
 mod requests;
 mod routing;
+mod soak;
 mod surface;
 mod trust;
 
@@ -218,6 +219,7 @@ fn control_plane(trials: &mut Trials) {
         a_leader_that_dies_is_followed_when_its_lease_runs_out,
         a_frozen_leader_writes_nothing_when_it_wakes,
     );
+    claims!(trials, soak: no_answer_is_wrong_or_lost_while_everything_comes_and_goes);
     claims!(trials, trust:
         a_picker_reads_its_own_scope_and_no_other,
         clear_text_is_refused,

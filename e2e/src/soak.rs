@@ -1,0 +1,459 @@
+//! The soak: pods, models and pools come and go, replicas of controller and picker are killed, the API server stands still, and a client
+//! asks all the time. No answer may be wrong, and none may be lost that somebody stood ready to give.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use fastrand::Rng;
+use serde_json::json;
+
+use crate::{Answer, Client, Cluster, Options, PickerPorts, PodSpec, Process, World, eventually};
+
+/// How long, and which of all possible lives.
+#[derive(Debug, Clone, Copy)]
+pub struct Soak {
+    pub length: Duration,
+    pub seed: u64,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    pub requests: u64,
+    pub answered: u64,
+    /// Asked while somebody stood ready all the time, so that nothing but an answer would do.
+    pub relied_on: u64,
+    /// Refused while nobody stood ready, as it should be.
+    pub refused: u64,
+    /// Asked again elsewhere, because the picker that was asked died.
+    pub asked_again: u64,
+    pub deeds: BTreeMap<&'static str, u64>,
+}
+
+/// How long something must have stood before it may be relied on: a lease runs out, a picker finds the next controller, a table goes by.
+const SETTLED: Duration = Duration::from_secs(20);
+
+/// A pod, a model and a pool (the first of each) stay: through all of it somebody stands ready, and may be relied on.
+const ROCK: &str = "pool0-1";
+
+const POOLS: u32 = 4;
+const MODELS: u32 = 6;
+const CLIENTS: usize = 4;
+
+/// Who stands behind a model, and since when.
+#[derive(Debug, Default)]
+struct Truth {
+    models: BTreeMap<String, Declared>,
+    pods: BTreeMap<String, Standing>,
+}
+
+#[derive(Debug, Clone)]
+struct Declared {
+    pool: u32,
+    since: Instant,
+}
+
+#[derive(Debug, Clone)]
+struct Standing {
+    pool: u32,
+    /// Ready, and since when.
+    ready: Option<Instant>,
+}
+
+/// What all tasks share.
+#[derive(Debug, Default)]
+struct Shared {
+    truth: Mutex<Truth>,
+    stop: AtomicBool,
+    requests: AtomicU64,
+    answered: AtomicU64,
+    relied_on: AtomicU64,
+    refused: AtomicU64,
+    asked_again: AtomicU64,
+}
+
+impl Shared {
+    fn truth(&self) -> MutexGuard<'_, Truth> {
+        self.truth.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Truth {
+    /// Whether somebody stands ready to answer, and has for long enough to be relied on.
+    fn reliable(&self, model: &str) -> bool {
+        let settled = |since: Instant| since.elapsed() >= SETTLED;
+        self.models.get(model).is_some_and(|declared| {
+            let mut pods = self.pods.values().filter(|pod| pod.pool == declared.pool);
+            settled(declared.since) && pods.any(|pod| pod.ready.is_some_and(settled))
+        })
+    }
+}
+
+/// Pools of odd numbers take text alone.
+fn takes_images(pool: u32) -> bool {
+    pool.is_multiple_of(2)
+}
+
+impl Soak {
+    /// Runs it in a cluster that it may kill, and tells `progress` of it now and then. Fails with the first answer that is wrong or lost.
+    pub async fn run(self, cluster: Arc<Cluster>, folder: &Path, progress: impl Fn(&str)) -> Result<Summary> {
+        let mut life = Life::begin(cluster, folder, self.seed).await?;
+        let clients = life.clients();
+        let asking: Vec<_> = (0..CLIENTS)
+            .map(|number| {
+                let rng = Rng::with_seed(self.seed.wrapping_add(number as u64 + 1));
+                tokio::spawn(ask(Arc::clone(&life.shared), clients.clone(), rng))
+            })
+            .collect();
+        let (began, mut told) = (Instant::now(), Instant::now());
+        let lived = loop {
+            if began.elapsed() >= self.length || asking.iter().any(tokio::task::JoinHandle::is_finished) {
+                break Ok(());
+            }
+            if let Err(error) = life.deed().await {
+                break Err(error);
+            }
+            if told.elapsed() > Duration::from_secs(10) {
+                told = Instant::now();
+                progress(&format!("{:>5} s  {}", began.elapsed().as_secs(), life.summary().line()));
+            }
+        };
+        life.shared.stop.store(true, Ordering::Relaxed);
+        life.api_server_goes_on();
+        for client in asking {
+            client.await.context("a client panicked")??;
+        }
+        lived?;
+        let summary = life.summary();
+        Ok(summary)
+    }
+}
+
+impl Summary {
+    pub fn line(&self) -> String {
+        let deeds: Vec<String> = self.deeds.iter().map(|(what, times)| format!("{what} {times}")).collect();
+        format!(
+            "{} requests: {} answered ({} had to be), {} refused, {} asked again; {}",
+            self.requests,
+            self.answered,
+            self.relied_on,
+            self.refused,
+            self.asked_again,
+            deeds.join(", ")
+        )
+    }
+}
+
+/// Asks pickers in turn, until it is told to stop or an answer is not what it should be.
+async fn ask(shared: Arc<Shared>, pickers: Vec<Client>, mut rng: Rng) -> Result<()> {
+    while !shared.stop.load(Ordering::Relaxed) {
+        let model = format!("m{}", rng.u32(..MODELS));
+        let image = rng.bool();
+        let content = if image {
+            json!([{"type": "image_url", "image_url": {"url": "https://example.com/x.png"}}])
+        } else {
+            json!("hello")
+        };
+        let body = json!({"model": model, "messages": [{"role": "user", "content": content}]});
+        // What stood before the request and stands after it stood while it was under way.
+        let relied_on = shared.truth().reliable(&model);
+        let first = rng.usize(..pickers.len());
+        let mut answer = None;
+        for again in 0..40 {
+            match pickers[(first + again) % pickers.len()].chat(&body).await {
+                // A picker that has just started has no table yet; it says so, and another has.
+                Ok(one) if one.json()["error"]["code"] != "not_ready" => {
+                    answer = Some(one);
+                    break;
+                }
+                _ => {
+                    shared.asked_again.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        let answer = answer.context("no picker answers: both were never away together for two seconds")?;
+        let stood = relied_on && shared.truth().reliable(&model);
+        judge(&shared, &model, image, &answer, stood)?;
+    }
+    Ok(())
+}
+
+/// Whether an answer is right, given whether somebody stood ready all the time.
+fn judge(shared: &Shared, model: &str, image: bool, answer: &Answer, stood: bool) -> Result<()> {
+    shared.requests.fetch_add(1, Ordering::Relaxed);
+    shared.relied_on.fetch_add(u64::from(stood), Ordering::Relaxed);
+    let code = answer.json()["error"]["code"].as_str().unwrap_or_default().to_owned();
+    let says = || format!("{model}{}: {}", if image { " with an image" } else { "" }, answer.shown());
+    match (answer.status, &*code) {
+        (200, _) => {
+            // Pods of a pool serve its target alone, and refuse what they do not take: the name says whose answer it is.
+            let server = answer.server().context("an answer names its server")?;
+            let pool = server.strip_prefix("pool").and_then(|rest| rest.split('-').next()?.parse().ok());
+            let pool: u32 = pool.with_context(|| format!("{server} is in no pool"))?;
+            ensure!(!image || takes_images(pool), "an image was answered by {server}, which takes none");
+            let served = answer.json()["model"].as_str().unwrap_or_default().to_owned();
+            ensure!(served == format!("t{pool}"), "{server} answered as {served}");
+            shared.answered.fetch_add(1, Ordering::Relaxed);
+        }
+        (400, "unsupported_modality") if image => {
+            let truth = shared.truth();
+            let taken = truth.models.get(model).is_some_and(|declared| takes_images(declared.pool));
+            ensure!(!(stood && taken), "{}: it takes images", says());
+            shared.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        (404, "model_not_found") | (503, "no_endpoint" | "endpoint_unreachable") => {
+            ensure!(!stood, "{}: somebody stood ready", says());
+            shared.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        _ => bail!("{}: nobody should say so", says()),
+    }
+    Ok(())
+}
+
+/// The world, and what happens in it.
+struct Life {
+    world: World,
+    shared: Arc<Shared>,
+    controllers: [Option<Process>; 2],
+    pickers: [(Option<Process>, PickerPorts); 2],
+    paused: bool,
+    rng: Rng,
+    pods: u32,
+    deeds: BTreeMap<&'static str, u64>,
+}
+
+impl Life {
+    async fn begin(cluster: Arc<Cluster>, folder: &Path, seed: u64) -> Result<Self> {
+        let options = Options {
+            controller_args: vec!["--lease-duration=3s".into()],
+            picker_args: vec!["--drain-timeout=5s".into()],
+            ..Options::default()
+        };
+        let mut world = World::start(cluster, folder, options).await?;
+        let second = world.add_replica().await?;
+        let (one, first_ports) = world.picker_beside("picker-a", &PickerPorts::any()).await?;
+        let (two, second_ports) = world.picker_beside("picker-b", &PickerPorts::any()).await?;
+        world.kill_controller();
+        let first = world.restart_replica(0).await?.process;
+        let mut life = Self {
+            world,
+            shared: Arc::default(),
+            controllers: [Some(first), Some(second.process)],
+            pickers: [(Some(one), first_ports), (Some(two), second_ports)],
+            paused: false,
+            rng: Rng::with_seed(seed),
+            pods: 0,
+            deeds: BTreeMap::new(),
+        };
+        for pool in 0..POOLS {
+            life.world.apply_pool(&format!("pool{pool}"))?;
+            life.pod_comes(pool).await?;
+        }
+        for model in 0..MODELS {
+            life.model_comes(model)?;
+        }
+        Ok(life)
+    }
+
+    fn clients(&self) -> Vec<Client> {
+        self.pickers.iter().map(|(_, ports)| Client::new(ports.http)).collect()
+    }
+
+    fn summary(&self) -> Summary {
+        let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Summary {
+            requests: number(&self.shared.requests),
+            answered: number(&self.shared.answered),
+            relied_on: number(&self.shared.relied_on),
+            refused: number(&self.shared.refused),
+            asked_again: number(&self.shared.asked_again),
+            deeds: self.deeds.clone(),
+        }
+    }
+
+    /// One thing that happens.
+    async fn deed(&mut self) -> Result<()> {
+        let what = match self.rng.u32(..100) {
+            0..20 => self.pod_comes_or_goes().await?,
+            20..35 => self.pod_wavers().await?,
+            35..50 => self.model_comes_or_goes()?,
+            50..58 => self.pool_goes_and_comes().await?,
+            58..66 => self.controller_dies().await?,
+            66..74 => self.picker_dies().await?,
+            74..80 => self.api_server_stands_still().await?,
+            _ => {
+                tokio::time::sleep(Duration::from_millis(self.rng.u64(50..1500))).await;
+                return Ok(());
+            }
+        };
+        *self.deeds.entry(what).or_default() += 1;
+        Ok(())
+    }
+
+    async fn pod_comes(&mut self, pool: u32) -> Result<()> {
+        self.pods += 1;
+        let name = format!("pool{pool}-{}", self.pods);
+        let model = format!("t{pool}={}", if takes_images(pool) { "text,image" } else { "text" });
+        let latency = Duration::from_millis(self.rng.u64(..30));
+        let spec = PodSpec::new(&name, &format!("pool{pool}"), &[&model]).with_latency(latency);
+        self.world.kubelet.run(spec).await?;
+        self.shared.truth().pods.insert(name, Standing { pool, ready: Some(Instant::now()) });
+        Ok(())
+    }
+
+    async fn pod_comes_or_goes(&mut self) -> Result<&'static str> {
+        let pool = self.rng.u32(..POOLS);
+        let here: Vec<String> = {
+            let truth = self.shared.truth();
+            truth.pods.iter().filter(|(_, pod)| pod.pool == pool).map(|(name, _)| name.clone()).collect()
+        };
+        if here.len() < 2 || here.len() < 4 && self.rng.bool() {
+            self.pod_comes(pool).await?;
+            return Ok("pods come");
+        }
+        let name = here[self.rng.usize(..here.len())].clone();
+        if name == ROCK {
+            return Ok("pods stay");
+        }
+        self.pod_goes(&name).await?;
+        Ok("pods go")
+    }
+
+    /// As Kubernetes does it: it is not ready any more, and ends when nobody sends it anything.
+    async fn pod_goes(&mut self, name: &str) -> Result<()> {
+        if let Some(pod) = self.shared.truth().pods.get_mut(name) {
+            pod.ready = None;
+        }
+        self.world.kubelet.set_ready(name, false).await?;
+        let admins: Vec<Client> = self.pickers.iter().map(|(_, ports)| Client::new(ports.admin)).collect();
+        eventually(&format!("no picker knows {name}"), async || {
+            for admin in &admins {
+                let table = admin.get("/debug/table").await?.text();
+                ensure!(!table.contains(&format!("{name}-rank-0")), "{table}");
+                let in_flight = admin.get("/metrics").await?.text();
+                ensure!(in_flight.contains("requests_in_flight"), "{in_flight}");
+            }
+            Ok(())
+        })
+        .await?;
+        // What was sent before is answered by then: no simulator takes longer.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        self.world.kubelet.delete(name).await?;
+        self.shared.truth().pods.remove(name);
+        Ok(())
+    }
+
+    async fn pod_wavers(&mut self) -> Result<&'static str> {
+        let names: Vec<String> = self.shared.truth().pods.keys().filter(|name| *name != ROCK).cloned().collect();
+        let Some(name) = names.get(self.rng.usize(..names.len().max(1))).cloned() else { return Ok("pods waver") };
+        if let Some(pod) = self.shared.truth().pods.get_mut(&name) {
+            pod.ready = None;
+        }
+        self.world.kubelet.set_ready(&name, false).await?;
+        tokio::time::sleep(Duration::from_millis(self.rng.u64(..400))).await;
+        self.world.kubelet.set_ready(&name, true).await?;
+        if let Some(pod) = self.shared.truth().pods.get_mut(&name) {
+            pod.ready = Some(Instant::now());
+        }
+        Ok("pods waver")
+    }
+
+    fn model_comes(&mut self, model: u32) -> Result<()> {
+        let pool = if model == 0 { 0 } else { self.rng.u32(..POOLS) };
+        let modalities = if takes_images(pool) { "[Text, Image]" } else { "[Text]" };
+        let spec = format!(
+            "{{modelName: m{model}, targetModels: [{{name: t{pool}, poolRef: {{name: pool{pool}}}, modalities: {{input: {modalities}}}}}]}}"
+        );
+        self.world.apply_model(&format!("m{model}"), &spec)?;
+        self.shared.truth().models.insert(format!("m{model}"), Declared { pool, since: Instant::now() });
+        Ok(())
+    }
+
+    fn model_comes_or_goes(&mut self) -> Result<&'static str> {
+        let model = self.rng.u32(1..MODELS);
+        let name = format!("m{model}");
+        let there = self.shared.truth().models.remove(&name).is_some();
+        if there && self.rng.bool() {
+            self.world.kubectl(&["delete", "inferencemodel", &name])?;
+            return Ok("models go");
+        }
+        self.model_comes(model)?;
+        Ok(if there { "models move" } else { "models come" })
+    }
+
+    async fn pool_goes_and_comes(&mut self) -> Result<&'static str> {
+        let pool = self.rng.u32(1..POOLS);
+        let name = format!("pool{pool}");
+        let doubt = |shared: &Shared, since: Option<Instant>| {
+            for pod in shared.truth().pods.values_mut().filter(|pod| pod.pool == pool) {
+                pod.ready = since;
+            }
+        };
+        doubt(&self.shared, None);
+        self.world.kubectl(&["delete", "inferencepool", &name])?;
+        tokio::time::sleep(Duration::from_millis(self.rng.u64(..800))).await;
+        self.world.apply_pool(&name)?;
+        doubt(&self.shared, Some(Instant::now()));
+        Ok("pools go and come")
+    }
+
+    async fn controller_dies(&mut self) -> Result<&'static str> {
+        let number = self.rng.usize(..self.controllers.len());
+        if let Some(mut controller) = self.controllers[number].take() {
+            if self.rng.bool() {
+                controller.terminate()?;
+                controller.ended().await?;
+            } else {
+                controller.kill();
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(self.rng.u64(..1500))).await;
+        self.controllers[number] = Some(self.world.restart_replica(number).await?.process);
+        Ok("controllers die")
+    }
+
+    async fn picker_dies(&mut self) -> Result<&'static str> {
+        let number = self.rng.usize(..self.pickers.len());
+        let (process, ports) = &mut self.pickers[number];
+        if let Some(mut picker) = process.take() {
+            if self.rng.bool() {
+                picker.terminate()?;
+                picker.ended().await?;
+            } else {
+                picker.kill();
+            }
+        }
+        let ports = ports.clone();
+        let name = ["picker-a", "picker-b"][number];
+        self.pickers[number].0 = Some(self.world.picker_beside(name, &ports).await?.0);
+        // Before another goes, this one must have a table: a controller may have died, too.
+        let admin = Client::new(ports.admin);
+        eventually("the picker is ready again", async || {
+            let ready = admin.get("/ready").await?;
+            ensure!(ready.status == 200, "{}", ready.text());
+            Ok(())
+        })
+        .await?;
+        Ok("pickers die")
+    }
+
+    async fn api_server_stands_still(&mut self) -> Result<&'static str> {
+        self.world.cluster.signal("kube-apiserver", "STOP")?;
+        self.paused = true;
+        tokio::time::sleep(Duration::from_millis(self.rng.u64(500..6000))).await;
+        self.api_server_goes_on();
+        Ok("pauses")
+    }
+
+    fn api_server_goes_on(&mut self) {
+        if std::mem::take(&mut self.paused) {
+            // If it is gone, whatever asks it next says so.
+            let _ = self.world.cluster.signal("kube-apiserver", "CONT");
+        }
+    }
+}
