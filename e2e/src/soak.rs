@@ -196,8 +196,8 @@ fn judge(shared: &Shared, model: &str, image: bool, answer: &Answer, stood: bool
             let pool = server.strip_prefix("pool").and_then(|rest| rest.split('-').next()?.parse().ok());
             let pool: u32 = pool.with_context(|| format!("{server} is in no pool"))?;
             ensure!(!image || takes_images(pool), "an image was answered by {server}, which takes none");
-            let served = answer.json()["model"].as_str().unwrap_or_default().to_owned();
-            ensure!(served == format!("t{pool}"), "{server} answered as {served}");
+            let target = answer.json()["model"].as_str().unwrap_or_default().to_owned();
+            ensure!(target == format!("t{pool}"), "{server} answered as {target}");
             shared.answered.fetch_add(1, Ordering::Relaxed);
         }
         (400, "unsupported_modality") if image => {
