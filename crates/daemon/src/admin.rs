@@ -22,6 +22,7 @@ pub struct Admin {
     not_ready: &'static str,
     refresh: Arc<dyn Fn() + Send + Sync>,
     table: Arc<dyn Fn() -> Table + Send + Sync>,
+    more: Router,
 }
 
 /// Text in columns that line up.
@@ -41,6 +42,7 @@ impl Admin {
             not_ready,
             refresh: Arc::new(|| {}),
             table: Arc::new(Table::default),
+            more: Router::new(),
         }
     }
 
@@ -56,14 +58,22 @@ impl Admin {
         Self { table: Arc::new(table), ..self }
     }
 
+    /// Serves these routes as well.
+    #[must_use]
+    pub fn with_routes(self, more: Router) -> Self {
+        Self { more, ..self }
+    }
+
     /// Serves until `stop` is cancelled.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        let more = self.more.clone();
         let router = Router::new()
             .route("/live", get(async || "live\n"))
             .route("/ready", get(ready))
             .route("/metrics", get(metrics))
             .route("/debug/table", get(table))
-            .with_state(self);
+            .with_state(self)
+            .merge(more);
         if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await {
             tracing::error!(%error, "the admin port failed");
         }

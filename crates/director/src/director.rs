@@ -1,5 +1,7 @@
 //! The director: reads one snapshot of the table and of the load, and answers.
 
+mod explain;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use scheduling::{Ask, Candidate, Exhausted, InSubset, NotSaturated, NotSilent, P
 
 use crate::load::EndpointLoad;
 use crate::{LoadBoard, Maker, PossibleMaker, Rejection, policy};
+
+pub use explain::{Considered, Explanation, Outcome as Destination};
 
 /// Decides where requests go.
 #[derive(Debug)]

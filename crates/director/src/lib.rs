@@ -25,7 +25,9 @@ mod reply;
 
 pub use budget::{Budget, Reservation};
 pub use code::Code;
-pub use director::{Decision, Director, EndpointChoice, InFlight, MAX_CHOICES, Why};
+pub use director::{
+    Considered, Decision, Destination, Director, EndpointChoice, Explanation, InFlight, MAX_CHOICES, Why,
+};
 pub use front::{Front, Outcome, Witness};
 pub use intake::Intake;
 pub use jobs::{JobFinder, Jobs, Maker, PossibleMaker};

@@ -89,6 +89,14 @@ impl Index {
         self.pools.objects.get(key)
     }
 
+    pub fn pools(&self) -> impl Iterator<Item = (&ObjectKey, &InferencePool)> {
+        self.pools.objects.iter()
+    }
+
+    pub fn models(&self) -> impl Iterator<Item = (&ObjectKey, &InferenceModel)> {
+        self.models.objects.iter()
+    }
+
     pub fn model(&self, key: &ObjectKey) -> Option<&InferenceModel> {
         self.models.objects.get(key)
     }

@@ -12,6 +12,7 @@
 
 mod args;
 mod controllers;
+mod debug;
 mod jobs;
 mod metrics;
 mod picker;

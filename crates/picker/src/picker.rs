@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::jobs::AskAround;
 use crate::metrics::Metrics;
-use crate::{scrape, subscription, table_file, view};
+use crate::{debug, scrape, subscription, table_file, view};
 
 /// How a picker behaves.
 #[derive(Debug, Clone)]
@@ -128,6 +128,7 @@ impl Picker {
             "no routing table has come from the controller yet, or the picker is stopping",
         )
         .with_refresh(move || metrics.look_up(&director, &budget, &subscription.borrow()))
+        .with_routes(debug::routes(self.front.clone()))
         .with_table(move || view::table(&scope, &viewed, &seen.borrow()))
     }
 }

@@ -19,5 +19,5 @@ mod scorer;
 pub use filter::{Covers, Filter, InSubset, NotSaturated, NotSilent};
 pub use load::{Load, SATURATED_KV_CACHE, SATURATED_WAITING, SILENT_AFTER, STALE_AFTER};
 pub use picker::{HighestScore, Picker};
-pub use profile::{Ask, Candidate, Exhausted, Profile, Ranking, Scored, Subset};
+pub use profile::{Ask, Candidate, Exhausted, Explained, Profile, Ranking, Scored, Subset};
 pub use scorer::{FreeKvCache, LeastActive, Scorer, ShortestQueue};

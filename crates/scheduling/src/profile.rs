@@ -47,6 +47,15 @@ pub struct Scored<'a> {
 #[derive(Debug)]
 pub struct Ranking<'a>(Vec<Scored<'a>>);
 
+/// What became of a candidate.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Explained {
+    /// The filter of this name removed it.
+    LeftOut { by: &'static str },
+    /// It passed; its score, and what each scorer gave.
+    Scored { score: f32, parts: Vec<(&'static str, f32)> },
+}
+
 /// No candidate passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exhausted {
@@ -108,6 +117,17 @@ impl Profile {
         }
         self.picker.order(&mut scored, draw);
         Ok(Ranking(scored))
+    }
+
+    /// What becomes of one candidate, for a person.
+    pub fn explain(&self, ask: &Ask<'_>, candidate: &Candidate<'_>) -> Explained {
+        match self.filters.iter().find(|filter| !filter.keep(ask, candidate)) {
+            Some(filter) => Explained::LeftOut { by: filter.name() },
+            None => Explained::Scored {
+                score: self.score(candidate),
+                parts: self.scorers.iter().map(|(scorer, _)| (scorer.name(), scorer.score(candidate))).collect(),
+            },
+        }
     }
 
     fn score(&self, candidate: &Candidate<'_>) -> f32 {

@@ -1,6 +1,5 @@
 //! The command line of `thalamus`.
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -9,8 +8,8 @@ use daemon::LogArgs;
 
 use crate::check::{self, CheckArgs};
 use crate::demo::{self, DemoArgs};
+use crate::screen::Screen;
 use crate::serve::{self, ServeArgs};
-use crate::tour::Screen;
 
 /// Routes inference requests by modality, without Kubernetes.
 #[derive(Debug, Parser)]
@@ -48,7 +47,7 @@ impl Args {
             }
             Command::Check(args) => {
                 log.init()?;
-                check::run(&args, Screen { colours: std::io::stdout().is_terminal() })
+                check::run(&args, Screen::of_stdout())
             }
             Command::Serve(args) => {
                 log.init()?;

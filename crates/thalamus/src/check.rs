@@ -8,15 +8,15 @@ use daemon::Table;
 use index::{ModelReport, ObjectKey, PoolReport, Verdict};
 
 use crate::manifests::Objects;
+use crate::screen::Screen;
 use crate::simulated;
-use crate::tour::Screen;
 
 /// The flags of `thalamus check`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct CheckArgs {
+pub struct CheckArgs {
     /// A file or a folder of objects, in YAML or JSON. May be given several times; all of them are looked at together.
     #[arg(short = 'f', long = "filename", required = true)]
-    pub(crate) paths: Vec<PathBuf>,
+    pub paths: Vec<PathBuf>,
 }
 
 /// How bad it is.
@@ -39,7 +39,7 @@ struct Finding {
 const NOWHERE: &str = "192.0.2.1";
 
 /// Shows a line for each object and each thing that is wrong. Fails when anything surely is.
-pub(crate) fn run(args: &CheckArgs, screen: Screen) -> Result<ExitCode> {
+pub fn run(args: &CheckArgs, screen: Screen) -> Result<ExitCode> {
     let (mut objects, broken) = Objects::read_all(&args.paths)?;
     let mut findings: Vec<Finding> =
         broken.into_iter().map(|(of, says)| Finding { of, severity: Severity::Error, says }).collect();

@@ -1,6 +1,5 @@
 //! `thalamus demo`: the main job without a cluster.
 
-use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::local::LocalController;
 use crate::manifests::Objects;
+use crate::screen::Screen;
 use crate::simulated::{self, SimulatedPod};
-use crate::tour::{self, Screen};
+use crate::tour;
 
 /// The flags of `thalamus demo`.
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,7 @@ pub(crate) struct DemoArgs {
 
 pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
     let DemoArgs { manifests, listen, once } = args;
-    let screen = Screen { colours: std::io::stdout().is_terminal() };
+    let screen = Screen::of_stdout();
     let stop = daemon::stop_on_signal()?;
 
     let mut objects = read(&manifests)?;

@@ -10,10 +10,11 @@
 //! Invariant: no Kubernetes client, so that the demo builds without one.
 
 mod args;
-mod check;
+pub mod check;
 mod demo;
 mod local;
 pub mod manifests;
+pub mod screen;
 mod serve;
 pub mod simulated;
 mod tour;

@@ -1,6 +1,5 @@
 //! The tour: one request of each kind, where it went, and why. Shown so that a glance is enough.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -19,13 +18,8 @@ use request::RequestHead;
 use routing::{Draw, Model};
 use serde_json::{Value, json};
 
+use crate::screen::{Screen, line};
 use crate::simulated::SimulatedPod;
-
-/// Where to show.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Screen {
-    pub(crate) colours: bool,
-}
 
 /// A request of the tour.
 struct Stop {
@@ -174,32 +168,5 @@ pub(crate) fn show_commands(screen: Screen, address: SocketAddr) {
             "# {}\ncurl -s http://{address}/v1/chat/completions -H 'content-type: application/json' -d '{body}'\n",
             stop.title
         ));
-    }
-}
-
-// === impl Screen ===
-
-/// Whoever reads may stop reading (`| head`): that ends the showing and nothing else.
-fn line(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-impl Screen {
-    pub(crate) fn title(self, title: &str) {
-        if self.colours {
-            line(&format!("\n\x1b[1;36m{title}\x1b[0m"));
-        } else {
-            line(&format!("\n{title}"));
-        }
-    }
-
-    pub(crate) fn table(self, table: &Table) {
-        for (number, row) in table.to_string().lines().enumerate() {
-            if self.colours && number == 0 {
-                line(&format!("  \x1b[2m{row}\x1b[0m"));
-            } else {
-                line(&format!("  {row}"));
-            }
-        }
     }
 }

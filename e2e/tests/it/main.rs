@@ -21,6 +21,7 @@ mod kubectl;
 mod managed;
 mod manifests;
 mod outages;
+mod plugin;
 mod replicas;
 mod requests;
 mod routing;
@@ -213,6 +214,12 @@ fn control_plane(trials: &mut Trials) {
         the_api_server_is_gone_for_longer_than_a_lease,
         an_older_etcd_is_restored_and_the_world_goes_back_with_it,
         crds_may_come_later_and_change,
+    );
+    claims!(trials, plugin:
+        status_is_one_table_and_what_is_wrong,
+        explain_tells_tiers_filters_and_scores,
+        top_shows_who_is_busy,
+        check_needs_no_cluster,
     );
     claims!(trials, replicas:
         a_standby_takes_over_when_the_leader_is_told_to_stop,

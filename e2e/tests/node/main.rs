@@ -4,17 +4,18 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use e2e::{Client, Cluster, eventually, root};
+use e2e::{Client, Cluster, binary, eventually, root};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::{Value, json};
 
 struct Shared {
     cluster: Cluster,
+    folder: tempfile::TempDir,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -39,7 +40,7 @@ fn main() -> Result<ExitCode> {
     let names = ["pause", "coredns", "thalamus-controller", "thalamus-picker", "modelserver-sim"];
     let images: Vec<PathBuf> = names.iter().map(|name| PathBuf::from(&images).join(format!("{name}.tar"))).collect();
     let cluster = Cluster::start_with_node(folder.path(), &images)?;
-    let shared = Arc::new(Shared { cluster, runtime });
+    let shared = Arc::new(Shared { cluster, folder, runtime });
     let interrupted = Arc::clone(&shared);
     shared.runtime.spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
@@ -195,6 +196,17 @@ async fn served(shared: &Shared) -> Result<()> {
         })
         .await?;
     }
+    // The plugin reaches pickers through the API server.
+    let file = shared.folder.path().join("request.json");
+    std::fs::write(&file, picture().to_string())?;
+    let plugin = Command::new(binary("kubectl-thalamus")?)
+        .args(["explain", "-n", "serving", "-f"])
+        .arg(&file)
+        .env("KUBECONFIG", shared.cluster.kubeconfig())
+        .output()
+        .context("running the plugin")?;
+    let shown = String::from_utf8_lossy(&plugin.stdout).into_owned() + &String::from_utf8_lossy(&plugin.stderr);
+    ensure!(plugin.status.success() && shown.contains("of pool eyes, as see"), "{shown}");
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::run::{cargo, output};
 
 /// Our crates: what they may name of ours, and what must be nowhere below them.
-const LAYERS: [Layer; 18] = [
+const LAYERS: [Layer; 19] = [
     // 0: the vocabulary
     layer("routing", &[], PURE),
     // 1: pure values and functions; the Kubernetes nouns
@@ -41,6 +41,7 @@ const LAYERS: [Layer; 18] = [
         &["api", "index", "publish", "picker", "proxy", "director", "request", "routing", "daemon", "modelserver-sim"],
         &["kube-client", "controller"],
     ),
+    layer("kubectl-thalamus", &["api", "index", "routing", "daemon", "thalamus"], &["controller"]),
     layer(
         "modelserver-sim",
         &["routing", "daemon"],

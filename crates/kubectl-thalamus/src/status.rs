@@ -1,0 +1,121 @@
+//! `status`: the objects as they are, compiled by the controller's own index.
+
+use std::fmt::Debug;
+
+use anyhow::{Context as _, Result};
+use api::{Condition, InferenceModel, InferencePool, PickerTemplate};
+use daemon::Table;
+use index::{Change, Compiled, Event, Index, ObjectKey};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::ListParams;
+use kube::{Api, Client, Resource};
+use routing::{Capability, RoutingTable, Target};
+use serde::de::DeserializeOwned;
+use thalamus::screen::{Screen, line};
+
+pub(crate) async fn run(client: &Client, namespace: Option<&str>, screen: Screen) -> Result<()> {
+    let mut index = Index::default();
+    index.observe(Event::Pool(list::<InferencePool>(client, namespace).await?));
+    index.observe(Event::Model(list::<InferenceModel>(client, namespace).await?));
+    index.observe(Event::Pod(list::<Pod>(client, namespace).await?));
+    index.observe(Event::Service(list::<Service>(client, namespace).await?));
+    index.observe(Event::Template(list::<PickerTemplate>(client, namespace).await?));
+    let compiled = index.compile();
+    if compiled.pools.is_empty() && compiled.models.is_empty() {
+        line(&format!("No InferencePool and no InferenceModel in {}.", namespace.unwrap_or("any namespace")));
+        return Ok(());
+    }
+    screen.table(&table(&index, &compiled));
+    let wrong = wrong(&index);
+    if !wrong.is_empty() {
+        screen.title("What is wrong");
+        let mut table = Table::default();
+        table.row(["OBJECT", "CONDITION", "SAYS"]);
+        for [object, condition, says] in wrong {
+            table.row([object, condition, says]);
+        }
+        screen.table(&table);
+    }
+    Ok(())
+}
+
+async fn list<K>(client: &Client, namespace: Option<&str>) -> Result<Change<K>>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let api: Api<K> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let kind = K::kind(&());
+    let listed = api.list(&ListParams::default()).await.with_context(|| format!("listing {kind}"))?;
+    Ok(Change::Relisted(listed.items))
+}
+
+/// A row for each pool and target in it.
+fn table(index: &Index, compiled: &Compiled) -> Table {
+    let mut view = Table::default();
+    view.row(["NAMESPACE", "POOL", "ENDPOINTS", "PICKERS", "MODEL", "TARGET", "TAKES", "GIVES", "ON OFFER"]);
+    for (key, report) in &compiled.pools {
+        let table = &compiled.tables[&key.namespace];
+        let endpoints = report.verdicts.iter().find(|verdict| verdict.type_ == "EndpointsReady");
+        let endpoints = endpoints.map_or("", |verdict| verdict.message.split(':').next().unwrap_or_default());
+        let of_pool = [key.namespace.as_str(), key.name.as_str(), endpoints, pickers(index, key)];
+        let targets =
+            table.models.iter().flat_map(|(name, model)| model.targets.iter().map(move |target| (name, target)));
+        let mut alone = true;
+        for (model, target) in targets.filter(|(_, target)| *target.pool == *key.name) {
+            alone = false;
+            let Capability { input, output, .. } = target.capability;
+            let offered = offered(table, target);
+            let of_target =
+                [model.to_string(), target.name.to_string(), input.to_string(), output.to_string(), offered];
+            view.row(of_pool.iter().map(|&cell| cell.to_owned()).chain(of_target));
+        }
+        if alone {
+            let anything = ["(any)", "-", "-", "-", "as it is"];
+            view.row(of_pool.iter().chain(&anything).map(|&cell| cell.to_owned()));
+        }
+    }
+    view
+}
+
+/// What of a target ready endpoints offer now.
+fn offered(table: &RoutingTable, target: &Target) -> String {
+    match table.on_offer(target) {
+        Some(now) if now.input == target.capability.input && now.output == target.capability.output => {
+            "all of it".into()
+        }
+        Some(now) => format!("{} to {}", now.input, now.output),
+        None => "nothing".into(),
+    }
+}
+
+/// Whether every picker decides by it, by the controller's word.
+fn pickers(index: &Index, key: &ObjectKey) -> &'static str {
+    let conditions = index.pool(key).map(ours).unwrap_or_default();
+    match conditions.iter().find(|condition| condition.type_ == "Programmed") {
+        Some(condition) if condition.status == "True" => "current",
+        Some(condition) if condition.reason == "NoPicker" => "none",
+        Some(_) => "behind",
+        None => "unknown",
+    }
+}
+
+fn ours(pool: &InferencePool) -> &[Condition] {
+    let parents = pool.status.as_ref().map(|status| &*status.parents).unwrap_or_default();
+    parents.iter().find(|parent| parent.is_ours()).map(|parent| &*parent.conditions).unwrap_or_default()
+}
+
+/// Every condition that does not hold, as it stands in the objects.
+fn wrong(index: &Index) -> Vec<[String; 3]> {
+    let pools =
+        index.pools().flat_map(|(key, pool)| ours(pool).iter().map(move |one| (format!("InferencePool {key}"), one)));
+    let models = index.models().flat_map(|(key, model)| {
+        let conditions = model.status.as_ref().map(|status| &*status.conditions).unwrap_or_default();
+        conditions.iter().map(move |one| (format!("InferenceModel {key}"), one))
+    });
+    let all = pools.chain(models).filter(|(_, condition)| condition.status != "True");
+    all.map(|(object, one)| [object, format!("{}: {}", one.type_, one.reason), one.message.clone()]).collect()
+}
