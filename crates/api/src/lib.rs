@@ -11,6 +11,7 @@
 
 pub mod annotations;
 mod crds;
+pub mod llm_d;
 mod model;
 mod picker;
 mod pool;

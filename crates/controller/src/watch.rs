@@ -3,14 +3,15 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use api::{InferenceModel, InferencePool, PickerTemplate};
+use api::{InferenceModel, InferencePool, PickerTemplate, llm_d};
 use futures::StreamExt as _;
 use futures::future::{ready, select_all};
 use futures::stream::BoxStream;
 use index::{Change, Event, ObjectKey};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::core::DeserializeGuard;
+use kube::api::ListParams;
+use kube::core::{ApiResource, DeserializeGuard, DynamicObject, GroupVersionKind};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use publish::Backoff;
@@ -25,6 +26,10 @@ pub(crate) fn all(
     events: &mpsc::Sender<Event>,
     anew: &watch::Receiver<u64>,
 ) -> impl Future<Output = ()> + use<> {
+    let optional = [
+        optional(client, namespace, "InferenceObjective", "inferenceobjectives", Event::Objective, events, anew),
+        optional(client, namespace, "InferenceModelRewrite", "inferencemodelrewrites", Event::Rewrite, events, anew),
+    ];
     let watches = [
         one::<InferencePool>(client, namespace, Event::Pool, events, anew),
         one::<InferenceModel>(client, namespace, Event::Model, events, anew),
@@ -32,7 +37,7 @@ pub(crate) fn all(
         one::<Service>(client, namespace, Event::Service, events, anew),
         one::<PickerTemplate>(client, namespace, Event::Template, events, anew),
     ];
-    async move { _ = select_all(watches).await }
+    async move { _ = select_all(watches.into_iter().chain(optional)).await }
 }
 
 fn one<K>(
@@ -53,6 +58,72 @@ where
     let again = move || follow(api.clone(), watcher::Config::default(), kind.clone(), read);
     tokio::spawn(carry(again, anew.clone(), events.clone(), event))
 }
+
+/// A kind of llm-d's, in the first of its groups that the API server has. Where it has none, there are no such objects; it is looked for
+/// again now and then.
+fn optional<K>(
+    client: &Client,
+    namespace: Option<&str>,
+    kind: &'static str,
+    plural: &'static str,
+    event: fn(Change<K>) -> Event,
+    events: &mpsc::Sender<Event>,
+    anew: &watch::Receiver<u64>,
+) -> JoinHandle<()>
+where
+    K: Resource + DeserializeOwned + Send + 'static,
+{
+    let of_group = |group: &str| -> Api<DynamicObject> {
+        let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, llm_d::VERSION, kind), plural);
+        match namespace {
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+            None => Api::all_with(client.clone(), &resource),
+        }
+    };
+    let groups = llm_d::GROUPS.map(of_group);
+    let (events, anew) = (events.clone(), anew.clone());
+    tokio::spawn(async move {
+        let found = loop {
+            match served(&groups).await {
+                Ok(Some(api)) => break api,
+                Ok(None) => {
+                    if events.send(event(Change::Relisted(Vec::new()))).await.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                Err(error) => {
+                    tracing::warn!(kind, %error, "the API server does not say whether it has this kind");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        };
+        let read = move |object: DynamicObject| {
+            let key = key(&object);
+            object.try_parse::<K>().map_err(|error| {
+                tracing::warn!(kind, object = %key, %error, "object left out: it cannot be read");
+                key
+            })
+        };
+        let again = move || follow(found.clone(), watcher::Config::default(), kind.to_owned(), read);
+        carry(again, anew, events, event).await;
+    })
+}
+
+/// The kind in the first group that has it. One that we may not see counts as one that is not there.
+async fn served(groups: &[Api<DynamicObject>]) -> kube::Result<Option<Api<DynamicObject>>> {
+    for api in groups {
+        match api.list(&ListParams::default().limit(1)).await {
+            Ok(_) => return Ok(Some(api.clone())),
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// How often to look for kinds that were not there.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// How long after its end a watch is begun anew.
 const AGAIN: Duration = Duration::from_secs(1);

@@ -202,7 +202,7 @@ impl Director {
         for (number, profile) in self.profiles.iter().enumerate() {
             match Self::choose(snapshot, route, profile, &ask, request, now, draw, &self.board) {
                 Ok(decision) => return Ok(Decision { why: Why { pressed: number > 0, ..decision.why }, ..decision }),
-                Err(Exhausted::Filtered(NotSaturated::NAME)) if sheddable(route) => {
+                Err(Exhausted::Filtered(NotSaturated::NAME)) if sheddable(route, request, &snapshot.table) => {
                     return Err(Rejection::saturated(route, request));
                 }
                 // The next profile does without this filter.
@@ -349,8 +349,17 @@ impl Snapshot {
     }
 }
 
-fn sheddable(route: &Route<'_>) -> bool {
-    route.model.is_some_and(|(_, model)| model.criticality == Criticality::Sheddable)
+/// Whether the request may be shed: its objective has a priority below zero, or, where it names none that is known, its model is
+/// sheddable. The objective is of the first pool of the route that knows it.
+fn sheddable(route: &Route<'_>, request: &InferenceRequest, table: &RoutingTable) -> bool {
+    let priority = request.objective.as_deref().and_then(|objective| {
+        let policies = route.pools().into_iter().filter_map(|pool| table.pools.get(pool));
+        policies.into_iter().find_map(|pool| pool.policy.priorities.get(objective).copied())
+    });
+    match priority {
+        Some(priority) => priority < 0,
+        None => route.model.is_some_and(|(_, model)| model.criticality == Criticality::Sheddable),
+    }
 }
 
 impl Slot {

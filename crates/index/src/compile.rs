@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use routing::RoutingTable;
 
+use crate::llm_d;
 use crate::managed;
 use crate::model::{self, ModelReport};
 use crate::observe::{Index, ObjectKey};
@@ -36,7 +37,7 @@ impl Index {
         let mut selected: BTreeMap<&str, Selected<'_>> = BTreeMap::new();
         for (key, object) in self.pools.in_namespace(namespace) {
             let pods = members.select(object, namespace);
-            table.pools.insert(key.name.as_str().into(), pods.pool());
+            table.pools.insert(key.name.as_str().into(), pods.pool(llm_d::policy(self, key)));
             selected.insert(&key.name, pods);
         }
 

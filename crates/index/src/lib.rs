@@ -13,6 +13,7 @@
 
 mod compile;
 mod condition;
+mod llm_d;
 mod managed;
 mod model;
 mod observe;

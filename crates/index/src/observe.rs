@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::llm_d::{InferenceModelRewrite, InferenceObjective};
 use api::{InferenceModel, InferencePool, PickerTemplate};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
@@ -34,6 +35,8 @@ pub enum Event {
     Pod(Change<Pod>),
     Service(Change<Service>),
     Template(Change<PickerTemplate>),
+    Objective(Change<InferenceObjective>),
+    Rewrite(Change<InferenceModelRewrite>),
 }
 
 /// The cluster as far as it was seen.
@@ -44,6 +47,8 @@ pub struct Index {
     pub(crate) pods: Store<PodFacts>,
     pub(crate) services: Store<ServiceFacts>,
     pub(crate) templates: Store<PickerTemplate>,
+    pub(crate) objectives: Store<InferenceObjective>,
+    pub(crate) rewrites: Store<InferenceModelRewrite>,
     pub(crate) managed_by_default: ManagedByDefault,
 }
 
@@ -71,6 +76,8 @@ impl Index {
             Event::Pod(change) => self.pods.observe(change, |pod| PodFacts::of(&pod)),
             Event::Service(change) => self.services.observe(change, |service| ServiceFacts::of(&service)),
             Event::Template(change) => self.templates.observe(change, |template| template),
+            Event::Objective(change) => self.objectives.observe(change, |objective| objective),
+            Event::Rewrite(change) => self.rewrites.observe(change, |rewrite| rewrite),
         }
     }
 
@@ -82,7 +89,13 @@ impl Index {
 
     /// Whether every kind was listed once. Before that a compiled table would miss what was merely not seen yet.
     pub fn is_synced(&self) -> bool {
-        self.pools.listed && self.models.listed && self.pods.listed && self.services.listed && self.templates.listed
+        self.pools.listed
+            && self.models.listed
+            && self.pods.listed
+            && self.services.listed
+            && self.templates.listed
+            && self.objectives.listed
+            && self.rewrites.listed
     }
 
     pub fn pool(&self, key: &ObjectKey) -> Option<&InferencePool> {

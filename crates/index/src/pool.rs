@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
 use api::{AppProtocol, InferencePool};
-use routing::{Capability, Endpoint, ModalitySet, Pool, RoutingTable};
+use routing::{Capability, Endpoint, ModalitySet, Pool, PoolPolicy, RoutingTable};
 
 use crate::condition::Verdict;
 use crate::managed::ManagedPicker;
@@ -67,7 +67,7 @@ impl<'a> Members<'a> {
 
 impl Selected<'_> {
     /// The pool as the table has it: each ready pod × each of its active target ports.
-    pub(crate) fn pool(&self) -> Pool {
+    pub(crate) fn pool(&self, policy: PoolPolicy) -> Pool {
         let mut endpoints = BTreeMap::new();
         for (key, pod) in self.pods.iter().filter(|(_, pod)| pod.ready) {
             let Some(ip) = pod.ip else { continue };
@@ -84,7 +84,7 @@ impl Selected<'_> {
             AppProtocol::Http => routing::AppProtocol::Http,
             AppProtocol::H2c => routing::AppProtocol::H2c,
         };
-        Pool { app_protocol, endpoints }
+        Pool { app_protocol, policy, endpoints }
     }
 }
 

@@ -53,6 +53,9 @@ struct Read {
     reservation: Reservation,
 }
 
+/// Headers that name an objective; the first counts.
+const OBJECTIVES: [&str; 2] = ["x-llm-d-inference-objective", "x-gateway-inference-objective"];
+
 impl Proxy {
     pub fn new(front: Front, options: Options) -> Self {
         let connector = || {
@@ -153,6 +156,7 @@ impl Proxy {
             content_type: parts.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?")),
             content_encoding: parts.headers.get(CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?")),
             content_length: text(CONTENT_LENGTH).and_then(|length| length.trim().parse().ok()),
+            objective: OBJECTIVES.iter().find_map(|name| parts.headers.get(*name)?.to_str().ok()),
         })
     }
 

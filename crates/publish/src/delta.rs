@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use routing::{AppProtocol, Endpoint, Model, Pool, RoutingTable};
+use routing::{AppProtocol, Endpoint, Model, Pool, PoolPolicy, RoutingTable};
 
 /// The changes that make one table into another. A resource is a pool, an endpoint or a model, so that a pod that comes or goes in a
 /// pool of ten thousand is one small change.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Delta {
-    pub pools: BTreeMap<Arc<str>, AppProtocol>,
+    pub pools: BTreeMap<Arc<str>, PoolHead>,
     pub endpoints: BTreeMap<EndpointKey, Endpoint>,
     pub models: BTreeMap<Arc<str>, Model>,
     /// With all their endpoints.
@@ -18,6 +18,13 @@ pub struct Delta {
     pub removed_models: Vec<Arc<str>>,
     pub elsewhere: BTreeMap<Arc<str>, Vec<Arc<str>>>,
     pub removed_elsewhere: Vec<Arc<str>>,
+}
+
+/// A pool but for its endpoints.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PoolHead {
+    pub app_protocol: AppProtocol,
+    pub policy: PoolPolicy,
 }
 
 /// An endpoint's pool and its name.
@@ -50,8 +57,9 @@ impl Delta {
         delta.removed_pools = gone(&from.pools, &to.pools);
         for (name, pool) in &to.pools {
             let before = from.pools.get(name);
-            if before.map(|before| before.app_protocol) != Some(pool.app_protocol) {
-                delta.pools.insert(Arc::clone(name), pool.app_protocol);
+            if before.is_none_or(|b| b.app_protocol != pool.app_protocol || b.policy != pool.policy) {
+                let head = PoolHead { app_protocol: pool.app_protocol, policy: pool.policy.clone() };
+                delta.pools.insert(Arc::clone(name), head);
             }
             delta.endpoints_between(name, before.unwrap_or(&Pool::default()), pool);
         }
@@ -76,8 +84,9 @@ impl Delta {
         for name in &self.removed_pools {
             table.pools.remove(name);
         }
-        for (name, app_protocol) in &self.pools {
-            table.pools.entry(Arc::clone(name)).or_default().app_protocol = *app_protocol;
+        for (name, PoolHead { app_protocol, policy }) in &self.pools {
+            let pool = table.pools.entry(Arc::clone(name)).or_default();
+            (pool.app_protocol, pool.policy) = (*app_protocol, policy.clone());
         }
         for key in &self.removed_endpoints {
             if let Some(pool) = table.pools.get_mut(&key.pool) {

@@ -23,7 +23,7 @@ pub mod testing;
 mod wire;
 
 pub use authority::{Anyone, Authority};
-pub use delta::{Delta, EndpointKey, NotApplicable};
+pub use delta::{Delta, EndpointKey, NotApplicable, PoolHead};
 pub use proto::routing_tables_server::RoutingTablesServer;
 pub use publisher::{Publisher, Sessions, Standing};
 pub use saved::{Unusable, restore, save};

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use routing::{
     AppProtocol, Capability, Criticality, Danger, Endpoint, Format, HostPattern, MediaPolicy, MediaRule, MediaSource,
-    Modality, ModalitySet, Model, Operation, OperationSet, Target,
+    Modality, ModalitySet, Model, Operation, OperationSet, PoolPolicy, Rewrite, Target,
 };
 
-use crate::{Delta, EndpointKey, proto};
+use crate::{Delta, EndpointKey, PoolHead, proto};
 
 /// The newest meaning of an update that this build understands. Raise it when a field is added that narrows what is allowed: readers
 /// that would miss it then refuse the update instead.
@@ -38,7 +38,7 @@ pub(crate) fn encode(revision: u64, snapshot: bool, delta: &Delta) -> proto::Upd
         revision,
         snapshot,
         schema: SCHEMA,
-        pools: delta.pools.iter().map(|(name, app_protocol)| encode_pool(name, *app_protocol)).collect(),
+        pools: delta.pools.iter().map(|(name, head)| encode_pool(name, head)).collect(),
         endpoints: delta.endpoints.iter().map(|(key, endpoint)| encode_endpoint(key, endpoint)).collect(),
         models: delta.models.iter().map(|(name, model)| encode_model(name, model)).collect(),
         removed_pools: delta.removed_pools.iter().map(ToString::to_string).collect(),
@@ -49,12 +49,27 @@ pub(crate) fn encode(revision: u64, snapshot: bool, delta: &Delta) -> proto::Upd
     }
 }
 
-fn encode_pool(name: &Arc<str>, app_protocol: AppProtocol) -> proto::Pool {
-    let app_protocol = match app_protocol {
+fn encode_pool(name: &Arc<str>, head: &PoolHead) -> proto::Pool {
+    let app_protocol = match head.app_protocol {
         AppProtocol::Http => proto::AppProtocol::Http,
         AppProtocol::H2c => proto::AppProtocol::H2c,
     };
-    proto::Pool { name: name.to_string(), app_protocol: app_protocol.into() }
+    let rewrite = |rewrite: &Rewrite| proto::Rewrite { name: rewrite.name.to_string(), weight: rewrite.weight };
+    let rule = |(model, to): (&str, &[Rewrite])| proto::RewriteRule {
+        model: model.to_owned(),
+        to: to.iter().map(rewrite).collect(),
+    };
+    let any = Some(("", &*head.policy.rewrite_any)).filter(|(_, to)| !to.is_empty());
+    let rules = head.policy.rewrites.iter().map(|(model, to)| (&**model, &**to)).chain(any);
+    let priorities = head.policy.priorities.iter();
+    proto::Pool {
+        name: name.to_string(),
+        app_protocol: app_protocol.into(),
+        priorities: priorities
+            .map(|(objective, priority)| proto::Priority { objective: objective.to_string(), priority: *priority })
+            .collect(),
+        rewrites: rules.map(rule).collect(),
+    }
 }
 
 fn encode_elsewhere(model: &Arc<str>, pools: &[Arc<str>]) -> proto::Elsewhere {
@@ -203,7 +218,7 @@ fn collect<P, R, C: FromIterator<R>>(
     all.into_iter().filter_map(|one| decode(one).map_err(|error| bad.push(error)).ok()).collect()
 }
 
-fn decode_pool(pool: proto::Pool) -> Result<(Arc<str>, AppProtocol), Undecodable> {
+fn decode_pool(pool: proto::Pool) -> Result<(Arc<str>, PoolHead), Undecodable> {
     let app_protocol = match proto::AppProtocol::try_from(pool.app_protocol) {
         Ok(proto::AppProtocol::Http) => AppProtocol::Http,
         Ok(proto::AppProtocol::H2c) => AppProtocol::H2c,
@@ -212,7 +227,20 @@ fn decode_pool(pool: proto::Pool) -> Result<(Arc<str>, AppProtocol), Undecodable
             return Err(Undecodable::UnknownValue { kind: "pool", name: pool.name, field: "app protocol", value });
         }
     };
-    Ok((named(&pool.name, "pool")?, app_protocol))
+    let mut policy = PoolPolicy {
+        priorities: pool.priorities.into_iter().map(|one| (one.objective.into(), one.priority)).collect(),
+        ..PoolPolicy::default()
+    };
+    for rule in pool.rewrites {
+        let rewrite = |to: proto::Rewrite| Rewrite { name: to.name.into(), weight: to.weight.max(1) };
+        let to: Vec<Rewrite> = rule.to.into_iter().map(rewrite).collect();
+        if rule.model.is_empty() {
+            policy.rewrite_any = to;
+        } else {
+            policy.rewrites.insert(rule.model.into(), to);
+        }
+    }
+    Ok((named(&pool.name, "pool")?, PoolHead { app_protocol, policy }))
 }
 
 fn decode_elsewhere(elsewhere: proto::Elsewhere) -> Result<(Arc<str>, Vec<Arc<str>>), Undecodable> {

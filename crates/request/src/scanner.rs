@@ -24,6 +24,8 @@ pub struct RequestHead<'a> {
     pub content_encoding: Option<&'a str>,
     /// What `content-length` announces.
     pub content_length: Option<u64>,
+    /// The objective that the request is for, by whose priority it is treated: `x-llm-d-inference-objective`.
+    pub objective: Option<&'a str>,
 }
 
 /// What a reader takes at most.
@@ -39,6 +41,7 @@ pub struct Scanner {
     resource: Resource,
     limits: Limits,
     declared: Option<u64>,
+    objective: Option<String>,
     body: Body,
 }
 
@@ -72,7 +75,12 @@ pub struct InferenceRequest {
     pub model_span: Option<ModelSpan>,
     /// Size of the body.
     pub bytes: u64,
+    /// The objective that its head names.
+    pub objective: Option<String>,
 }
+
+/// Longest name of an objective.
+const MAX_OBJECTIVE_BYTES: usize = 253;
 
 // === impl Limits ===
 
@@ -109,7 +117,9 @@ impl Scanner {
             return Err(Unreadable::ContentEncoding(encoding.chars().take(64).collect()));
         }
         let body = body_of(&resource, head)?;
-        Ok(Self { resource, limits, declared: head.content_length, body })
+        // Names of objects have 253 bytes at most; a longer one names none.
+        let objective = head.objective.filter(|name| name.len() <= MAX_OBJECTIVE_BYTES).map(str::to_owned);
+        Ok(Self { resource, limits, declared: head.content_length, objective, body })
     }
 
     /// What the path asks for.
@@ -160,7 +170,19 @@ impl Scanner {
         let requires = findings.requires(self.resource.operation());
         let Findings { model, model_span, stream, media, dangers, seeker, aside, .. } = findings;
         let (resource, placeholders) = (self.resource, seeker.found().union(aside.found()));
-        Ok(InferenceRequest { resource, model, requires, media, dangers, placeholders, stream, model_span, bytes })
+        let objective = self.objective;
+        Ok(InferenceRequest {
+            resource,
+            model,
+            requires,
+            media,
+            dangers,
+            placeholders,
+            stream,
+            model_span,
+            bytes,
+            objective,
+        })
     }
 }
 

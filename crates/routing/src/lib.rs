@@ -19,6 +19,7 @@ mod format;
 mod media;
 mod modality;
 mod operation;
+mod policy;
 mod route;
 mod table;
 
@@ -29,5 +30,6 @@ pub use format::{Format, UnknownFormat};
 pub use media::{Danger, HostPattern, MediaPolicy, MediaRule, MediaSource};
 pub use modality::{Modality, ModalitySet, UnknownModality};
 pub use operation::{Operation, OperationSet};
+pub use policy::{PoolPolicy, Rewrite};
 pub use route::{NoRoute, Route, Tier};
 pub use table::{AppProtocol, Criticality, Endpoint, Model, Pool, RoutingTable, Target};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Capability, Draw, Family, Fit, Missing, Model, Requirement, Target};
+use crate::{Capability, Draw, Family, Fit, Missing, Model, PoolPolicy, Requirement, Target};
 
 /// Where a request may go, the tightest fit first.
 #[derive(Debug)]
@@ -78,11 +78,28 @@ impl<'t> Route<'t> {
         (!tiers.is_empty()).then_some(Self { model: Some((name, model)), tiers })
     }
 
-    /// A pool that no model refers to, asked as it is.
-    pub(crate) fn undeclared(pool: &'t Arc<str>, need: Requirement) -> Self {
+    /// A pool asked as it is, whatever is said of it.
+    pub(crate) fn as_it_is(pool: &'t Arc<str>, need: Requirement) -> Self {
         let choice = Choice { name: None, pool, capability: Capability::ANY, family: None, weight: 1 };
         let fit = Capability::ANY.fit(need);
         Self { model: None, tiers: fit.map(|fit| Tier { fit, choices: vec![choice] }).into_iter().collect() }
+    }
+
+    /// A pool that no model refers to, asked as it is, or by the other names that its policy has for the model.
+    pub(crate) fn undeclared(
+        pool: &'t Arc<str>,
+        policy: &'t PoolPolicy,
+        model: Option<&str>,
+        need: Requirement,
+    ) -> Self {
+        let choice = |name, weight| Choice { name, pool, capability: Capability::ANY, family: None, weight };
+        let rewrites = model.map(|model| policy.rewrites_of(model)).unwrap_or_default();
+        let choices = match rewrites {
+            [] => vec![choice(None, 1)],
+            some => some.iter().map(|rewrite| choice(Some(&rewrite.name), rewrite.weight)).collect(),
+        };
+        let fit = Capability::ANY.fit(need);
+        Self { model: None, tiers: fit.map(|fit| Tier { fit, choices }).into_iter().collect() }
     }
 
     /// The tiers, the tightest first; at least one.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::route::{NoRoute, Route};
-use crate::{Capability, Family, MediaPolicy, ModalitySet, OperationSet, Requirement};
+use crate::{Capability, Family, MediaPolicy, ModalitySet, OperationSet, PoolPolicy, Requirement};
 
 /// What one namespace serves. Names are unique within it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -54,6 +54,7 @@ pub struct Target {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pool {
     pub app_protocol: AppProtocol,
+    pub policy: PoolPolicy,
     /// Ready endpoints by name; an empty pool is a fact, not an error.
     pub endpoints: BTreeMap<Arc<str>, Endpoint>,
 }
@@ -97,25 +98,26 @@ impl RoutingTable {
     /// The targets for a request, the tightest fit first, or why there are none.
     ///
     /// `model` is none for a request that names no model (`GET /health`), which only a scope without models can place. Where no model
-    /// is declared at all and the scope is one pool, that pool is asked as it is, whatever the name.
+    /// is declared at all and the scope is one pool, that pool is asked as it is, whatever the name. A name that nobody declared and that
+    /// a pool has a rule for goes to that pool.
     pub fn route(&self, model: Option<&str>, need: Requirement) -> Result<Route<'_>, NoRoute> {
         match model.and_then(|name| self.models.get_key_value(name)) {
             Some((name, model)) => Route::of_model(name, model, need).ok_or_else(|| self.uncovered(name, model, need)),
             None if model.is_some_and(|name| self.elsewhere.contains_key(name)) => {
                 Err(self.unknown_model(model.unwrap_or_default()))
             }
-            None if self.models.is_empty() => self.undeclared(model, need),
-            None => Err(match model {
-                Some(name) => self.unknown_model(name),
-                None => NoRoute::NoModelNamed,
-            }),
+            None => match model.and_then(|name| self.rewritten(name)) {
+                Some((pool, facts)) => Ok(Route::undeclared(pool, &facts.policy, model, need)),
+                None if self.models.is_empty() => self.undeclared(model, need),
+                None => Err(model.map_or(NoRoute::NoModelNamed, |name| self.unknown_model(name))),
+            },
         }
     }
 
     /// The way to a pool as it is, whatever models are declared.
     pub fn route_as_is(&self, pool: &str, need: Requirement) -> Result<Route<'_>, NoRoute> {
         let (pool, _) = self.pools.get_key_value(pool).ok_or(NoRoute::NothingServed)?;
-        Ok(Route::undeclared(pool, need))
+        Ok(Route::as_it_is(pool, need))
     }
 
     /// That there is no model of this name, or where it is.
@@ -163,10 +165,15 @@ impl RoutingTable {
         self.pools.values().flat_map(|pool| pool.endpoints.values()).map(|endpoint| endpoint.address).collect()
     }
 
+    /// The pool that has a rule for this very name; of several the first by name.
+    fn rewritten(&self, model: &str) -> Option<(&Arc<str>, &Pool)> {
+        self.pools.iter().find(|(_, pool)| pool.policy.rewrites.contains_key(model))
+    }
+
     fn undeclared(&self, model: Option<&str>, need: Requirement) -> Result<Route<'_>, NoRoute> {
         let mut pools = self.pools.iter();
         match (pools.next(), pools.next()) {
-            (Some((pool, _)), None) => Ok(Route::undeclared(pool, need)),
+            (Some((pool, facts)), None) => Ok(Route::undeclared(pool, &facts.policy, model, need)),
             (None, _) => Err(NoRoute::NothingServed),
             (Some(_), Some(_)) => match model {
                 Some(name) => Err(NoRoute::UnknownModel { model: name.to_owned(), near: Vec::new() }),

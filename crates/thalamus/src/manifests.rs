@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use anyhow::{Context, Error, Result, bail};
+use api::llm_d::{GROUPS, InferenceModelRewrite, InferenceObjective, VERSION};
 use api::{InferenceModel, InferencePool, PickerTemplate};
 use index::{Change, Compiled, Event, Index};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -17,6 +18,8 @@ pub struct Objects {
     pub pools: Vec<InferencePool>,
     pub models: Vec<InferenceModel>,
     pub templates: Vec<PickerTemplate>,
+    pub objectives: Vec<InferenceObjective>,
+    pub rewrites: Vec<InferenceModelRewrite>,
     pub pods: Vec<Pod>,
     pub services: Vec<Service>,
     pub deployments: Vec<Deployment>,
@@ -98,6 +101,8 @@ impl Objects {
             ("inference.networking.k8s.io/v1", "InferencePool") => self.pools.push(read(object, &name)?),
             ("thalamus.dev/v1alpha1", "InferenceModel") => self.models.push(read(object, &name)?),
             ("thalamus.dev/v1alpha1", "PickerTemplate") => self.templates.push(read(object, &name)?),
+            (version, "InferenceObjective") if of_llm_d(version) => self.objectives.push(read(object, &name)?),
+            (version, "InferenceModelRewrite") if of_llm_d(version) => self.rewrites.push(read(object, &name)?),
             ("v1", "Pod") => self.pods.push(ready_unless_told_otherwise(read(object, &name)?)),
             ("v1", "Service") => self.services.push(read(object, &name)?),
             ("apps/v1", "Deployment") => self.deployments.push(read(object, &name)?),
@@ -113,13 +118,15 @@ impl Objects {
     }
 
     /// The objects as the index takes them: all there are of each kind.
-    pub fn events(&self) -> [Event; 5] {
+    pub fn events(&self) -> [Event; 7] {
         [
             Event::Pool(Change::Relisted(self.pools.clone())),
             Event::Model(Change::Relisted(self.models.clone())),
             Event::Pod(Change::Relisted(self.pods.clone())),
             Event::Service(Change::Relisted(self.services.clone())),
             Event::Template(Change::Relisted(self.templates.clone())),
+            Event::Objective(Change::Relisted(self.objectives.clone())),
+            Event::Rewrite(Change::Relisted(self.rewrites.clone())),
         ]
     }
 
@@ -129,6 +136,10 @@ impl Objects {
         self.events().into_iter().for_each(|event| index.observe(event));
         index.compile()
     }
+}
+
+fn of_llm_d(version: &str) -> bool {
+    version.split_once('/').is_some_and(|(group, of)| GROUPS.contains(&group) && of == VERSION)
 }
 
 /// The schemas of our kinds, by group and kind.

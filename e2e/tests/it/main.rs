@@ -18,6 +18,7 @@ mod edges;
 mod failures;
 mod guide;
 mod kubectl;
+mod llm_d;
 mod managed;
 mod manifests;
 mod outages;
@@ -192,6 +193,7 @@ fn data_plane(trials: &mut Trials) {
 fn control_plane(trials: &mut Trials) {
     crds::register(trials);
     manifests::register(trials);
+    claims!(trials, llm_d: rewrites_and_objectives_are_read_where_their_crds_are);
     claims!(trials, kubectl:
         get_shows_the_truth_at_a_glance,
         a_status_that_somebody_overwrote_is_written_again,

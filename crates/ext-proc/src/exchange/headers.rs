@@ -16,6 +16,9 @@ pub(crate) struct Head {
     content_encoding: Option<String>,
     pub(crate) content_length: Option<u64>,
     pub(crate) authorization: Option<String>,
+    objective: Option<String>,
+    /// By its older name, which counts where the newer is not given.
+    objective_alias: Option<String>,
     /// Endpoints that a conformance suite's client selects, where it may.
     pub(crate) test_selection: Option<String>,
     /// Whether a header is there twice that one reader would take the first of, another the last.
@@ -37,6 +40,8 @@ impl Head {
                 "test-epp-endpoint-selection" if head.test_selection.is_none() => {
                     head.test_selection = Some(text(header));
                 }
+                "x-llm-d-inference-objective" => head.objective = Some(text(header)),
+                "x-gateway-inference-objective" => head.objective_alias = Some(text(header)),
                 "content-length" => head.content_length = text(header).trim().parse().ok(),
                 _ => {}
             }
@@ -52,6 +57,7 @@ impl Head {
             content_type: self.content_type.as_deref(),
             content_encoding: self.content_encoding.as_deref(),
             content_length: self.content_length,
+            objective: self.objective.as_deref().or(self.objective_alias.as_deref()),
         }
     }
 }

@@ -265,6 +265,8 @@ fn a_relist_replaces_and_nothing_is_synced_before_every_kind_was_listed() {
     assert!(!index.is_synced());
     index.observe(Event::Service(Change::Relisted(vec![])));
     index.observe(Event::Template(Change::Relisted(vec![])));
+    index.observe(Event::Objective(Change::Relisted(vec![])));
+    index.observe(Event::Rewrite(Change::Relisted(vec![])));
     assert!(index.is_synced());
 }
 
@@ -341,4 +343,63 @@ fn a_pool_uses_the_template_it_names_or_the_one_called_default() {
     assert_eq!(replicas(managed, vec![template("default", 3), template("big", 9)]), Some(Some(3)));
     let named = json!({"thalamus.dev/picker": "managed", "thalamus.dev/picker-template": "big"});
     assert_eq!(replicas(named, vec![template("default", 3), template("big", 9)]), Some(Some(9)));
+}
+
+fn rewrite(name: &str, created: i64, spec: &serde_json::Value) -> Event {
+    let object = json!({"apiVersion": "llm-d.ai/v1alpha2", "kind": "InferenceModelRewrite", "spec": spec,
+        "metadata": {"name": name, "namespace": "serving", "creationTimestamp": format!("2026-01-01T00:00:{created:02}Z")}});
+    Event::Rewrite(Change::Applied(serde_json::from_value(object).expect("a rewrite")))
+}
+
+/// What a name becomes in pool `p`, with its weights.
+fn rewritten(compiled: &Compiled, model: &str) -> String {
+    let rewrites = compiled.tables["serving"].pools["p"].policy.rewrites_of(model);
+    rewrites.iter().map(|rewrite| format!("{}:{}", rewrite.name, rewrite.weight)).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_rewrite_for_the_name_wins_then_the_older_object_then_the_first_rule() {
+    let rule = |model: Option<&str>, to: &str| match model {
+        Some(model) => {
+            json!({"matches": [{"model": {"type": "Exact", "value": model}}], "targets": [{"modelRewrite": to}]})
+        }
+        None => json!({"targets": [{"modelRewrite": to}]}),
+    };
+    let of = |rules: &[serde_json::Value]| json!({"poolRef": {"name": "p"}, "rules": rules});
+    let young = rewrite("a-young", 9, &of(&[rule(Some("m"), "young"), rule(None, "young-any")]));
+    let old = rewrite("z-old", 1, &of(&[rule(None, "old-any"), rule(Some("m"), "old"), rule(Some("m"), "old-second")]));
+    let twin = rewrite("b-twin", 1, &of(&[rule(Some("m"), "twin")]));
+    let elsewhere = rewrite("c", 0, &json!({"poolRef": {"name": "q"}, "rules": [rule(Some("m"), "not-here")]}));
+    let events = [pool("p"), young.clone(), old.clone(), elsewhere];
+    let compiled = index(events.clone()).compile();
+    assert_eq!((&*rewritten(&compiled, "m"), &*rewritten(&compiled, "n")), ("old:1", "old-any:1"));
+    // Of one age the first by name, whatever came first.
+    let compiled = index(events.into_iter().chain([twin]).rev()).compile();
+    assert_eq!(rewritten(&compiled, "m"), "twin:1");
+}
+
+#[test]
+fn weights_of_rewrites_count_as_upstream_and_a_rule_without_a_target_says_nothing() {
+    let to = |targets: serde_json::Value| json!({"poolRef": {"name": "p"}, "rules": [{"targets": targets}]});
+    let check = |targets: serde_json::Value, expected: &str| {
+        let compiled = index([pool("p"), rewrite("r", 1, &to(targets))]).compile();
+        assert_eq!(rewritten(&compiled, "m"), expected);
+    };
+    check(json!([{"modelRewrite": "a"}, {"modelRewrite": "b"}]), "a:1 b:1");
+    check(
+        json!([{"modelRewrite": "a", "weight": 9}, {"modelRewrite": "b"}, {"modelRewrite": "c", "weight": 1}]),
+        "a:9 c:1",
+    );
+    check(json!([{"modelRewrite": ""}]), "");
+    check(json!([]), "");
+}
+
+#[test]
+fn objectives_give_priorities_to_their_pool() {
+    let object = json!({"apiVersion": "llm-d.ai/v1alpha2", "kind": "InferenceObjective",
+        "metadata": {"name": "batch", "namespace": "serving"}, "spec": {"poolRef": {"name": "p"}, "priority": -5}});
+    let objective = Event::Objective(Change::Applied(serde_json::from_value(object).expect("an objective")));
+    let compiled = index([pool("p"), pool("q"), objective]).compile();
+    let priorities = |pool: &str| compiled.tables["serving"].pools[pool].policy.priorities.get("batch").copied();
+    assert_eq!((priorities("p"), priorities("q")), (Some(-5), None));
 }

@@ -78,12 +78,40 @@ pub struct Elsewhere {
     #[prost(string, repeated, tag = "2")]
     pub pools: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Pool {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     #[prost(enumeration = "AppProtocol", tag = "2")]
     pub app_protocol: i32,
+    #[prost(message, repeated, tag = "3")]
+    pub priorities: ::prost::alloc::vec::Vec<Priority>,
+    #[prost(message, repeated, tag = "4")]
+    pub rewrites: ::prost::alloc::vec::Vec<RewriteRule>,
+}
+/// Of requests that name this objective in a header.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Priority {
+    #[prost(string, tag = "1")]
+    pub objective: ::prost::alloc::string::String,
+    #[prost(sint32, tag = "2")]
+    pub priority: i32,
+}
+/// What model servers are asked for instead of `model`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RewriteRule {
+    /// Empty: any name that no other rule is for.
+    #[prost(string, tag = "1")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub to: ::prost::alloc::vec::Vec<Rewrite>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rewrite {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub weight: u32,
 }
 /// Endpoints point up to their pool, so that a pod that comes or goes moves one small message.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use routing::{
     AppProtocol, Capability, Criticality, Danger, Endpoint, Family, Format, HostPattern, MediaPolicy, MediaRule,
-    MediaSource, Modality, ModalitySet, Model, Operation, OperationSet, Pool, RoutingTable, Target,
+    MediaSource, Modality, ModalitySet, Model, Operation, OperationSet, Pool, PoolPolicy, Rewrite, RoutingTable,
+    Target,
 };
 
 fn name() -> impl Strategy<Value = Arc<str>> {
@@ -26,6 +27,18 @@ fn capability() -> impl Strategy<Value = Capability> {
     })
 }
 
+fn policy() -> impl Strategy<Value = PoolPolicy> {
+    let rewrite = (name(), 1..5_u32).prop_map(|(name, weight)| Rewrite { name, weight });
+    let some = proptest::collection::vec(rewrite, 1..3).boxed();
+    let rewrites = proptest::collection::btree_map(name(), some.clone(), 0..2);
+    let priorities = proptest::collection::btree_map(name(), -2..3_i32, 0..2);
+    (priorities, rewrites, proptest::option::of(some)).prop_map(|(priorities, rewrites, any)| PoolPolicy {
+        priorities,
+        rewrites,
+        rewrite_any: any.unwrap_or_default(),
+    })
+}
+
 fn pool() -> impl Strategy<Value = Pool> {
     let endpoint =
         (0..3_u8, any::<bool>(), proptest::option::of(capability())).prop_map(|(host, six, capability)| Endpoint {
@@ -37,8 +50,8 @@ fn pool() -> impl Strategy<Value = Pool> {
             capability,
         });
     let app_protocol = prop_oneof![Just(AppProtocol::Http), Just(AppProtocol::H2c)];
-    (app_protocol, proptest::collection::btree_map(name(), endpoint, 0..4))
-        .prop_map(|(app_protocol, endpoints)| Pool { app_protocol, endpoints })
+    (app_protocol, policy(), proptest::collection::btree_map(name(), endpoint, 0..4))
+        .prop_map(|(app_protocol, policy, endpoints)| Pool { app_protocol, policy, endpoints })
 }
 
 fn model() -> impl Strategy<Value = Model> {
@@ -90,7 +103,6 @@ pub(crate) fn one_pool(pool: &str, hosts: &[u8]) -> RoutingTable {
         let address = SocketAddr::from(([10, 0, 0, *host], 8000));
         (Arc::from(format!("pod-{host}")), Endpoint { address, capability: None })
     };
-    let pool =
-        (Arc::from(pool), Pool { app_protocol: AppProtocol::Http, endpoints: hosts.iter().map(endpoint).collect() });
+    let pool = (Arc::from(pool), Pool { endpoints: hosts.iter().map(endpoint).collect(), ..Pool::default() });
     RoutingTable { pools: [pool].into(), ..RoutingTable::default() }
 }

@@ -1,0 +1,84 @@
+//! Do llm-d's objects do here what they do there?
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use e2e::{PodSpec, eventually};
+use http::Method;
+
+use crate::Shared;
+use crate::routing::{chat, text};
+
+/// CRDs that take anything, under a group.
+fn crds(group: &str) -> String {
+    let kinds = [("InferenceObjective", "inferenceobjective"), ("InferenceModelRewrite", "inferencemodelrewrite")];
+    let crd = |(kind, singular): (&str, &str)| {
+        format!(
+            "{{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {{name: {singular}s.{group}, annotations: \
+             {{api-approved.kubernetes.io: unapproved}}}}, spec: {{group: {group}, scope: Namespaced, names: {{kind: {kind}, singular: \
+             {singular}, plural: {singular}s}}, versions: [{{name: v1alpha2, served: true, storage: true, schema: {{openAPIV3Schema: \
+             {{type: object, x-kubernetes-preserve-unknown-fields: true}}}}}}]}}}}"
+        )
+    };
+    kinds.map(crd).join("\n---\n")
+}
+
+pub(crate) async fn rewrites_and_objectives_are_read_where_their_crds_are(shared: &Shared) -> Result<()> {
+    let group = "llm-d.ai";
+    shared.cluster().apply("default", &crds(group))?;
+    let names = [format!("crd/inferenceobjectives.{group}"), format!("crd/inferencemodelrewrites.{group}")];
+    shared.cluster().kubectl(&["wait", "--for=condition=Established", "--timeout=30s", &names[0], &names[1]])?;
+    let mut world = shared.world().await?;
+    world.apply_pool("text")?;
+    let pod =
+        PodSpec::new("text-0", "text", &["v1=text", "v2=text", "plain=text"]).with_latency(Duration::from_secs(1));
+    world.kubelet.run(pod).await?;
+    let object = |kind: &str, name: &str, spec: &str| {
+        let head = format!("apiVersion: {group}/v1alpha2, kind: {kind}, metadata: {{name: {name}}}");
+        world.apply(&format!("{{{head}, spec: {spec}}}"))
+    };
+    let spec = "{poolRef: {name: text}, rules: [{matches: [{model: {value: reviews}}], targets: [{modelRewrite: v1, weight: 1}, {modelRewrite: v2, weight: 1}]}]}";
+    object("InferenceModelRewrite", "canary", spec)?;
+    object("InferenceObjective", "batch", "{poolRef: {name: text}, priority: -1}")?;
+
+    let mut asked_for = std::collections::BTreeSet::new();
+    eventually("the rewrite is in use, and both targets have their share", async || {
+        let answer = world.http.chat(&chat("reviews", &text())).await?;
+        ensure!(answer.status == 200, "{}", answer.shown());
+        asked_for.insert(answer.json()["model"].as_str().unwrap_or_default().to_owned());
+        ensure!(asked_for.len() == 2 && asked_for.iter().all(|name| name == "v1" || name == "v2"), "{asked_for:?}");
+        Ok(())
+    })
+    .await?;
+    // Other names are what they were.
+    let answer = world.http.chat(&chat("plain", &text())).await?;
+    ensure!(answer.status == 200 && answer.json()["model"] == "plain", "{}", answer.text());
+
+    // A full server: what has a priority below zero is shed, everything else waits its turn.
+    let mut busy = Vec::new();
+    for _ in 0..80 {
+        let client = world.http.clone();
+        busy.push(tokio::spawn(async move { client.chat(&chat("plain", &text())).await }));
+    }
+    let ask = async |objective: Option<&str>| {
+        let mut headers = vec![("content-type", "application/json")];
+        headers.extend(objective.map(|name| ("x-gateway-inference-objective", name)));
+        let body = Bytes::from(chat("plain", &text()).to_string());
+        world.http.send(Method::POST, "/v1/chat/completions", &headers, body).await
+    };
+    eventually("a request of that objective is shed", async || {
+        let answer = ask(Some("batch")).await?;
+        ensure!(answer.status == 429, "{}", answer.shown());
+        Ok(())
+    })
+    .await?;
+    for objective in [None, Some("unknown")] {
+        let answer = ask(objective).await?;
+        ensure!(answer.status == 200, "{objective:?}: {}", answer.shown());
+    }
+    for request in busy {
+        ensure!(request.await??.status == 200, "a request without the objective was shed");
+    }
+    Ok(())
+}
