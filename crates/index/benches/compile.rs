@@ -1,40 +1,70 @@
-//! Compiling a whole cluster: `cargo bench -p index`.
+//! How long the compiler takes for a large cluster, as a whole and after one pod changed: `cargo bench -p index`.
 
+use api::{InferenceModel, InferencePool};
 use divan::Bencher;
 use index::{Change, Event, Index};
-use serde_json::json;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
 
 fn main() {
     divan::main();
 }
 
-/// `pools` pools of `pods` pods each, and `models` models spread over them.
-fn cluster(pools: usize, pods: usize, models: usize) -> Index {
+/// A cluster of `pools` pools with ten pods and five models each, so many pools to a namespace.
+fn cluster(pools: usize, to_a_namespace: usize) -> Index {
+    let namespace = |pool: usize| format!("ns{}", pool / to_a_namespace);
+    let pool = |number: usize| -> InferencePool {
+        let value: Value = json!({"apiVersion": "inference.networking.k8s.io/v1", "kind": "InferencePool",
+            "metadata": {"name": format!("pool{number}"), "namespace": namespace(number)},
+            "spec": {"selector": {"matchLabels": {"pool": number.to_string()}}, "targetPorts": [{"number": 8000}],
+                "endpointPickerRef": {"name": "picker", "port": {"number": 9002}}}});
+        serde_json::from_value(value).expect("a pool")
+    };
+    let model = |number: usize| -> InferenceModel {
+        let pool = number / 5;
+        serde_json::from_value(json!({"apiVersion": "thalamus.dev/v1alpha1", "kind": "InferenceModel",
+            "metadata": {"name": format!("m{number}"), "namespace": namespace(pool)},
+            "spec": {"modelName": format!("m{number}"), "poolRef": {"name": format!("pool{pool}")}, "modalities": {"input": ["Text", "Image"]}}}))
+        .expect("a model")
+    };
     let mut index = Index::default();
-    for p in 0..pools {
-        let pool = json!({"apiVersion": "inference.networking.k8s.io/v1", "kind": "InferencePool",
-            "metadata": {"name": format!("pool-{p}"), "namespace": "serving"},
-            "spec": {"selector": {"matchLabels": {"app": format!("pool-{p}")}}, "targetPorts": [{"number": 8000}]}});
-        index.observe(Event::Pool(Change::Applied(serde_json::from_value(pool).expect("a pool"))));
-        for i in 0..pods {
-            let pod = json!({"metadata": {"name": format!("pod-{p}-{i}"), "namespace": "serving", "labels": {"app": format!("pool-{p}")}},
-                "status": {"podIP": format!("10.{}.{}.1", p, i), "conditions": [{"type": "Ready", "status": "True"}]}});
-            index.observe(Event::Pod(Change::Applied(serde_json::from_value(pod).expect("a pod"))));
-        }
-    }
-    for m in 0..models {
-        let model = json!({"apiVersion": "thalamus.dev/v1alpha1", "kind": "InferenceModel",
-            "metadata": {"name": format!("model-{m}"), "namespace": "serving"},
-            "spec": {"modelName": format!("model-{m}"), "targetModels": [
-                {"name": "text", "poolRef": {"name": format!("pool-{}", m % pools)}},
-                {"name": "omni", "poolRef": {"name": format!("pool-{}", (m + 1) % pools)}, "modalities": {"input": ["Text", "Image"]}}]}});
-        index.observe(Event::Model(Change::Applied(serde_json::from_value(model).expect("a model"))));
-    }
+    index.observe(Event::Pool(Change::Relisted((0..pools).map(pool).collect())));
+    index.observe(Event::Model(Change::Relisted((0..pools * 5).map(model).collect())));
+    index.observe(Event::Pod(Change::Relisted(
+        (0..pools * 10).map(|number| pod(number, &namespace(number / 10), true)).collect(),
+    )));
     index
 }
 
-#[divan::bench]
-fn compile_100_pools_100_pods_500_models(bencher: Bencher<'_, '_>) {
-    let index = cluster(100, 100, 500);
+fn pod(number: usize, namespace: &str, ready: bool) -> Pod {
+    let pool = number / 10;
+    let ip = format!("10.{}.{}.{}", number / 62_500, number / 250 % 250, number % 250 + 1);
+    serde_json::from_value(json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": format!("pod{number}"), "namespace": namespace, "labels": {"pool": pool.to_string()}},
+        "status": {"podIP": ip, "phase": "Running", "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}]}}))
+    .expect("a pod")
+}
+
+#[divan::bench(args = [100, 1000, 3000])]
+fn everything(bencher: Bencher<'_, '_>, pools: usize) {
+    let index = cluster(pools, 10);
     bencher.bench_local(|| index.compile());
+}
+
+#[divan::bench(args = [100, 1000])]
+fn everything_in_one_namespace(bencher: Bencher<'_, '_>, pools: usize) {
+    let index = cluster(pools, pools);
+    bencher.bench_local(|| index.compile());
+}
+
+#[divan::bench(args = [100, 1000, 3000])]
+fn after_one_pod_changed(bencher: Bencher<'_, '_>, pools: usize) {
+    let mut index = cluster(pools, 10);
+    let mut ready = false;
+    let _ = index.compile();
+    bencher.bench_local(|| {
+        ready = !ready;
+        index.observe(Event::Pod(Change::Applied(pod(7, "ns0", ready))));
+        index.compile()
+    });
 }

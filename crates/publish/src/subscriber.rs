@@ -226,7 +226,7 @@ mod tests {
             address: address.into(),
             capability: None,
         };
-        let pools = vec![crate::proto::Pool { name: "p".into(), app_protocol: 0 }];
+        let pools = vec![crate::proto::Pool { name: "p".into(), ..Default::default() }];
         let endpoints = vec![endpoint("good", "10.0.0.1:80"), endpoint("bad", "nowhere"), endpoint("", "10.0.0.1:80")];
         let update = Update { snapshot: true, pools, endpoints, ..Update::default() };
         let reasons = take(update, None).unwrap_err();

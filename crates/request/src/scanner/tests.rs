@@ -8,6 +8,7 @@ const CHAT: RequestHead<'static> = RequestHead {
     content_type: None,
     content_encoding: None,
     content_length: None,
+    objective: None,
 };
 
 fn scan_at(path: &str, body: &[u8]) -> Result<InferenceRequest, Unreadable> {
