@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use e2e::{Cluster, Options, Soak, World, root};
+use e2e::{Cluster, Options, Scale, Soak, World, root};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
@@ -25,6 +25,23 @@ enum Action {
     Up,
     /// End it.
     Down,
+    /// Make a large cluster, change pods, and print what it costs the controller.
+    Scale {
+        #[arg(long, default_value_t = 1000)]
+        pools: usize,
+        #[arg(long, default_value_t = 10_000)]
+        pods: usize,
+        #[arg(long, default_value_t = 5000)]
+        models: usize,
+        #[arg(long, default_value_t = 20)]
+        pickers: usize,
+        /// Pod changes a second.
+        #[arg(long, default_value_t = 50)]
+        rate: u32,
+        /// How long.
+        #[arg(long = "for", default_value = "30s", value_parser = humantime::parse_duration)]
+        length: Duration,
+    },
     /// Let pods, models, pools and replicas come and go, and check every answer.
     Soak {
         /// How long.
@@ -36,6 +53,7 @@ enum Action {
     },
 }
 
+#[expect(clippy::print_stdout, reason = "figures are what one of the commands is for")]
 #[tokio::main]
 async fn main() -> Result<()> {
     // Several crates in the tree could bring a provider; kube asks for the process's default.
@@ -51,6 +69,12 @@ async fn main() -> Result<()> {
             }
         }
         Action::Down => down(&folder),
+        Action::Scale { pools, pods, models, pickers, rate, length } => {
+            let folder = fresh(&folder, "scale")?;
+            let cluster = Cluster::start(&folder)?;
+            let scale = Scale { pools, pods, models, pickers, rate, length };
+            scale.run(&cluster, &folder, |line| println!("{line}")).await
+        }
         Action::Soak { length, seed } => {
             let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
             tokio::select! {
@@ -63,11 +87,7 @@ async fn main() -> Result<()> {
 
 #[expect(clippy::print_stdout, reason = "progress and the outcome are what the command is for")]
 async fn soak(folder: &Path, soak: Soak) -> Result<()> {
-    let folder = folder.join("soak");
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
-    }
-    std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    let folder = fresh(folder, "soak")?;
     println!("seed {}; logs in {}", soak.seed, folder.display());
     let cluster = Arc::new(Cluster::start(&folder)?);
     let summary = soak.run(cluster, &folder, |line| println!("{line}")).await?;
@@ -104,6 +124,16 @@ async fn up(folder: &Path) -> Result<()> {
         folder.display()
     );
     Ok(())
+}
+
+/// An empty folder below another.
+fn fresh(folder: &Path, name: &str) -> Result<PathBuf> {
+    let folder = folder.join(name);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+    }
+    std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    Ok(folder)
 }
 
 fn down(folder: &Path) -> Result<()> {

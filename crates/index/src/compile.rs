@@ -1,6 +1,7 @@
 //! The compiler: cluster state in, routing tables and reports out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use routing::RoutingTable;
 
@@ -14,7 +15,7 @@ use crate::pool::{self, Members, PoolReport, Selected};
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Compiled {
     /// By namespace; one for each that holds a pool or a model.
-    pub tables: BTreeMap<String, RoutingTable>,
+    pub tables: BTreeMap<String, Arc<RoutingTable>>,
     pub pools: BTreeMap<ObjectKey, PoolReport>,
     pub models: BTreeMap<ObjectKey, ModelReport>,
 }
@@ -51,11 +52,20 @@ impl Index {
         }
 
         let owners = managed::owners(self, namespace);
+        let declared = pool::declared(&table);
         for (key, object) in self.pools.in_namespace(namespace) {
             let managed = managed::picker(key, object, &owners, self);
-            let report = pool::report(key, object, &selected[&*key.name], managed, &table, self);
+            let report = pool::report(
+                key,
+                object,
+                &selected[&*key.name],
+                managed,
+                declared.get(&*key.name).copied(),
+                &table,
+                self,
+            );
             compiled.pools.insert(key.clone(), report);
         }
-        compiled.tables.insert(namespace.to_owned(), table);
+        compiled.tables.insert(namespace.to_owned(), Arc::new(table));
     }
 }

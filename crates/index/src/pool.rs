@@ -93,6 +93,7 @@ pub(crate) fn report(
     object: &InferencePool,
     selected: &Selected<'_>,
     managed: Result<Option<ManagedPicker>, Verdict>,
+    declared: Option<Capability>,
     table: &RoutingTable,
     index: &Index,
 ) -> PoolReport {
@@ -109,7 +110,7 @@ pub(crate) fn report(
     let mut verdicts = vec![
         accepted,
         resolved_refs(object, &key.namespace, is_managed, index),
-        endpoints_ready(&key.name, selected, table),
+        endpoints_ready(&key.name, selected, declared, table),
     ];
     let managed = managed.unwrap_or_else(|cannot| {
         verdicts.push(cannot);
@@ -159,7 +160,7 @@ fn resolved_refs(object: &InferencePool, namespace: &str, is_managed: bool, inde
 }
 
 /// How many endpoints are ready, and of what kind: `3/4: 2 text+image, 1 text`.
-fn endpoints_ready(name: &str, selected: &Selected<'_>, table: &RoutingTable) -> Verdict {
+fn endpoints_ready(name: &str, selected: &Selected<'_>, declared: Option<Capability>, table: &RoutingTable) -> Verdict {
     let no = |reason, message: String| Verdict::no("EndpointsReady", reason, message);
     let pool = &table.pools[name];
     let ports = &selected.pool.spec.target_ports;
@@ -178,7 +179,6 @@ fn endpoints_ready(name: &str, selected: &Selected<'_>, table: &RoutingTable) ->
     if ready == 0 {
         return no("NoneReady", format!("0/{all}: no pod is ready: kubectl get pods -l {labels}"));
     }
-    let declared = declared(name, table);
     let mut kinds: BTreeMap<ModalitySet, usize> = BTreeMap::new();
     for endpoint in pool.endpoints.values() {
         let takes = match (declared, endpoint.capability) {
@@ -203,8 +203,12 @@ fn endpoints_ready(name: &str, selected: &Selected<'_>, table: &RoutingTable) ->
     Verdict::yes("EndpointsReady", "EndpointsReady", message)
 }
 
-/// What the models say their targets in this pool take; none where no model refers to it.
-fn declared(pool: &str, table: &RoutingTable) -> Option<Capability> {
-    let targets = table.models.values().flat_map(|model| &model.targets).filter(|target| &*target.pool == pool);
-    targets.map(|target| target.capability).reduce(Capability::union)
+/// What the models say their targets take, by pool.
+pub(crate) fn declared(table: &RoutingTable) -> HashMap<&str, Capability> {
+    let mut declared: HashMap<&str, Capability> = HashMap::new();
+    for target in table.models.values().flat_map(|model| &model.targets) {
+        let known = declared.entry(&target.pool).or_insert(target.capability);
+        *known = known.union(target.capability);
+    }
+    declared
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::Stream;
@@ -36,6 +36,15 @@ pub struct Publisher {
     pickers: Arc<watch::Sender<BTreeMap<u64, Picker>>>,
     last_revision: Arc<AtomicU64>,
     last_session: Arc<AtomicU64>,
+    last_step: Arc<Mutex<Option<Step>>>,
+}
+
+/// What took pickers from one table to the next.
+#[derive(Debug)]
+struct Step {
+    from: Option<Arc<RoutingTable>>,
+    revision: u64,
+    update: Option<Update>,
 }
 
 /// The gRPC service, for as long as this controller is the one that speaks.
@@ -83,6 +92,7 @@ impl Publisher {
             pickers: Arc::new(watch::Sender::new(BTreeMap::new())),
             last_revision: Arc::new(AtomicU64::new(first_revision)),
             last_session: Arc::new(AtomicU64::new(0)),
+            last_step: Arc::default(),
         }
     }
 
@@ -99,7 +109,7 @@ impl Publisher {
     }
 
     /// Makes these the newest tables, by namespace. A table that is equal to the one before keeps its revision and wakes nobody.
-    pub fn publish(&self, tables: BTreeMap<String, RoutingTable>) {
+    pub fn publish(&self, tables: BTreeMap<String, Arc<RoutingTable>>) {
         self.tables.send_if_modified(|newest| {
             let first = newest.is_none();
             let before = newest.get_or_insert_default();
@@ -111,12 +121,12 @@ impl Publisher {
                 self.pickers.borrow().values().map(|picker| picker.scope.namespace.clone()).collect();
             before.retain(|namespace, _| tables.contains_key(namespace) || heard.contains(namespace));
             let emptied = emptied.into_iter().filter(|namespace| heard.contains(namespace));
-            for (namespace, table) in tables.into_iter().chain(emptied.map(|gone| (gone, RoutingTable::default()))) {
-                if before.get(&namespace).is_some_and(|known| *known.table == table) {
+            for (namespace, table) in tables.into_iter().chain(emptied.map(|gone| (gone, Arc::default()))) {
+                if before.get(&namespace).is_some_and(|known| known.table == table) {
                     continue;
                 }
                 let revision = self.next_revision();
-                before.insert(namespace, Numbered { revision, table: Arc::new(table) });
+                before.insert(namespace, Numbered { revision, table });
                 changed = true;
             }
             changed
@@ -152,6 +162,23 @@ impl Publisher {
         RoutingTablesServer::new(Sessions { publisher: self.clone(), authority, until })
             .max_decoding_message_size(1 << 20)
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// [`step`] for a picker of a whole namespace. Of those many are in step, so the last one is kept: to compare large tables is most of
+    /// what publishing costs. Never for a picker of one pool, whose table of the same revision is another.
+    fn step_of_all(&self, from: Option<&Arc<RoutingTable>>, to: &Numbered) -> Option<Update> {
+        let mut last = self.last_step.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |a: &Option<Arc<RoutingTable>>| match (a, from) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        if let Some(step) = last.as_ref().filter(|step| step.revision == to.revision && same(&step.from)) {
+            return step.update.clone();
+        }
+        let update = step(from, to);
+        *last = Some(Step { from: from.map(Arc::clone), revision: to.revision, update: update.clone() });
+        update
     }
 
     fn next_revision(&self) -> u64 {
@@ -208,6 +235,13 @@ fn bearer_token(metadata: &MetadataMap) -> Result<Option<String>, Status> {
     let Some(value) = metadata.get("authorization") else { return Ok(None) };
     let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
     token.map(|token| Some(token.to_owned())).ok_or_else(|| Status::unauthenticated("authorization is no bearer token"))
+}
+
+/// What takes a picker from one table to another; none where both say the same.
+fn step(from: Option<&Arc<RoutingTable>>, to: &Numbered) -> Option<Update> {
+    let delta = Delta::between(from.map_or(&RoutingTable::default(), |from| from), &to.table);
+    let nothing = from.is_some() && delta.is_empty();
+    (!nothing).then(|| wire::encode(to.revision, from.is_none(), &delta))
 }
 
 /// A namespace that never held anything has an empty table, older than any.
@@ -271,13 +305,16 @@ impl Session {
             Some(pool) => Arc::new(newest.table.scoped(pool)),
             None => newest.table,
         };
-        let delta = Delta::between(self.has.as_deref().unwrap_or(&RoutingTable::default()), &table);
-        if self.has.is_some() && delta.is_empty() {
+        let newest = Numbered { revision: newest.revision, table };
+        let update = match self.scope.pool {
+            Some(_) => step(self.has.as_ref(), &newest),
+            None => self.publisher.step_of_all(self.has.as_ref(), &newest),
+        };
+        let Some(update) = update else {
             self.acked(newest.revision);
             return Ok(());
-        }
-        let update = wire::encode(newest.revision, self.has.is_none(), &delta);
-        self.sent = Some(Numbered { revision: newest.revision, table });
+        };
+        self.sent = Some(newest);
         self.updates.send(Ok(update)).await.map_err(|_| ())
     }
 

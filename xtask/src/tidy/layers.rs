@@ -49,7 +49,7 @@ const LAYERS: [Layer; 19] = [
     ),
     layer("xtask", &["api", "director"], &["tokio", "kube-client"]),
     layer("fuzz", &["media", "request", "routing"], &["tokio", "kube-client"]),
-    layer("e2e", &["api", "thalamus", "modelserver-sim"], &[]),
+    layer("e2e", &["api", "publish", "routing", "thalamus", "modelserver-sim"], &[]),
 ];
 
 const PURE: &[&str] = &[

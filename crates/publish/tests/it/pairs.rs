@@ -49,7 +49,9 @@ impl Pair {
     }
 
     pub(crate) fn publish(&self, table: RoutingTable) {
-        self.publisher.publish([("serving".to_owned(), table), ("other".to_owned(), one_pool("secret", &[9]))].into());
+        self.publisher.publish(
+            [("serving".to_owned(), Arc::new(table)), ("other".to_owned(), Arc::new(one_pool("secret", &[9])))].into(),
+        );
     }
 
     /// Kills every connection as a crash would.
@@ -75,7 +77,7 @@ impl Pair {
     }
 }
 
-fn hosts(subscription: &Subscription, pool: &str) -> Option<usize> {
+fn hosts_of(subscription: &Subscription, pool: &str) -> Option<usize> {
     Some(subscription.received.as_ref()?.table.pools.get(pool)?.endpoints.len())
 }
 
@@ -83,10 +85,10 @@ fn hosts(subscription: &Subscription, pool: &str) -> Option<usize> {
 async fn a_table_arrives_changes_follow_and_both_are_acknowledged() {
     let mut pair = Pair::start(None);
     pair.publish(one_pool("p", &[1, 2]));
-    let first = pair.until(|subscription| hosts(subscription, "p") == Some(2)).await;
+    let first = pair.until(|subscription| hosts_of(subscription, "p") == Some(2)).await;
     pair.until_standing(Standing { connected: 1, current: 1, refusals: vec![] }).await;
     pair.publish(one_pool("p", &[1, 2, 3]));
-    let second = pair.until(|subscription| hosts(subscription, "p") == Some(3)).await;
+    let second = pair.until(|subscription| hosts_of(subscription, "p") == Some(3)).await;
     assert!(second.received.unwrap().revision > first.received.unwrap().revision);
     pair.until_standing(Standing { connected: 1, current: 1, refusals: vec![] }).await;
 }
@@ -105,8 +107,8 @@ async fn a_picker_of_one_pool_is_sent_that_pool() {
     let mut table = one_pool("a", &[1]);
     table.pools.extend(one_pool("b", &[2, 3]).pools);
     pair.publish(table);
-    let subscription = pair.until(|subscription| hosts(subscription, "b") == Some(2)).await;
-    assert_eq!(hosts(&subscription, "a"), None);
+    let subscription = pair.until(|subscription| hosts_of(subscription, "b") == Some(2)).await;
+    assert_eq!(hosts_of(&subscription, "a"), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,17 +127,17 @@ async fn the_last_good_table_stays_and_ages_while_the_controller_is_gone() {
     pair.until(|subscription| subscription.received.is_some()).await;
     pair.cut();
     let lost = pair.until(|subscription| subscription.lost_at.is_some()).await;
-    assert_eq!(hosts(&lost, "p"), Some(1));
+    assert_eq!(hosts_of(&lost, "p"), Some(1));
     assert_eq!(lost.age(lost.lost_at.unwrap() + Duration::from_secs(3)), Duration::from_secs(3));
     let back = pair.until(|subscription| subscription.lost_at.is_none()).await;
-    assert_eq!((hosts(&back, "p"), back.age(tokio::time::Instant::now())), (Some(1), Duration::ZERO));
+    assert_eq!((hosts_of(&back, "p"), back.age(tokio::time::Instant::now())), (Some(1), Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_namespace_that_vanishes_becomes_an_empty_table() {
     let mut pair = Pair::start(None);
     pair.publish(one_pool("p", &[1]));
-    pair.until(|subscription| hosts(subscription, "p") == Some(1)).await;
+    pair.until(|subscription| hosts_of(subscription, "p") == Some(1)).await;
     pair.publisher.publish([].into());
     pair.until(|subscription| subscription.received.as_ref().is_some_and(|received| received.table.pools.is_empty()))
         .await;
@@ -187,7 +189,7 @@ impl Authority for Password {
 async fn a_picker_that_is_not_admitted_is_told_nothing_and_counts_for_nobody() {
     let mut admitted = Pair::start_with(None, Arc::new(Password), Some("sesame"));
     admitted.publish(one_pool("p", &[1]));
-    admitted.until(|subscription| hosts(subscription, "p") == Some(1)).await;
+    admitted.until(|subscription| hosts_of(subscription, "p") == Some(1)).await;
 
     let mut turned_away = Pair::start_with(None, Arc::new(Password), Some("semolina"));
     turned_away.publish(one_pool("p", &[1]));
@@ -217,7 +219,7 @@ async fn a_controller_that_takes_over_stands_above_the_one_before() {
     pair.cut();
     pair.publisher.renumber(5000);
     let again = pair.until(|subscription| subscription.received.as_ref().is_some_and(|got| got.revision > 5000)).await;
-    assert_eq!(hosts(&again, "p"), Some(1));
+    assert_eq!(hosts_of(&again, "p"), Some(1));
     pair.until_standing(Standing { connected: 1, current: 1, refusals: vec![] }).await;
 }
 
@@ -231,4 +233,35 @@ fn a_saved_table_comes_back_for_its_own_scope_alone() {
     let other = publish::restore(&bytes, &scope(Some("p"))).unwrap_err();
     assert_eq!(other.to_string(), "it is for namespace serving, and this picker serves pool p in namespace serving");
     assert_eq!(publish::restore(&bytes[..bytes.len() - 1], &scope(None)).unwrap_err(), Unusable::Garbled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pickers_of_different_scopes_are_sent_different_tables_of_one_revision() {
+    let whole = Pair::start(None);
+    // One publisher, and a picker of one pool beside the one of all.
+    let publisher = whole.publisher.clone();
+    let connector = tower::service_fn(move |_| {
+        let (client, server) = tokio::io::duplex(64 << 10);
+        let service = publisher.service(Arc::new(Anyone), CancellationToken::new());
+        let incoming = tokio_stream::once(Ok::<_, std::io::Error>(server));
+        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
+        async move { Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(client)) }
+    });
+    let channel = Endpoint::from_static("http://in.memory").connect_with_connector_lazy(connector);
+    let (sender, mut subscription) = watch::channel(Subscription::default());
+    let scope = Scope { namespace: "serving".into(), pool: Some("a".into()) };
+    let route = move || Ok(Route { channel: channel.clone(), token: None });
+    tokio::spawn(Subscriber { picker: "one pool".into(), scope }.run(route, sender));
+    whole.until_standing(Standing { connected: 2, current: 0, refusals: vec![] }).await;
+    for hosts in [&[1, 2][..], &[1, 2, 3]] {
+        let mut table = one_pool("a", &[1]);
+        table.pools.extend(one_pool("b", hosts).pools);
+        whole.publish(table);
+        whole.until_standing(Standing { connected: 2, current: 2, refusals: vec![] }).await;
+        let wait = subscription.wait_for(|known| hosts_of(known, "a") == Some(1));
+        let known =
+            tokio::time::timeout(Duration::from_mins(1), wait).await.expect("in time").expect("running").clone();
+        assert_eq!(hosts_of(&known, "b"), None, "it was sent the whole table");
+        assert_eq!(hosts_of(&whole.subscription.borrow(), "b"), Some(hosts.len()));
+    }
 }
