@@ -57,7 +57,17 @@ impl Cluster {
 
     fn up(script: &str, down: &'static str, folder: &Path, args: &[PathBuf]) -> Result<Self> {
         let script = tools::root().join("e2e/kube").join(script);
-        let output = Command::new(&script).arg(folder).args(args).stderr(Stdio::inherit()).output();
+        std::fs::create_dir_all(folder).context("making a folder")?;
+        std::fs::write(folder.join("audit-policy.yaml"), AUDIT).context("writing an audit policy")?;
+        // Some clusters ask who makes an object that goes with its owner; this one does.
+        let flags = format!(
+            "--audit-policy-file={0}/audit-policy.yaml --audit-log-path={0}/audit.log \
+             --enable-admission-plugins=OwnerReferencesPermissionEnforcement",
+            folder.display()
+        );
+        let mut up = Command::new(&script);
+        up.arg(folder).args(args).env("KUBE_APISERVER_FLAGS", flags);
+        let output = up.stderr(Stdio::inherit()).output();
         let output = output.with_context(|| format!("running {}", script.display()))?;
         if !output.status.success() {
             take_down(down, folder);
@@ -190,6 +200,31 @@ impl Cluster {
         Ok(())
     }
 
+    /// What our controller asked for, a line of JSON each; none in somebody else's cluster.
+    pub fn audit_log(&self) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join("audit.log"))
+    }
+
+    /// Gives an account the rights that `manifests/namespaced` gives, in one namespace, and writes a kubeconfig for it.
+    pub fn limited_account(&self, namespace: &str) -> Result<PathBuf> {
+        let account = "kind: ServiceAccount, name: limited, namespace: thalamus-system";
+        let binding = |kind: &str, name: &str, of: &str| {
+            format!(
+                "{{apiVersion: rbac.authorization.k8s.io/v1, kind: {kind}, metadata: {{name: {name}}}, roleRef: {{apiGroup: \
+                 rbac.authorization.k8s.io, {of}}}, subjects: [{{{account}}}]}}"
+            )
+        };
+        let objects = [
+            binding("RoleBinding", "limited-pools", "kind: ClusterRole, name: thalamus-controller"),
+            binding("RoleBinding", "limited-home", "kind: Role, name: thalamus-controller"),
+            binding("ClusterRoleBinding", "limited-tokens", "kind: ClusterRole, name: thalamus-controller-tokens"),
+        ];
+        self.apply(namespace, &objects.join("\n---\n"))?;
+        let path = self.kubeconfig.with_file_name("limited.kubeconfig");
+        self.write_kubeconfig("system:serviceaccount:thalamus-system:limited", &path)?;
+        Ok(path)
+    }
+
     /// Where etcd keeps what it knows.
     pub fn etcd_data(&self) -> Result<PathBuf> {
         Ok(self.folder.as_ref().context("the cluster is not ours")?.join("etcd"))
@@ -220,15 +255,21 @@ impl Cluster {
     }
 
     fn write_controllers_kubeconfig(&self) -> Result<()> {
+        self.write_kubeconfig(
+            "system:serviceaccount:thalamus-system:thalamus-controller",
+            &self.controllers_kubeconfig(),
+        )
+    }
+
+    fn write_kubeconfig(&self, account: &str, path: &Path) -> Result<()> {
         let mut kubeconfig = Kubeconfig::read_from(&self.kubeconfig).context("reading the kubeconfig")?;
         for user in &mut kubeconfig.auth_infos {
             if let Some(auth) = &mut user.auth_info {
-                auth.impersonate = Some("system:serviceaccount:thalamus-system:thalamus-controller".into());
+                auth.impersonate = Some(account.into());
             }
         }
-        let path = self.controllers_kubeconfig();
         let text = serde_json::to_string(&kubeconfig).context("writing a kubeconfig")?;
-        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+        std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
     }
 
     pub fn leave(mut self) -> Option<PathBuf> {
@@ -241,6 +282,10 @@ impl Drop for Cluster {
         self.end();
     }
 }
+
+/// What our controller asks for is written down, so that its rights can be compared with what it does.
+const AUDIT: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": [
+    {"level": "Metadata", "users": ["system:serviceaccount:thalamus-system:thalamus-controller"]}, {"level": "None"}]}"#;
 
 /// What ends an API server without a node.
 const KUBE_DOWN: &str = "kube-down.sh";

@@ -23,6 +23,8 @@ pub struct Options {
     pub picker_args: Vec<String>,
     /// More flags for the controllers.
     pub controller_args: Vec<String>,
+    /// Controllers have rights in this namespace alone.
+    pub limited: bool,
     /// How the controllers reach the API server; with the rights of `manifests/controller` when empty.
     pub kubeconfig: Option<PathBuf>,
 }
@@ -84,6 +86,10 @@ impl World {
         std::fs::create_dir_all(&folder).context("making a folder")?;
         cluster.apply(&namespace, &format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}"))?;
         cluster.make_home(&namespace)?;
+        let mut options = options;
+        if options.limited {
+            options.kubeconfig = Some(cluster.limited_account(&namespace)?);
+        }
         let kubelet = Kubelet::new(cluster.client().await?, &namespace, &folder);
 
         let any = SocketAddr::from(([127, 0, 0, 1], 0));

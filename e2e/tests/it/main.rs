@@ -25,6 +25,7 @@ mod outages;
 mod plugin;
 mod replicas;
 mod requests;
+mod rights;
 mod routing;
 mod soak;
 mod surface;
@@ -128,9 +129,16 @@ fn main() -> Result<ExitCode> {
     control_plane(&mut trials);
 
     let conclusion = libtest_mimic::run(&arguments, trials.trials);
+    // Only a whole run uses every right.
+    let whole = arguments.filter.is_none() && arguments.skip.is_empty() && !conclusion.has_failed();
+    let rights = match shared.cluster.audit_log().filter(|_| whole) {
+        Some(log) => rights::every_right_is_used_and_none_is_missing(&log),
+        None => Ok(()),
+    };
     // Before its folder goes: the task that waits for an interrupt holds the cluster for longer.
     e2e::end_all();
     shared.cluster.end();
+    rights?;
     Ok(conclusion.exit_code())
 }
 
@@ -210,6 +218,8 @@ fn control_plane(trials: &mut Trials) {
         nothing_that_others_made_is_touched,
         a_template_decides_how_pickers_run,
         an_upgrade_replaces_the_pickers_of_one_pool_at_a_time,
+        a_picker_that_is_renamed_leaves_nothing_behind,
+        a_controller_of_one_namespace_needs_rights_in_no_other,
     );
     claims!(trials, outages:
         refusals_silence_and_broken_watches_harm_nobody,

@@ -191,3 +191,38 @@ pub(crate) async fn an_upgrade_replaces_the_pickers_of_one_pool_at_a_time(shared
     })
     .await
 }
+
+pub(crate) async fn a_picker_that_is_renamed_leaves_nothing_behind(shared: &Shared) -> Result<()> {
+    let world = shared.world().await?;
+    apply_managed_pool(&world, "eyes", "old-name", &json!({}))?;
+    until(&world, "deployment", "old-name", "/spec/replicas", &json!(2)).await?;
+    apply_managed_pool(&world, "eyes", "new-name", &json!({}))?;
+    until(&world, "deployment", "new-name", "/spec/replicas", &json!(2)).await?;
+    // What serves now stays until the other does.
+    world.object("deployment", "old-name")?;
+    world.say_complete("new-name", 1)?;
+    eventually("nothing of the old name is left", async || {
+        let kinds = "deployment,service,serviceaccount,poddisruptionbudget,networkpolicy";
+        let left = world.kubectl(&["get", kinds, "-l", "app.kubernetes.io/instance=old-name", "-o", "name"])?;
+        ensure!(left.is_empty(), "{left}");
+        Ok(())
+    })
+    .await?;
+    world.object("service", "new-name").map(drop)
+}
+
+pub(crate) async fn a_controller_of_one_namespace_needs_rights_in_no_other(shared: &Shared) -> Result<()> {
+    let mut world = shared.world_with(e2e::Options { limited: true, ..e2e::Options::default() }).await?;
+    apply_managed_pool(&world, "eyes", "eyes-picker", &json!({}))?;
+    world.kubelet.run(PodSpec::new("eyes-0", "eyes", &["m=text"])).await?;
+    until(&world, "deployment", "eyes-picker", "/spec/replicas", &json!(2)).await?;
+    until_condition(&world, "inferencepool", "eyes", "Programmed=True Programmed: 1 of 1 pickers decide by it").await?;
+    let account = "--as=system:serviceaccount:thalamus-system:limited";
+    for what in ["pods", "inferencepools", "services"] {
+        let may = |namespace: &str| {
+            shared.cluster().kubectl(&["auth", "can-i", "list", what, account, "-n", namespace]).is_ok()
+        };
+        ensure!(may(&world.namespace) && !may("default"), "rights to {what}");
+    }
+    Ok(())
+}
