@@ -102,7 +102,10 @@ impl Speaker {
     /// Serves pickers in every term of ours. Ends only by failing.
     pub(crate) async fn run(mut self, mut terms: watch::Receiver<Term>) -> Result<()> {
         loop {
-            terms.wait_for(Option::is_some).await.context("the candidacy for the lease ended")?;
+            if terms.wait_for(Option::is_some).await.is_err() {
+                // The candidacy is over, and the process ends with it.
+                return std::future::pending().await;
+            }
             let until = CancellationToken::new();
             let over = async {
                 let _gone = terms.wait_for(Option::is_none).await;
