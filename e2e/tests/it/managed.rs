@@ -153,6 +153,14 @@ pub(crate) async fn a_template_decides_how_pickers_run(shared: &Shared) -> Resul
         Ok(())
     })
     .await?;
+    // Handing the number over to an autoscaler takes no picker away.
+    template("{replicas: 4}")?;
+    until(&world, "deployment", "eyes-picker", "/spec/replicas", &json!(4)).await?;
+    template("{autoscaling: {maxReplicas: 8, requestsInFlight: 9}, http: true}")?;
+    until(&world, "service", "eyes-picker", "/spec/ports/2/name", &json!("http")).await?;
+    until(&world, "horizontalpodautoscaler", "eyes-picker", "/spec/maxReplicas", &json!(8)).await?;
+    let replicas = world.object("deployment", "eyes-picker")?["spec"]["replicas"].clone();
+    ensure!(replicas == 4, "there were 4 replicas, and now {replicas} are asked for");
     let wrong = template("{autoscaling: {minReplicas: 5, maxReplicas: 2}}").err().context("it was accepted")?;
     ensure!(wrong.to_string().contains("minReplicas must not be above maxReplicas"), "{wrong}");
     Ok(())

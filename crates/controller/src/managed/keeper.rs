@@ -164,7 +164,7 @@ impl Keeper {
             for result in results {
                 match result {
                     Ok(Done::Applied(key, wanted, object)) => seen.note(key, wanted, *object),
-                    Ok(Done::Removed(key)) => _ = seen.objects.remove(&key),
+                    Ok(Done::Removed(key)) => seen.forget(&key),
                     Ok(Done::Foreign(what)) => {
                         complete = false;
                         state = Some(PickerState::Conflict(what));
@@ -235,6 +235,13 @@ impl Keeper {
             let ours: BTreeSet<ChildKey> = objects.iter().map(child_key).collect();
             for desired in &mut objects {
                 desired.annotations_mut().insert(rollout::RELEASE.to_owned(), release.clone());
+                if picker.template.autoscaling.is_some()
+                    && child_key(desired) == deployment_key(key, picker)
+                    && let Some(replicas) =
+                        seen.objects.get(&child_key(desired)).and_then(rollout::replicas_until_scaled)
+                {
+                    desired.data["spec"]["replicas"] = replicas.into();
+                }
                 let Some(step) = seen.step(desired, pool.uid().as_deref()) else { continue };
                 let there = seen.objects.get(&child_key(desired));
                 if child_key(desired) == deployment_key(key, picker)
@@ -345,13 +352,19 @@ impl Seen {
     fn observe(&mut self, place: usize, change: Change<DynamicObject>) {
         match change {
             Change::Applied(object) => _ = self.objects.insert((place, ObjectKey::of(&object)), object),
-            Change::Deleted(key) => _ = self.objects.remove(&(place, key)),
+            Change::Deleted(key) => self.forget(&(place, key)),
             Change::Relisted(all) => {
                 self.objects.retain(|key, _| key.0 != place);
                 self.objects.extend(all.into_iter().map(|object| ((place, ObjectKey::of(&object)), object)));
+                self.applied.retain(|key, _| self.objects.contains_key(key));
                 self.listed.insert(place);
             }
         }
+    }
+
+    fn forget(&mut self, key: &ChildKey) {
+        self.objects.remove(key);
+        self.applied.remove(key);
     }
 
     /// Remembers what was applied and what came of it.

@@ -5,6 +5,8 @@ use kube::ResourceExt as _;
 use kube::core::DynamicObject;
 use serde_json::Value;
 
+use crate::status::MANAGER;
+
 /// On a Deployment: by which release of the controller's settings it was made.
 pub(crate) const RELEASE: &str = "thalamus.dev/release";
 
@@ -45,6 +47,17 @@ impl Progress {
     }
 }
 
+/// How many replicas to go on asking for where an autoscaler is to choose: as many as there are, until it has chosen. A field that its
+/// only owner applies no more is reset, here to one; so it is left out once another owns it, and not before.
+pub(crate) fn replicas_until_scaled(seen: &DynamicObject) -> Option<i64> {
+    let managed = seen.metadata.managed_fields.iter().flatten();
+    let scaled = managed.filter(|entry| entry.manager.as_deref() != Some(MANAGER)).any(|entry| {
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        fields.and_then(|fields| fields.pointer("/f:spec/f:replicas")).is_some()
+    });
+    if scaled { None } else { seen.data.pointer("/spec/replicas").and_then(Value::as_i64) }
+}
+
 /// Whether applying `desired` over what is there is part of an upgrade, rather than what a user asked for.
 pub(crate) fn is_upgrade(seen: &DynamicObject, desired: &DynamicObject) -> bool {
     seen.annotations().get(RELEASE) != desired.annotations().get(RELEASE)
@@ -73,6 +86,21 @@ mod tests {
                 "replicas": replicas},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn replicas_stay_until_somebody_else_chooses_them() {
+        let owned_by = |manager: &str| {
+            let mut seen = deployment("r", "1", 2, 2, 2);
+            seen.metadata.managed_fields = serde_json::from_value(json!([
+                {"manager": MANAGER, "operation": "Apply", "fieldsV1": {"f:spec": {"f:template": {}}}},
+                {"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
+            ]))
+            .unwrap();
+            replicas_until_scaled(&seen)
+        };
+        assert_eq!(owned_by(MANAGER), Some(2));
+        assert_eq!(owned_by("kube-controller-manager"), None);
     }
 
     #[test]
