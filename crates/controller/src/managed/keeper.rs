@@ -69,6 +69,9 @@ const KINDS: [(&str, &str, &str, &str); 7] = [
 /// Act this long after something changed: what changes together is seen together.
 const QUIET: Duration = Duration::from_millis(100);
 
+/// Between one time and the next: whoever takes back what we apply, and whose work we take back, must not keep the API server busy.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// Try again what failed.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -128,22 +131,24 @@ impl Keeper {
         }
         let mut seen = Seen::default();
         let mut due = None;
+        let mut rested = Instant::now();
         loop {
             tokio::select! {
                 change = changes.recv() => {
                     let Some((place, change)) = change else { return };
                     seen.observe(place, change);
-                    due = due.or_else(|| Some(Instant::now() + QUIET));
+                    due = due.or_else(|| Some(rested.max(Instant::now() + QUIET)));
                 }
                 heard = self.wanted.changed() => {
                     if heard.is_err() { return }
-                    due = due.or_else(|| Some(Instant::now() + QUIET));
+                    due = due.or_else(|| Some(rested.max(Instant::now() + QUIET)));
                 }
-                _ = self.terms.changed() => due = due.or_else(|| Some(Instant::now() + QUIET)),
-                _ = self.certificate.changed() => due = due.or_else(|| Some(Instant::now() + QUIET)),
+                _ = self.terms.changed() => due = due.or_else(|| Some(rested.max(Instant::now() + QUIET))),
+                _ = self.certificate.changed() => due = due.or_else(|| Some(rested.max(Instant::now() + QUIET))),
                 () = crate::event_loop::at(due), if seen.listed.len() == KINDS.len() => {
                     let leads = self.terms.borrow_and_update().is_some();
                     let complete = !leads || self.keep(&mut seen).await;
+                    rested = Instant::now() + PAUSE;
                     due = (!complete).then(|| Instant::now() + RETRY);
                 }
             }
