@@ -23,7 +23,7 @@ mod pool;
 
 pub use compile::Compiled;
 pub use condition::{Verdict, merge};
-pub use managed::{ManagedByDefault, ManagedPicker, PICKER_READY};
+pub use managed::{ManagedPicker, PICKER_READY};
 pub use model::ModelReport;
-pub use observe::{Change, Event, Index, ObjectKey};
+pub use observe::{Change, Event, Index, ManagedByDefault, ObjectKey};
 pub use pool::PoolReport;

@@ -8,16 +8,6 @@ use kube::ResourceExt;
 use crate::condition::Verdict;
 use crate::observe::{Index, ObjectKey};
 
-/// Which pools are managed that do not say so themselves.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum ManagedByDefault {
-    #[default]
-    None,
-    /// Those of these namespaces.
-    In(Vec<String>),
-    All,
-}
-
 /// A picker that the controller is to run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ManagedPicker {
@@ -33,16 +23,6 @@ pub const PICKER_READY: &str = "PickerReady";
 
 /// The template that is used without being named.
 const DEFAULT_TEMPLATE: &str = "default";
-
-impl ManagedByDefault {
-    fn holds(&self, namespace: &str) -> bool {
-        match self {
-            Self::None => false,
-            Self::In(namespaces) => namespaces.iter().any(|one| one == namespace),
-            Self::All => true,
-        }
-    }
-}
 
 /// The pool that has each Service's name first: the oldest, and of equally old ones the first by name.
 pub(crate) fn owners<'a>(index: &'a Index, namespace: &str) -> BTreeMap<&'a str, &'a ObjectKey> {

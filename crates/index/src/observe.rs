@@ -7,7 +7,6 @@ use api::{InferenceModel, InferencePool, PickerTemplate};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 
-use crate::managed::ManagedByDefault;
 use crate::pod::PodFacts;
 
 /// A namespace and a name. Objects of a folder that name no namespace live in `default`, as with kubectl.
@@ -50,6 +49,16 @@ pub struct Index {
     pub(crate) objectives: Store<InferenceObjective>,
     pub(crate) rewrites: Store<InferenceModelRewrite>,
     pub(crate) managed_by_default: ManagedByDefault,
+}
+
+/// Which pools are managed that do not say so themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ManagedByDefault {
+    #[default]
+    None,
+    /// Those of these namespaces.
+    In(Vec<String>),
+    All,
 }
 
 /// Objects of one kind.
@@ -112,6 +121,18 @@ impl Index {
 
     pub fn model(&self, key: &ObjectKey) -> Option<&InferenceModel> {
         self.models.objects.get(key)
+    }
+}
+
+// === impl ManagedByDefault ===
+
+impl ManagedByDefault {
+    pub(crate) fn holds(&self, namespace: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::In(namespaces) => namespaces.iter().any(|one| one == namespace),
+            Self::All => true,
+        }
     }
 }
 
