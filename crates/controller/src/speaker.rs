@@ -110,9 +110,10 @@ impl Speaker {
             let over = async {
                 let _gone = terms.wait_for(Option::is_none).await;
                 until.cancel();
+                Ok(())
             };
-            let (served, ()) = tokio::join!(self.serve(until.clone()), over);
-            served?;
+            // A port that fails ends the process at once: a leader that takes no pickers would look well and keep others from leading.
+            tokio::try_join!(self.serve(until.clone()), over)?;
         }
     }
 
