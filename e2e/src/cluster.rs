@@ -242,11 +242,12 @@ impl Cluster {
 
     /// A client as the administrator.
     pub async fn client(&self) -> Result<Client> {
-        let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).context("reading the kubeconfig")?;
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-            .await
-            .context("using the kubeconfig")?;
-        Client::try_from(config).context("making a client")
+        client_of(&self.kubeconfig).await
+    }
+
+    /// A client with the rights of our controller.
+    pub(crate) async fn controllers_client(&self) -> Result<Client> {
+        client_of(&self.controllers_kubeconfig()).await
     }
 
     /// A kubeconfig with the rights of our controller and no more: every test runs under the RBAC that users apply.
@@ -306,6 +307,13 @@ fn complain(line: &str) {
 /// The kubectl that belongs to the API server, or else the machine's.
 pub fn kubectl() -> Command {
     Command::new(tools::kubectl())
+}
+
+async fn client_of(kubeconfig: &Path) -> Result<Client> {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).context("reading the kubeconfig")?;
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.context("using the kubeconfig")?;
+    Client::try_from(config).context("making a client")
 }
 
 fn path(below: &str) -> String {

@@ -23,8 +23,8 @@ impl World {
         Ok(serde_json::from_str(&self.kubectl(&["get", kind, name, "-o", "json"])?)?)
     }
 
-    /// Starts the picker of a Deployment, with these flags as well.
-    pub async fn deploy(&self, name: &str, more: &[&str]) -> Result<Deployed> {
+    /// Starts the picker of a Deployment.
+    pub async fn deploy(&self, name: &str) -> Result<Deployed> {
         let deployment =
             eventually(&format!("Deployment {name} is there"), async || self.object("deployment", name)).await?;
         let pod = &deployment["spec"]["template"]["spec"];
@@ -47,7 +47,6 @@ impl World {
                 _ => args.push(arg.to_owned()),
             }
         }
-        args.extend(more.iter().map(|&arg| arg.to_owned()));
         let env = [("NAMESPACE", &*self.namespace), ("POD_NAME", name)];
         let mut process = Process::start(&folder, name, &binary("thalamus-picker")?, &args, &env)?;
         let said = process.said("picker started").await?;

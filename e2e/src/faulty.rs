@@ -12,8 +12,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Client;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -46,11 +45,7 @@ type Body = UnsyncBoxBody<Bytes, BoxError>;
 impl FaultyApi {
     /// Starts one that has the rights of our controller.
     pub async fn start(cluster: &Cluster) -> Result<Self> {
-        let kubeconfig = Kubeconfig::read_from(cluster.controllers_kubeconfig()).context("reading a kubeconfig")?;
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-            .await
-            .context("using a kubeconfig")?;
-        let client = Client::try_from(config).context("making a client")?;
+        let client = cluster.controllers_client().await?;
         let listener = TcpListener::bind("127.0.0.1:0").await.context("listening")?;
         let address = listener.local_addr().context("listening")?;
         let (fault, now) = watch::channel(Fault::None);

@@ -110,10 +110,7 @@ impl Kubelet {
     }
 
     pub async fn set_status(&self, name: &str, ip: &str, ready: bool) -> Result<()> {
-        let ready = if ready { "True" } else { "False" };
-        let status = json!({"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}],
-            "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
-        self.patch_status(name, &status).await
+        self.patch_status(name, &running(ip, ready)).await
     }
 
     async fn patch_status(&self, name: &str, status: &Value) -> Result<()> {
@@ -152,6 +149,13 @@ impl Kubelet {
     pub(crate) fn leave(self) -> Vec<String> {
         self.running.into_values().map(|(process, _)| process.leave()).collect()
     }
+}
+
+/// The status of a pod that runs.
+pub(crate) fn running(ip: &str, ready: bool) -> Value {
+    let ready = if ready { "True" } else { "False" };
+    json!({"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}],
+        "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": "2026-01-01T00:00:00Z"}]}})
 }
 
 /// An address of this machine that no other pod has: 127/8 is all ours, and the process id keeps two programs apart.

@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
+use crate::kubelet::running;
 use crate::{Cluster, Credentials, Process, binary, eventually};
 
 /// How large.
@@ -204,9 +205,7 @@ async fn create(client: &Client, object: Value) -> Result<()> {
 
 async fn set_ready(pods: &Api<Pod>, pod: usize, ready: bool) -> Result<()> {
     let ip = format!("10.{}.{}.{}", pod / 62_500, pod / 250 % 250, pod % 250 + 1);
-    let ready = if ready { "True" } else { "False" };
-    let status = json!({"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}],
-        "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
+    let status = running(&ip, ready);
     let patched = pods.patch_status(&format!("pod{pod}"), &PatchParams::default(), &Patch::Merge(&status)).await;
     patched.with_context(|| format!("saying how pod{pod} is")).map(drop)
 }

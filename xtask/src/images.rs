@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::run::{cargo, output, run};
+use crate::run::{cargo, output, run, target_folder};
 
 /// Our binaries, each an image of its name and version.
 const BINARIES: [(&str, &str); 4] = [
@@ -42,7 +42,7 @@ pub(crate) fn build(root: &Path, profile: Profile) -> Result<Vec<PathBuf>> {
     // Whole: an image has no C library to find. Only for the target, not for what cargo runs while it builds.
     run("static binaries", command.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
 
-    let target_folder = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let target_folder = target_folder(root);
     let binaries = target_folder.join(&target).join(if profile == Profile::Release { "release" } else { "debug" });
     let place = target_folder.join(if profile == Profile::Release { "images" } else { "images-dev" });
     std::fs::create_dir_all(&place).with_context(|| format!("making {}", place.display()))?;

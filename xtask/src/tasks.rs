@@ -1,11 +1,11 @@
 //! The tasks that run other programs.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
 
 use crate::images::{self, Profile};
-use crate::run::{cargo, run};
+use crate::run::{cargo, run, target_folder};
 use crate::tools::{self, Environment};
 
 /// Builds while the tools are installed, then runs all tests; with arguments only those that they choose.
@@ -38,15 +38,19 @@ pub(crate) fn with_images(root: &Path, mut environment: Environment) -> Result<E
 }
 
 pub(crate) fn up(root: &Path) -> Result<()> {
-    let environment = tools::install(root)?;
-    run("building", cargo().args(["build", "--workspace", "--bins"]).current_dir(root))?;
-    run("starting", world(root)?.arg("up").envs(environment))
+    in_world(root, "starting", &["up"])
 }
 
 pub(crate) fn soak(root: &Path, args: &[String]) -> Result<()> {
+    let args: Vec<&str> = std::iter::once("soak").chain(args.iter().map(String::as_str)).collect();
+    in_world(root, "soaking", &args)
+}
+
+/// Runs the tests' harness, with everything that it needs installed and built.
+fn in_world(root: &Path, what: &str, args: &[&str]) -> Result<()> {
     let environment = tools::install(root)?;
     run("building", cargo().args(["build", "--workspace", "--bins"]).current_dir(root))?;
-    run("soaking", world(root)?.arg("soak").args(args).envs(environment))
+    run(what, world(root)?.args(args).envs(environment))
 }
 
 pub(crate) fn down(root: &Path) -> Result<()> {
@@ -54,8 +58,7 @@ pub(crate) fn down(root: &Path) -> Result<()> {
 }
 
 fn world(root: &Path) -> Result<std::process::Command> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let mut command = std::process::Command::new(target.join("debug/e2e"));
+    let mut command = std::process::Command::new(target_folder(root).join("debug/e2e"));
     // One world a user.
     command.arg("--folder").arg(tools::cache()?.join("world"));
     Ok(command)

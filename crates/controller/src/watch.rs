@@ -73,13 +73,8 @@ fn optional<K>(
 where
     K: Resource + DeserializeOwned + Send + 'static,
 {
-    let of_group = |group: &str| -> Api<DynamicObject> {
-        let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, llm_d::VERSION, kind), plural);
-        match namespace {
-            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-            None => Api::all_with(client.clone(), &resource),
-        }
-    };
+    let of_group =
+        |group: &str| dynamic(client, namespace, &GroupVersionKind::gvk(group, llm_d::VERSION, kind), plural);
     let groups = llm_d::GROUPS.map(of_group);
     let (events, anew) = (events.clone(), anew.clone());
     tokio::spawn(async move {
@@ -108,6 +103,20 @@ where
         let again = move || follow(found.clone(), watcher::Config::default(), kind.to_owned(), read);
         carry(again, anew, events, event).await;
     })
+}
+
+/// Objects of a kind that is known by its names alone, of one namespace or of all.
+pub(crate) fn dynamic(
+    client: &Client,
+    namespace: Option<&str>,
+    kind: &GroupVersionKind,
+    plural: &str,
+) -> Api<DynamicObject> {
+    let resource = ApiResource::from_gvk_with_plural(kind, plural);
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    }
 }
 
 /// The kind in the first group that has it. One that we may not see counts as one that is not there.

@@ -236,15 +236,9 @@ fn available(offered: Option<Capability>, lost: Option<Capability>, targets: &[T
     }
 }
 
-/// The pools of the targets, each once, in order.
+/// The names of the targets' pools.
 fn pools(targets: &[Target]) -> Vec<&str> {
-    let mut pools: Vec<&str> = Vec::new();
-    for target in targets {
-        if !pools.contains(&&*target.pool) {
-            pools.push(&target.pool);
-        }
-    }
-    pools
+    Target::pools(targets).into_iter().map(|pool| &**pool).collect()
 }
 
 fn criticality(object: &InferenceModel) -> Criticality {

@@ -41,7 +41,7 @@ async fn explain(
     Query(asked): Query<Asked>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Json<Value>, Response> {
+) -> Json<Value> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let head = RequestHead { path: &asked.path, content_type, ..RequestHead::default() };
     let read = || {
@@ -51,7 +51,7 @@ async fn explain(
     };
     let request = match read() {
         Ok(request) => request,
-        Err(rejection) => return Ok(Json(json!({"refused": refused(&rejection)}))),
+        Err(rejection) => return Json(json!({"refused": refused(&rejection)})),
     };
     // The draw is of no secret: who asks again may see another of equals.
     let draw = Draw::new(fastrand::u64(..));
@@ -74,10 +74,10 @@ async fn explain(
     let goes_to = outcome.as_ref().ok().map(|Destination { endpoint, address, pool, target, why }| {
         json!({"endpoint": endpoint, "address": address.to_string(), "pool": pool, "target": target, "why": why})
     });
-    Ok(Json(json!({
+    Json(json!({
         "model": request.model, "needs": need.to_string(), "revision": revision, "goesTo": goes_to,
         "refused": outcome.as_ref().err().map(refused), "candidates": candidates,
-    })))
+    }))
 }
 
 fn refused(rejection: &Rejection) -> Value {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prost::Message as _;
 use routing::RoutingTable;
 
+use crate::subscriber::take;
 use crate::{Delta, Received, Scope, proto, wire};
 
 /// Why bytes from a disk are no table for this picker.
@@ -38,9 +39,6 @@ pub fn restore(bytes: &[u8], scope: &Scope) -> Result<Received, Unusable> {
         return Err(Unusable::OtherScope { theirs, ours: scope.clone() });
     }
     let revision = update.revision;
-    let undecodable = |why: String| Unusable::Undecodable(why);
-    let delta = wire::decode(update)
-        .map_err(|bad| undecodable(bad.iter().take(3).map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
-    let table = delta.apply(&RoutingTable::default()).map_err(|error| undecodable(error.to_string()))?;
+    let table = take(update, None).map_err(|reasons| Unusable::Undecodable(reasons.join("; ")))?;
     Ok(Received { revision, table: Arc::new(table) })
 }

@@ -177,7 +177,7 @@ fn lost(known: &mut Subscription) -> bool {
 }
 
 /// The table after an update, or a reason for each thing that is wrong with it.
-fn take(update: Update, has: Option<&RoutingTable>) -> Result<RoutingTable, Vec<String>> {
+pub(crate) fn take(update: Update, has: Option<&RoutingTable>) -> Result<RoutingTable, Vec<String>> {
     let snapshot = update.snapshot;
     let delta = wire::decode(update).map_err(|bad| bad.iter().take(16).map(ToString::to_string).collect::<Vec<_>>())?;
     let base = match (snapshot, has) {

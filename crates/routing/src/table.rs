@@ -82,10 +82,19 @@ pub struct Endpoint {
 impl Model {
     /// The pools of its targets, each once, in order.
     pub fn pools(&self) -> Vec<Arc<str>> {
-        let mut pools: Vec<Arc<str>> = Vec::new();
-        for target in &self.targets {
-            if !pools.contains(&target.pool) {
-                pools.push(Arc::clone(&target.pool));
+        Target::pools(&self.targets).into_iter().map(Arc::clone).collect()
+    }
+}
+
+// === impl Target ===
+
+impl Target {
+    /// The pools of these, each once, in order.
+    pub fn pools(targets: &[Self]) -> Vec<&Arc<str>> {
+        let mut pools: Vec<&Arc<str>> = Vec::new();
+        for target in targets {
+            if !pools.contains(&&target.pool) {
+                pools.push(&target.pool);
             }
         }
         pools

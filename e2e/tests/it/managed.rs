@@ -41,7 +41,7 @@ pub(crate) async fn a_managed_pool_gets_a_picker_that_serves_it_alone(shared: &S
     world.kubelet.run(PodSpec::new("eyes-0", "eyes", &["m=text"])).await?;
     world.kubelet.run(PodSpec::new("ears-0", "ears", &["m=text"])).await?;
 
-    let picker = world.deploy("eyes-picker", &[]).await?;
+    let picker = world.deploy("eyes-picker").await?;
     eventually("the picker serves its pool", async || {
         let answer = picker.http.chat(&chat("m", &text())).await?;
         ensure!(answer.shown() == "200 eyes-0", "{}", answer.shown());

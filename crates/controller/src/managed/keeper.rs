@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use index::{Change, ManagedPicker, ObjectKey};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::core::{DynamicObject, GroupVersionKind};
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::{mpsc, watch};
@@ -22,7 +22,7 @@ use super::render::{self, BUNDLE, MANAGED_BY, Settings};
 use super::rollout::{self, Progress};
 use crate::lease::Term;
 use crate::status::{MANAGER, is, within};
-use crate::watch::{carry, follow};
+use crate::watch::{carry, dynamic, follow};
 
 /// What is to be there.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -161,9 +161,9 @@ impl Keeper {
         let mut complete = self.keep_bundles(&wanted, seen).await;
         let plans = self.plans(&wanted, seen);
         let mut states = BTreeMap::new();
-        let (this, terms) = (&*self, &self.terms);
+        let this = &*self;
         let mut done =
-            futures::stream::iter(plans).map(async |plan| this.carry_out(plan, terms).await).buffer_unordered(AT_ONCE);
+            futures::stream::iter(plans).map(async |plan| this.carry_out(plan).await).buffer_unordered(AT_ONCE);
         while let Some((pool, results, state)) = done.next().await {
             let mut state = state;
             for result in results {
@@ -268,14 +268,10 @@ impl Keeper {
         plans
     }
 
-    async fn carry_out(
-        &self,
-        plan: Plan,
-        terms: &watch::Receiver<Term>,
-    ) -> (ObjectKey, Vec<Result<Done>>, Option<PickerState>) {
+    async fn carry_out(&self, plan: Plan) -> (ObjectKey, Vec<Result<Done>>, Option<PickerState>) {
         let mut results = Vec::new();
         for step in plan.steps {
-            let result = within(terms, self.take(step)).await;
+            let result = within(&self.terms, self.take(step)).await;
             let stop = !matches!(result, Ok(Done::Applied(..) | Done::Removed(_)));
             results.push(result);
             if stop {
@@ -338,11 +334,7 @@ impl Keeper {
 
     fn api_of(&self, place: usize, namespace: Option<&str>) -> Api<DynamicObject> {
         let (group, version, kind, plural) = KINDS[place];
-        let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
-        match namespace {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
-            None => Api::all_with(self.client.clone(), &resource),
-        }
+        dynamic(&self.client, namespace, &GroupVersionKind::gvk(group, version, kind), plural)
     }
 }
 
