@@ -25,10 +25,14 @@ pub enum Fault {
     None,
     /// Every request is answered with this status, as API servers put it.
     Status(u16),
+    /// Those alone whose path holds this.
+    StatusOf(&'static str, u16),
     /// Watches are told that what they go on from is compacted; everything else works.
     Expired,
     /// Requests are taken and never answered.
     Silence,
+    /// Those alone whose path holds this.
+    SilenceOf(&'static str),
 }
 
 /// The proxy. It ends with its handle.
@@ -104,7 +108,11 @@ async fn answer(
             let body = Full::new(Bytes::from(event)).map_err(|never| match never {}).boxed_unsync();
             return Ok(Response::builder().header("content-type", "application/json").body(body)?);
         }
-        Fault::None | Fault::Expired => {}
+        Fault::StatusOf(path, status) if request.uri().path().contains(path) => {
+            return refusal(status, "InternalError");
+        }
+        Fault::SilenceOf(path) if request.uri().path().contains(path) => return std::future::pending().await,
+        Fault::None | Fault::Expired | Fault::StatusOf(..) | Fault::SilenceOf(_) => {}
         Fault::Silence => return std::future::pending().await,
     }
     let (mut parts, body) = request.into_parts();

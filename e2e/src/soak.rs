@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use fastrand::Rng;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{Answer, Client, Cluster, Options, PickerPorts, PodSpec, Process, World, eventually};
 
@@ -39,6 +39,9 @@ const SETTLED: Duration = Duration::from_secs(20);
 
 /// A pod, a model and a pool (the first of each) stay: through all of it somebody stands ready, and may be relied on.
 const ROCK: &str = "pool0-1";
+
+/// What the controller runs for the first pool, which is managed.
+const PICKER: &str = "pool0-picker";
 
 const POOLS: u32 = 4;
 const MODELS: u32 = 6;
@@ -128,8 +131,12 @@ impl Soak {
             client.await.context("a client panicked")??;
         }
         lived?;
-        let summary = life.summary();
-        Ok(summary)
+        // Whatever happened, it ends well.
+        life.until_settled().await.context("after all")?;
+        for part in ["service", "deployment", "networkpolicy", "serviceaccount"] {
+            eventually("the managed picker is whole", async || life.world.object(part, PICKER).map(drop)).await?;
+        }
+        Ok(life.summary())
     }
 }
 
@@ -257,7 +264,37 @@ impl Life {
         for model in 0..MODELS {
             life.model_comes(model)?;
         }
+        let managed = json!({"metadata": {"annotations": {"thalamus.dev/picker": "managed"}}, "spec": {"endpointPickerRef": {"name": PICKER}}});
+        life.world.kubectl(&["patch", "inferencepool", "pool0", "--type=merge", "-p", &managed.to_string()])?;
+        life.until_settled().await?;
         Ok(life)
+    }
+
+    /// Waits until every picker has heard of everything, and every status says so.
+    async fn until_settled(&self) -> Result<()> {
+        eventually("everything is programmed", async || {
+            let all: Value =
+                serde_json::from_str(&self.world.kubectl(&["get", "inferencepool,inferencemodel", "-o", "json"])?)?;
+            for object in all["items"].as_array().context("there is no list")? {
+                let conditions = &object["status"]["conditions"];
+                let conditions =
+                    if conditions.is_null() { &object["status"]["parents"][0]["conditions"] } else { conditions };
+                let conditions = conditions.as_array().map(Vec::as_slice).unwrap_or_default();
+                let says = |type_: &str| conditions.iter().find(|one| one["type"] == type_).unwrap_or(&Value::Null);
+                let programmed = says("Programmed");
+                // The two that are asked, and the world's own.
+                let all = "3 of 3 pickers decide by it";
+                ensure!(
+                    programmed["message"] == all
+                        && programmed["observedGeneration"] == object["metadata"]["generation"],
+                    "{} {}: {conditions:?}",
+                    object["kind"],
+                    object["metadata"]["name"]
+                );
+            }
+            Ok(())
+        })
+        .await
     }
 
     fn clients(&self) -> Vec<Client> {
@@ -286,6 +323,7 @@ impl Life {
             58..66 => self.controller_dies().await?,
             66..74 => self.picker_dies().await?,
             74..80 => self.api_server_stands_still().await?,
+            80..84 => self.managed_picker_is_broken()?,
             _ => {
                 tokio::time::sleep(Duration::from_millis(self.rng.u64(50..1500))).await;
                 return Ok(());
@@ -440,6 +478,13 @@ impl Life {
         })
         .await?;
         Ok("pickers die")
+    }
+
+    fn managed_picker_is_broken(&mut self) -> Result<&'static str> {
+        let parts = ["service", "deployment", "networkpolicy", "serviceaccount"];
+        let part = parts[self.rng.usize(..parts.len())];
+        self.world.kubectl(&["delete", part, PICKER, "--ignore-not-found"])?;
+        Ok("managed pickers break")
     }
 
     async fn api_server_stands_still(&mut self) -> Result<&'static str> {

@@ -1,6 +1,6 @@
 //! The flags of `thalamus-controller`, and what it starts from them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -155,11 +155,12 @@ impl Args {
             image: picker_image,
             controller_url: format!("https://{service_name}.{namespace}:{}", listen.port()),
             controller_namespace: namespace.clone(),
+            controller_port: port.address().port(),
         };
         let candidacy = Candidacy { namespace, name: lease_name, identity: name.clone(), duration: lease_duration };
-        let lease = tokio::spawn(candidacy.run(client.clone(), term, anew, stop.clone()));
-        let writer =
-            Writer::start(client.clone(), metrics.clone(), terms.clone(), Teller::new(client.clone(), name.clone()));
+        let lease = tokio::spawn(candidacy.run(client.clone(), is_ready.clone(), term, anew, stop.clone()));
+        let teller = Teller::start(client.clone(), name.clone());
+        let writer = Writer::start(client.clone(), metrics.clone(), terms.clone(), teller);
         let accounts = ServiceAccounts::new(client.clone());
         let (certificate, certificates) = latest::channel(None);
         let (wanted, wants) = latest::channel(Arc::default());
@@ -173,6 +174,7 @@ impl Args {
             certificate: certificates,
             anew: begun_anew,
             states,
+            foreign: BTreeSet::new(),
         };
         let managed = Managed { wanted, states: known_states, accounts: accounts.clone() };
         let event_loop = EventLoop::new(

@@ -7,6 +7,7 @@ use api::{CONTROLLER_NAME, Condition};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// A condition that became another one.
@@ -42,20 +43,48 @@ pub(crate) fn transitions(before: &[Condition], after: &[Condition]) -> Vec<Tran
         .collect()
 }
 
-/// Tells Events, and not too many.
-pub(crate) struct Teller {
+/// How many objects' transitions may wait to be told. Events that find no room are left out: the conditions stand.
+const WAITING: usize = 256;
+
+/// How long the API server may take for one Event.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Tells Events, and not too many, beside whatever else is written: one that hangs must not hold up a status.
+#[derive(Debug, Clone)]
+pub(crate) struct Teller(mpsc::Sender<(ObjectReference, Vec<Transition>)>);
+
+impl Teller {
+    pub(crate) fn start(client: Client, instance: String) -> Self {
+        let reporter = Reporter { controller: CONTROLLER_NAME.to_owned(), instance: Some(instance) };
+        let mut telling = Telling { recorder: Recorder::new(client, reporter), allowances: Allowances::default() };
+        let (sender, mut to_tell) = mpsc::channel(WAITING);
+        tokio::spawn(async move {
+            while let Some((of, transitions)) = to_tell.recv().await {
+                telling.tell(&of, transitions).await;
+            }
+        });
+        Self(sender)
+    }
+
+    pub(crate) fn tell(&self, of: ObjectReference, transitions: Vec<Transition>) {
+        if transitions.is_empty() {
+            return;
+        }
+        if let Err(error) = self.0.try_send((of, transitions)) {
+            tracing::warn!(%error, "events left out: those before them are not written yet");
+        }
+    }
+}
+
+/// The task that tells.
+struct Telling {
     recorder: Recorder,
     allowances: Allowances,
 }
 
-impl Teller {
-    pub(crate) fn new(client: Client, instance: String) -> Self {
-        let reporter = Reporter { controller: CONTROLLER_NAME.to_owned(), instance: Some(instance) };
-        Self { recorder: Recorder::new(client, reporter), allowances: Allowances::default() }
-    }
-
-    /// One Event for each, as far as the object has any left. Those that cannot be written are not missed: the conditions stand.
-    pub(crate) async fn tell(&mut self, of: &ObjectReference, transitions: Vec<Transition>) {
+impl Telling {
+    /// One Event for each, as far as the object has any left. Those that cannot be written are not missed.
+    async fn tell(&mut self, of: &ObjectReference, transitions: Vec<Transition>) {
         for Transition { holds, type_, reason, message } in transitions {
             let key =
                 format!("{}/{}", of.namespace.as_deref().unwrap_or_default(), of.uid.as_deref().unwrap_or_default());
@@ -70,8 +99,12 @@ impl Teller {
                 action: type_,
                 secondary: None,
             };
-            if let Err(error) = self.recorder.publish(&event, of).await {
-                tracing::warn!(object = ?of.name, %error, "an event could not be written");
+            match tokio::time::timeout(PATIENCE, self.recorder.publish(&event, of)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(object = ?of.name, %error, "an event could not be written"),
+                Err(_) => {
+                    tracing::warn!(object = ?of.name, "an event could not be written: the API server does not answer");
+                }
             }
         }
     }

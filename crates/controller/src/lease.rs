@@ -43,7 +43,8 @@ impl Candidacy {
         self.duration * 4 / 5
     }
 
-    /// Holds the lease whenever it can, and tells by `term`. When `stop` is cancelled it gives the lease up and returns.
+    /// Holds the lease whenever it can, from when this replica is `ready` on, and tells by `term`. When `stop` is cancelled it gives the
+    /// lease up and returns.
     ///
     /// As nothing else talks to the API server as often, it also finds out when watches must be begun anew, and counts it in `anew`: when the
     /// server knows less than it did, as after an etcd was restored from a snapshot (a watch that goes on from where it was would wait for
@@ -51,6 +52,7 @@ impl Candidacy {
     pub(crate) async fn run(
         self,
         client: Client,
+        ready: watch::Receiver<bool>,
         term: watch::Sender<Term>,
         anew: watch::Sender<u64>,
         stop: CancellationToken,
@@ -61,9 +63,10 @@ impl Candidacy {
         loop {
             let began = Instant::now();
             let until = *term.borrow();
-            let tried =
-                tokio::time::timeout_at(until.unwrap_or(began + self.duration), self.try_to_hold(&api, &mut seen));
-            let tried = tried.await;
+            // One that knows too little to lead looks on.
+            let may_lead = *ready.borrow();
+            let tried = self.try_to_hold(&api, &mut seen, may_lead, until.is_some());
+            let tried = tokio::time::timeout_at(until.unwrap_or(began + self.duration), tried).await;
             if silent && tried.is_ok() {
                 tracing::warn!("the API server answers again; everything is listed again");
                 anew.send_modify(|times| *times += 1);
@@ -126,14 +129,14 @@ impl Candidacy {
     }
 
     /// Reads the lease, and takes or renews it where that is due. Says whether it is ours now.
-    async fn try_to_hold(&self, api: &Api<Object>, seen: &mut Seen) -> Result<bool> {
+    async fn try_to_hold(&self, api: &Api<Object>, seen: &mut Seen, may_lead: bool, leads: bool) -> Result<bool> {
         let found = api.get_opt(&self.name).await.context("reading the lease")?;
         let now = Instant::now();
         if !seen.note_version(found.as_ref()) {
             return Err(Rewound.into());
         }
         let due = found.as_ref().is_none_or(|found| self.is_due(found, seen, now));
-        if !due {
+        if !due || !may_lead {
             return Ok(false);
         }
         let object = self.held(found.as_ref(), Timestamp::now());
@@ -147,6 +150,8 @@ impl Candidacy {
                 seen.record = Some((written.spec.unwrap_or_default(), now));
                 Ok(true)
             }
+            // Somebody annotated it, or another took it. While a term runs that is no reason to step down before it is known.
+            Err(kube::Error::Api(status)) if status.code == 409 && leads => bail!("somebody else wrote it meanwhile"),
             // Another replica was quicker; what it wrote is seen next time.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
             Err(error) => Err(error).context("writing the lease"),

@@ -13,6 +13,7 @@
 //! - nothing is published before every kind was listed once;
 //! - status is written only when it changes, and of a pool's parents only our own entry.
 
+mod alarm;
 mod args;
 mod authority;
 mod ca;
@@ -21,6 +22,7 @@ mod events;
 mod lease;
 mod managed;
 mod metrics;
+mod report;
 mod speaker;
 mod status;
 mod view;

@@ -1,14 +1,78 @@
 //! Pickers that the controller runs for managed pools.
 //!
 //! ```text
-//!  index ──ManagedPicker──► render (pure) ──objects──► keeper ──server-side apply──► API server
-//!                                                       ▲  └──PickerState──► event_loop ──► status
-//!                                                       └── watches of what it made: drift, rollouts
+//!  index ──ManagedPicker──► plan ──steps──► keeper ──server-side apply──► API server
+//!      render, rollout ──────┘ ▲             ▲  └──PickerState──► event_loop ──► status
+//!           (pure)            seen ◄─────────┴── watches of what it made: drift, rollouts
 //! ```
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::InferencePool;
+use index::{ManagedPicker, ObjectKey};
+
+mod child;
 mod keeper;
+mod plan;
 mod render;
 mod rollout;
+mod seen;
 
-pub(crate) use keeper::{Keeper, PickerState, Wanted};
+pub(crate) use keeper::Keeper;
 pub(crate) use render::Settings;
+
+/// What is to be there.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Wanted {
+    /// The picker of each managed pool.
+    pub(crate) pickers: BTreeMap<ObjectKey, (InferencePool, ManagedPicker)>,
+    /// Namespaces whose pickers need to verify us.
+    pub(crate) namespaces: BTreeSet<String>,
+}
+
+/// How far the picker of a pool is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PickerState {
+    pub(crate) ready: i64,
+    pub(crate) wanted: i64,
+    pub(crate) stage: Stage,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Complete,
+    /// Pods are on their way.
+    Rolling,
+    /// Kubernetes gave up on it.
+    Stuck,
+    /// It is to be upgraded once the picker of another pool is.
+    Queued {
+        behind: ObjectKey,
+    },
+    /// Something of that name is there that we did not make.
+    Conflict(String),
+    Failed(String),
+}
+
+/// Which pools' pickers could not be made as they are to be: how often in a row, and why.
+#[derive(Debug, Default)]
+struct Failures(BTreeMap<ObjectKey, (u32, String)>);
+
+impl Failures {
+    fn times(&self, pool: &ObjectKey) -> u32 {
+        self.0.get(pool).map_or(0, |(times, _)| *times)
+    }
+
+    fn why(&self, pool: &ObjectKey) -> Option<&str> {
+        self.0.get(pool).map(|(_, why)| &**why)
+    }
+
+    fn note(&mut self, pool: &ObjectKey, why: String) {
+        let times = self.times(pool).saturating_add(1);
+        self.0.insert(pool.clone(), (times, why));
+    }
+
+    fn forget(&mut self, pool: &ObjectKey) {
+        self.0.remove(pool);
+    }
+}

@@ -44,6 +44,7 @@ pub(crate) struct Order {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) key: Key,
+    pub(crate) status: Status,
     pub(crate) succeeded: bool,
 }
 
@@ -87,7 +88,7 @@ impl Status {
 }
 
 impl Writer {
-    pub(crate) fn start(client: Client, metrics: Metrics, terms: watch::Receiver<Term>, mut teller: Teller) -> Self {
+    pub(crate) fn start(client: Client, metrics: Metrics, terms: watch::Receiver<Term>, teller: Teller) -> Self {
         let wanted: Arc<Mutex<BTreeMap<Key, Order>>> = Arc::default();
         let more = Arc::new(Notify::new());
         let (sender, outcomes) = mpsc::unbounded_channel();
@@ -107,9 +108,9 @@ impl Writer {
                 let succeeded = written.is_ok();
                 if succeeded {
                     // Nobody's term: an event that comes late does no harm.
-                    teller.tell(&of, transitions).await;
+                    teller.tell(of, transitions);
                 }
-                let outcome = Outcome { key, succeeded };
+                let outcome = Outcome { key, status, succeeded };
                 if sender.send(outcome).is_err() {
                     return;
                 }

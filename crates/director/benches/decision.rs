@@ -23,7 +23,7 @@ fn table() -> RoutingTable {
     let model = |i: u32| {
         let targets = vec![target("text", Capability::TEXT), target("vision", vision)];
         let model = Model { criticality: Criticality::Standard, created: 0, targets, media: MediaPolicy::default() };
-        (Arc::from(format!("model-{i}")), model)
+        (Arc::from(format!("model-{i}")), Arc::new(model))
     };
     let endpoint = |i: u8| {
         (
@@ -31,7 +31,7 @@ fn table() -> RoutingTable {
             Endpoint { address: SocketAddr::from(([10, 0, 0, i], 8000)), capability: Some(vision) },
         )
     };
-    let pool = |hosts: u8| Pool { endpoints: (0..hosts).map(endpoint).collect(), ..Pool::default() };
+    let pool = |hosts: u8| Arc::new(Pool { endpoints: (0..hosts).map(endpoint).collect(), ..Pool::default() });
     RoutingTable {
         models: (0..100).map(model).collect(),
         pools: BTreeMap::from([("text".into(), pool(200)), ("vision".into(), pool(200))]),

@@ -38,7 +38,7 @@ impl Index {
         let mut selected: BTreeMap<&str, Selected<'_>> = BTreeMap::new();
         for (key, object) in self.pools.in_namespace(namespace) {
             let pods = members.select(object, namespace);
-            table.pools.insert(key.name.as_str().into(), pods.pool(llm_d::policy(self, key)));
+            table.pools.insert(key.name.as_str().into(), Arc::new(pods.pool(llm_d::policy(self, key))));
             selected.insert(&key.name, pods);
         }
 
@@ -46,7 +46,7 @@ impl Index {
         for (key, object) in self.models.in_namespace(namespace) {
             let (report, routed) = model::compile(key, object, &winners, &table, self);
             if let Some(routed) = routed {
-                table.models.insert(object.spec.model_name.as_str().into(), routed);
+                table.models.insert(object.spec.model_name.as_str().into(), Arc::new(routed));
             }
             compiled.models.insert(key.clone(), report);
         }

@@ -25,5 +25,5 @@ pub use compile::Compiled;
 pub use condition::{Verdict, merge};
 pub use managed::{ManagedPicker, PICKER_READY};
 pub use model::ModelReport;
-pub use observe::{Change, Event, Index, ManagedByDefault, ObjectKey};
+pub use observe::{Change, Event, Index, Listed, ManagedByDefault, ObjectKey};
 pub use pool::PoolReport;

@@ -16,6 +16,8 @@ pub struct ManagedPicker {
     /// The Service's port for gateways.
     pub port: u16,
     pub template: PickerTemplateSpec,
+    /// Which template that is, and which generation of it: where this changes, a user changed what is wanted.
+    pub made_from: String,
 }
 
 /// The type of the condition that only managed pools have.
@@ -43,8 +45,8 @@ fn is_managed(index: &Index, key: &ObjectKey, pool: &InferencePool) -> Result<bo
         Some("managed") => Ok(true),
         Some("unmanaged") => Ok(false),
         Some(other) => {
-            let other: String = other.chars().take(64).collect();
-            let message = format!("annotation {} is {other:?}; it may be managed or unmanaged", annotations::PICKER);
+            let message =
+                format!("annotation {} is {:?}; it may be managed or unmanaged", annotations::PICKER, shortened(other));
             Err(Verdict::no(PICKER_READY, "InvalidAnnotation", message))
         }
     }
@@ -84,17 +86,77 @@ pub(crate) fn picker(
         );
         return no("InvalidName", message);
     }
-    let template = match pool.annotations().get(annotations::PICKER_TEMPLATE) {
-        Some(name) => match template(index, &key.namespace, name) {
-            Some(template) => template.spec.clone(),
-            None => {
-                let message = format!("there is no PickerTemplate {name} in namespace {}", key.namespace);
-                return no("TemplateNotFound", message);
-            }
-        },
-        None => template(index, &key.namespace, DEFAULT_TEMPLATE).map(|one| one.spec.clone()).unwrap_or_default(),
+    let name = pool.annotations().get(annotations::PICKER_TEMPLATE).map(String::as_str);
+    let found = template(index, &key.namespace, name.unwrap_or(DEFAULT_TEMPLATE));
+    let (template, made_from) = match (found, name) {
+        (Some(found), _) => {
+            let generation = found.metadata.generation.unwrap_or_default();
+            (found.spec.clone(), format!("PickerTemplate {}, generation {generation}", found.name_any()))
+        }
+        (None, None) => (PickerTemplateSpec::default(), "no PickerTemplate".to_owned()),
+        (None, Some(name)) => {
+            return no(
+                "TemplateNotFound",
+                format!("there is no PickerTemplate {} in namespace {}", shortened(name), key.namespace),
+            );
+        }
     };
-    Ok(Some(ManagedPicker { service: picker.name.clone(), port: port.number.0, template }))
+    if let Some(wrong) = wrong_labels(&template, pool) {
+        return no("InvalidTemplate", format!("{made_from}: {wrong}"));
+    }
+    Ok(Some(ManagedPicker { service: picker.name.clone(), port: port.number.0, template, made_from }))
+}
+
+/// What Kubernetes, or we, would not put on a picker's pods.
+fn wrong_labels(template: &PickerTemplateSpec, pool: &InferencePool) -> Option<String> {
+    let PickerTemplateSpec { pod_labels, pod_annotations, .. } = template;
+    let keys = pod_labels
+        .keys()
+        .map(|key| ("podLabels", key))
+        .chain(pod_annotations.keys().map(|key| ("podAnnotations", key)));
+    for (field, key) in keys {
+        if !is_qualified_name(key) {
+            return Some(format!(
+                "{field} has the key {:?}; a key is 1 to 63 letters, digits, -, _ and ., and may have a domain and / before it",
+                shortened(key)
+            ));
+        }
+    }
+    if let Some((key, value)) = pod_labels.iter().find(|(_, value)| !(value.is_empty() || is_label(value))) {
+        return Some(format!(
+            "podLabels has {key}: {:?}; a value is at most 63 letters, digits, -, _ and .",
+            shortened(value)
+        ));
+    }
+    let selector = &pool.spec.selector.match_labels;
+    let selected = !selector.is_empty() && selector.iter().all(|(name, value)| pod_labels.get(name) == Some(value));
+    selected.then(|| {
+        "podLabels would make a model server of each picker: they are what the pool's selector asks for".into()
+    })
+}
+
+/// A label's or annotation's key, as Kubernetes has it.
+fn is_qualified_name(key: &str) -> bool {
+    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let is_subdomain = |prefix: &str| {
+        prefix.len() <= 253
+            && prefix
+                .split('.')
+                .all(|part| is_label(part) && !part.contains(|c: char| c == '_' || c.is_ascii_uppercase()))
+    };
+    is_label(name) && prefix.is_none_or(is_subdomain)
+}
+
+/// 1 to 63 letters, digits, `-`, `_` and `.`, with a letter or digit at each end.
+fn is_label(text: &str) -> bool {
+    text.len() <= 63
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.ends_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
 }
 
 fn template<'a>(index: &'a Index, namespace: &str, name: &str) -> Option<&'a PickerTemplate> {

@@ -74,9 +74,9 @@ pub(crate) fn compile(
         input: offered.map_or_else(|| "-".into(), |offered| offered.input.to_string()),
         output: offered.map_or_else(|| "-".into(), |offered| offered.output.to_string()),
         ready: if !accepted.holds {
-            accepted.reason.to_owned()
+            accepted.reason.clone().into_owned()
         } else if !resolved.holds && ready_targets == 0 {
-            resolved.reason.to_owned()
+            resolved.reason.clone().into_owned()
         } else {
             format!("{ready_targets}/{}", targets.len())
         },

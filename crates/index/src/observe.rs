@@ -51,6 +51,15 @@ pub struct Index {
     pub(crate) managed_by_default: ManagedByDefault,
 }
 
+/// How much of the cluster was listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listed {
+    TooLittle,
+    /// All but kinds of other projects, whose definitions may be broken without our doing.
+    AllButOthers,
+    All,
+}
+
 /// Which pools are managed that do not say so themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum ManagedByDefault {
@@ -96,15 +105,18 @@ impl Index {
         Self { managed_by_default, ..self }
     }
 
-    /// Whether every kind was listed once. Before that a compiled table would miss what was merely not seen yet.
-    pub fn is_synced(&self) -> bool {
-        self.pools.listed
+    /// How much was listed. A table that is compiled before would miss what was merely not seen yet.
+    pub fn listed(&self) -> Listed {
+        let ours = self.pools.listed
             && self.models.listed
             && self.pods.listed
             && self.services.listed
-            && self.templates.listed
-            && self.objectives.listed
-            && self.rewrites.listed
+            && self.templates.listed;
+        match ours {
+            true if self.objectives.listed && self.rewrites.listed => Listed::All,
+            true => Listed::AllButOthers,
+            false => Listed::TooLittle,
+        }
     }
 
     pub fn pool(&self, key: &ObjectKey) -> Option<&InferencePool> {

@@ -205,7 +205,7 @@ impl Args {
         // Those who ask are told at once that we leave; those who listen go on for a while.
         let stop = CancellationToken::new();
         let mut registry = Registry::default();
-        let picker = Picker::start(options, move || controllers.route(), &mut registry, &signal);
+        let picker = Picker::start(options, move |again| controllers.route(again), &mut registry, &signal);
         let local = |listener: &tokio::net::TcpListener| {
             listener.local_addr().map(|address| address.to_string()).unwrap_or_default()
         };

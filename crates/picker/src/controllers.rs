@@ -14,8 +14,8 @@ pub(crate) struct Controllers {
     urls: Vec<Uri>,
     ca: Option<PathBuf>,
     token: Option<PathBuf>,
-    /// Which is next.
-    turn: usize,
+    /// Which was asked last.
+    last: Option<usize>,
 }
 
 impl Controllers {
@@ -41,13 +41,14 @@ impl Controllers {
         if urls.is_empty() {
             bail!("--controller names no controller");
         }
-        Ok(Self { urls, ca, token, turn: 0 })
+        Ok(Self { urls, ca, token, last: None })
     }
 
-    /// The way to the next one. Files are read each time: CAs and tokens are replaced while we run.
-    pub(crate) fn route(&mut self) -> Result<Route, String> {
-        let url = self.urls[self.turn % self.urls.len()].clone();
-        self.turn = self.turn.wrapping_add(1);
+    /// The way to the next one, or the same again. Files are read each time: CAs and tokens are replaced while we run.
+    pub(crate) fn route(&mut self, again: bool) -> Result<Route, String> {
+        let turn = self.last.map_or(0, |last| if again { last } else { (last + 1) % self.urls.len() });
+        self.last = Some(turn);
+        let url = self.urls[turn].clone();
         let secure = url.scheme_str() == Some("https");
         let mut endpoint = Endpoint::from(url)
             .connect_timeout(Duration::from_secs(2))
@@ -101,15 +102,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_one_that_spoke_last_is_asked_again_first() {
+        let urls = [1, 2, 3].map(|port| format!("http://127.0.0.1:{port}"));
+        let mut controllers = Controllers::new(&urls, None, None).unwrap();
+        let asked = [false, false, true, false, false].map(|again| {
+            controllers.route(again).unwrap();
+            controllers.last
+        });
+        assert_eq!(asked, [0, 1, 1, 2, 0].map(Some));
+    }
+
+    #[tokio::test]
     async fn files_are_read_for_each_session_and_named_when_missing() {
         let folder = tempfile::tempdir().unwrap();
         let token = folder.path().join("token");
         let urls = ["http://127.0.0.1:1".to_owned(), "http://127.0.0.1:2".to_owned()];
         let mut controllers = Controllers::new(&urls, None, Some(token.clone())).unwrap();
-        assert!(controllers.route().unwrap_err().starts_with("--token-file "));
+        assert!(controllers.route(false).unwrap_err().starts_with("--token-file "));
         for written in ["one", "two"] {
             std::fs::write(&token, format!("{written}\n")).unwrap();
-            assert_eq!(controllers.route().unwrap().token.as_deref(), Some(written));
+            assert_eq!(controllers.route(false).unwrap().token.as_deref(), Some(written));
         }
     }
 }

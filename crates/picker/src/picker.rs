@@ -55,7 +55,7 @@ impl Picker {
     /// on.
     pub fn start(
         options: Options,
-        route: impl FnMut() -> Result<Route, String> + Send + 'static,
+        route: impl FnMut(bool) -> Result<Route, String> + Send + 'static,
         registry: &mut Registry,
         stop: &CancellationToken,
     ) -> Self {

@@ -28,7 +28,8 @@ pub(crate) fn table(scope: &Scope, director: &Director, subscription: &Subscript
 
 fn models(table: &RoutingTable, view: &mut Table) {
     view.row(["MODEL", "CRITICALITY", "TARGET", "POOL", "TAKES", "GIVES", "FOR", "WEIGHT"]);
-    for (name, Model { criticality, targets, .. }) in &table.models {
+    for (name, model) in &table.models {
+        let Model { criticality, targets, .. } = &**model;
         for target in targets {
             view.row([
                 name.to_string(),

@@ -19,7 +19,7 @@ fn table() -> RoutingTable {
     };
     let pool = |p: u8| {
         let endpoints = (0..100).map(|i| endpoint(p, i)).collect();
-        (Arc::from(format!("pool-{p}")), Pool { endpoints, ..Pool::default() })
+        (Arc::from(format!("pool-{p}")), Arc::new(Pool { endpoints, ..Pool::default() }))
     };
     RoutingTable { pools: (0..100).map(pool).collect(), ..RoutingTable::default() }
 }
@@ -28,6 +28,6 @@ fn table() -> RoutingTable {
 fn delta_after_one_pod_of_10_000(bencher: Bencher<'_, '_>) {
     let before = table();
     let mut after = before.clone();
-    after.pools.get_mut("pool-50").expect("there").endpoints.remove("pod-50-50");
+    Arc::make_mut(after.pools.get_mut("pool-50").expect("there")).endpoints.remove("pod-50-50");
     bencher.bench_local(|| Delta::between(&before, &after));
 }

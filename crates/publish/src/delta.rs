@@ -11,7 +11,7 @@ use routing::{AppProtocol, Endpoint, Model, Pool, PoolPolicy, RoutingTable};
 pub struct Delta {
     pub pools: BTreeMap<Arc<str>, PoolHead>,
     pub endpoints: BTreeMap<EndpointKey, Endpoint>,
-    pub models: BTreeMap<Arc<str>, Model>,
+    pub models: BTreeMap<Arc<str>, Arc<Model>>,
     /// With all their endpoints.
     pub removed_pools: Vec<Arc<str>>,
     pub removed_endpoints: Vec<EndpointKey>,
@@ -47,7 +47,7 @@ impl Delta {
         let mut delta = Self::default();
         for (name, model) in &to.models {
             if from.models.get(name) != Some(model) {
-                delta.models.insert(Arc::clone(name), model.clone());
+                delta.models.insert(Arc::clone(name), Arc::clone(model));
             }
         }
         delta.removed_models = gone(&from.models, &to.models);
@@ -61,7 +61,7 @@ impl Delta {
                 let head = PoolHead { app_protocol: pool.app_protocol, policy: pool.policy.clone() };
                 delta.pools.insert(Arc::clone(name), head);
             }
-            delta.endpoints_between(name, before.unwrap_or(&Pool::default()), pool);
+            delta.endpoints_between(name, before.map_or(&Pool::default(), |before| before), pool);
         }
         delta
     }
@@ -76,7 +76,7 @@ impl Delta {
         for name in &self.removed_models {
             table.models.remove(name);
         }
-        table.models.extend(self.models.iter().map(|(name, model)| (Arc::clone(name), model.clone())));
+        table.models.extend(self.models.iter().map(|(name, model)| (Arc::clone(name), Arc::clone(model))));
         for name in &self.removed_elsewhere {
             table.elsewhere.remove(name);
         }
@@ -85,12 +85,12 @@ impl Delta {
             table.pools.remove(name);
         }
         for (name, PoolHead { app_protocol, policy }) in &self.pools {
-            let pool = table.pools.entry(Arc::clone(name)).or_default();
+            let pool = Arc::make_mut(table.pools.entry(Arc::clone(name)).or_default());
             (pool.app_protocol, pool.policy) = (*app_protocol, policy.clone());
         }
         for key in &self.removed_endpoints {
             if let Some(pool) = table.pools.get_mut(&key.pool) {
-                pool.endpoints.remove(&key.name);
+                Arc::make_mut(pool).endpoints.remove(&key.name);
             }
         }
         for (key, endpoint) in &self.endpoints {
@@ -98,7 +98,7 @@ impl Delta {
             let Some(known) = table.pools.get_mut(pool) else {
                 return Err(NotApplicable::NoSuchPool { pool: Arc::clone(pool), name: Arc::clone(name) });
             };
-            known.endpoints.insert(Arc::clone(name), *endpoint);
+            Arc::make_mut(known).endpoints.insert(Arc::clone(name), *endpoint);
         }
         Ok(table)
     }

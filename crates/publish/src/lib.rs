@@ -31,7 +31,7 @@ pub use subscriber::{Backoff, Received, Route, Subscriber, Subscription};
 pub use wire::{MAX_MESSAGE_BYTES, SCHEMA, Undecodable};
 
 /// What a picker serves: a namespace, or one pool of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Scope {
     pub namespace: String,
     pub pool: Option<String>,

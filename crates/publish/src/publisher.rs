@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::Stream;
 use routing::RoutingTable;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,9 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a session lasts at most, before the picker has to show its token again: one that was taken away reads no longer than this.
 const SESSION: Duration = Duration::from_hours(1);
 
+/// For how long it is remembered that a picker went away.
+const LEFT: Duration = Duration::from_mins(1);
+
 /// Longest name of a picker, in bytes, as of a pod.
 const MAX_NAME_BYTES: usize = 253;
 
@@ -33,7 +37,7 @@ const MAX_NAME_BYTES: usize = 253;
 pub struct Publisher {
     /// None before the first table: a picker is told nothing rather than that there is nothing.
     tables: Arc<watch::Sender<Option<BTreeMap<String, Numbered>>>>,
-    pickers: Arc<watch::Sender<BTreeMap<u64, Picker>>>,
+    pickers: Arc<watch::Sender<Pickers>>,
     last_revision: Arc<AtomicU64>,
     last_session: Arc<AtomicU64>,
     last_step: Arc<Mutex<Option<Step>>>,
@@ -63,6 +67,10 @@ pub struct Standing {
     pub current: usize,
     /// Why those that refused it did.
     pub refusals: Vec<String>,
+    /// Since when the slowest owes an answer to what it was sent; none while nobody owes one.
+    pub owing_since: Option<Instant>,
+    /// When one last went away. Remembered for a minute.
+    pub left_at: Option<Instant>,
 }
 
 #[derive(Debug, Clone)]
@@ -79,6 +87,15 @@ struct Picker {
     acked: Option<u64>,
     /// What it refused, and why.
     refused: Option<(u64, String)>,
+    /// When it was sent what it has not answered yet.
+    owing_since: Option<Instant>,
+}
+
+/// Who is connected, and who was a moment ago.
+#[derive(Debug, Default)]
+struct Pickers {
+    connected: BTreeMap<u64, Picker>,
+    left: BTreeMap<Scope, Instant>,
 }
 
 // === impl Publisher ===
@@ -89,7 +106,7 @@ impl Publisher {
     pub fn new(first_revision: u64) -> Self {
         Self {
             tables: Arc::new(watch::Sender::new(None)),
-            pickers: Arc::new(watch::Sender::new(BTreeMap::new())),
+            pickers: Arc::new(watch::Sender::new(Pickers::default())),
             last_revision: Arc::new(AtomicU64::new(first_revision)),
             last_session: Arc::new(AtomicU64::new(0)),
             last_step: Arc::default(),
@@ -118,7 +135,7 @@ impl Publisher {
             let emptied: Vec<String> =
                 before.keys().filter(|namespace| !tables.contains_key(*namespace)).cloned().collect();
             let heard: BTreeSet<String> =
-                self.pickers.borrow().values().map(|picker| picker.scope.namespace.clone()).collect();
+                self.pickers.borrow().connected.values().map(|picker| picker.scope.namespace.clone()).collect();
             before.retain(|namespace, _| tables.contains_key(namespace) || heard.contains(namespace));
             let emptied = emptied.into_iter().filter(|namespace| heard.contains(namespace));
             for (namespace, table) in tables.into_iter().chain(emptied.map(|gone| (gone, Arc::default()))) {
@@ -136,12 +153,13 @@ impl Publisher {
     /// How the pickers stand that serve `namespace` and whose pool, if they serve one alone, is among those `matters` holds for.
     pub fn standing(&self, namespace: &str, matters: impl Fn(&str) -> bool) -> Standing {
         let newest = self.tables.borrow().as_ref().map(|tables| newest_of(tables, namespace).revision);
-        let mut standing = Standing::default();
-        for picker in self.pickers.borrow().values() {
-            if picker.scope.namespace != namespace || picker.scope.pool.as_deref().is_some_and(|pool| !matters(pool)) {
-                continue;
-            }
+        let counts = |scope: &Scope| scope.namespace == namespace && scope.pool.as_deref().is_none_or(&matters);
+        let pickers = self.pickers.borrow();
+        let left = pickers.left.iter().filter(|(scope, _)| counts(scope));
+        let mut standing = Standing { left_at: left.map(|(_, at)| *at).max(), ..Standing::default() };
+        for picker in pickers.connected.values().filter(|picker| counts(&picker.scope)) {
             standing.connected += 1;
+            standing.owing_since = standing.owing_since.into_iter().chain(picker.owing_since).min();
             match &picker.refused {
                 Some((revision, why)) if newest.is_some_and(|newest| *revision >= newest) => {
                     standing.refusals.push(format!("{}: {why}", picker.name));
@@ -267,10 +285,8 @@ impl Session {
     fn new(publisher: Publisher, name: String, scope: Scope, updates: mpsc::Sender<Result<Update, Status>>) -> Self {
         let id = publisher.last_session.fetch_add(1, Ordering::Relaxed);
         tracing::info!(picker = name, %scope, "picker connected");
-        let picker = Picker { name, scope: scope.clone(), acked: None, refused: None };
-        publisher.pickers.send_modify(|pickers| {
-            pickers.insert(id, picker);
-        });
+        let picker = Picker { name, scope: scope.clone(), acked: None, refused: None, owing_since: None };
+        publisher.pickers.send_modify(|pickers| _ = pickers.connected.insert(id, picker));
         Self { publisher, id, scope, updates, has: None, sent: None, offered: None }
     }
 
@@ -315,6 +331,14 @@ impl Session {
             return Ok(());
         };
         self.sent = Some(newest);
+        let now = Instant::now();
+        // Nobody is woken: that an answer is owed matters only once it has been for long.
+        self.publisher.pickers.send_if_modified(|pickers| {
+            if let Some(picker) = pickers.connected.get_mut(&self.id) {
+                picker.owing_since = Some(now);
+            }
+            false
+        });
         self.updates.send(Ok(update)).await.map_err(|_| ())
     }
 
@@ -327,7 +351,7 @@ impl Session {
     fn acked(&self, revision: u64) {
         self.update_picker(|picker| {
             picker.acked = Some(revision);
-            picker.refused = None;
+            (picker.refused, picker.owing_since) = (None, None);
         });
     }
 
@@ -342,12 +366,15 @@ impl Session {
             why.push('…');
         }
         tracing::warn!(scope = %self.scope, revision = nack.revision, reason = why, "picker refused the table");
-        self.update_picker(|picker| picker.refused = Some((nack.revision, why)));
+        self.update_picker(|picker| {
+            picker.refused = Some((nack.revision, why));
+            picker.owing_since = None;
+        });
     }
 
     fn update_picker(&self, change: impl FnOnce(&mut Picker)) {
         self.publisher.pickers.send_if_modified(|pickers| {
-            let Some(picker) = pickers.get_mut(&self.id) else { return false };
+            let Some(picker) = pickers.connected.get_mut(&self.id) else { return false };
             let before = picker.clone();
             change(picker);
             *picker != before
@@ -358,9 +385,11 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.publisher.pickers.send_modify(|pickers| {
-            if let Some(picker) = pickers.remove(&self.id) {
-                tracing::info!(picker = picker.name, scope = %self.scope, "picker disconnected");
-            }
+            let Some(picker) = pickers.connected.remove(&self.id) else { return };
+            tracing::info!(picker = picker.name, scope = %self.scope, "picker disconnected");
+            let now = Instant::now();
+            pickers.left.retain(|_, at| now.saturating_duration_since(*at) < LEFT);
+            pickers.left.insert(picker.scope, now);
         });
     }
 }

@@ -49,6 +49,9 @@ pub struct Received {
     pub table: Arc<RoutingTable>,
 }
 
+/// How long a controller may take to begin a session: longer than the API server may take to review a token.
+const OPENING: Duration = Duration::from_secs(15);
+
 /// How long to wait before the next try: doubling from 100 ms to 5 s, each between half of it and all.
 #[derive(Debug, Clone, Default)]
 pub struct Backoff {
@@ -69,18 +72,20 @@ impl Subscription {
 impl Subscriber {
     /// Subscribes, and subscribes again whenever the stream ends. Runs until nobody looks at `subscription` any more.
     ///
-    /// `route` is asked before each session, since keys and tokens change and controllers come and go; it may say why there is none.
+    /// `route` is asked before each session, since keys and tokens change and controllers come and go; it may say why there is none. It is
+    /// told whether the one before ended the session in good order, after a table: that controller is the first to ask again.
     pub async fn run(
         self,
-        mut route: impl FnMut() -> Result<Route, String>,
+        mut route: impl FnMut(bool) -> Result<Route, String>,
         subscription: watch::Sender<Subscription>,
     ) {
         let mut backoff = Backoff::default();
+        let mut again = false;
         loop {
             let session = async {
-                match route() {
+                match route(again) {
                     Ok(route) => self.session(route, &subscription, &mut backoff).await,
-                    Err(why) => Status::failed_precondition(why),
+                    Err(why) => Err(Status::failed_precondition(why)),
                 }
             };
             let ended = tokio::select! {
@@ -88,10 +93,11 @@ impl Subscriber {
                 () = subscription.closed() => return,
             };
             subscription.send_if_modified(lost);
+            again = ended.is_ok();
             let wait = backoff.next(fastrand::f64());
             tracing::warn!(
                 scope = %self.scope,
-                reason = why(&ended),
+                reason = ended.err().map_or_else(|| "the controller ended the stream".to_owned(), |status| why(&status)),
                 retry_in_ms = wait.as_millis(),
                 "no tables from the controller"
             );
@@ -102,8 +108,13 @@ impl Subscriber {
         }
     }
 
-    /// One connection, from hello to its end. Says why it ended.
-    async fn session(&self, route: Route, subscription: &watch::Sender<Subscription>, backoff: &mut Backoff) -> Status {
+    /// One connection, from hello to its end. Says why it ended, unless the controller ended it in good order.
+    async fn session(
+        &self,
+        route: Route,
+        subscription: &watch::Sender<Subscription>,
+        backoff: &mut Backoff,
+    ) -> Result<(), Status> {
         let mut client = RoutingTablesClient::new(route.channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         // Hello, and then one answer to each update: the controller sends none before that.
         let (answers, to_controller) = mpsc::channel(2);
@@ -114,26 +125,22 @@ impl Subscriber {
         };
         let hello = FromPicker { message: Some(from_picker::Message::Hello(hello)) };
         if answers.send(hello).await.is_err() {
-            return Status::internal("the stream closed before it began");
+            return Err(Status::internal("the stream closed before it began"));
         }
         let mut request = Request::new(ReceiverStream::new(to_controller));
         if let Some(token) = &route.token {
             let Ok(bearer) = format!("Bearer {token}").parse() else {
-                return Status::failed_precondition("the token holds what no header may");
+                return Err(Status::failed_precondition("the token holds what no header may"));
             };
             request.metadata_mut().insert("authorization", bearer);
         }
-        let mut updates = match client.subscribe(request).await {
-            Ok(response) => response.into_inner(),
-            Err(status) => return status,
-        };
+        // A controller that is frozen takes connections and says nothing more.
+        let opened = tokio::time::timeout(OPENING, client.subscribe(request)).await;
+        let mut updates =
+            opened.map_err(|_| Status::deadline_exceeded("the controller does not answer"))??.into_inner();
         let mut has: Option<Arc<RoutingTable>> = None;
         loop {
-            let update = match updates.message().await {
-                Ok(Some(update)) => update,
-                Ok(None) => return Status::unavailable("the controller ended the stream"),
-                Err(status) => return status,
-            };
+            let Some(update) = updates.message().await? else { return Ok(()) };
             let revision = update.revision;
             let answer = match take(update, has.as_deref()) {
                 Ok(table) => {
@@ -152,7 +159,7 @@ impl Subscriber {
                 }
             };
             if answers.send(FromPicker { message: Some(answer) }).await.is_err() {
-                return Status::unavailable("the controller went away");
+                return Err(Status::unavailable("the controller went away"));
             }
         }
     }

@@ -260,7 +260,7 @@ fn decode_endpoint(endpoint: proto::Endpoint) -> Result<(EndpointKey, Endpoint),
     Ok((decode_key(key), Endpoint { address, capability: endpoint.capability.as_ref().map(decode_capability) }))
 }
 
-fn decode_model(model: proto::Model) -> Result<(Arc<str>, Model), Undecodable> {
+fn decode_model(model: proto::Model) -> Result<(Arc<str>, Arc<Model>), Undecodable> {
     let name = named(&model.name, "model")?;
     let criticality = match proto::Criticality::try_from(model.criticality) {
         Ok(proto::Criticality::Critical) => Criticality::Critical,
@@ -282,7 +282,8 @@ fn decode_model(model: proto::Model) -> Result<(Arc<str>, Model), Undecodable> {
     let media = model.media.into_iter().map(|rule| decode_rule(&model.name, &rule)).collect::<Result<_, _>>()?;
     let known = |name: &String| Danger::ALL.into_iter().find(|danger| danger.as_str() == name);
     let allowed = model.allowed_dangers.iter().filter_map(known).collect();
-    Ok((name, Model { criticality, created: model.created, targets, media: MediaPolicy { rules: media, allowed } }))
+    let media = MediaPolicy { rules: media, allowed };
+    Ok((name, Arc::new(Model { criticality, created: model.created, targets, media })))
 }
 
 fn decode_capability(capability: &proto::Capability) -> Capability {

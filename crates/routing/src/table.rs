@@ -7,11 +7,11 @@ use std::sync::Arc;
 use crate::route::{NoRoute, Route};
 use crate::{Capability, Family, MediaPolicy, ModalitySet, OperationSet, PoolPolicy, Requirement};
 
-/// What one namespace serves. Names are unique within it.
+/// What one namespace serves. Names are unique within it. Models and pools are shared: the next table is mostly the one before.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RoutingTable {
-    pub models: BTreeMap<Arc<str>, Model>,
-    pub pools: BTreeMap<Arc<str>, Pool>,
+    pub models: BTreeMap<Arc<str>, Arc<Model>>,
+    pub pools: BTreeMap<Arc<str>, Arc<Pool>>,
     /// In a part of a table, the pools that it leaves out, by the models they serve.
     pub elsewhere: BTreeMap<Arc<str>, Vec<Arc<str>>>,
 }
@@ -154,7 +154,7 @@ impl RoutingTable {
     /// that a refusal can say where it lives.
     #[must_use]
     pub fn scoped(&self, pool: &str) -> Self {
-        let pools = self.pools.get_key_value(pool).map(|(name, pool)| (Arc::clone(name), pool.clone()));
+        let pools = self.pools.get_key_value(pool).map(|(name, pool)| (Arc::clone(name), Arc::clone(pool)));
         let lives_here = |model: &Model| model.targets.iter().any(|target| *target.pool == *pool);
         let here = self.models.iter().filter(|(_, model)| lives_here(model));
         let away = self.models.iter().filter_map(|(name, model)| {
@@ -163,7 +163,7 @@ impl RoutingTable {
             (!others.is_empty()).then(|| (Arc::clone(name), others))
         });
         Self {
-            models: here.map(|(name, model)| (Arc::clone(name), model.clone())).collect(),
+            models: here.map(|(name, model)| (Arc::clone(name), Arc::clone(model))).collect(),
             pools: pools.into_iter().collect(),
             elsewhere: away.collect(),
         }
@@ -176,7 +176,8 @@ impl RoutingTable {
 
     /// The pool that has a rule for this very name; of several the first by name.
     fn rewritten(&self, model: &str) -> Option<(&Arc<str>, &Pool)> {
-        self.pools.iter().find(|(_, pool)| pool.policy.rewrites.contains_key(model))
+        let found = self.pools.iter().find(|(_, pool)| pool.policy.rewrites.contains_key(model));
+        found.map(|(name, pool)| (name, &**pool))
     }
 
     fn undeclared(&self, model: Option<&str>, need: Requirement) -> Result<Route<'_>, NoRoute> {
@@ -193,7 +194,7 @@ impl RoutingTable {
 
     fn uncovered(&self, name: &Arc<str>, model: &Model, need: Requirement) -> NoRoute {
         let could =
-            |(_, other): &(&Arc<str>, &Model)| other.targets.iter().any(|target| target.capability.covers(need));
+            |(_, other): &(&Arc<str>, &Arc<Model>)| other.targets.iter().any(|target| target.capability.covers(need));
         NoRoute::Uncovered {
             model: name.to_string(),
             offered: model.offered(),

@@ -32,7 +32,7 @@ fn targets() -> impl Strategy<Value = Vec<Target>> {
 fn table(targets: Vec<Target>) -> RoutingTable {
     let model = Model { criticality: Criticality::default(), created: 0, targets, media: MediaPolicy::default() };
     RoutingTable {
-        models: BTreeMap::from([(Arc::from("m"), model)]),
+        models: BTreeMap::from([(Arc::from("m"), Arc::new(model))]),
         pools: BTreeMap::new(),
         elsewhere: BTreeMap::new(),
     }

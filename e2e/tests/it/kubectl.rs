@@ -36,6 +36,24 @@ pub(crate) async fn until_condition(world: &World, kind: &str, name: &str, expec
     .await
 }
 
+/// The three pools, and everything said of them that is to be said.
+async fn settled_pools(world: &mut World) -> Result<()> {
+    three_pools(world).await?;
+    for (pool, takes) in [("text", "text"), ("vision", "text+image"), ("omni", "text+image+audio")] {
+        let ready = format!("EndpointsReady=True EndpointsReady: 1/1: 1 {takes}");
+        until_condition(world, "inferencepool", pool, &ready).await?;
+        let programmed = "Programmed=True Programmed: 1 of 1 pickers decide by it";
+        until_condition(world, "inferencepool", pool, programmed).await?;
+    }
+    until_row(
+        world,
+        "inferencemodel",
+        "chat",
+        &["chat", "chat", "text,vision,omni", "text+image+audio", "text+audio", "Standard", "3/3"],
+    )
+    .await
+}
+
 pub(crate) async fn get_shows_the_truth_at_a_glance(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
     three_pools(&mut world).await?;
@@ -206,9 +224,7 @@ pub(crate) async fn entries_of_others_are_never_touched(shared: &Shared) -> Resu
 
 pub(crate) async fn status_is_written_only_when_it_changes(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
-    three_pools(&mut world).await?;
-    until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers decide by it")
-        .await?;
+    settled_pools(&mut world).await?;
     let versions = |world: &World| {
         world.kubectl(&["get", "inferencepool,inferencemodel", "-o", "jsonpath={.items[*].metadata.resourceVersion}"])
     };
@@ -283,11 +299,30 @@ pub(crate) async fn events_tell_what_changed_and_make_no_storm(shared: &Shared) 
     Ok(())
 }
 
-pub(crate) async fn tables_fit_the_terminals_that_people_have(shared: &Shared) -> Result<()> {
+pub(crate) async fn a_picker_that_answers_no_more_is_told_however_busy_the_cluster_is(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
     three_pools(&mut world).await?;
     until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers decide by it")
         .await?;
+    world.picker.signal("STOP")?;
+    let mut ready = true;
+    eventually("the model is not programmed", async || {
+        // Tables follow each other faster than a picker's patience ends.
+        ready = !ready;
+        world.kubelet.set_ready("omni-0", ready).await?;
+        let conditions = world.object("inferencemodel", "chat")?["status"]["conditions"].clone();
+        let said = "0 of 1 pickers decide by it so far";
+        ensure!(conditions.as_array().is_some_and(|all| all.iter().any(|one| one["message"] == said)), "{conditions}");
+        Ok(())
+    })
+    .await?;
+    world.picker.signal("CONT")?;
+    until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers decide by it").await
+}
+
+pub(crate) async fn tables_fit_the_terminals_that_people_have(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    settled_pools(&mut world).await?;
     for (kind, wide, columns) in [
         ("inferencepool", false, 80),
         ("inferencemodel", false, 80),

@@ -210,6 +210,7 @@ fn control_plane(trials: &mut Trials) {
         status_is_written_only_when_it_changes,
         explain_reads_well,
         events_tell_what_changed_and_make_no_storm,
+        a_picker_that_answers_no_more_is_told_however_busy_the_cluster_is,
         tables_fit_the_terminals_that_people_have,
     );
     claims!(trials, managed:
@@ -218,11 +219,18 @@ fn control_plane(trials: &mut Trials) {
         nothing_that_others_made_is_touched,
         a_template_decides_how_pickers_run,
         an_upgrade_replaces_the_pickers_of_one_pool_at_a_time,
+        an_upgrade_that_the_api_server_refuses_holds_up_nobody,
+        a_template_that_kubernetes_would_refuse_is_told_by_its_field,
+        a_pool_that_is_being_deleted_gets_nothing_made_anew,
+        a_certificate_of_somebody_else_is_told_on_the_pool,
         a_picker_that_is_renamed_leaves_nothing_behind,
         a_controller_of_one_namespace_needs_rights_in_no_other,
     );
     claims!(trials, outages:
         refusals_silence_and_broken_watches_harm_nobody,
+        an_event_that_hangs_holds_up_no_status,
+        a_broken_kind_of_another_project_keeps_nobody_from_leading,
+        a_replica_that_cannot_list_does_not_lead,
         the_api_server_is_gone_for_longer_than_a_lease,
         an_older_etcd_is_restored_and_the_world_goes_back_with_it,
         crds_may_come_later_and_change,

@@ -182,15 +182,16 @@ pub(crate) async fn an_upgrade_replaces_the_pickers_of_one_pool_at_a_time(shared
     }
     world.kill_controller();
     world.restart_controller_with(&["--picker-image=thalamus-picker:next"]).await?;
-    let queued =
-        format!("PickerReady=True UpgradeQueued: will be upgraded after the picker of pool {}/one", world.namespace);
+    let queued = format!(
+        "PickerReady=True UpgradeQueued: 2 of 2 pickers are ready; will be upgraded after the picker of pool {}/one",
+        world.namespace
+    );
     until_condition(&world, "inferencepool", "two", &queued).await?;
     ensure!(image(&world, "one")? == "thalamus-picker:next", "{}", image(&world, "one")?);
     ensure!(image(&world, "two")? == "thalamus-picker:0.0.0", "{}", image(&world, "two")?);
     // While the first is on its way, so that Kubernetes' own controller would say.
     world.kubectl(&["annotate", "deployment", "one-picker", "--overwrite", "deployment.kubernetes.io/revision=2"])?;
-    world.kubectl(&["annotate", "inferencepool", "two", "example.com/look=again"])?;
-    until_condition(&world, "inferencepool", "two", &queued).await?;
+    until_mended(&world, "two-picker").await?;
     ensure!(image(&world, "two")? == "thalamus-picker:0.0.0", "two at a time");
     world.say_complete("one-picker", 2)?;
     eventually("the second is upgraded", async || {
@@ -198,6 +199,117 @@ pub(crate) async fn an_upgrade_replaces_the_pickers_of_one_pool_at_a_time(shared
         Ok(())
     })
     .await
+}
+
+/// The controller has looked at every managed picker once more: it has made a Service again that was deleted.
+async fn until_mended(world: &World, service: &str) -> Result<()> {
+    world.kubectl(&["delete", "service", service])?;
+    eventually("the Service is back", async || world.object("service", service).map(drop)).await
+}
+
+pub(crate) async fn an_upgrade_that_the_api_server_refuses_holds_up_nobody(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    let template = |spec: &str| {
+        world.apply(&format!(
+            "{{apiVersion: thalamus.dev/v1alpha1, kind: PickerTemplate, metadata: {{name: own}}, spec: {spec}}}"
+        ))
+    };
+    template("{}")?;
+    apply_managed_pool(&world, "one", "one-picker", &json!({"thalamus.dev/picker-template": "own"}))?;
+    apply_managed_pool(&world, "two", "two-picker", &json!({}))?;
+    for pool in ["one", "two"] {
+        until(&world, "deployment", &format!("{pool}-picker"), "/spec/replicas", &json!(2)).await?;
+        world.say_complete(&format!("{pool}-picker"), 1)?;
+        until_condition(&world, "inferencepool", pool, "PickerReady=True Ready: 2 of 2 pickers are ready").await?;
+    }
+    // More is asked for than the limit allows, which only the API server knows to refuse.
+    template("{resources: {requests: {cpu: '2'}, limits: {cpu: '1'}}}")?;
+    let failed = |pool: &Value| {
+        let conditions = pool["status"]["parents"][0]["conditions"].as_array().cloned().unwrap_or_default();
+        let is = |one: &&Value| one["type"] == "PickerReady" && one["reason"] == "Failed";
+        conditions.iter().find(is).and_then(|one| one["message"].as_str()).unwrap_or_default().to_owned()
+    };
+    eventually("it says why, and that the pickers there serve", async || {
+        let why = failed(&world.object("inferencepool", "one")?);
+        ensure!(
+            why.contains("must be less than or equal to cpu limit") && why.contains("2 of 2 pickers are ready"),
+            "{why}"
+        );
+        Ok(())
+    })
+    .await?;
+    world.kill_controller();
+    world.restart_controller_with(&["--picker-image=thalamus-picker:next"]).await?;
+    let image = "/spec/template/spec/containers/0/image";
+    until(&world, "deployment", "two-picker", image, &json!("thalamus-picker:next")).await?;
+    let others = world.object("deployment", "one-picker")?;
+    ensure!(others.pointer(image) == Some(&json!("thalamus-picker:0.0.0")), "{others}");
+    Ok(())
+}
+
+pub(crate) async fn a_template_that_kubernetes_would_refuse_is_told_by_its_field(shared: &Shared) -> Result<()> {
+    let world = shared.world().await?;
+    apply_managed_pool(&world, "eyes", "eyes-picker", &json!({"thalamus.dev/picker-template": "own"}))?;
+    for (generation, (labels, wrong)) in [
+        ("{a b: c}", r#"podLabels has the key "a b"; a key is 1 to 63 letters, digits, -, _ and ., and may have a domain and / before it"#),
+        ("{team: 'a b'}", r#"podLabels has team: "a b"; a value is at most 63 letters, digits, -, _ and ."#),
+        ("{pool: eyes}", "podLabels would make a model server of each picker: they are what the pool's selector asks for"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        world.apply(&format!(
+            "{{apiVersion: thalamus.dev/v1alpha1, kind: PickerTemplate, metadata: {{name: own}}, spec: {{podLabels: {labels}}}}}"
+        ))?;
+        let told = format!("PickerReady=False InvalidTemplate: PickerTemplate own, generation {}: {wrong}", generation + 1);
+        until_condition(&world, "inferencepool", "eyes", &told).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn a_pool_that_is_being_deleted_gets_nothing_made_anew(shared: &Shared) -> Result<()> {
+    let world = shared.world().await?;
+    for pool in ["going", "staying"] {
+        apply_managed_pool(&world, pool, &format!("{pool}-picker"), &json!({}))?;
+        until(&world, "deployment", &format!("{pool}-picker"), "/spec/replicas", &json!(2)).await?;
+    }
+    // Foreground: the pool stays until what belongs to it is gone. Nobody collects it here but this test.
+    world.kubectl(&["delete", "inferencepool", "going", "--cascade=foreground", "--wait=false"])?;
+    eventually("the controller knows", async || {
+        let pool = world.object("inferencepool", "going")?;
+        ensure!(pool["metadata"]["deletionTimestamp"].is_string(), "{pool}");
+        ensure!(!pool["status"].to_string().contains("2 of 2"), "{pool}");
+        Ok(())
+    })
+    .await?;
+    until_mended(&world, "staying-picker").await?;
+    world.kubectl(&["delete", "deployment,service", "going-picker"])?;
+    until_mended(&world, "staying-picker").await?;
+    let left =
+        world.kubectl(&["get", "deployment,service", "-l", "app.kubernetes.io/instance=going-picker", "-o", "name"])?;
+    ensure!(left.is_empty(), "made anew: {left}");
+    Ok(())
+}
+
+pub(crate) async fn a_certificate_of_somebody_else_is_told_on_the_pool(shared: &Shared) -> Result<()> {
+    let world = shared.world().await?;
+    world.kubectl(&["create", "configmap", "thalamus-controller-ca", "--from-literal=ca.crt=theirs"])?;
+    apply_managed_pool(&world, "eyes", "eyes-picker", &json!({}))?;
+    until_condition(
+        &world,
+        "inferencepool",
+        "eyes",
+        "PickerReady=False Conflict: ConfigMap thalamus-controller-ca is there already and was not made by Thalamus, and pickers verify \
+         the controller by it; delete it",
+    )
+    .await?;
+    ensure!(world.object("configmap", "thalamus-controller-ca")?["data"]["ca.crt"] == "theirs", "it was touched");
+    until_mended(&world, "eyes-picker").await?;
+    let told = world.controller.log().matches("pickers cannot be told by what to verify").count();
+    ensure!(told == 1, "it was told {told} times");
+    world.kubectl(&["delete", "configmap", "thalamus-controller-ca"])?;
+    world.say_complete("eyes-picker", 1)?;
+    until_condition(&world, "inferencepool", "eyes", "PickerReady=True Ready: 2 of 2 pickers are ready").await
 }
 
 pub(crate) async fn a_picker_that_is_renamed_leaves_nothing_behind(shared: &Shared) -> Result<()> {

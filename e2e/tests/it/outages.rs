@@ -60,10 +60,7 @@ async fn alive(world: &mut World) -> Result<()> {
 
 pub(crate) async fn refusals_silence_and_broken_watches_harm_nobody(shared: &Shared) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let api = FaultyApi::start(shared.cluster()).await?;
-    let kubeconfig = Some(api.kubeconfig(folder.path())?);
-    let controller_args = vec!["--lease-duration=3s".into()];
-    let mut world = shared.world_with(Options { kubeconfig, controller_args, ..Options::default() }).await?;
+    let (api, mut world) = faulty_world(shared, folder.path()).await?;
     three_pools(&mut world).await?;
     until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers decide by it")
         .await?;
@@ -91,6 +88,74 @@ pub(crate) async fn refusals_silence_and_broken_watches_harm_nobody(shared: &Sha
             .with_context(|| format!("{fault:?}: {}", world.controller.tail()))?;
     }
     asking.end().await
+}
+
+/// A world whose controller reaches the API server through one that misbehaves as it is told.
+async fn faulty_world(shared: &Shared, folder: &std::path::Path) -> Result<(FaultyApi, World)> {
+    let api = FaultyApi::start(shared.cluster()).await?;
+    let kubeconfig = Some(api.kubeconfig(folder)?);
+    let controller_args = vec!["--lease-duration=3s".into()];
+    let world = shared.world_with(Options { kubeconfig, controller_args, ..Options::default() }).await?;
+    Ok((api, world))
+}
+
+pub(crate) async fn an_event_that_hangs_holds_up_no_status(shared: &Shared) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (api, mut world) = faulty_world(shared, folder.path()).await?;
+    api.set(Fault::SilenceOf("/events"));
+    three_pools(&mut world).await?;
+    for number in 0..3 {
+        // Each says something that is worth an event.
+        world.apply_model(&format!("lost-{number}"), "{modelName: lost, poolRef: {name: nowhere}}")?;
+        until_a_new_model_is_served(&world, &format!("found-{number}")).await?;
+    }
+    until_condition(
+        &world,
+        "inferencemodel",
+        "lost-2",
+        "Accepted=False ModelNameInUse: modelName \"lost\" is served by InferenceModel lost-0, which is older or first by name; rename or \
+         delete one",
+    )
+    .await?;
+    alive(&mut world).await
+}
+
+pub(crate) async fn a_broken_kind_of_another_project_keeps_nobody_from_leading(shared: &Shared) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (api, mut world) = faulty_world(shared, folder.path()).await?;
+    three_pools(&mut world).await?;
+    world.kill_controller();
+    api.set(Fault::StatusOf("inferenceobjectives", 500));
+    world.start_controller().await?;
+    until_a_new_model_is_served(&world, "without-objectives").await?;
+    ensure!(world.controller.log().contains("does not list InferenceObjectives"), "{}", world.controller.tail());
+    Ok(())
+}
+
+pub(crate) async fn a_replica_that_cannot_list_does_not_lead(shared: &Shared) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (api, mut world) = faulty_world(shared, folder.path()).await?;
+    three_pools(&mut world).await?;
+    until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers decide by it")
+        .await?;
+    world.controller.terminate()?;
+    ensure!(world.controller.ended().await?.success(), "{}", world.controller.tail());
+    api.set(Fault::StatusOf("/pods", 500));
+    let replica = world.restart_first_replica().await?;
+    let holder = || world.kubectl(&["get", "lease", "thalamus-controller", "-o", "jsonpath={.spec.holderIdentity}"]);
+    eventually("it tried to list more than once", async || {
+        let tries = replica.process.log().matches("watch interrupted").count();
+        ensure!(tries >= 3, "{tries}: {}", replica.process.tail());
+        Ok(())
+    })
+    .await?;
+    ensure!(holder()?.is_empty(), "{} leads and knows of no pods", holder()?);
+    api.set(Fault::None);
+    eventually("it leads", async || {
+        ensure!(holder()? == "thalamus-controller-0", "{:?}", holder());
+        Ok(())
+    })
+    .await
 }
 
 /// A cluster of its own, since it is to be killed.

@@ -102,15 +102,28 @@ pub(crate) async fn a_frozen_leader_writes_nothing_when_it_wakes(shared: &Shared
     let versions = |world: &World| {
         world.kubectl(&["get", "inferencepool,inferencemodel", "-o", "jsonpath={.items[*].metadata.resourceVersion}"])
     };
-    let before = versions(&world)?;
+    // The new one has written all it had to: what it writes now is the mark by which to know that.
+    until_programmed(&world).await?;
     world.controller.signal("CONT")?;
     eventually("it finds that it leads no more", async || {
         ensure!(world.controller.log().contains("leading no more"), "{}", world.controller.tail());
         Ok(())
     })
     .await?;
-    // It has no pickers and would say so, if it still wrote.
-    ensure!(versions(&world)? == before, "somebody wrote");
+    let before = versions(&world)?;
+    // It has no pickers and would say so of every object, if it still wrote. Whatever it had begun is over once it has seen what comes now.
+    world.apply_model("mark", "{modelName: mark, poolRef: {name: text}}")?;
+    until_condition(&world, "inferencemodel", "mark", "Programmed=True Programmed: 1 of 1 pickers decide by it")
+        .await?;
+    let woken = &world.controller_admin;
+    eventually("the one that was frozen has seen the mark", async || {
+        let table = woken.get("/debug/table").await?.text();
+        ensure!(table.contains("mark"), "{table}");
+        Ok(())
+    })
+    .await?;
+    let after = versions(&world)?;
+    ensure!(before.split(' ').all(|version| after.split(' ').any(|now| now == version)), "{before} became {after}");
     until_programmed(&world).await?;
     ensure!(leads(&standby.admin).await? && !leads(&world.controller_admin).await?, "one leads");
     Ok(())

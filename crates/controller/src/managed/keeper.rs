@@ -1,70 +1,31 @@
 //! Keeps what managed pickers consist of in shape: makes it, mends what others changed, removes what is not wanted any more, and touches
 //! nothing that is not ours.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use api::InferencePool;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use index::{Change, ManagedPicker, ObjectKey};
+use index::{Change, ObjectKey};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::core::{DynamicObject, GroupVersionKind};
+use kube::core::DynamicObject;
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::child::{ChildKey, Kind, belongs, child_key, hash, owner, shown, why_foreign};
+use super::plan::{Plan, plans};
 use super::render::{self, BUNDLE, MANAGED_BY, Settings};
-use super::rollout::{self, Progress};
+use super::rollout::{Phase, Progress};
+use super::seen::{Seen, Step};
+use super::{Failures, PickerState, Stage, Wanted};
+use crate::alarm::Alarm;
 use crate::lease::Term;
 use crate::status::{MANAGER, is, within};
-use crate::watch::{carry, dynamic, follow};
-
-/// What is to be there.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct Wanted {
-    /// The picker of each managed pool.
-    pub(crate) pickers: BTreeMap<ObjectKey, (InferencePool, ManagedPicker)>,
-    /// Namespaces whose pickers need to verify us.
-    pub(crate) namespaces: BTreeSet<String>,
-}
-
-/// How far the picker of a pool is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PickerState {
-    Running {
-        ready: i64,
-        wanted: i64,
-        complete: bool,
-    },
-    /// Kubernetes gave up on it.
-    Stuck {
-        ready: i64,
-        wanted: i64,
-    },
-    /// It is to be upgraded once the picker of another pool is.
-    Queued {
-        behind: ObjectKey,
-    },
-    /// Something of that name is there that we did not make.
-    Conflict(String),
-    Failed(String),
-}
-
-/// What pickers consist of, by API version, kind and plural.
-const KINDS: [(&str, &str, &str, &str); 7] = [
-    ("", "v1", "ServiceAccount", "serviceaccounts"),
-    ("", "v1", "Service", "services"),
-    ("", "v1", "ConfigMap", "configmaps"),
-    ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
-    ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
-    ("apps", "v1", "Deployment", "deployments"),
-    ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
-];
+use crate::watch::{carry, follow};
 
 /// Act this long after something changed: what changes together is seen together.
 const QUIET: Duration = Duration::from_millis(100);
@@ -81,9 +42,6 @@ const AT_ONCE: usize = 8;
 /// How many changes may wait.
 const CHANGES: usize = 1024;
 
-/// An object's kind, as a place in [`KINDS`], and its key.
-type ChildKey = (usize, ObjectKey);
-
 pub(crate) struct Keeper {
     pub(crate) client: Client,
     pub(crate) watch_namespace: Option<String>,
@@ -95,96 +53,97 @@ pub(crate) struct Keeper {
     /// Changes when watches must be begun anew.
     pub(crate) anew: watch::Receiver<u64>,
     pub(crate) states: watch::Sender<BTreeMap<ObjectKey, PickerState>>,
-}
-
-/// What is there, and what was last applied.
-#[derive(Default)]
-struct Seen {
-    objects: BTreeMap<ChildKey, DynamicObject>,
-    listed: BTreeSet<usize>,
-    /// Of each object that was applied, what was wanted and what came of it: as long as both are as they were, nothing is to be done.
-    applied: HashMap<ChildKey, (u64, u64)>,
-}
-
-/// What is to be done about one picker.
-struct Plan {
-    pool: ObjectKey,
-    steps: Vec<Step>,
-    state: Option<PickerState>,
-}
-
-enum Step {
-    /// Nobody is known to be there: look, and make it.
-    Make(DynamicObject),
-    Mend(DynamicObject),
-    Remove(ChildKey, Option<String>),
+    /// Namespaces where something that is not ours is in the place of the certificate.
+    pub(crate) foreign: BTreeSet<String>,
 }
 
 impl Keeper {
     /// Runs to the end of the process.
     pub(crate) async fn run(mut self) {
         let (sender, mut changes) = mpsc::channel(CHANGES);
-        for (place, _) in KINDS.iter().enumerate() {
-            let api = self.api_of(place, self.watch_namespace.as_deref());
-            let again = move || followed(api.clone(), place);
-            tokio::spawn(carry(again, self.anew.clone(), sender.clone(), move |change| (place, change)));
+        for kind in Kind::ALL {
+            let api = kind.api(&self.client, self.watch_namespace.as_deref());
+            let again = move || followed(api.clone(), kind);
+            tokio::spawn(carry(again, self.anew.clone(), sender.clone(), move |change| (kind, change)));
         }
-        let mut seen = Seen::default();
-        let mut due = None;
-        let mut rested = Instant::now();
+        let release = render::release(&self.settings);
+        let (mut seen, mut failures) = (Seen::default(), Failures::default());
+        let (mut due, mut rested) = (Alarm::default(), Instant::now());
+        let mut led = self.terms.borrow_and_update().is_some();
         loop {
             tokio::select! {
                 change = changes.recv() => {
-                    let Some((place, change)) = change else { return };
-                    seen.observe(place, change);
-                    due = due.or_else(|| Some(rested.max(Instant::now() + QUIET)));
+                    let Some((kind, change)) = change else { return };
+                    seen.observe(kind, change);
+                    due.at(soon(rested));
                 }
                 heard = self.wanted.changed() => {
                     if heard.is_err() { return }
-                    due = due.or_else(|| Some(rested.max(Instant::now() + QUIET)));
+                    due.at(soon(rested));
                 }
-                _ = self.terms.changed() => due = due.or_else(|| Some(rested.max(Instant::now() + QUIET))),
-                _ = self.certificate.changed() => due = due.or_else(|| Some(rested.max(Instant::now() + QUIET))),
-                () = crate::event_loop::at(due), if seen.listed.len() == KINDS.len() => {
+                _ = self.terms.changed() => {
                     let leads = self.terms.borrow_and_update().is_some();
-                    let complete = !leads || self.keep(&mut seen).await;
+                    // A term that goes on changes nothing.
+                    if std::mem::replace(&mut led, leads) != leads {
+                        due.at(soon(rested));
+                    }
+                }
+                _ = self.certificate.changed() => due.at(soon(rested)),
+                () = due.rings(), if seen.is_complete() => {
+                    let again = if led { self.keep(&release, &mut seen, &mut failures).await } else { None };
                     rested = Instant::now() + PAUSE;
-                    due = (!complete).then(|| Instant::now() + RETRY);
+                    if let Some(wait) = again {
+                        due.within(wait);
+                    }
                 }
             }
         }
     }
 
-    /// Does what is to be done. Says whether all of it was.
-    async fn keep(&mut self, seen: &mut Seen) -> bool {
+    /// Does what is to be done. Says when to try again what could not be.
+    async fn keep(&mut self, release: &str, seen: &mut Seen, failures: &mut Failures) -> Option<Duration> {
         let wanted = Arc::clone(&self.wanted.borrow_and_update());
-        let mut complete = self.keep_bundles(&wanted, seen).await;
-        let plans = self.plans(&wanted, seen);
+        let (foreign, mut again) = self.keep_bundles(&wanted, seen).await;
+        failures.0.retain(|pool, _| wanted.pickers.contains_key(pool));
+        let plans = plans(&wanted, seen, &self.settings, release, failures);
         let mut states = BTreeMap::new();
         let this = &*self;
         let mut done =
             futures::stream::iter(plans).map(async |plan| this.carry_out(plan).await).buffer_unordered(AT_ONCE);
-        while let Some((pool, results, state)) = done.next().await {
-            let mut state = state;
+        while let Some((pool, results, held_by)) = done.next().await {
+            let mut stage = held_by;
+            let mut failed = None;
             for result in results {
                 match result {
                     Ok(Done::Applied(key, wanted, object)) => seen.note(key, wanted, *object),
                     Ok(Done::Removed(key)) => seen.forget(&key),
+                    Ok(Done::Overtaken) => again = Some(PAUSE),
                     Ok(Done::Foreign(what)) => {
-                        complete = false;
-                        state = Some(PickerState::Conflict(what));
+                        failed = Some(what.clone());
+                        stage = Some(Stage::Conflict(what));
                     }
                     Err(error) => {
-                        complete = false;
-                        let why = format!("{error:#}");
+                        let why = explained(&error);
                         tracing::warn!(%pool, error = why, "the picker of a managed pool cannot be kept in shape");
-                        state = Some(PickerState::Failed(why));
+                        failed = Some(why.clone());
+                        stage = Some(Stage::Failed(why));
                     }
                 }
             }
-            let deployment = wanted.pickers.get(&pool).map(|(_, picker)| deployment_key(&pool, picker));
-            let running = deployment.and_then(|key| seen.objects.get(&key)).map(running);
-            if let Some(state) = state.or(running) {
+            match failed {
+                // For the first time it may have been its turn, and whoever is next need not wait for a retry.
+                Some(why) => {
+                    failures.note(&pool, why);
+                    let wait = if failures.times(&pool) == 1 { PAUSE } else { RETRY };
+                    again = Some(again.map_or(wait, |again| again.min(wait)));
+                }
+                None if stage.is_none() => failures.forget(&pool),
+                None => {}
+            }
+            if let Some(why) = foreign.get(&pool.namespace) {
+                stage = Some(Stage::Conflict(why.clone()));
+            }
+            if let Some(state) = state(&pool, &wanted, seen, stage) {
                 states.insert(pool, state);
             }
         }
@@ -194,81 +153,37 @@ impl Keeper {
             *known = states;
             changed
         });
-        complete
+        again
     }
 
-    /// The authority's certificate, in every namespace that has a pool.
-    async fn keep_bundles(&mut self, wanted: &Wanted, seen: &mut Seen) -> bool {
-        let Some(certificate) = self.certificate.borrow_and_update().clone() else { return true };
-        let mut complete = true;
+    /// The authority's certificate, in every namespace that has a pool. Says where something else is in its place, and when to try again
+    /// what could not be written.
+    async fn keep_bundles(&mut self, wanted: &Wanted, seen: &mut Seen) -> (BTreeMap<String, String>, Option<Duration>) {
+        let Some(certificate) = self.certificate.borrow_and_update().clone() else { return Default::default() };
+        let mut foreign = BTreeMap::new();
+        let mut again = None;
         for namespace in &wanted.namespaces {
-            let desired = render::bundle(namespace, &certificate);
-            let Some(step) = seen.step(&desired, None) else { continue };
+            let Some(step) = seen.step(render::bundle(namespace, &certificate), None) else { continue };
             match within(&self.terms, self.take(step)).await {
                 Ok(Done::Applied(key, wanted, object)) => seen.note(key, wanted, *object),
-                Ok(_) => tracing::warn!(
-                    namespace,
-                    "ConfigMap {BUNDLE} was not made by us; pickers there cannot verify us by it"
-                ),
-                Err(error) => {
-                    complete = false;
-                    tracing::warn!(namespace, error = format!("{error:#}"), "ConfigMap {BUNDLE} cannot be written");
-                }
-            }
-        }
-        complete
-    }
-
-    fn plans(&self, wanted: &Wanted, seen: &Seen) -> Vec<Plan> {
-        let release = format!(
-            "{:016x}",
-            hash(&serde_json::json!([
-                self.settings.image,
-                self.settings.controller_url,
-                self.settings.controller_namespace
-            ]))
-        );
-        // The one that is being upgraded, or, where none is, the first that is to be.
-        let mut upgrading = wanted.pickers.iter().find_map(|(pool, (_, picker))| {
-            let deployment = seen.objects.get(&deployment_key(pool, picker))?;
-            rollout::is_upgrading(deployment, &release).then(|| pool.clone())
-        });
-        let mut plans = Vec::new();
-        for (key, (pool, picker)) in &wanted.pickers {
-            let mut plan = Plan { pool: key.clone(), steps: Vec::new(), state: None };
-            let mut objects = render::picker(pool, picker, &self.settings);
-            let ours: BTreeSet<ChildKey> = objects.iter().map(child_key).collect();
-            for desired in &mut objects {
-                desired.annotations_mut().insert(rollout::RELEASE.to_owned(), release.clone());
-                if picker.template.autoscaling.is_some()
-                    && child_key(desired) == deployment_key(key, picker)
-                    && let Some(replicas) =
-                        seen.objects.get(&child_key(desired)).and_then(rollout::replicas_until_scaled)
-                {
-                    desired.data["spec"]["replicas"] = replicas.into();
-                }
-                let Some(step) = seen.step(desired, pool.uid().as_deref()) else { continue };
-                let there = seen.objects.get(&child_key(desired));
-                if child_key(desired) == deployment_key(key, picker)
-                    && there.is_some_and(|there| rollout::is_upgrade(there, desired))
-                {
-                    match &upgrading {
-                        Some(other) if other != key => {
-                            plan.state = Some(PickerState::Queued { behind: other.clone() });
-                            continue;
-                        }
-                        _ => upgrading = Some(key.clone()),
+                Ok(Done::Foreign(why)) => {
+                    if !self.foreign.contains(namespace) {
+                        tracing::warn!(namespace, why, "pickers cannot be told by what to verify the controller");
                     }
+                    foreign.insert(namespace.clone(), why);
                 }
-                plan.steps.push(step);
+                Ok(_) => {}
+                Err(error) => {
+                    again = Some(RETRY);
+                    tracing::warn!(namespace, error = explained(&error), "ConfigMap {BUNDLE} cannot be written");
+                }
             }
-            plan.steps.extend(seen.stray(pool, &ours, picker));
-            plans.push(plan);
         }
-        plans
+        self.foreign = foreign.keys().cloned().collect();
+        (foreign, again)
     }
 
-    async fn carry_out(&self, plan: Plan) -> (ObjectKey, Vec<Result<Done>>, Option<PickerState>) {
+    async fn carry_out(&self, plan: Plan) -> (ObjectKey, Vec<Result<Done>>, Option<Stage>) {
         let mut results = Vec::new();
         for step in plan.steps {
             let result = within(&self.terms, self.take(step)).await;
@@ -278,30 +193,29 @@ impl Keeper {
                 break;
             }
         }
-        (plan.pool, results, plan.state)
+        (plan.pool, results, plan.held_by)
     }
 
     async fn take(&self, step: Step) -> Result<Done> {
         match step {
             Step::Make(desired) => {
-                let (key, api) = self.place_of(&desired);
+                let (key, api) = self.place_of(&desired)?;
                 let there =
                     api.get_opt(&desired.name_any()).await.with_context(|| format!("looking for {}", shown(&key)))?;
+                let owner = owner(&desired).map(|owner| &*owner.uid);
                 match there {
                     // One whose label somebody took away is ours all the same.
-                    Some(there) if !belongs(&there, owner_uid(&desired)) => {
-                        Ok(Done::Foreign(why_foreign(&key, &there, &desired)))
-                    }
-                    Some(_) => self.apply(&api, key, desired, true).await,
-                    None => self.apply(&api, key, desired, false).await,
+                    Some(there) if !belongs(&there, owner) => Ok(Done::Foreign(why_foreign(&key, &there, &desired))),
+                    Some(_) => self.apply(&api, key, desired, None, true).await,
+                    None => self.apply(&api, key, desired, None, false).await,
                 }
             }
-            Step::Mend(desired) => {
-                let (key, api) = self.place_of(&desired);
-                self.apply(&api, key, desired, true).await
+            Step::Mend(desired, over) => {
+                let (key, api) = self.place_of(&desired)?;
+                self.apply(&api, key, desired, over, true).await
             }
             Step::Remove(key, uid) => {
-                let api = self.api_of(key.0, Some(&key.1.namespace));
+                let api = key.0.api(&self.client, Some(&key.1.namespace));
                 let preconditions = Some(Preconditions { uid, ..Preconditions::default() });
                 let params = DeleteParams { preconditions, ..DeleteParams::background() };
                 match api.delete(&key.1.name, &params).await {
@@ -312,29 +226,31 @@ impl Keeper {
         }
     }
 
-    /// Without `force` a field that another owns is an error: where nothing of ours was, somebody else was quicker.
+    /// Without `force` a field that another owns is an error: where nothing of ours was, somebody else was quicker. With a version in `over`
+    /// so is any other.
     async fn apply(
         &self,
         api: &Api<DynamicObject>,
         key: ChildKey,
-        desired: DynamicObject,
+        mut desired: DynamicObject,
+        over: Option<String>,
         force: bool,
     ) -> Result<Done> {
+        let wanted = hash(&desired);
+        let overtaken = over.is_some();
+        desired.metadata.resource_version = over;
         let params = PatchParams { force, ..PatchParams::apply(MANAGER) };
-        let applied = api.patch(&desired.name_any(), &params, &Patch::Apply(&desired)).await;
-        let applied = applied.with_context(|| format!("applying {}", shown(&key)))?;
-        Ok(Done::Applied(key, hash(&desired), Box::new(applied)))
+        match api.patch(&desired.name_any(), &params, &Patch::Apply(&desired)).await {
+            Ok(applied) => Ok(Done::Applied(key, wanted, Box::new(applied))),
+            Err(error) if overtaken && is(&error, 409) => Ok(Done::Overtaken),
+            Err(error) => Err(error).with_context(|| format!("applying {}", shown(&key))),
+        }
     }
 
-    fn place_of(&self, object: &DynamicObject) -> (ChildKey, Api<DynamicObject>) {
-        let key = child_key(object);
-        let api = self.api_of(key.0, Some(&key.1.namespace));
-        (key, api)
-    }
-
-    fn api_of(&self, place: usize, namespace: Option<&str>) -> Api<DynamicObject> {
-        let (group, version, kind, plural) = KINDS[place];
-        dynamic(&self.client, namespace, &GroupVersionKind::gvk(group, version, kind), plural)
+    fn place_of(&self, object: &DynamicObject) -> Result<(ChildKey, Api<DynamicObject>)> {
+        let key = child_key(object).context("an object of a kind that no picker consists of")?;
+        let api = key.0.api(&self.client, Some(&key.1.namespace));
+        Ok((key, api))
     }
 }
 
@@ -342,143 +258,51 @@ impl Keeper {
 enum Done {
     Applied(ChildKey, u64, Box<DynamicObject>),
     Removed(ChildKey),
+    /// It is not any more what it was when this was planned.
+    Overtaken,
     Foreign(String),
 }
 
-impl Seen {
-    fn observe(&mut self, place: usize, change: Change<DynamicObject>) {
-        match change {
-            Change::Applied(object) => _ = self.objects.insert((place, ObjectKey::of(&object)), object),
-            Change::Deleted(key) => self.forget(&(place, key)),
-            Change::Relisted(all) => {
-                self.objects.retain(|key, _| key.0 != place);
-                self.objects.extend(all.into_iter().map(|object| ((place, ObjectKey::of(&object)), object)));
-                self.applied.retain(|key, _| self.objects.contains_key(key));
-                self.listed.insert(place);
-            }
-        }
-    }
-
-    fn forget(&mut self, key: &ChildKey) {
-        self.objects.remove(key);
-        self.applied.remove(key);
-    }
-
-    /// Remembers what was applied and what came of it.
-    fn note(&mut self, key: ChildKey, wanted: u64, object: DynamicObject) {
-        self.applied.insert(key.clone(), (wanted, fingerprint(&object)));
-        self.objects.insert(key, object);
-    }
-
-    /// What is to be done about one object; nothing where it is as it was left.
-    fn step(&self, desired: &DynamicObject, owner: Option<&str>) -> Option<Step> {
-        let key = child_key(desired);
-        match self.objects.get(&key) {
-            None => Some(Step::Make(desired.clone())),
-            // It says that it is ours and is not this pool's: looked at again, and told.
-            Some(there) if !belongs(there, owner) => Some(Step::Make(desired.clone())),
-            Some(there) => {
-                let as_it_was = self.applied.get(&key) == Some(&(hash(desired), fingerprint(there)));
-                (!as_it_was).then(|| Step::Mend(desired.clone()))
-            }
-        }
-    }
-
-    /// What belongs to the pool and is not wanted any more. While its picker is not complete nothing goes: what serves now may be it.
-    fn stray(&self, pool: &InferencePool, wanted: &BTreeSet<ChildKey>, picker: &ManagedPicker) -> Vec<Step> {
-        let Some(uid) = pool.uid() else { return Vec::new() };
-        let deployment = self.objects.get(&deployment_key(&ObjectKey::of(pool), picker));
-        if !deployment.is_some_and(|deployment| Progress::of(deployment).complete) {
-            return Vec::new();
-        }
-        let stray = self.objects.iter().filter(|(key, object)| belongs(object, Some(&uid)) && !wanted.contains(key));
-        stray.map(|(key, object)| Step::Remove(key.clone(), object.uid())).collect()
-    }
+/// When to act on what changed now.
+fn soon(rested: Instant) -> Instant {
+    rested.max(Instant::now() + QUIET)
 }
 
-fn followed(api: Api<DynamicObject>, place: usize) -> BoxStream<'static, Change<DynamicObject>> {
-    let kind = KINDS[place].2;
+fn followed(api: Api<DynamicObject>, kind: Kind) -> BoxStream<'static, Change<DynamicObject>> {
     let (label, value) = MANAGED_BY;
     let config = match kind {
         // By name, so that the right to see them can be limited to it.
-        "ConfigMap" => watcher::Config::default().fields(&format!("metadata.name={BUNDLE}")),
+        Kind::ConfigMap => watcher::Config::default().fields(&format!("metadata.name={BUNDLE}")),
         _ => watcher::Config::default().labels(&format!("{label}={value}")),
     };
-    follow(api, config, kind.to_owned(), Ok)
+    follow(api, config, kind.name().to_owned(), Ok)
 }
 
-fn child_key(object: &DynamicObject) -> ChildKey {
-    let kind = object.types.as_ref().map_or("", |types| &*types.kind);
-    let place = KINDS.iter().position(|(.., one, _)| *one == kind).unwrap_or(0);
-    (place, ObjectKey::of(object))
+/// How far a pool's picker is; nothing where there is nothing to say yet.
+fn state(pool: &ObjectKey, wanted: &Wanted, seen: &Seen, stage: Option<Stage>) -> Option<PickerState> {
+    let there = wanted.pickers.get(pool).and_then(|(object, picker)| {
+        seen.deployment(ObjectKey::new(&*pool.namespace, &*picker.service), object.uid().as_deref())
+    });
+    let Some(Progress { ready, wanted, phase }) = there.map(Progress::of) else {
+        return stage.map(|stage| PickerState { ready: 0, wanted: 0, stage });
+    };
+    let running = match phase {
+        Phase::Stuck => Stage::Stuck,
+        Phase::Complete => Stage::Complete,
+        Phase::Unseen | Phase::Rolling | Phase::Scaling => Stage::Rolling,
+    };
+    Some(PickerState { ready, wanted, stage: stage.unwrap_or(running) })
 }
 
-fn deployment_key(pool: &ObjectKey, picker: &ManagedPicker) -> ChildKey {
-    let place = KINDS.iter().position(|(.., kind, _)| *kind == "Deployment").unwrap_or(0);
-    (place, ObjectKey::new(&*pool.namespace, &*picker.service))
-}
-
-/// Whether we made it: for the pool with this uid, or, without one, by our label.
-fn belongs(object: &DynamicObject, owner: Option<&str>) -> bool {
-    match owner {
-        Some(_) => owner_uid(object) == owner,
-        None => object.labels().get(MANAGED_BY.0).is_some_and(|value| value == MANAGED_BY.1),
-    }
-}
-
-fn owner_uid(object: &DynamicObject) -> Option<&str> {
-    object.owner_references().iter().find(|owner| owner.controller == Some(true)).map(|owner| &*owner.uid)
-}
-
-fn why_foreign(key: &ChildKey, there: &DynamicObject, desired: &DynamicObject) -> String {
-    let owner = |object: &DynamicObject| object.owner_references().iter().find(|o| o.controller == Some(true)).cloned();
-    match (owner(there), owner(desired)) {
-        (Some(old), Some(ours)) if old.kind == ours.kind && old.name == ours.name => {
-            format!(
-                "{} is left from a pool of this name that was deleted; it goes when Kubernetes collects it",
-                shown(key)
-            )
+/// What the API server said, in its own words: the rest of its answer repeats them.
+fn explained(error: &anyhow::Error) -> String {
+    let mut said = Vec::new();
+    for cause in error.chain() {
+        if let Some(kube::Error::Api(status)) = cause.downcast_ref() {
+            said.push(status.message.clone());
+            break;
         }
-        (Some(other), _) => {
-            format!(
-                "{} belongs to {} {}; name another Service in endpointPickerRef",
-                shown(key),
-                other.kind,
-                other.name
-            )
-        }
-        (None, _) => format!(
-            "{} is there already and was not made by Thalamus; delete it, or name another Service in endpointPickerRef",
-            shown(key)
-        ),
+        said.push(cause.to_string());
     }
-}
-
-fn shown((place, key): &ChildKey) -> String {
-    format!("{} {}", KINDS[*place].2, key.name)
-}
-
-fn running(deployment: &DynamicObject) -> PickerState {
-    let Progress { ready, wanted, complete, stuck, .. } = Progress::of(deployment);
-    if stuck { PickerState::Stuck { ready, wanted } } else { PickerState::Running { ready, wanted, complete } }
-}
-
-/// What of an object is ours to keep, or could be: everything but its status and what the API server counts.
-fn fingerprint(object: &DynamicObject) -> u64 {
-    let metadata = &object.metadata;
-    let annotations: Option<BTreeMap<&String, &String>> = metadata
-        .annotations
-        .as_ref()
-        .map(|all| all.iter().filter(|(name, _)| !name.starts_with("deployment.kubernetes.io/")).collect());
-    let mut data = object.data.clone();
-    if let Some(data) = data.as_object_mut() {
-        data.remove("status");
-    }
-    hash(&serde_json::json!([metadata.labels, annotations, metadata.owner_references, metadata.uid, data]))
-}
-
-fn hash(value: &impl serde::Serialize) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    serde_json::to_string(value).unwrap_or_default().hash(&mut hasher);
-    hasher.finish()
+    said.join(": ")
 }

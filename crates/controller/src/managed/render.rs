@@ -1,11 +1,12 @@
 //! What a managed picker consists of: a pure function from the pool and its template to objects.
 
-use api::{InferencePool, PickerTemplateSpec};
+use api::{InferencePool, PickerAutoscaling, PickerTemplateSpec};
 use index::ManagedPicker;
 use kube::ResourceExt as _;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
+use super::child::hash;
 use crate::authority::AUDIENCE;
 
 /// What all managed pickers have in common.
@@ -15,8 +16,9 @@ pub(crate) struct Settings {
     pub(crate) image: String,
     /// Where pickers find the controller.
     pub(crate) controller_url: String,
-    /// The controller's namespace.
+    /// The controller's namespace, and the port of its pods there.
     pub(crate) controller_namespace: String,
+    pub(crate) controller_port: u16,
 }
 
 /// The ConfigMap, in each namespace that has a pool, with the authority that vouches for the controller.
@@ -30,9 +32,6 @@ const EXT_PROC: u16 = 9002;
 const HEALTH: u16 = 9003;
 const HTTP: u16 = 8080;
 const ADMIN: u16 = 9090;
-
-/// Where the controller takes pickers.
-const TABLES: u16 = 9004;
 
 /// How long a picker goes on taking requests after SIGTERM, while the cluster learns that it leaves.
 const DRAIN_DELAY_SECONDS: i32 = 5;
@@ -54,6 +53,31 @@ pub(crate) fn picker(pool: &InferencePool, picker: &ManagedPicker, settings: &Se
         objects.push(render.object("autoscaling/v2", "HorizontalPodAutoscaler", json!({"spec": spec})));
     }
     objects
+}
+
+/// A number that changes when the same pool would get another picker: by other settings, or by another renderer.
+pub(crate) fn release(settings: &Settings) -> String {
+    let pool = object(json!({
+        "apiVersion": "inference.networking.k8s.io/v1", "kind": "InferencePool",
+        "metadata": {"name": "sample", "namespace": "sample", "uid": "sample"},
+        "spec": {"selector": {"matchLabels": {"app": "sample"}}, "targetPorts": [{"number": 8000}]},
+    }));
+    let templates = [
+        json!({}),
+        json!({"http": true, "fallbacks": true, "tlsSecretName": "tls", "autoscaling": {"maxReplicas": 2}}),
+    ];
+    let rendered = templates.map(|template| {
+        let pool = pool.clone().try_parse().ok()?;
+        let template = serde_json::from_value(template).ok()?;
+        let sample = ManagedPicker { service: "sample".into(), port: EXT_PROC, template, made_from: String::new() };
+        Some(picker(&pool, &sample, settings))
+    });
+    format!("{:016x}", hash(&rendered))
+}
+
+/// How many pickers there are at least where an autoscaler chooses.
+pub(crate) fn least(autoscaling: PickerAutoscaling) -> i32 {
+    autoscaling.min_replicas.unwrap_or(REPLICAS).min(autoscaling.max_replicas)
 }
 
 /// The ConfigMap by which pickers of a namespace verify the controller.
@@ -148,7 +172,7 @@ impl Render<'_> {
                 {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]},
                 {
                     "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.settings.controller_namespace}}}],
-                    "ports": [tcp(TABLES)],
+                    "ports": [tcp(self.settings.controller_port)],
                 },
                 {"to": [{"podSelector": {"matchLabels": self.pool.spec.selector.match_labels}}], "ports": model_servers},
             ],
@@ -165,6 +189,8 @@ impl Render<'_> {
             // One at a time, and each replaced before it goes.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "progressDeadlineSeconds": 600,
+            // Nobody may stop it half way, and so keep others from their turn.
+            "paused": false,
             "template": self.pod(),
         });
         // An autoscaler's word would be taken back with each apply.
@@ -310,7 +336,7 @@ impl Render<'_> {
         };
         Some(json!({
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": self.picker.service},
-            "minReplicas": autoscaling.min_replicas.unwrap_or(REPLICAS).min(autoscaling.max_replicas),
+            "minReplicas": least(autoscaling),
             "maxReplicas": autoscaling.max_replicas,
             "metrics": [metric],
         }))

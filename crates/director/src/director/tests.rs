@@ -20,11 +20,11 @@ fn address(host: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, host], 8000))
 }
 
-fn pool(hosts: &[(u8, Option<Capability>)]) -> Pool {
+fn pool(hosts: &[(u8, Option<Capability>)]) -> Arc<Pool> {
     let endpoint = |(host, capability): &(u8, Option<Capability>)| {
         (Arc::from(format!("pod-{host}")), Endpoint { address: address(*host), capability: *capability })
     };
-    Pool { endpoints: hosts.iter().map(endpoint).collect(), ..Pool::default() }
+    Arc::new(Pool { endpoints: hosts.iter().map(endpoint).collect(), ..Pool::default() })
 }
 
 /// Model `chat`: text in pool `text` (hosts 1, 2), text+image in pool `vision` (hosts 11, 12).
@@ -43,7 +43,7 @@ fn table() -> RoutingTable {
         media: MediaPolicy::default(),
     };
     RoutingTable {
-        models: BTreeMap::from([("chat".into(), model)]),
+        models: BTreeMap::from([("chat".into(), Arc::new(model))]),
         pools: BTreeMap::from([
             ("text".into(), pool(&[(1, None), (2, None)])),
             ("vision".into(), pool(&[(11, None), (12, None)])),
@@ -117,7 +117,7 @@ fn text_spills_over_when_its_pool_is_gone_or_full_and_comes_back() {
     assert_eq!(&*world.ask(TEXT).unwrap().pool, "text");
 
     let mut gone = table();
-    gone.pools.insert("text".into(), Pool::default());
+    gone.pools.insert("text".into(), Arc::default());
     assert_eq!(&*World::new(gone).ask(TEXT).unwrap().pool, "vision");
 }
 
@@ -129,7 +129,7 @@ fn when_everybody_is_full_the_tightest_still_serves_and_the_sheddable_is_shed() 
     assert_eq!((&*decision.pool, decision.why.pressed), ("text", true));
 
     let mut sheddable = table();
-    sheddable.models.get_mut("chat").unwrap().criticality = Criticality::Sheddable;
+    Arc::make_mut(sheddable.models.get_mut("chat").unwrap()).criticality = Criticality::Sheddable;
     let world = World::new(sheddable);
     world.fill(&[1, 2, 11, 12]);
     assert_eq!(world.ask(TEXT).unwrap_err().status(), 429);
@@ -191,7 +191,7 @@ fn load_survives_a_new_table_and_endpoints_that_left_are_forgotten_when_idle() {
     let decision = world.ask(IMAGE).unwrap();
     let there = decision.endpoints[0].address;
     let mut next = table();
-    next.pools.insert("vision".into(), Pool::default());
+    next.pools.insert("vision".into(), Arc::default());
     world.director.replace_table(2, Arc::new(next.clone()));
     assert_eq!(world.director.board().load(there).in_flight, 1);
     drop(decision);
@@ -242,7 +242,7 @@ fn media_tokens_are_estimated_by_the_family_of_the_target() {
     );
     let tokens = |family| {
         let mut table = table();
-        table.models.get_mut("chat").unwrap().targets[1].family = family;
+        Arc::make_mut(table.models.get_mut("chat").unwrap()).targets[1].family = family;
         World::new(table).ask(&body).unwrap().media_tokens
     };
     // 112 x 84 in units of 28.
@@ -271,7 +271,7 @@ fn a_job_goes_to_its_maker_alone() {
     let mut one = table();
     one.pools.insert("films".into(), pool(&[(21, None)]));
     let target = Target { pool: "films".into(), capability: Capability::ANY, ..one.models["chat"].targets[0].clone() };
-    one.models.get_mut("chat").unwrap().targets.push(target);
+    Arc::make_mut(one.models.get_mut("chat").unwrap()).targets.push(target);
     assert_eq!(direct(&World::new(one), None), Ok(address(21)));
 }
 

@@ -55,11 +55,12 @@ fn front() -> Front {
             .collect(),
         ..Pool::default()
     };
-    let pools = [("text".into(), pool(&[1])), ("vision".into(), pool(&[2, 3])), ("films".into(), pool(&[4, 5]))].into();
+    let pools = [("text", [1].as_slice()), ("vision", &[2, 3]), ("films", &[4, 5])];
+    let pools = pools.map(|(name, hosts)| (name.into(), Arc::new(pool(hosts)))).into();
     let director = Director::new(Instant::now());
     director.replace_table(
         1,
-        Arc::new(RoutingTable { models: [("chat".into(), model)].into(), pools, ..RoutingTable::default() }),
+        Arc::new(RoutingTable { models: [("chat".into(), Arc::new(model))].into(), pools, ..RoutingTable::default() }),
     );
     Front {
         director: Arc::new(director),

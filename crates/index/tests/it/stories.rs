@@ -1,6 +1,6 @@
 //! One story a test.
 
-use index::{Change, Compiled, Event, Index, ManagedByDefault};
+use index::{Change, Compiled, Event, Index, Listed, ManagedByDefault};
 use serde_json::json;
 
 use crate::world::{index, key, model, pod, pod_event, pool, pool_of, said, service};
@@ -256,18 +256,19 @@ fn ten_thousand_endpoints_compile() {
 }
 
 #[test]
-fn a_relist_replaces_and_nothing_is_synced_before_every_kind_was_listed() {
+fn a_relist_replaces_and_what_is_not_listed_yet_is_known() {
     let mut index = index([pool("gone")]);
     index.observe(Event::Pool(Change::Relisted(vec![])));
     assert!(index.compile().tables.is_empty());
     index.observe(Event::Model(Change::Relisted(vec![])));
     index.observe(Event::Pod(Change::Relisted(vec![])));
-    assert!(!index.is_synced());
     index.observe(Event::Service(Change::Relisted(vec![])));
+    assert_eq!(index.listed(), Listed::TooLittle);
     index.observe(Event::Template(Change::Relisted(vec![])));
     index.observe(Event::Objective(Change::Relisted(vec![])));
+    assert_eq!(index.listed(), Listed::AllButOthers);
     index.observe(Event::Rewrite(Change::Relisted(vec![])));
-    assert!(index.is_synced());
+    assert_eq!(index.listed(), Listed::All);
 }
 
 fn managed_pool(name: &str, annotations: &serde_json::Value, picker: &serde_json::Value) -> Event {

@@ -3,13 +3,15 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use publish::testing::RawPicker;
 use publish::{Anyone, Authority, Publisher, Received, Route, Scope, Standing, Subscriber, Subscription, Unusable};
 use routing::RoutingTable;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use tonic::transport::{Endpoint, Server};
+use tonic::transport::{Channel, Endpoint, Server};
 
 use crate::tables::one_pool;
 
@@ -43,7 +45,7 @@ impl Pair {
         let channel = Endpoint::from_static("http://in.memory").connect_with_connector_lazy(connector);
         let scope = Scope { namespace: "serving".into(), pool: pool.map(str::to_owned) };
         let (sender, subscription) = watch::channel(Subscription::default());
-        let route = move || Ok(Route { channel: channel.clone(), token: token.clone() });
+        let route = move |_| Ok(Route { channel: channel.clone(), token: token.clone() });
         tokio::spawn(Subscriber { picker: "test".into(), scope }.run(route, sender));
         Self { publisher, subscription, wires }
     }
@@ -66,15 +68,32 @@ impl Pair {
         tokio::time::timeout(Duration::from_mins(1), wait).await.expect("in time").expect("running").clone()
     }
 
-    async fn until_standing(&self, expected: Standing) {
+    async fn until_standing(&self, connected: usize, current: usize, refusals: &[&str]) {
         let mut changes = self.publisher.standing_changes();
+        let stands = || {
+            let standing = self.publisher.standing("serving", |_| true);
+            (standing.connected, standing.current) == (connected, current) && standing.refusals == refusals
+        };
         let wait = async {
-            while self.publisher.standing("serving", |_| true) != expected {
+            while !stands() {
                 changes.changed().await.expect("running");
             }
         };
         tokio::time::timeout(Duration::from_mins(1), wait).await.expect("in time");
     }
+}
+
+/// A way to a publisher that is never cut.
+fn channel_to(publisher: &Publisher) -> Channel {
+    let publisher = publisher.clone();
+    let connector = tower::service_fn(move |_| {
+        let (client, server) = tokio::io::duplex(64 << 10);
+        let service = publisher.service(Arc::new(Anyone), CancellationToken::new());
+        let incoming = tokio_stream::once(Ok::<_, std::io::Error>(server));
+        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
+        async move { Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(client)) }
+    });
+    Endpoint::from_static("http://in.memory").connect_with_connector_lazy(connector)
 }
 
 fn hosts_of(subscription: &Subscription, pool: &str) -> Option<usize> {
@@ -86,11 +105,11 @@ async fn a_table_arrives_changes_follow_and_both_are_acknowledged() {
     let mut pair = Pair::start(None);
     pair.publish(one_pool("p", &[1, 2]));
     let first = pair.until(|subscription| hosts_of(subscription, "p") == Some(2)).await;
-    pair.until_standing(Standing { connected: 1, current: 1, refusals: vec![] }).await;
+    pair.until_standing(1, 1, &[]).await;
     pair.publish(one_pool("p", &[1, 2, 3]));
     let second = pair.until(|subscription| hosts_of(subscription, "p") == Some(3)).await;
     assert!(second.received.unwrap().revision > first.received.unwrap().revision);
-    pair.until_standing(Standing { connected: 1, current: 1, refusals: vec![] }).await;
+    pair.until_standing(1, 1, &[]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,7 +133,7 @@ async fn a_picker_of_one_pool_is_sent_that_pool() {
 #[tokio::test(start_paused = true)]
 async fn before_the_first_table_a_picker_knows_nothing_and_an_empty_one_is_something() {
     let mut pair = Pair::start(None);
-    pair.until_standing(Standing { connected: 1, current: 0, refusals: vec![] }).await;
+    pair.until_standing(1, 0, &[]).await;
     assert!(pair.subscription.borrow().received.is_none());
     pair.publisher.publish([].into());
     pair.until(|subscription| subscription.received.is_some()).await;
@@ -130,7 +149,7 @@ async fn the_last_good_table_stays_and_ages_while_the_controller_is_gone() {
     assert_eq!(hosts_of(&lost, "p"), Some(1));
     assert_eq!(lost.age(lost.lost_at.unwrap() + Duration::from_secs(3)), Duration::from_secs(3));
     let back = pair.until(|subscription| subscription.lost_at.is_none()).await;
-    assert_eq!((hosts_of(&back, "p"), back.age(tokio::time::Instant::now())), (Some(1), Duration::ZERO));
+    assert_eq!((hosts_of(&back, "p"), back.age(Instant::now())), (Some(1), Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]
@@ -147,30 +166,45 @@ async fn a_namespace_that_vanishes_becomes_an_empty_table() {
 async fn a_refused_update_is_told_not_offered_again_and_followed_by_a_snapshot() {
     let pair = Pair::start(None);
     // A picker of older days, which refuses whatever holds a pool.
-    let (server, client) = tokio::io::duplex(64 << 10);
-    let incoming = tokio_stream::once(Ok::<_, std::io::Error>(server));
-    let service = pair.publisher.service(Arc::new(Anyone), CancellationToken::new());
-    tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
-    let mut client = Some(client);
-    let connector = tower::service_fn(move |_| {
-        let client = client.take();
-        async move { client.map(hyper_util::rt::TokioIo::new).ok_or_else(|| std::io::Error::other("once")) }
-    });
-    let channel = Endpoint::from_static("http://in.memory").connect_with_connector_lazy(connector);
-    let mut old = publish::testing::RawPicker::subscribe(channel, "old", "serving").await;
+    let mut old = RawPicker::subscribe(channel_to(&pair.publisher), "old", "serving").await;
 
     pair.publish(one_pool("p", &[1]));
     let (revision, snapshot) = old.next().await;
     assert!(snapshot);
     old.refuse(revision, "pool p: too new for me").await;
-    let refused = Standing { connected: 2, current: 1, refusals: vec!["old: pool p: too new for me".into()] };
-    pair.until_standing(refused).await;
+    pair.until_standing(2, 1, &["old: pool p: too new for me"]).await;
 
     pair.publish(one_pool("p", &[1, 2]));
     let (next, snapshot) = old.next().await;
     assert!(snapshot && next > revision, "after a refusal comes a snapshot of something newer");
     old.accept(next).await;
-    pair.until_standing(Standing { connected: 2, current: 2, refusals: vec![] }).await;
+    pair.until_standing(2, 2, &[]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_owes_an_answer_and_one_that_left_are_known_with_their_times() {
+    let pair = Pair::start(None);
+    pair.publish(one_pool("p", &[1]));
+    pair.until_standing(1, 1, &[]).await;
+    let standing = || pair.publisher.standing("serving", |_| true);
+    assert_eq!((standing().owing_since, standing().left_at), (None, None));
+    let mut silent = RawPicker::subscribe(channel_to(&pair.publisher), "silent", "serving").await;
+    let (revision, _) = silent.next().await;
+    let sent = Instant::now();
+    tokio::time::advance(Duration::from_secs(3)).await;
+    for hosts in [&[1, 2][..], &[1, 2, 3]] {
+        pair.publish(one_pool("p", hosts));
+        pair.until_standing(2, 1, &[]).await;
+        assert_eq!(standing().owing_since, Some(sent), "newer tables give no new patience");
+    }
+    silent.accept(revision).await;
+    let (next, _) = silent.next().await;
+    silent.accept(next).await;
+    pair.until_standing(2, 2, &[]).await;
+    assert_eq!(standing().owing_since, None);
+    drop(silent);
+    pair.until_standing(1, 1, &[]).await;
+    assert_eq!(standing().left_at, Some(Instant::now()));
 }
 
 /// Admits whoever knows the word.
@@ -203,7 +237,7 @@ async fn a_picker_stays_connected_no_longer_than_an_hour_without_showing_its_tok
     let mut pair = Pair::start(None);
     pair.publish(one_pool("p", &[1]));
     pair.until(|subscription| subscription.received.is_some()).await;
-    let connected = tokio::time::Instant::now();
+    let connected = Instant::now();
     let lost =
         tokio::time::timeout(Duration::from_hours(2), pair.subscription.wait_for(|known| known.lost_at.is_some()));
     drop(lost.await.expect("in time").expect("running"));
@@ -220,7 +254,7 @@ async fn a_controller_that_takes_over_stands_above_the_one_before() {
     pair.publisher.renumber(5000);
     let again = pair.until(|subscription| subscription.received.as_ref().is_some_and(|got| got.revision > 5000)).await;
     assert_eq!(hosts_of(&again, "p"), Some(1));
-    pair.until_standing(Standing { connected: 1, current: 1, refusals: vec![] }).await;
+    pair.until_standing(1, 1, &[]).await;
 }
 
 #[test]
@@ -239,25 +273,17 @@ fn a_saved_table_comes_back_for_its_own_scope_alone() {
 async fn pickers_of_different_scopes_are_sent_different_tables_of_one_revision() {
     let whole = Pair::start(None);
     // One publisher, and a picker of one pool beside the one of all.
-    let publisher = whole.publisher.clone();
-    let connector = tower::service_fn(move |_| {
-        let (client, server) = tokio::io::duplex(64 << 10);
-        let service = publisher.service(Arc::new(Anyone), CancellationToken::new());
-        let incoming = tokio_stream::once(Ok::<_, std::io::Error>(server));
-        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
-        async move { Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(client)) }
-    });
-    let channel = Endpoint::from_static("http://in.memory").connect_with_connector_lazy(connector);
+    let channel = channel_to(&whole.publisher);
     let (sender, mut subscription) = watch::channel(Subscription::default());
     let scope = Scope { namespace: "serving".into(), pool: Some("a".into()) };
-    let route = move || Ok(Route { channel: channel.clone(), token: None });
+    let route = move |_| Ok(Route { channel: channel.clone(), token: None });
     tokio::spawn(Subscriber { picker: "one pool".into(), scope }.run(route, sender));
-    whole.until_standing(Standing { connected: 2, current: 0, refusals: vec![] }).await;
+    whole.until_standing(2, 0, &[]).await;
     for hosts in [&[1, 2][..], &[1, 2, 3]] {
         let mut table = one_pool("a", &[1]);
         table.pools.extend(one_pool("b", hosts).pools);
         whole.publish(table);
-        whole.until_standing(Standing { connected: 2, current: 2, refusals: vec![] }).await;
+        whole.until_standing(2, 2, &[]).await;
         let wait = subscription.wait_for(|known| hosts_of(known, "a") == Some(1));
         let known =
             tokio::time::timeout(Duration::from_mins(1), wait).await.expect("in time").expect("running").clone();

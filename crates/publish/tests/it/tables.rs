@@ -91,8 +91,8 @@ fn model() -> impl Strategy<Value = Model> {
 }
 
 pub(crate) fn table() -> impl Strategy<Value = RoutingTable> {
-    let models = proptest::collection::btree_map(name(), model(), 0..4);
-    let pools = proptest::collection::btree_map(name(), pool(), 0..4);
+    let models = proptest::collection::btree_map(name(), model().prop_map(Arc::new), 0..4);
+    let pools = proptest::collection::btree_map(name(), pool().prop_map(Arc::new), 0..4);
     let elsewhere = proptest::collection::btree_map(name(), proptest::collection::vec(name(), 1..3), 0..3);
     (models, pools, elsewhere).prop_map(|(models, pools, elsewhere)| RoutingTable { models, pools, elsewhere })
 }
@@ -103,6 +103,6 @@ pub(crate) fn one_pool(pool: &str, hosts: &[u8]) -> RoutingTable {
         let address = SocketAddr::from(([10, 0, 0, *host], 8000));
         (Arc::from(format!("pod-{host}")), Endpoint { address, capability: None })
     };
-    let pool = (Arc::from(pool), Pool { endpoints: hosts.iter().map(endpoint).collect(), ..Pool::default() });
-    RoutingTable { pools: [pool].into(), ..RoutingTable::default() }
+    let facts = Pool { endpoints: hosts.iter().map(endpoint).collect(), ..Pool::default() };
+    RoutingTable { pools: [(Arc::from(pool), Arc::new(facts))].into(), ..RoutingTable::default() }
 }

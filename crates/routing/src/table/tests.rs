@@ -22,9 +22,9 @@ fn table(models: &[(&str, &[&str])]) -> RoutingTable {
         targets: specs.iter().map(|spec| target(spec)).collect(),
         media: MediaPolicy::default(),
     };
-    let models: BTreeMap<Arc<str>, Model> =
-        models.iter().map(|(name, specs)| (Arc::from(*name), model(specs))).collect();
-    let pools = models.values().flat_map(|m| &m.targets).map(|t| (Arc::clone(&t.pool), Pool::default())).collect();
+    let models: BTreeMap<Arc<str>, Arc<Model>> =
+        models.iter().map(|(name, specs)| (Arc::from(*name), Arc::new(model(specs)))).collect();
+    let pools = models.values().flat_map(|m| &m.targets).map(|t| (Arc::clone(&t.pool), Arc::default())).collect();
     RoutingTable { models, pools, elsewhere: BTreeMap::new() }
 }
 
@@ -103,7 +103,7 @@ fn an_unknown_model_is_refused_with_near_names() {
 
 #[test]
 fn a_pool_that_no_model_refers_to_is_asked_as_it_is() {
-    let alone = RoutingTable { pools: [("llama".into(), Pool::default())].into(), ..RoutingTable::default() };
+    let alone = RoutingTable { pools: [("llama".into(), Arc::default())].into(), ..RoutingTable::default() };
     let route = alone.route(Some("anything"), need("text+image", "text")).unwrap();
     let target = route.tiers()[0].order(&mut Draw::new(0))[0];
     assert_eq!((&**target.pool(), target.name()), ("llama", None));
@@ -112,7 +112,7 @@ fn a_pool_that_no_model_refers_to_is_asked_as_it_is() {
 
 #[test]
 fn two_pools_without_models_cannot_be_told_apart_by_name() {
-    let pools = [("a".into(), Pool::default()), ("b".into(), Pool::default())].into();
+    let pools = [("a".into(), Arc::default()), ("b".into(), Arc::default())].into();
     let table = RoutingTable { pools, ..RoutingTable::default() };
     assert!(matches!(table.route(Some("m"), need("", "")), Err(NoRoute::UnknownModel { .. })));
     assert_eq!(table.route(None, need("", "")).unwrap_err(), NoRoute::NoModelNamed);
@@ -143,7 +143,7 @@ fn an_endpoint_narrows_and_never_widens() {
 #[test]
 fn a_target_of_other_operations_is_passed_by() {
     let mut table = table(&[("whisper", &["asr=audio>text", "omni=text+audio>text"])]);
-    let model = table.models.get_mut("whisper").unwrap();
+    let model = Arc::make_mut(table.models.get_mut("whisper").unwrap());
     model.targets[0].capability.operations = OperationSet::EMPTY.with(Operation::Transcriptions);
     model.targets[1].capability.operations = OperationSet::EMPTY.with(Operation::ChatCompletions);
     let pool = |operation| {
@@ -159,7 +159,7 @@ fn a_target_of_other_operations_is_passed_by() {
 #[test]
 fn of_equal_modalities_the_specialist_wins() {
     let mut table = table(&[("m", &["all=audio>text", "asr=audio>text"])]);
-    table.models.get_mut("m").unwrap().targets[1].capability.operations =
+    Arc::make_mut(table.models.get_mut("m").unwrap()).targets[1].capability.operations =
         OperationSet::EMPTY.with(Operation::Transcriptions);
     let need = Requirement::new(Operation::Transcriptions, ModalitySet::of(&[Modality::Audio]), ModalitySet::TEXT);
     let route = table.route(Some("m"), need).unwrap();

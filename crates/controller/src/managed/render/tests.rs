@@ -15,11 +15,12 @@ fn rendered(template: Value) -> Vec<Value> {
     }))
     .unwrap();
     let template = serde_json::from_value(template).unwrap();
-    let managed = ManagedPicker { service: "vision-picker".into(), port: 9002, template };
+    let managed = ManagedPicker { service: "vision-picker".into(), port: 9002, template, made_from: "a test".into() };
     let settings = Settings {
         image: "picker:1".into(),
         controller_url: "https://c.ns:9004".into(),
         controller_namespace: "ns".into(),
+        controller_port: 9004,
     };
     picker(&pool, &managed, &settings).iter().map(|object| json!(object)).collect()
 }

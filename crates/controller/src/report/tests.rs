@@ -1,0 +1,183 @@
+//! When something is written, and when it is not.
+
+use api::{InferenceModel, InferencePool};
+use index::{Change, Event};
+use serde_json::json;
+
+use super::*;
+
+/// A cluster of one pool and one model, without a picker.
+struct Story {
+    index: Index,
+    publisher: Publisher,
+    pickers: BTreeMap<ObjectKey, PickerState>,
+    reports: Reports,
+    start: Instant,
+    now: Instant,
+}
+
+impl Story {
+    fn new() -> Self {
+        let mut index = Index::default();
+        index.observe(Event::Pool(Change::Applied(pool("1", 1))));
+        let start = Instant::now();
+        let publisher = Publisher::new(1);
+        publisher.publish([("a".to_owned(), std::sync::Arc::default())].into());
+        Self { index, publisher, pickers: BTreeMap::new(), reports: Reports::default(), start, now: start }
+    }
+
+    fn due(&mut self) -> Due {
+        let compiled = self.index.compile();
+        self.reports.due(&Facts {
+            index: &self.index,
+            compiled: &compiled,
+            publisher: &self.publisher,
+            pickers: &self.pickers,
+            leading_since: self.start,
+            now: self.now,
+            clock: Timestamp::UNIX_EPOCH,
+        })
+    }
+
+    /// The conditions of the pool that are to be written, as `Type=Reason`.
+    fn written(&mut self) -> Vec<String> {
+        let mut orders = self.due().orders;
+        assert!(orders.len() <= 1);
+        let Some((_, order)) = orders.pop() else { return Vec::new() };
+        order.status.conditions().iter().map(|one| format!("{}={}", one.type_, one.reason)).collect()
+    }
+
+    fn outcome(&mut self, succeeded: bool) {
+        let sent = &self.reports.sent[&key()];
+        let outcome = Outcome { key: key(), status: sent.status.clone(), succeeded };
+        self.reports.note(&outcome);
+    }
+
+    /// The watch shows the pool as it was written.
+    fn seen(&mut self, version: &str, generation: i64) {
+        let mut pool = pool(version, generation);
+        if let Some(Sent { status: Status::Pool(parent), .. }) = self.reports.sent.get(&key()) {
+            pool.status = Some(serde_json::from_value(json!({"parents": [parent]})).unwrap());
+        }
+        self.index.observe(Event::Pool(Change::Applied(pool)));
+    }
+}
+
+fn key() -> Key {
+    Key::Pool(ObjectKey::new("a", "p"))
+}
+
+fn pool(version: &str, generation: i64) -> InferencePool {
+    serde_json::from_value(json!({
+        "apiVersion": "inference.networking.k8s.io/v1", "kind": "InferencePool",
+        "metadata": {"name": "p", "namespace": "a", "resourceVersion": version, "generation": generation},
+        "spec": {"selector": {"matchLabels": {"app": "p"}}, "targetPorts": [{"number": 8000}]},
+    }))
+    .unwrap()
+}
+
+fn says(written: &[String], what: &str) -> bool {
+    written.iter().any(|one| one == what)
+}
+
+#[test]
+fn what_was_written_is_not_written_again_because_the_watch_is_late() {
+    let mut story = Story::new();
+    assert!(says(&story.written(), "Programmed=Pending"));
+    assert!(story.written().is_empty(), "it is on its way");
+    story.outcome(true);
+    assert!(story.written().is_empty(), "it stands, though the watch has not said so");
+    story.seen("2", 1);
+    assert!(story.written().is_empty());
+    // Somebody else wrote over it.
+    story.index.observe(Event::Pool(Change::Applied(pool("3", 1))));
+    assert!(says(&story.written(), "Programmed=Pending"));
+    story.outcome(false);
+    assert!(!story.written().is_empty(), "what could not be written is tried again");
+}
+
+#[test]
+fn a_status_on_its_way_is_taken_back_when_things_are_as_they_were() {
+    let mut story = Story::new();
+    story.written();
+    story.outcome(true);
+    story.seen("2", 1);
+    story.pickers.insert(ObjectKey::new("a", "p"), PickerState { ready: 0, wanted: 1, stage: Stage::Rolling });
+    let mut managed = pool("3", 1);
+    managed.status = story.index.pool(&ObjectKey::new("a", "p")).unwrap().status.clone();
+    let before = managed.clone();
+    managed.metadata.annotations = Some([("thalamus.dev/picker".to_owned(), "managed".to_owned())].into());
+    story.index.observe(Event::Pool(Change::Applied(managed)));
+    assert!(says(&story.written(), "PickerReady=NoPickerRef"));
+    // The annotation goes before that is written, and what the watch shows is right again.
+    story.index.observe(Event::Pool(Change::Applied(before)));
+    let written = story.written();
+    assert!(!written.is_empty() && !written.iter().any(|one| one.starts_with("PickerReady")), "{written:?}");
+}
+
+#[test]
+fn what_was_said_of_another_generation_is_not_said_of_this_one() {
+    let mut story = Story::new();
+    story.now += PICKER_PATIENCE;
+    assert!(says(&story.written(), "Programmed=NoPicker"));
+    story.outcome(true);
+    story.seen("2", 1);
+    // A picker just left: as it was, whatever that is.
+    story.start = story.now;
+    assert!(story.written().is_empty());
+    // But not of what no picker can have heard of.
+    let mut edited = pool("3", 2);
+    edited.status = story.index.pool(&ObjectKey::new("a", "p")).unwrap().status.clone();
+    story.index.observe(Event::Pool(Change::Applied(edited)));
+    assert!(says(&story.written(), "Programmed=Pending"));
+    assert_eq!(story.due().look_again, Some(story.now + PICKER_PATIENCE));
+}
+
+#[test]
+fn objects_that_are_gone_are_forgotten() {
+    let mut story = Story::new();
+    story.written();
+    assert_eq!(story.reports.sent.len(), 1);
+    story.index.observe(Event::Pool(Change::Deleted(ObjectKey::new("a", "p"))));
+    story.due();
+    assert!(story.reports.sent.is_empty());
+}
+
+#[test]
+fn a_picker_that_serves_while_something_is_wrong_is_said_to_serve() {
+    #[track_caller]
+    fn check(ready: i64, stage: Stage, holds: bool, message: &str) {
+        let verdict = picker_ready(Some(&PickerState { ready, wanted: 2, stage }));
+        assert_eq!((verdict.holds, &*verdict.message), (holds, message));
+    }
+    let behind = ObjectKey::new("a", "p");
+    check(
+        2,
+        Stage::Queued { behind: behind.clone() },
+        true,
+        "2 of 2 pickers are ready; will be upgraded after the picker of pool a/p",
+    );
+    check(
+        0,
+        Stage::Queued { behind },
+        false,
+        "0 of 2 pickers are ready; will be upgraded after the picker of pool a/p",
+    );
+    check(2, Stage::Failed("no".into()), false, "no (2 of 2 pickers are ready, as they were)");
+    check(0, Stage::Conflict("taken".into()), false, "taken");
+}
+
+#[test]
+fn a_model_that_is_not_in_use_is_not_programmed() {
+    let mut story = Story::new();
+    let model: InferenceModel = serde_json::from_value(json!({
+        "apiVersion": "thalamus.dev/v1alpha1", "kind": "InferenceModel", "metadata": {"name": "m", "namespace": "a"},
+        "spec": {"modelName": "m"},
+    }))
+    .unwrap();
+    story.index.observe(Event::Model(Change::Applied(model)));
+    let orders = story.due().orders;
+    let (_, order) = orders.iter().find(|(key, _)| matches!(key, Key::Model(_))).unwrap();
+    let programmed = order.status.conditions().iter().find(|one| one.type_ == "Programmed").unwrap();
+    assert_eq!((&*programmed.status, &*programmed.reason), ("False", "NotAccepted"));
+}
