@@ -1,6 +1,7 @@
 //! Whose token it is: the API server says, and a picker reads what belongs to its service account.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,13 +11,21 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use publish::{Authority, Scope};
 use tokio::sync::Semaphore;
-use tonic::Status;
+use tokio::time::Instant;
+use tonic::{Code, Status};
 
 /// What pickers' tokens must be made for: one that is good for the API server is never shown here.
 pub(crate) const AUDIENCE: &str = "thalamus-controller";
 
 /// How many tokens are reviewed at once.
 const REVIEWS: usize = 8;
+
+/// How many may wait for one. Strangers that are more than that are told to come back.
+const WAITING: usize = 64;
+
+/// A token that was refused is refused again for this long without asking. Of so many it is remembered.
+const REFUSED: Duration = Duration::from_secs(10);
+const MANY: usize = 1024;
 
 /// How long a review may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,13 +39,21 @@ pub(crate) struct ServiceAccounts {
     reviews: Api<TokenReview>,
     /// Strangers' tokens cost the API server a call each, so few are under way at a time.
     turns: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+    refused: Arc<Mutex<Refused>>,
     /// The pool of each managed picker's service account, by namespace and name.
     managed: Arc<Mutex<BTreeMap<(String, String), String>>>,
 }
 
 impl ServiceAccounts {
     pub(crate) fn new(client: Client) -> Self {
-        Self { reviews: Api::all(client), turns: Arc::new(Semaphore::new(REVIEWS)), managed: Arc::default() }
+        Self {
+            reviews: Api::all(client),
+            turns: Arc::new(Semaphore::new(REVIEWS)),
+            places: Arc::new(Semaphore::new(REVIEWS + WAITING)),
+            refused: Arc::default(),
+            managed: Arc::default(),
+        }
     }
 
     /// These service accounts, and no others, are bound to one pool each.
@@ -52,6 +69,8 @@ impl ServiceAccounts {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Status::unauthenticated(format!("the token is longer than {MAX_TOKEN_BYTES} bytes")));
         }
+        let _place =
+            self.places.try_acquire().map_err(|_| Status::unavailable("many tokens are being reviewed; come back"))?;
         let _turn = self.turns.acquire().await.map_err(|_| Status::unavailable("the controller is stopping"))?;
         let review = TokenReview {
             spec: TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![AUDIENCE.to_owned()]) },
@@ -85,8 +104,37 @@ impl Authority for ServiceAccounts {
                 "no token was shown: start the picker with --token-file, a service account token for audience {AUDIENCE}"
             )));
         };
-        let account = self.review(token).await?;
+        let refused = || self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(status) = refused().known(token, Instant::now()) {
+            return Err(status);
+        }
+        let account = self.review(token).await.inspect_err(|status| {
+            if status.code() == Code::Unauthenticated {
+                refused().note(token, status, Instant::now());
+            }
+        })?;
         permits(&account, self.pool_of(&account).as_deref(), scope).map_err(Status::permission_denied)
+    }
+}
+
+/// Tokens that were refused a moment ago, by their hashes, which nobody outside can predict.
+#[derive(Debug, Default)]
+struct Refused {
+    hasher: RandomState,
+    known: HashMap<u64, (Instant, String)>,
+}
+
+impl Refused {
+    fn known(&self, token: &str, now: Instant) -> Option<Status> {
+        let (until, why) = self.known.get(&self.hasher.hash_one(token))?;
+        (*until > now).then(|| Status::unauthenticated(why.clone()))
+    }
+
+    fn note(&mut self, token: &str, status: &Status, now: Instant) {
+        self.known.retain(|_, (until, _)| *until > now);
+        if self.known.len() < MANY {
+            self.known.insert(self.hasher.hash_one(token), (now + REFUSED, status.message().to_owned()));
+        }
     }
 }
 
@@ -106,6 +154,21 @@ fn permits((namespace, name): &(String, String), bound_to: Option<&str>, scope: 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_token_is_not_asked_about_again_for_a_while() {
+        let (mut refused, start) = (Refused::default(), Instant::now());
+        refused.note("a", &Status::unauthenticated("not you"), start);
+        assert_eq!(
+            refused.known("a", start + REFUSED / 2).map(|status| status.message().to_owned()),
+            Some("not you".into())
+        );
+        assert!(refused.known("b", start).is_none() && refused.known("a", start + REFUSED).is_none());
+        for number in 0..2 * MANY {
+            refused.note(&number.to_string(), &Status::unauthenticated("no"), start);
+        }
+        assert_eq!(refused.known.len(), MANY);
+    }
 
     #[test]
     fn an_account_reads_its_namespace_and_a_managed_one_its_pool() {

@@ -65,7 +65,9 @@ impl Authority {
             .await
             .with_context(|| format!("writing Secret {namespace}/{SECRET}"))?;
         tracing::info!(secret = SECRET, namespace, "made a new authority for pickers to verify this controller by");
-        Ok(made)
+        // What stands there counts, should another have written over it.
+        let written = secrets.get(SECRET).await.with_context(|| format!("reading Secret {namespace}/{SECRET}"))?;
+        Self::read(&written.data.unwrap_or_default())
     }
 
     fn read(data: &BTreeMap<String, ByteString>) -> Result<Self> {
@@ -137,7 +139,10 @@ impl Issued {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let old = newest
             .as_ref()
-            .is_none_or(|(made, _)| now.duration_since(*made).as_hours() >= (SERVING_DAYS - RENEWAL_DAYS) * 24);
+            // A clock that was ahead made one that is not valid yet.
+            .is_none_or(|(made, _)| {
+                now < *made || now.duration_since(*made).as_hours() >= (SERVING_DAYS - RENEWAL_DAYS) * 24
+            });
         if old {
             match self.authority.issue(&self.names, now) {
                 Ok(key) => *newest = Some((now, Arc::new(key))),
@@ -171,7 +176,9 @@ mod tests {
         let days = |days: i64| start.checked_add((days * 24).hours()).unwrap();
         let first = issued.at(start).unwrap();
         assert_eq!(issued.at(days(59)).unwrap().cert, first.cert);
-        assert_ne!(issued.at(days(61)).unwrap().cert, first.cert);
+        let second = issued.at(days(61)).unwrap();
+        assert_ne!(second.cert, first.cert);
+        assert_ne!(issued.at(days(30)).unwrap().cert, second.cert, "the clock was ahead");
     }
 
     #[test]

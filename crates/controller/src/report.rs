@@ -1,6 +1,7 @@
 //! What is to be said of each object, and whether it has been said.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::{CONTROLLER_NAME, Condition, InferenceModelStatus, Modalities, ParentReference, ParentStatus};
@@ -26,6 +27,26 @@ const PICKER_PATIENCE: Duration = Duration::from_secs(7);
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
     sent: BTreeMap<Key, Sent>,
+    /// What the statuses that stand were made from. In a cluster of thousands all but a few are made from the same as a moment ago, and to
+    /// make them only to find that would be most of what a controller does.
+    made_from: BTreeMap<Key, MadeFrom>,
+    compiled: Arc<Compiled>,
+}
+
+/// What a status was made from, beside its report.
+#[derive(Debug, PartialEq, Eq)]
+struct MadeFrom {
+    programmed: Option<Verdict>,
+    picker: Option<PickerState>,
+    version: Option<String>,
+}
+
+/// Whether pickers decide by what is reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Programmed {
+    Says(Verdict),
+    /// As it was, if that was said of this generation: of another no picker may have heard. Else this.
+    Waits(Verdict),
 }
 
 /// A status on its way, or written and not seen yet.
@@ -40,7 +61,7 @@ struct Sent {
 /// What the statuses are made from.
 pub(crate) struct Facts<'a> {
     pub(crate) index: &'a Index,
-    pub(crate) compiled: &'a Compiled,
+    pub(crate) compiled: &'a Arc<Compiled>,
     pub(crate) publisher: &'a Publisher,
     pub(crate) pickers: &'a BTreeMap<ObjectKey, PickerState>,
     /// Since when this replica leads.
@@ -62,30 +83,61 @@ impl Reports {
     /// Each status that differs from what stands, or will once everything on its way is written.
     pub(crate) fn due(&mut self, facts: &Facts<'_>) -> Due {
         let mut due = Due { orders: Vec::new(), look_again: None };
-        self.sent.retain(|key, _| match key {
+        let exists = |key: &Key| match key {
             Key::Pool(key) => facts.index.pool(key).is_some(),
             Key::Model(key) => facts.index.model(key).is_some(),
-        });
+        };
+        self.sent.retain(|key, _| exists(key));
+        self.made_from.retain(|key, _| exists(key));
+        let before = std::mem::replace(&mut self.compiled, Arc::clone(facts.compiled));
         for (key, report) in &facts.compiled.pools {
             let Some(pool) = facts.index.pool(key) else { continue };
+            let programmed = facts.programmed_pool(key, &mut due);
+            let picker = report.managed.as_ref().and_then(|_| facts.pickers.get(key));
+            let of = Key::Pool(key.clone());
+            if before.pools.get(key) == Some(report) && self.is_made(&of, &programmed, picker, pool) {
+                continue;
+            }
             let seen = pool.status.iter().flat_map(|status| &status.parents).find(|parent| parent.is_ours());
             let seen = seen.cloned().map(Status::Pool);
-            self.compare(Key::Pool(key.clone()), pool, seen, &mut due, |before, due| {
-                Status::Pool(facts.pool_status(key, report, before, due))
+            self.compare(of, pool, seen, &mut due, &programmed, picker, |programmed, before| {
+                Status::Pool(facts.pool_status(key, report, programmed, before))
             });
         }
         for (key, report) in &facts.compiled.models {
             let Some(model) = facts.index.model(key) else { continue };
+            let programmed = facts.programmed_model(key, report, &mut due);
+            let of = Key::Model(key.clone());
+            if before.models.get(key) == Some(report) && self.is_made(&of, &programmed, None, model) {
+                continue;
+            }
             let seen = model.status.clone().map(Status::Model);
-            self.compare(Key::Model(key.clone()), model, seen, &mut due, |before, due| {
-                Status::Model(facts.model_status(key, report, before, due))
+            self.compare(of, model, seen, &mut due, &programmed, None, |programmed, before| {
+                Status::Model(facts.model_status(report, programmed, before))
             });
         }
         due
     }
 
+    /// Whether what stands was made from the same.
+    fn is_made(
+        &self,
+        key: &Key,
+        programmed: &Programmed,
+        picker: Option<&PickerState>,
+        object: &impl Resource<DynamicType = ()>,
+    ) -> bool {
+        let Some(made_from) = self.made_from.get(key) else { return false };
+        let programmed = match programmed {
+            Programmed::Says(verdict) => made_from.programmed.as_ref() == Some(verdict),
+            Programmed::Waits(_) => true,
+        };
+        programmed && made_from.picker.as_ref() == picker && made_from.version == object.meta().resource_version
+    }
+
     /// What came of a write.
     pub(crate) fn note(&mut self, outcome: &Outcome) {
+        self.made_from.remove(&outcome.key);
         // Another may have taken its place meanwhile; that one's outcome is still to come.
         let Some(sent) = self.sent.get_mut(&outcome.key).filter(|sent| sent.status == outcome.status) else { return };
         sent.written = true;
@@ -97,21 +149,31 @@ impl Reports {
     /// Nothing that was handed over will be written any more.
     pub(crate) fn forget(&mut self) {
         self.sent.clear();
+        self.made_from.clear();
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what a status is made from, each once")]
     fn compare(
         &mut self,
         key: Key,
         object: &impl Resource<DynamicType = ()>,
         seen: Option<Status>,
         due: &mut Due,
-        status: impl FnOnce(&[Condition], &mut Due) -> Status,
+        programmed: &Programmed,
+        picker: Option<&PickerState>,
+        status: impl FnOnce(&Programmed, &[Condition]) -> Status,
     ) {
         let version = &object.meta().resource_version;
         let sent = self.sent.get(&key).filter(|sent| !sent.written || sent.over == *version);
         let stands = sent.map(|sent| sent.status.clone()).or(seen);
         let before = stands.as_ref().map_or(&[][..], Status::conditions);
-        let status = status(before, due);
+        let status = status(programmed, before);
+        let said = match programmed {
+            Programmed::Says(verdict) => Some(verdict.clone()),
+            Programmed::Waits(_) => None,
+        };
+        let made_from = MadeFrom { programmed: said, picker: picker.cloned(), version: version.clone() };
+        self.made_from.insert(key.clone(), made_from);
         if stands.as_ref().is_some_and(|stands| stands.says_the_same(&status)) {
             return;
         }
@@ -125,10 +187,27 @@ impl Reports {
 // === impl Facts ===
 
 impl Facts<'_> {
-    fn pool_status(&self, key: &ObjectKey, report: &PoolReport, before: &[Condition], due: &mut Due) -> ParentStatus {
-        let standing = self.publisher.standing(&key.namespace, |pool| pool == key.name);
+    fn programmed_pool(&self, key: &ObjectKey, due: &mut Due) -> Programmed {
+        self.programmed(&self.publisher.standing(&key.namespace, |pool| pool == key.name), due)
+    }
+
+    fn programmed_model(&self, key: &ObjectKey, report: &ModelReport, due: &mut Due) -> Programmed {
+        if !report.accepted {
+            return Programmed::Says(Verdict::no("Programmed", "NotAccepted", "the object is not in use"));
+        }
+        let is_its = |pool: &str| report.pools.iter().any(|own| own == pool);
+        self.programmed(&self.publisher.standing(&key.namespace, is_its), due)
+    }
+
+    fn pool_status(
+        &self,
+        key: &ObjectKey,
+        report: &PoolReport,
+        programmed: &Programmed,
+        before: &[Condition],
+    ) -> ParentStatus {
         let mut verdicts = report.verdicts.clone();
-        verdicts.push(self.programmed(&standing, before, report.generation, due));
+        verdicts.push(programmed.verdict(before, report.generation));
         if report.managed.is_some() {
             verdicts.push(picker_ready(self.pickers.get(key)));
         }
@@ -151,18 +230,12 @@ impl Facts<'_> {
 
     fn model_status(
         &self,
-        key: &ObjectKey,
         report: &ModelReport,
+        programmed: &Programmed,
         before: &[Condition],
-        due: &mut Due,
     ) -> InferenceModelStatus {
         let mut verdicts = report.verdicts.clone();
-        verdicts.push(if report.accepted {
-            let standing = self.publisher.standing(&key.namespace, |pool| report.pools.iter().any(|own| own == pool));
-            self.programmed(&standing, before, report.generation, due)
-        } else {
-            Verdict::no("Programmed", "NotAccepted", "the object is not in use")
-        });
+        verdicts.push(programmed.verdict(before, report.generation));
         InferenceModelStatus {
             modalities: Some(report.on_offer.clone()),
             declared: Some(report.declared.clone()),
@@ -172,13 +245,12 @@ impl Facts<'_> {
         }
     }
 
-    /// `Programmed` as the pickers stand. While there is reason to wait for them it stays as it was, if it was said of this generation: of
-    /// another no picker may have heard.
-    fn programmed(&self, standing: &Standing, before: &[Condition], generation: Option<i64>, due: &mut Due) -> Verdict {
+    /// How the pickers stand, or, while there is reason to wait for them, that.
+    fn programmed(&self, standing: &Standing, due: &mut Due) -> Programmed {
         let Standing { connected, current, refusals, owing_since, left_at } = standing;
         let verdict = Verdict::programmed(*connected, *current, refusals);
         if verdict.holds || !refusals.is_empty() {
-            return verdict;
+            return Programmed::Says(verdict);
         }
         let patience = match connected {
             0 => left_at.map_or(self.leading_since, |left| left.max(self.leading_since)) + PICKER_PATIENCE,
@@ -186,13 +258,26 @@ impl Facts<'_> {
             _ => owing_since.unwrap_or(self.now) + ACK_PATIENCE,
         };
         if self.now >= patience {
-            return verdict;
+            return Programmed::Says(verdict);
         }
         due.look_again = due.look_again.into_iter().chain([patience]).min();
-        Verdict::as_it_was("Programmed", before, generation).unwrap_or_else(|| match connected {
+        Programmed::Waits(match connected {
             0 => Verdict::no("Programmed", "Pending", "waiting for a picker to connect"),
             _ => verdict,
         })
+    }
+}
+
+// === impl Programmed ===
+
+impl Programmed {
+    fn verdict(&self, before: &[Condition], generation: Option<i64>) -> Verdict {
+        match self {
+            Self::Says(verdict) => verdict.clone(),
+            Self::Waits(verdict) => {
+                Verdict::as_it_was("Programmed", before, generation).unwrap_or_else(|| verdict.clone())
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! pickers are thus connected to the one replica that writes status, and what it says of them (`Programmed`) is of all of them.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use tonic::transport::Server;
 use crate::authority::ServiceAccounts;
 use crate::ca::{self, Issued};
 use crate::lease::Term;
+use crate::status::within;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -101,6 +102,7 @@ fn bind(address: SocketAddr) -> Result<TcpSocket> {
 impl Speaker {
     /// Serves pickers in every term of ours. Ends only by failing.
     pub(crate) async fn run(mut self, mut terms: watch::Receiver<Term>) -> Result<()> {
+        let terms_of = terms.clone();
         loop {
             if terms.wait_for(Option::is_some).await.is_err() {
                 // The candidacy is over, and the process ends with it.
@@ -113,12 +115,14 @@ impl Speaker {
                 Ok(())
             };
             // A port that fails ends the process at once: a leader that takes no pickers would look well and keep others from leading.
-            tokio::try_join!(self.serve(until.clone()), over)?;
+            let during = terms_of.clone();
+            tokio::try_join!(self.serve(until.clone(), during), over)?;
         }
     }
 
-    async fn serve(&mut self, until: CancellationToken) -> Result<()> {
-        let Some((speaks, authority)) = until.run_until_cancelled(self.credentials()).await else { return Ok(()) };
+    async fn serve(&mut self, until: CancellationToken, terms: watch::Receiver<Term>) -> Result<()> {
+        let credentials = until.run_until_cancelled(self.credentials(&terms)).await;
+        let Some((speaks, authority)) = credentials else { return Ok(()) };
         self.publisher.renumber(milliseconds_of_the_clock());
         let incoming = Incoming::new(self.port.listen().await?, speaks);
         let serve = Server::builder()
@@ -129,27 +133,32 @@ impl Speaker {
         tokio::select! {
             ended = serve => ended.context("serving pickers"),
             () = async { until.cancelled().await; tokio::time::sleep(GOODBYE).await } => Ok(()),
+            () = self.tell_authority_again() => Ok(()),
         }
     }
 
-    async fn credentials(&self) -> (Speaks, Arc<dyn Authority>) {
+    /// Reads the authority's file again and again, as the certificate is: both are replaced while we run. Never ends.
+    async fn tell_authority_again(&self) {
+        let Keys::Files(_, Some(authority)) = &self.keys else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(daemon::tls::LOOK).await;
+            if let Some(certificate) = read_authority(authority) {
+                self.certificate.send_if_modified(|told| told.replace(certificate.clone()) != Some(certificate));
+            }
+        }
+    }
+
+    async fn credentials(&self, terms: &watch::Receiver<Term>) -> (Speaks, Arc<dyn Authority>) {
         let tokens = || Arc::new(self.accounts.clone());
         match &self.keys {
             Keys::None => (Speaks::Plain, Arc::new(Anyone)),
             Keys::Files(config, authority) => {
-                let told = authority.as_ref().and_then(|authority| match std::fs::read_to_string(authority) {
-                    Ok(certificate) => Some(certificate),
-                    Err(error) => {
-                        tracing::error!(file = %authority.display(), %error, "--tls-ca cannot be read, so pickers are not told");
-                        None
-                    }
-                });
-                self.certificate.send_replace(told);
+                self.certificate.send_replace(authority.as_deref().and_then(read_authority));
                 (Speaks::Tls(Arc::clone(config)), tokens())
             }
             Keys::Own { namespace, names } => loop {
                 let made = async {
-                    let authority = ca::Authority::load_or_make(&self.client, namespace).await?;
+                    let authority = within(terms, ca::Authority::load_or_make(&self.client, namespace)).await?;
                     self.certificate.send_replace(Some(authority.certificate.clone()));
                     daemon::tls::server_config(Arc::new(Issued::new(authority, names.clone())))
                 };
@@ -166,6 +175,15 @@ impl Speaker {
             },
         }
     }
+}
+
+/// The authority to tell pickers of; the log says why there is none.
+fn read_authority(file: &Path) -> Option<String> {
+    std::fs::read_to_string(file)
+        .inspect_err(|error| {
+            tracing::error!(file = %file.display(), %error, "--tls-ca cannot be read, so pickers are not told");
+        })
+        .ok()
 }
 
 pub(crate) fn milliseconds_of_the_clock() -> u64 {

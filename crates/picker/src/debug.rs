@@ -1,28 +1,39 @@
 //! `/debug/explain` and `/debug/load`: what the picker would do with a request, and how busy its endpoints are, as JSON for tools.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::body::Body;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::{get, post};
 use axum::{Json, response::IntoResponse, response::Response};
 use director::{Destination, Director, Explanation, Front, Rejection};
-use request::RequestHead;
+use http_body_util::BodyExt as _;
+use request::{InferenceRequest, RequestHead};
 use routing::Draw;
 use scheduling::Explained;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+/// How many requests are explained at once. They are held by the same budget as the traffic, and must leave it nearly all.
+const AT_ONCE: usize = 2;
+
+/// How long a body may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone)]
+struct Debug {
+    front: Front,
+    turns: Arc<Semaphore>,
+}
 
 /// The routes, for the admin port.
 pub(crate) fn routes(front: Front) -> Router {
-    let largest = usize::try_from(front.limits.max_body_bytes).unwrap_or(usize::MAX);
-    Router::new()
-        .route("/debug/explain", post(explain).layer(DefaultBodyLimit::max(largest)))
-        .route("/debug/load", get(load))
-        .with_state(front)
+    let debug = Debug { front, turns: Arc::new(Semaphore::new(AT_ONCE)) };
+    Router::new().route("/debug/explain", post(explain)).route("/debug/load", get(load)).with_state(debug)
 }
 
 #[derive(Debug, Deserialize)]
@@ -37,21 +48,22 @@ fn chat() -> String {
 
 /// The body is a request as a client would send it. Nothing is sent anywhere, counted or kept.
 async fn explain(
-    State(front): State<Front>,
+    State(Debug { front, turns }): State<Debug>,
     Query(asked): Query<Asked>,
     headers: HeaderMap,
-    body: Bytes,
-) -> Json<Value> {
+    body: Body,
+) -> Response {
+    let Ok(_turn) = turns.try_acquire() else {
+        return (StatusCode::TOO_MANY_REQUESTS, "other requests are being explained; ask again\n").into_response();
+    };
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let head = RequestHead { path: &asked.path, content_type, ..RequestHead::default() };
-    let read = || {
-        let mut intake = front.intake(&head)?;
-        intake.feed(body)?;
-        Ok::<_, Rejection>(intake.finish()?.0)
-    };
-    let request = match read() {
-        Ok(request) => request,
-        Err(rejection) => return Json(json!({"refused": refused(&rejection)})),
+    let read = tokio::time::timeout(PATIENCE, read(&front, &head, body)).await;
+    let request = match read {
+        Ok(Ok(Some(request))) => request,
+        Ok(Ok(None)) => return (StatusCode::BAD_REQUEST, "the body broke off\n").into_response(),
+        Ok(Err(rejection)) => return Json(json!({"refused": refused(&rejection)})).into_response(),
+        Err(_) => return (StatusCode::REQUEST_TIMEOUT, "the body did not come in time\n").into_response(),
     };
     // The draw is of no secret: who asks again may see another of equals.
     let draw = Draw::new(fastrand::u64(..));
@@ -78,13 +90,26 @@ async fn explain(
         "model": request.model, "needs": need.to_string(), "revision": revision, "goesTo": goes_to,
         "refused": outcome.as_ref().err().map(refused), "candidates": candidates,
     }))
+    .into_response()
+}
+
+/// Reads a request as it comes, as the edges do; none where the body broke off.
+async fn read(front: &Front, head: &RequestHead<'_>, mut body: Body) -> Result<Option<InferenceRequest>, Rejection> {
+    let mut intake = front.intake(head)?;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return Ok(None) };
+        if let Ok(chunk) = frame.into_data() {
+            intake.feed(chunk)?;
+        }
+    }
+    Ok(Some(intake.finish()?.0))
 }
 
 fn refused(rejection: &Rejection) -> Value {
     json!({"status": rejection.status().as_u16(), "code": rejection.code().as_str(), "message": rejection.to_string()})
 }
 
-async fn load(State(front): State<Front>) -> Response {
+async fn load(State(Debug { front, .. }): State<Debug>) -> Response {
     let Some((_, table)) = front.director.table() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "no routing table yet\n").into_response();
     };

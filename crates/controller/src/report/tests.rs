@@ -22,12 +22,12 @@ impl Story {
         index.observe(Event::Pool(Change::Applied(pool("1", 1))));
         let start = Instant::now();
         let publisher = Publisher::new(1);
-        publisher.publish([("a".to_owned(), std::sync::Arc::default())].into());
+        publisher.publish([("a".to_owned(), Arc::default())].into());
         Self { index, publisher, pickers: BTreeMap::new(), reports: Reports::default(), start, now: start }
     }
 
     fn due(&mut self) -> Due {
-        let compiled = self.index.compile();
+        let compiled = Arc::new(self.index.compile());
         self.reports.due(&Facts {
             index: &self.index,
             compiled: &compiled,
