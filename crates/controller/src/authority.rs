@@ -27,7 +27,7 @@ const WAITING: usize = 64;
 const REFUSED: Duration = Duration::from_secs(10);
 const MANY: usize = 1024;
 
-/// How long a review may take.
+/// How long a review may take, with the wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Longest token that is looked at, in bytes; service account tokens have about 1 KB.
@@ -71,13 +71,15 @@ impl ServiceAccounts {
         }
         let _place =
             self.places.try_acquire().map_err(|_| Status::unavailable("many tokens are being reviewed; come back"))?;
-        let _turn = self.turns.acquire().await.map_err(|_| Status::unavailable("the controller is stopping"))?;
         let review = TokenReview {
             spec: TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![AUDIENCE.to_owned()]) },
             ..TokenReview::default()
         };
-        let reviewed = tokio::time::timeout(PATIENCE, self.reviews.create(&PostParams::default(), &review)).await;
-        let reviewed = reviewed.context("it does not answer").and_then(|answer| answer.context("it refuses"));
+        let answer = async {
+            let _turn = self.turns.acquire().await.context("the controller is stopping")?;
+            self.reviews.create(&PostParams::default(), &review).await.context("it refuses")
+        };
+        let reviewed = tokio::time::timeout(PATIENCE, answer).await.context("it does not answer").flatten();
         let reviewed = reviewed.map_err(|error| {
             tracing::warn!(error = format!("{error:#}"), "the API server cannot review a picker's token");
             Status::unavailable("the API server cannot review the token now")

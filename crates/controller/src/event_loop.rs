@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::InferencePool;
-use index::{Compiled, Event, Index, Listed, ManagedPicker, ObjectKey};
+use index::{Compiled, Event, Index, Listed, ObjectKey, PoolReport};
 use k8s_openapi::jiff::Timestamp;
 use publish::Publisher;
 use tokio::sync::{mpsc, watch};
@@ -24,7 +24,7 @@ const QUIET: Duration = Duration::from_millis(20);
 
 /// … or when the oldest event not compiled is this old, since a busy cluster is never quiet. A thousand pools with ten thousand pods
 /// compile in 15 ms (`cargo bench -p index`).
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// How long to wait for kinds of other projects once all of ours were listed. A definition of theirs that is broken must not keep us from
 /// ever being ready.
@@ -32,9 +32,6 @@ const OTHERS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Write status this long after a table or an ack: in a busy cluster the next comes before anybody has read this one.
 const STATUS_DELAY: Duration = Duration::from_millis(200);
-
-/// Try a status again that could not be written.
-const STATUS_RETRY: Duration = Duration::from_secs(2);
 
 pub(crate) struct EventLoop {
     index: Index,
@@ -125,8 +122,8 @@ impl EventLoop {
                 }
                 outcome = self.writer.outcome() => {
                     // Compared once more either way: somebody may have written the same object meanwhile.
-                    status_due.within(if outcome.succeeded { STATUS_DELAY } else { STATUS_RETRY });
-                    self.reports.note(&outcome);
+                    status_due.within(STATUS_DELAY);
+                    self.reports.note(&outcome, Instant::now());
                 }
             }
         }
@@ -172,11 +169,11 @@ impl EventLoop {
     }
 
     fn want_pickers(&self, compiled: &Compiled) {
-        let managed = compiled.pools.iter().filter_map(|(key, report)| Some((key, report.managed.as_ref()?)));
-        let account = |(key, picker): (&ObjectKey, &ManagedPicker)| {
-            ((key.namespace.clone(), picker.service.clone()), key.name.clone())
+        let account = |(key, report): (&ObjectKey, &PoolReport)| {
+            Some(((key.namespace.clone(), report.bound_account.clone()?), key.name.clone()))
         };
-        self.managed.accounts.bind(managed.clone().map(account).collect());
+        self.managed.accounts.bind(compiled.pools.iter().filter_map(account).collect());
+        let managed = compiled.pools.iter().filter_map(|(key, report)| Some((key, report.managed.as_ref()?)));
         // What belongs to a pool that is being deleted goes, and must not come back.
         let stays = |pool: &&InferencePool| pool.metadata.deletion_timestamp.is_none();
         let made = managed.filter_map(|(key, picker)| {

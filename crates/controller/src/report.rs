@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{CONTROLLER_NAME, Condition, InferenceModelStatus, Modalities, ParentReference, ParentStatus};
+use api::{CONTROLLER_NAME, Condition, InferenceModelStatus, InferencePool, Modalities, ParentReference, ParentStatus};
 use index::{Compiled, Index, ModelReport, ObjectKey, PoolReport, Verdict, merge};
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
@@ -15,6 +15,9 @@ use crate::events;
 use crate::managed::{PickerState, Stage};
 use crate::status::{Key, Order, Outcome, Status};
 
+/// Try a status again that could not be written.
+const RETRY: Duration = Duration::from_secs(2);
+
 /// Pickers acknowledge in milliseconds. Until one has owed an answer for this long, `Programmed` stays what it was rather than say
 /// "pending": it would only be written to be written again, with every pod that comes or goes.
 const ACK_PATIENCE: Duration = Duration::from_secs(2);
@@ -23,10 +26,15 @@ const ACK_PATIENCE: Duration = Duration::from_secs(2);
 /// not said that there is none.
 const PICKER_PATIENCE: Duration = Duration::from_secs(7);
 
+/// Why an object is not programmed that is not in use.
+const NOT_ACCEPTED: &str = "NotAccepted";
+
 /// What was handed over to be written, by object.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
     sent: BTreeMap<Key, Sent>,
+    /// Until when one that could not be written is not tried again.
+    failed: BTreeMap<Key, Instant>,
     /// What the statuses that stand were made from. In a cluster of thousands all but a few are made from the same as a moment ago, and to
     /// make them only to find that would be most of what a controller does.
     made_from: BTreeMap<Key, MadeFrom>,
@@ -89,6 +97,7 @@ impl Reports {
         };
         self.sent.retain(|key, _| exists(key));
         self.made_from.retain(|key, _| exists(key));
+        self.failed.retain(|key, until| *until > facts.now && exists(key));
         let before = std::mem::replace(&mut self.compiled, Arc::clone(facts.compiled));
         for (key, report) in &facts.compiled.pools {
             let Some(pool) = facts.index.pool(key) else { continue };
@@ -136,7 +145,10 @@ impl Reports {
     }
 
     /// What came of a write.
-    pub(crate) fn note(&mut self, outcome: &Outcome) {
+    pub(crate) fn note(&mut self, outcome: &Outcome, now: Instant) {
+        if !outcome.succeeded {
+            self.failed.insert(outcome.key.clone(), now + RETRY);
+        }
         self.made_from.remove(&outcome.key);
         // Another may have taken its place meanwhile; that one's outcome is still to come.
         let Some(sent) = self.sent.get_mut(&outcome.key).filter(|sent| sent.status == outcome.status) else { return };
@@ -150,6 +162,7 @@ impl Reports {
     pub(crate) fn forget(&mut self) {
         self.sent.clear();
         self.made_from.clear();
+        self.failed.clear();
     }
 
     #[expect(clippy::too_many_arguments, reason = "what a status is made from, each once")]
@@ -163,9 +176,16 @@ impl Reports {
         picker: Option<&PickerState>,
         status: impl FnOnce(&Programmed, &[Condition]) -> Status,
     ) {
+        if let Some(until) = self.failed.get(&key) {
+            due.look_again = due.look_again.into_iter().chain([*until]).min();
+            return;
+        }
         let version = &object.meta().resource_version;
-        let sent = self.sent.get(&key).filter(|sent| !sent.written || sent.over == *version);
-        let stands = sent.map(|sent| sent.status.clone()).or(seen);
+        // What was written is seen by now, or somebody wrote over it.
+        if self.sent.get(&key).is_some_and(|sent| sent.written && sent.over != *version) {
+            self.sent.remove(&key);
+        }
+        let stands = self.sent.get(&key).map(|sent| sent.status.clone()).or(seen);
         let before = stands.as_ref().map_or(&[][..], Status::conditions);
         let status = status(programmed, before);
         let said = match programmed {
@@ -193,7 +213,7 @@ impl Facts<'_> {
 
     fn programmed_model(&self, key: &ObjectKey, report: &ModelReport, due: &mut Due) -> Programmed {
         if !report.accepted {
-            return Programmed::Says(Verdict::no("Programmed", "NotAccepted", "the object is not in use"));
+            return Programmed::Says(Verdict::no("Programmed", NOT_ACCEPTED, "the object is not in use"));
         }
         let is_its = |pool: &str| report.pools.iter().any(|own| own == pool);
         self.programmed(&self.publisher.standing(&key.namespace, is_its), due)
@@ -209,7 +229,7 @@ impl Facts<'_> {
         let mut verdicts = report.verdicts.clone();
         verdicts.push(programmed.verdict(before, report.generation));
         if report.managed.is_some() {
-            verdicts.push(picker_ready(self.pickers.get(key)));
+            verdicts.push(self.picker_ready(key, report.generation, before));
         }
         let parent = |group: &str, kind: &str, name: &str| ParentReference {
             group: group.into(),
@@ -245,6 +265,21 @@ impl Facts<'_> {
         }
     }
 
+    fn picker_ready(&self, key: &ObjectKey, generation: Option<i64>, before: &[Condition]) -> Verdict {
+        let is_deleted = |pool: &InferencePool| pool.metadata.deletion_timestamp.is_some();
+        if self.index.pool(key).is_some_and(is_deleted) {
+            return Verdict::no(index::PICKER_READY, "Deleting", "the pool is being deleted, and its picker with it");
+        }
+        // The keeper of one that has just begun to lead has not looked at all of them yet.
+        self.pickers.get(key).map_or_else(
+            || {
+                Verdict::as_it_was(index::PICKER_READY, before, generation)
+                    .unwrap_or_else(|| Verdict::no(index::PICKER_READY, "Pending", "the picker is being made"))
+            },
+            picker_ready,
+        )
+    }
+
     /// How the pickers stand, or, while there is reason to wait for them, that.
     fn programmed(&self, standing: &Standing, due: &mut Due) -> Programmed {
         let Standing { connected, current, refusals, owing_since, left_at } = standing;
@@ -275,14 +310,15 @@ impl Programmed {
         match self {
             Self::Says(verdict) => verdict.clone(),
             Self::Waits(verdict) => {
-                Verdict::as_it_was("Programmed", before, generation).unwrap_or_else(|| verdict.clone())
+                let was = Verdict::as_it_was("Programmed", before, generation);
+                was.filter(|was| was.reason != NOT_ACCEPTED).unwrap_or_else(|| verdict.clone())
             }
         }
     }
 }
 
 /// How far the picker of a managed pool is, as a condition.
-fn picker_ready(state: Option<&PickerState>) -> Verdict {
+fn picker_ready(state: &PickerState) -> Verdict {
     let verdict = |holds, reason: &'static str, message: String| {
         if holds {
             Verdict::yes(index::PICKER_READY, reason, message)
@@ -290,9 +326,7 @@ fn picker_ready(state: Option<&PickerState>) -> Verdict {
             Verdict::no(index::PICKER_READY, reason, message)
         }
     };
-    let Some(PickerState { ready, wanted, stage }) = state else {
-        return verdict(false, "Pending", "the picker is being made".into());
-    };
+    let PickerState { ready, wanted, stage } = state;
     let serves = *ready > 0;
     let count = format!("{ready} of {wanted} pickers are ready");
     // What went wrong is shown first, and what serves all the same after it.

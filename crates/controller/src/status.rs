@@ -1,7 +1,9 @@
 //! Status on its way to the API server: one task writes, an object at a time, always the newest that was asked for.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use api::{Condition, InferenceModel, InferenceModelStatus, InferencePool, ParentStatus};
@@ -56,6 +58,9 @@ pub(crate) struct Writer {
     outcomes: mpsc::UnboundedReceiver<Outcome>,
 }
 
+/// How long the API server may take for one status: others wait behind it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// How often a conflict with another writer is tried again.
 const CONFLICTS: usize = 5;
 
@@ -94,13 +99,19 @@ impl Writer {
         let (sender, outcomes) = mpsc::unbounded_channel();
         let (wanted_there, more_there) = (Arc::clone(&wanted), Arc::clone(&more));
         tokio::spawn(async move {
+            let mut last = None;
             loop {
-                let next = wanted_there.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
+                let next = after(&mut wanted_there.lock().unwrap_or_else(PoisonError::into_inner), last.as_ref());
                 let Some((key, Order { status, of, transitions })) = next else {
                     more_there.notified().await;
                     continue;
                 };
-                let written = within(&terms, write(&client, &key, &status)).await;
+                last = Some(key.clone());
+                let write = async {
+                    let written = tokio::time::timeout(PATIENCE, write(&client, &key, &status)).await;
+                    written.context("the API server does not answer")?
+                };
+                let written = within(&terms, write).await;
                 metrics.status_written(written.is_ok());
                 if let Err(error) = &written {
                     tracing::warn!(object = ?key, error = format!("{error:#}"), "status cannot be written; it will be tried again");
@@ -119,8 +130,16 @@ impl Writer {
         Self { wanted, more, outcomes }
     }
 
-    pub(crate) fn write(&self, key: Key, order: Order) {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).insert(key, order);
+    pub(crate) fn write(&self, key: Key, mut order: Order) {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(replaced) = wanted.remove(&key) {
+            // What was to be told with it is told with this, but for what is different again.
+            let told_otherwise = |one: &Transition| order.transitions.iter().any(|other| other.type_ == one.type_);
+            let mut transitions: Vec<_> = replaced.transitions.into_iter().filter(|one| !told_otherwise(one)).collect();
+            transitions.append(&mut order.transitions);
+            order.transitions = transitions;
+        }
+        wanted.insert(key, order);
         self.more.notify_one();
     }
 
@@ -132,6 +151,14 @@ impl Writer {
             None => panic!("the task that writes status ended, and with it every status"),
         }
     }
+}
+
+/// The order that comes after the last one, and begins again behind the end: no object that is written often, or slowly, keeps others from
+/// their turn.
+fn after(wanted: &mut BTreeMap<Key, Order>, last: Option<&Key>) -> Option<(Key, Order)> {
+    let next = last.and_then(|last| wanted.range((Bound::Excluded(last), Bound::Unbounded)).next());
+    let key = next.or_else(|| wanted.first_key_value()).map(|(key, _)| key.clone())?;
+    wanted.remove_entry(&key)
 }
 
 /// Runs a write for as long as this replica leads, and not a moment longer.

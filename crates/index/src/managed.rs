@@ -23,6 +23,9 @@ pub struct ManagedPicker {
 /// The type of the condition that only managed pools have.
 pub const PICKER_READY: &str = "PickerReady";
 
+/// Why a pool has no picker whose Service is another's.
+pub(crate) const NAME_IN_USE: &str = "NameInUse";
+
 /// The template that is used without being named.
 const DEFAULT_TEMPLATE: &str = "default";
 
@@ -77,7 +80,7 @@ pub(crate) fn picker(
             "Service {} is the picker of pool {}, which is older or first by name; a managed pool needs a name of its own",
             picker.name, owner.name
         );
-        return no("NameInUse", message);
+        return no(NAME_IN_USE, message);
     }
     if !is_dns_label(&picker.name) {
         let message = format!(

@@ -7,7 +7,7 @@ use api::{AppProtocol, InferencePool};
 use routing::{Capability, Endpoint, ModalitySet, Pool, PoolPolicy, RoutingTable};
 
 use crate::condition::Verdict;
-use crate::managed::ManagedPicker;
+use crate::managed::{self, ManagedPicker};
 use crate::observe::{Index, ObjectKey};
 use crate::pod::PodFacts;
 
@@ -20,6 +20,8 @@ pub struct PoolReport {
     pub verdicts: Vec<Verdict>,
     /// The picker that is to be run for it, where it is managed and can be.
     pub managed: Option<ManagedPicker>,
+    /// The service account that may read this pool alone: of one that is managed, whether or not its picker can be made now.
+    pub bound_account: Option<String>,
 }
 
 /// Pods by one label of each selector, so that a pool looks at its own pods alone.
@@ -106,7 +108,8 @@ pub(crate) fn report(
             "endpointPickerRef is not set, so gateways cannot ask our picker: name its Service and port; its HTTP port serves the pool all the same",
         ),
     };
-    let is_managed = matches!(managed, Ok(Some(_)));
+    let is_managed = !matches!(managed, Ok(None));
+    let is_others = matches!(&managed, Err(verdict) if verdict.reason == managed::NAME_IN_USE);
     let mut verdicts = vec![
         accepted,
         resolved_refs(object, &key.namespace, is_managed, index),
@@ -121,6 +124,7 @@ pub(crate) fn report(
         picker_service: picker.map(|picker| picker.name.clone()),
         verdicts,
         managed,
+        bound_account: picker.map(|picker| picker.name.clone()).filter(|_| is_managed && !is_others),
     }
 }
 

@@ -140,7 +140,12 @@ impl Subscriber {
             opened.map_err(|_| Status::deadline_exceeded("the controller does not answer"))??.into_inner();
         let mut has: Option<Arc<RoutingTable>> = None;
         loop {
-            let Some(update) = updates.message().await? else { return Ok(()) };
+            let Some(update) = updates.message().await? else {
+                return match has {
+                    Some(_) => Ok(()),
+                    None => Err(Status::unavailable("the controller ended the stream before a table came")),
+                };
+            };
             let revision = update.revision;
             let answer = match take(update, has.as_deref()) {
                 Ok(table) => {

@@ -275,13 +275,8 @@ pub(crate) async fn a_pool_that_is_being_deleted_gets_nothing_made_anew(shared: 
     }
     // Foreground: the pool stays until what belongs to it is gone. Nobody collects it here but this test.
     world.kubectl(&["delete", "inferencepool", "going", "--cascade=foreground", "--wait=false"])?;
-    eventually("the controller knows", async || {
-        let pool = world.object("inferencepool", "going")?;
-        ensure!(pool["metadata"]["deletionTimestamp"].is_string(), "{pool}");
-        ensure!(!pool["status"].to_string().contains("2 of 2"), "{pool}");
-        Ok(())
-    })
-    .await?;
+    let told = "PickerReady=False Deleting: the pool is being deleted, and its picker with it";
+    until_condition(&world, "inferencepool", "going", told).await?;
     until_mended(&world, "staying-picker").await?;
     world.kubectl(&["delete", "deployment,service", "going-picker"])?;
     until_mended(&world, "staying-picker").await?;

@@ -86,6 +86,8 @@ impl Keeper {
                     // A term that goes on changes nothing.
                     if std::mem::replace(&mut led, leads) != leads {
                         due.at(soon(rested));
+                        // What was known in a term before may be untrue in the next.
+                        self.states.send_replace(BTreeMap::new());
                     }
                 }
                 _ = self.certificate.changed() => due.at(soon(rested)),
@@ -106,11 +108,16 @@ impl Keeper {
         let (foreign, mut again) = self.keep_bundles(&wanted, seen).await;
         failures.0.retain(|pool, _| wanted.pickers.contains_key(pool));
         let plans = plans(&wanted, seen, &self.settings, release, failures);
-        let mut states = BTreeMap::new();
+        self.states.send_if_modified(|states| {
+            let before = states.len();
+            states.retain(|pool, _| wanted.pickers.contains_key(pool));
+            states.len() != before
+        });
         let this = &*self;
         let mut done =
             futures::stream::iter(plans).map(async |plan| this.carry_out(plan).await).buffer_unordered(AT_ONCE);
         while let Some((pool, results, held_by)) = done.next().await {
+            let held = held_by.is_some();
             let mut stage = held_by;
             let mut failed = None;
             for result in results {
@@ -124,16 +131,22 @@ impl Keeper {
                     }
                     Err(error) => {
                         let why = explained(&error);
-                        tracing::warn!(%pool, error = why, "the picker of a managed pool cannot be kept in shape");
+                        // Said once: it may stay so for long.
+                        if failures.why(&pool) != Some(&why) {
+                            tracing::warn!(%pool, error = why, "the picker of a managed pool cannot be kept in shape");
+                        }
                         failed = Some(why.clone());
                         stage = Some(Stage::Failed(why));
                     }
                 }
             }
             match failed {
-                // For the first time it may have been its turn, and whoever is next need not wait for a retry.
                 Some(why) => {
-                    failures.note(&pool, why);
+                    // One that was held did not have its turn, and loses none.
+                    if !held {
+                        failures.note(&pool, why);
+                    }
+                    // For the first time it may have been its turn, and whoever is next need not wait for a retry.
                     let wait = if failures.times(&pool) == 1 { PAUSE } else { RETRY };
                     again = Some(again.map_or(wait, |again| again.min(wait)));
                 }
@@ -143,16 +156,17 @@ impl Keeper {
             if let Some(why) = foreign.get(&pool.namespace) {
                 stage = Some(Stage::Conflict(why.clone()));
             }
-            if let Some(state) = state(&pool, &wanted, seen, stage) {
-                states.insert(pool, state);
-            }
+            let now = state(&pool, &wanted, seen, stage);
+            // At once: another may take long.
+            this.states.send_if_modified(|states| {
+                let changed = states.get(&pool) != now.as_ref();
+                match now {
+                    Some(now) => _ = states.insert(pool, now),
+                    None => _ = states.remove(&pool),
+                }
+                changed
+            });
         }
-        drop(done);
-        self.states.send_if_modified(|known| {
-            let changed = *known != states;
-            *known = states;
-            changed
-        });
         again
     }
 

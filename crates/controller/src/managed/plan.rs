@@ -73,9 +73,8 @@ impl<'a> Desired<'a> {
         if let Some(replicas) = replicas {
             one.deployment.data["spec"]["replicas"] = replicas.into();
         }
-        let annotations = one.deployment.annotations_mut();
-        annotations.insert(rollout::RELEASE.to_owned(), release.to_owned());
-        annotations.insert(rollout::MADE_FROM.to_owned(), picker.made_from.clone());
+        let there = one.there(seen);
+        rollout::mark(&mut one.deployment, there, release, &picker.made_from);
         Some(one)
     }
 

@@ -19,6 +19,9 @@ pub(super) const RELEASE: &str = "thalamus.dev/release";
 /// On a Deployment: what a user asked for it by. Where that changes, the user did it.
 pub(super) const MADE_FROM: &str = "thalamus.dev/made-from";
 
+/// On a Deployment: the release to which it was upgraded, until a user asks for something else. That roll alone makes others wait.
+const UPGRADED: &str = "thalamus.dev/upgraded-to";
+
 /// Kubernetes' own count of a Deployment's templates.
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
@@ -82,7 +85,7 @@ pub(super) fn replicas_until_scaled(seen: &DynamicObject) -> Option<i64> {
 /// Where a Deployment is in the upgrade to the release that `desired` is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rollout {
-    /// Of that release, or on its way to what a user asked for.
+    /// Through with it, or on its way to what a user asked for.
     Done,
     /// Of an older one.
     Due,
@@ -92,10 +95,25 @@ pub(super) enum Rollout {
     Stuck,
 }
 
+/// Says on a Deployment by what release it is made and from what, given what is there.
+pub(super) fn mark(desired: &mut DynamicObject, there: Option<&DynamicObject>, release: &str, made_from: &str) {
+    let mut marks = vec![(RELEASE, release), (MADE_FROM, made_from)];
+    let was = |name: &str| there.and_then(|there| there.annotations().get(name)).map(String::as_str);
+    let is_upgrade = there.is_some() && was(RELEASE) != Some(release) || was(UPGRADED) == Some(release);
+    // One that does not say what it was made from is of a release that did not write it.
+    if is_upgrade && was(MADE_FROM).is_none_or(|was| was == made_from) {
+        marks.push((UPGRADED, release));
+    }
+    desired.annotations_mut().extend(marks.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+}
+
+/// Where a Deployment is, given what it is to be, with its marks.
 pub(super) fn of(there: &DynamicObject, desired: &DynamicObject) -> Rollout {
-    let same = |name: &str| there.annotations().get(name) == desired.annotations().get(name);
-    if !same(RELEASE) {
-        return if same(MADE_FROM) { Rollout::Due } else { Rollout::Done };
+    if !desired.annotations().contains_key(UPGRADED) {
+        return Rollout::Done;
+    }
+    if there.annotations().get(RELEASE) != desired.annotations().get(RELEASE) {
+        return Rollout::Due;
     }
     let revision = there.annotations().get(REVISION).and_then(|revision| revision.parse::<u64>().ok());
     match Progress::of(there).phase {
@@ -144,7 +162,7 @@ mod tests {
     fn deployment(release: &str, revision: &str, observed: i64, updated: i64, replicas: i64) -> DynamicObject {
         serde_json::from_value(json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"name": "d", "generation": 2, "annotations": {RELEASE: release, REVISION: revision}},
+            "metadata": {"name": "d", "generation": 2, "annotations": {RELEASE: release, UPGRADED: release, REVISION: revision}},
             "spec": {"replicas": 2},
             "status": {"observedGeneration": observed, "updatedReplicas": updated, "availableReplicas": 2, "readyReplicas": 2,
                 "replicas": replicas},
@@ -169,8 +187,12 @@ mod tests {
 
     #[test]
     fn an_upgrade_is_through_when_the_last_old_pod_is_gone() {
-        let new = deployment("new", "1", 2, 2, 2);
-        let check = |there: &DynamicObject, expected| assert_eq!(of(there, &new), expected);
+        let check = |there: &DynamicObject, expected| {
+            let mut desired = deployment("", "1", 2, 2, 2);
+            desired.metadata.annotations = None;
+            mark(&mut desired, Some(there), "new", "a template");
+            assert_eq!(of(there, &desired), expected);
+        };
         check(&deployment("new", "2", 1, 2, 2), Rollout::UnderWay);
         check(&deployment("new", "2", 2, 1, 3), Rollout::UnderWay);
         check(&deployment("new", "2", 2, 2, 3), Rollout::UnderWay);
@@ -186,9 +208,15 @@ mod tests {
         check(&growing, Rollout::UnderWay);
         growing.data["status"]["conditions"] = json!([{"type": "Progressing", "reason": "NewReplicaSetAvailable"}]);
         check(&growing, Rollout::Done);
-        let mut edited = deployment("old", "5", 2, 2, 2);
-        edited.annotations_mut().insert(MADE_FROM.into(), "another".into());
-        check(&edited, Rollout::Done);
+        // What a user asks for is done at once, and makes nobody wait.
+        for release in ["old", "new"] {
+            let mut edited = deployment(release, "5", 2, 1, 3);
+            edited.annotations_mut().insert(MADE_FROM.into(), "another template".into());
+            check(&edited, Rollout::Done);
+        }
+        let mut not_upgraded = deployment("new", "5", 2, 1, 3);
+        not_upgraded.annotations_mut().remove(UPGRADED);
+        check(&not_upgraded, Rollout::Done);
     }
 
     /// Whom each waits for: `a/1` is a pool's key, `-` nobody.

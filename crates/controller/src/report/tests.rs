@@ -1,6 +1,6 @@
 //! When something is written, and when it is not.
 
-use api::{InferenceModel, InferencePool};
+use api::InferenceModel;
 use index::{Change, Event};
 use serde_json::json;
 
@@ -50,7 +50,7 @@ impl Story {
     fn outcome(&mut self, succeeded: bool) {
         let sent = &self.reports.sent[&key()];
         let outcome = Outcome { key: key(), status: sent.status.clone(), succeeded };
-        self.reports.note(&outcome);
+        self.reports.note(&outcome, self.now);
     }
 
     /// The watch shows the pool as it was written.
@@ -93,6 +93,8 @@ fn what_was_written_is_not_written_again_because_the_watch_is_late() {
     story.index.observe(Event::Pool(Change::Applied(pool("3", 1))));
     assert!(says(&story.written(), "Programmed=Pending"));
     story.outcome(false);
+    assert!(story.written().is_empty(), "not at once");
+    story.now += RETRY;
     assert!(!story.written().is_empty(), "what could not be written is tried again");
 }
 
@@ -147,7 +149,7 @@ fn objects_that_are_gone_are_forgotten() {
 fn a_picker_that_serves_while_something_is_wrong_is_said_to_serve() {
     #[track_caller]
     fn check(ready: i64, stage: Stage, holds: bool, message: &str) {
-        let verdict = picker_ready(Some(&PickerState { ready, wanted: 2, stage }));
+        let verdict = picker_ready(&PickerState { ready, wanted: 2, stage });
         assert_eq!((verdict.holds, &*verdict.message), (holds, message));
     }
     let behind = ObjectKey::new("a", "p");
