@@ -190,3 +190,23 @@ pub(crate) fn milliseconds_of_the_clock() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_port_that_cannot_be_had_again_ends_the_process_rather_than_lead_without_pickers() {
+        // Another test may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = Port { held: None, address: taken.local_addr().unwrap() };
+        let (certificate, _) = watch::channel(None);
+        let accounts = ServiceAccounts::new(client.clone());
+        let speaker = Speaker { client, publisher: Publisher::new(1), keys: Keys::None, port, accounts, certificate };
+        let (_leads, terms) = watch::channel(Some(Instant::now() + Duration::from_hours(1)));
+        let failed = tokio::time::timeout(Duration::from_mins(1), speaker.run(terms)).await.expect("it does not hang");
+        assert!(format!("{:#}", failed.unwrap_err()).starts_with("--listen: cannot bind 127.0.0.1:"));
+    }
+}
