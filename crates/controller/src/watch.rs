@@ -1,5 +1,6 @@
 //! Watches: what the API server says, as events for the index.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -59,8 +60,8 @@ where
     tokio::spawn(carry(again, anew.clone(), events.clone(), event))
 }
 
-/// A kind of llm-d's, in the first of its groups that the API server has. Where it has none, there are no such objects; it is looked for
-/// again now and then.
+/// A kind of llm-d's, in each of its groups that the API server has; of one name in both, that of the first group counts. Where neither is,
+/// there are no such objects; both are looked for again now and then.
 fn optional<K>(
     client: &Client,
     namespace: Option<&str>,
@@ -71,38 +72,80 @@ fn optional<K>(
     anew: &watch::Receiver<u64>,
 ) -> JoinHandle<()>
 where
-    K: Resource + DeserializeOwned + Send + 'static,
+    K: Resource + DeserializeOwned + Clone + Send + Sync + 'static,
 {
-    let of_group =
-        |group: &str| dynamic(client, namespace, &GroupVersionKind::gvk(group, llm_d::VERSION, kind), plural);
-    let groups = llm_d::GROUPS.map(of_group);
-    let (events, anew) = (events.clone(), anew.clone());
+    let (sender, mut changes) = mpsc::channel(64);
+    for (place, group) in llm_d::GROUPS.into_iter().enumerate() {
+        let api = dynamic(client, namespace, &GroupVersionKind::gvk(group, llm_d::VERSION, kind), plural);
+        tokio::spawn(of_group::<K>(api, place, kind, sender.clone(), anew.clone()));
+    }
+    let events = events.clone();
     tokio::spawn(async move {
-        let found = loop {
-            match served(&groups).await {
-                Ok(Some(api)) => break api,
-                Ok(None) => {
-                    if events.send(event(Change::Relisted(Vec::new()))).await.is_err() {
-                        return;
-                    }
-                    tokio::time::sleep(LOOK_AGAIN).await;
+        let mut known = llm_d::GROUPS.map(|_| None);
+        let mut patience = std::pin::pin!(tokio::time::sleep(GROUP_PATIENCE));
+        loop {
+            tokio::select! {
+                change = changes.recv() => {
+                    let Some((place, change)) = change else { return };
+                    observe(known[place].get_or_insert_default(), change);
                 }
-                Err(error) => {
-                    tracing::warn!(kind, %error, "the API server does not say whether it has this kind");
-                    tokio::time::sleep(AGAIN).await;
+                // One group that cannot be listed must not hide the other.
+                () = &mut patience, if !patience.is_elapsed() => {}
+            }
+            let complete = known.iter().all(Option::is_some);
+            if (complete || patience.is_elapsed()) && known.iter().any(Option::is_some) {
+                let all: BTreeMap<&ObjectKey, &K> = known.iter().rev().flatten().flatten().collect();
+                let all = all.into_values().cloned().collect();
+                if events.send(event(Change::Relisted(all))).await.is_err() {
+                    return;
                 }
             }
-        };
-        let read = move |object: DynamicObject| {
-            let key = key(&object);
-            object.try_parse::<K>().map_err(|error| {
-                tracing::warn!(kind, object = %key, %error, "object left out: it cannot be read");
-                key
-            })
-        };
-        let again = move || follow(found.clone(), watcher::Config::default(), kind.to_owned(), read);
-        carry(again, anew, events, event).await;
+        }
     })
+}
+
+/// What happens to a kind of one group, from when the API server has it on; until then, that there is none.
+async fn of_group<K>(
+    api: Api<DynamicObject>,
+    place: usize,
+    kind: &'static str,
+    changes: mpsc::Sender<(usize, Change<K>)>,
+    anew: watch::Receiver<u64>,
+) where
+    K: Resource + DeserializeOwned + Send + 'static,
+{
+    loop {
+        match is_served(&api).await {
+            Ok(true) => break,
+            Ok(false) => {
+                if changes.send((place, Change::Relisted(Vec::new()))).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            Err(error) => {
+                tracing::warn!(kind, %error, "the API server does not say whether it has this kind");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+    let read = move |object: DynamicObject| {
+        let key = key(&object);
+        object.try_parse::<K>().map_err(|error| {
+            tracing::warn!(kind, object = %key, %error, "object left out: it cannot be read");
+            key
+        })
+    };
+    let again = move || follow(api.clone(), watcher::Config::default(), kind.to_owned(), read);
+    carry(again, anew, changes, move |change| (place, change)).await;
+}
+
+fn observe<K: Resource>(known: &mut BTreeMap<ObjectKey, K>, change: Change<K>) {
+    match change {
+        Change::Applied(object) => _ = known.insert(key(&object), object),
+        Change::Deleted(key) => _ = known.remove(&key),
+        Change::Relisted(all) => *known = all.into_iter().map(|object| (key(&object), object)).collect(),
+    }
 }
 
 /// Objects of a kind that is known by its names alone, of one namespace or of all.
@@ -119,17 +162,17 @@ pub(crate) fn dynamic(
     }
 }
 
-/// The kind in the first group that has it. One that we may not see counts as one that is not there.
-async fn served(groups: &[Api<DynamicObject>]) -> kube::Result<Option<Api<DynamicObject>>> {
-    for api in groups {
-        match api.list(&ListParams::default().limit(1)).await {
-            Ok(_) => return Ok(Some(api.clone())),
-            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {}
-            Err(error) => return Err(error),
-        }
+/// Whether the API server has a kind. One that we may not see counts as one that is not there.
+async fn is_served(api: &Api<DynamicObject>) -> kube::Result<bool> {
+    match api.list(&ListParams::default().limit(1)).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(false),
+        Err(error) => Err(error),
     }
-    Ok(None)
 }
+
+/// How long one group may keep what is known of the other back.
+const GROUP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often to look for kinds that were not there.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);

@@ -27,22 +27,37 @@ fn crds(group: &str) -> String {
 }
 
 pub(crate) async fn rewrites_and_objectives_are_read_where_their_crds_are(shared: &Shared) -> Result<()> {
-    let group = "llm-d.ai";
-    shared.cluster().apply("default", &crds(group))?;
-    let names = [format!("crd/inferenceobjectives.{group}"), format!("crd/inferencemodelrewrites.{group}")];
-    shared.cluster().kubectl(&["wait", "--for=condition=Established", "--timeout=30s", &names[0], &names[1]])?;
+    let (group, older) = ("llm-d.ai", "inference.networking.x-k8s.io");
+    for group in [group, older] {
+        shared.cluster().apply("default", &crds(group))?;
+        let names = [format!("crd/inferenceobjectives.{group}"), format!("crd/inferencemodelrewrites.{group}")];
+        shared.cluster().kubectl(&["wait", "--for=condition=Established", "--timeout=30s", &names[0], &names[1]])?;
+    }
     let mut world = shared.world().await?;
     world.apply_pool("text")?;
     let pod =
         PodSpec::new("text-0", "text", &["v1=text", "v2=text", "plain=text"]).with_latency(Duration::from_secs(1));
     world.kubelet.run(pod).await?;
-    let object = |kind: &str, name: &str, spec: &str| {
+    let object = |group: &str, kind: &str, name: &str, spec: &str| {
         let head = format!("apiVersion: {group}/v1alpha2, kind: {kind}, metadata: {{name: {name}}}");
         world.apply(&format!("{{{head}, spec: {spec}}}"))
     };
     let spec = "{poolRef: {name: text}, rules: [{matches: [{model: {value: reviews}}], targets: [{modelRewrite: v1, weight: 1}, {modelRewrite: v2, weight: 1}]}]}";
-    object("InferenceModelRewrite", "canary", spec)?;
-    object("InferenceObjective", "batch", "{poolRef: {name: text}, priority: -1}")?;
+    object(group, "InferenceModelRewrite", "canary", spec)?;
+    object(group, "InferenceObjective", "batch", "{poolRef: {name: text}, priority: -1}")?;
+    // Of the older group: one of the same name, which does not count, and one of another, which does.
+    for (name, model) in [("canary", "reviews"), ("left-over", "legacy")] {
+        let spec = format!(
+            "{{poolRef: {{name: text}}, rules: [{{matches: [{{model: {{value: {model}}}}}], targets: [{{modelRewrite: plain}}]}}]}}"
+        );
+        object(older, "InferenceModelRewrite", name, &spec)?;
+    }
+    eventually("the rewrite of the older group is in use", async || {
+        let answer = world.http.chat(&chat("legacy", &text())).await?;
+        ensure!(answer.status == 200 && answer.json()["model"] == "plain", "{}", answer.shown());
+        Ok(())
+    })
+    .await?;
 
     let mut asked_for = std::collections::BTreeSet::new();
     eventually("the rewrite is in use, and both targets have their share", async || {
