@@ -16,9 +16,9 @@ use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::child::{ChildKey, Kind, belongs, child_key, hash, owner, shown, why_foreign};
+use super::child::{ChildKey, Kind, MANAGED_BY, belongs, child_key, hash, owner, shown, why_foreign};
 use super::plan::{Plan, plans};
-use super::render::{self, BUNDLE, MANAGED_BY, Settings};
+use super::render::{self, BUNDLE, Settings};
 use super::rollout::{Phase, Progress};
 use super::seen::{Seen, Step};
 use super::{Failures, PickerState, Stage, Wanted};

@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
-use super::child::hash;
+use super::child::{MANAGED_BY, hash};
 use crate::authority::AUDIENCE;
 
 /// What all managed pickers have in common.
@@ -23,9 +23,6 @@ pub(crate) struct Settings {
 
 /// The ConfigMap, in each namespace that has a pool, with the authority that vouches for the controller.
 pub(crate) const BUNDLE: &str = "thalamus-controller-ca";
-
-/// The label on all that we make, and its value.
-pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "thalamus");
 
 /// Ports of a picker's pods.
 const EXT_PROC: u16 = 9002;
