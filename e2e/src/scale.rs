@@ -261,7 +261,7 @@ fn subscribe(number: usize, at: SocketAddr, credentials: &Credentials) -> Result
     let token = std::fs::read_to_string(&credentials.token).context("reading the token")?.trim().to_owned();
     let endpoint =
         Endpoint::from_shared(format!("https://{at}"))?.tls_config(ClientTlsConfig::new().ca_certificate(ca))?;
-    let route = move |_| Ok(Route { channel: endpoint.connect_lazy(), token: Some(token.clone()) });
+    let route = move |_| Ok(Route { channel: endpoint.connect_lazy(), token: Some(token.clone()), others: false });
     let (sender, receiver) = watch::channel(Subscription::default());
     let scope = Scope { namespace: NAMESPACE.to_owned(), pool: None };
     tokio::spawn(Subscriber { picker: format!("picker-{number}"), scope }.run(route, sender));

@@ -34,8 +34,9 @@ pub struct Summary {
     pub deeds: BTreeMap<&'static str, u64>,
 }
 
-/// How long something must have stood before it may be relied on: a lease runs out, a picker finds the next controller, a table goes by.
-const SETTLED: Duration = Duration::from_secs(20);
+/// How long something must have stood before it may be relied on. Tables stand still while nobody leads: a leader dies, its lease runs out, the
+/// API server stands still for six seconds, the next leader dies, and a picker has to find the third.
+const SETTLED: Duration = Duration::from_secs(30);
 
 /// A pod, a model and a pool (the first of each) stay: through all of it somebody stands ready, and may be relied on.
 const ROCK: &str = "pool0-1";

@@ -16,6 +16,8 @@ pub(crate) struct Controllers {
     token: Option<PathBuf>,
     /// Which was asked last.
     last: Option<usize>,
+    /// How many were asked in this round.
+    asked: usize,
 }
 
 impl Controllers {
@@ -41,13 +43,14 @@ impl Controllers {
         if urls.is_empty() {
             bail!("--controller names no controller");
         }
-        Ok(Self { urls, ca, token, last: None })
+        Ok(Self { urls, ca, token, last: None, asked: 0 })
     }
 
     /// The way to the next one, or the same again. Files are read each time: CAs and tokens are replaced while we run.
     pub(crate) fn route(&mut self, again: bool) -> Result<Route, String> {
         let turn = self.last.map_or(0, |last| if again { last } else { (last + 1) % self.urls.len() });
         self.last = Some(turn);
+        self.asked = if again { 1 } else { self.asked % self.urls.len() + 1 };
         let url = self.urls[turn].clone();
         let secure = url.scheme_str() == Some("https");
         let mut endpoint = Endpoint::from(url)
@@ -62,7 +65,7 @@ impl Controllers {
         }
         let token = self.token.as_deref().map(|token| read("--token-file", token)).transpose()?;
         let token = token.map(|token| token.trim().to_owned());
-        Ok(Route { channel: endpoint.connect_lazy(), token })
+        Ok(Route { channel: endpoint.connect_lazy(), token, others: self.asked < self.urls.len() })
     }
 }
 
@@ -106,10 +109,10 @@ mod tests {
         let urls = [1, 2, 3].map(|port| format!("http://127.0.0.1:{port}"));
         let mut controllers = Controllers::new(&urls, None, None).unwrap();
         let asked = [false, false, true, false, false].map(|again| {
-            controllers.route(again).unwrap();
-            controllers.last
+            let others = controllers.route(again).unwrap().others;
+            (controllers.last.unwrap(), others)
         });
-        assert_eq!(asked, [0, 1, 1, 2, 0].map(Some));
+        assert_eq!(asked, [(0, true), (1, true), (1, true), (2, true), (0, false)]);
     }
 
     #[tokio::test]

@@ -40,6 +40,8 @@ pub struct Route {
     pub channel: Channel,
     /// Shown as a bearer token.
     pub token: Option<String>,
+    /// Another controller has not been asked yet in this round. It is asked soon; to wait longer is for when none takes us.
+    pub others: bool,
 }
 
 /// A table and its revision.
@@ -82,8 +84,10 @@ impl Subscriber {
         let mut backoff = Backoff::default();
         let mut again = false;
         loop {
+            let route = route(again);
+            let others = route.as_ref().is_ok_and(|route| route.others);
             let session = async {
-                match route(again) {
+                match route {
                     Ok(route) => self.session(route, &subscription, &mut backoff).await,
                     Err(why) => Err(Status::failed_precondition(why)),
                 }
@@ -94,7 +98,8 @@ impl Subscriber {
             };
             subscription.send_if_modified(lost);
             again = ended.is_ok();
-            let wait = backoff.next(fastrand::f64());
+            let jitter = fastrand::f64();
+            let wait = if others { Backoff::default().next(jitter) } else { backoff.next(jitter) };
             tracing::warn!(
                 scope = %self.scope,
                 reason = ended.err().map_or_else(|| "the controller ended the stream".to_owned(), |status| why(&status)),

@@ -73,7 +73,12 @@ impl LocalController {
             table_file: None,
         };
         let channel = self.channel();
-        Picker::start(options, move |_| Ok(Route { channel: channel.clone(), token: None }), registry, stop)
+        Picker::start(
+            options,
+            move |_| Ok(Route { channel: channel.clone(), token: None, others: false }),
+            registry,
+            stop,
+        )
     }
 
     fn channel(&self) -> Channel {

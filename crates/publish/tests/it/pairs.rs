@@ -45,7 +45,7 @@ impl Pair {
         let channel = Endpoint::from_static("http://in.memory").connect_with_connector_lazy(connector);
         let scope = Scope { namespace: "serving".into(), pool: pool.map(str::to_owned) };
         let (sender, subscription) = watch::channel(Subscription::default());
-        let route = move |_| Ok(Route { channel: channel.clone(), token: token.clone() });
+        let route = move |_| Ok(Route { channel: channel.clone(), token: token.clone(), others: false });
         tokio::spawn(Subscriber { picker: "test".into(), scope }.run(route, sender));
         Self { publisher, subscription, wires }
     }
@@ -276,7 +276,7 @@ async fn pickers_of_different_scopes_are_sent_different_tables_of_one_revision()
     let channel = channel_to(&whole.publisher);
     let (sender, mut subscription) = watch::channel(Subscription::default());
     let scope = Scope { namespace: "serving".into(), pool: Some("a".into()) };
-    let route = move |_| Ok(Route { channel: channel.clone(), token: None });
+    let route = move |_| Ok(Route { channel: channel.clone(), token: None, others: false });
     tokio::spawn(Subscriber { picker: "one pool".into(), scope }.run(route, sender));
     whole.until_standing(2, 0, &[]).await;
     for hosts in [&[1, 2][..], &[1, 2, 3]] {
