@@ -109,8 +109,8 @@ impl Reports {
             }
             let seen = pool.status.iter().flat_map(|status| &status.parents).find(|parent| parent.is_ours());
             let seen = seen.cloned().map(Status::Pool);
-            self.compare(of, pool, seen, &mut due, &programmed, picker, |programmed, before| {
-                Status::Pool(facts.pool_status(key, report, programmed, before))
+            self.compare(of, pool, seen, &mut due, &programmed, picker, |before| {
+                Status::Pool(facts.pool_status(key, report, &programmed, before))
             });
         }
         for (key, report) in &facts.compiled.models {
@@ -121,8 +121,8 @@ impl Reports {
                 continue;
             }
             let seen = model.status.clone().map(Status::Model);
-            self.compare(of, model, seen, &mut due, &programmed, None, |programmed, before| {
-                Status::Model(facts.model_status(report, programmed, before))
+            self.compare(of, model, seen, &mut due, &programmed, None, |before| {
+                Status::Model(facts.model_status(report, &programmed, before))
             });
         }
         due
@@ -174,10 +174,10 @@ impl Reports {
         due: &mut Due,
         programmed: &Programmed,
         picker: Option<&PickerState>,
-        status: impl FnOnce(&Programmed, &[Condition]) -> Status,
+        status: impl FnOnce(&[Condition]) -> Status,
     ) {
         if let Some(until) = self.failed.get(&key) {
-            due.look_again = due.look_again.into_iter().chain([*until]).min();
+            due.no_later_than(*until);
             return;
         }
         let version = &object.meta().resource_version;
@@ -187,7 +187,7 @@ impl Reports {
         }
         let stands = self.sent.get(&key).map(|sent| sent.status.clone()).or(seen);
         let before = stands.as_ref().map_or(&[][..], Status::conditions);
-        let status = status(programmed, before);
+        let status = status(before);
         let said = match programmed {
             Programmed::Says(verdict) => Some(verdict.clone()),
             Programmed::Waits(_) => None,
@@ -201,6 +201,14 @@ impl Reports {
         let sent = Sent { status: status.clone(), over: version.clone(), written: false };
         self.sent.insert(key.clone(), sent);
         due.orders.push((key, Order { status, of: object.object_ref(&()), transitions }));
+    }
+}
+
+// === impl Due ===
+
+impl Due {
+    fn no_later_than(&mut self, instant: Instant) {
+        self.look_again = self.look_again.into_iter().chain([instant]).min();
     }
 }
 
@@ -295,7 +303,7 @@ impl Facts<'_> {
         if self.now >= patience {
             return Programmed::Says(verdict);
         }
-        due.look_again = due.look_again.into_iter().chain([patience]).min();
+        due.no_later_than(patience);
         Programmed::Waits(match connected {
             0 => Verdict::no("Programmed", "Pending", "waiting for a picker to connect"),
             _ => verdict,
@@ -319,12 +327,11 @@ impl Programmed {
 
 /// How far the picker of a managed pool is, as a condition.
 fn picker_ready(state: &PickerState) -> Verdict {
-    let verdict = |holds, reason: &'static str, message: String| {
-        if holds {
-            Verdict::yes(index::PICKER_READY, reason, message)
-        } else {
-            Verdict::no(index::PICKER_READY, reason, message)
-        }
+    let verdict = |holds, reason: &'static str, message: String| Verdict {
+        type_: index::PICKER_READY,
+        holds,
+        reason: reason.into(),
+        message,
     };
     let PickerState { ready, wanted, stage } = state;
     let serves = *ready > 0;

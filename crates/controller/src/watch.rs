@@ -87,7 +87,7 @@ where
             tokio::select! {
                 change = changes.recv() => {
                     let Some((place, change)) = change else { return };
-                    observe(known[place].get_or_insert_default(), change);
+                    change.happens_to(known[place].get_or_insert_default(), |object| object);
                 }
                 // One group that cannot be listed must not hide the other.
                 () = &mut patience, if !patience.is_elapsed() => {}
@@ -138,14 +138,6 @@ async fn of_group<K>(
     };
     let again = move || follow(api.clone(), watcher::Config::default(), kind.to_owned(), read);
     carry(again, anew, changes, move |change| (place, change)).await;
-}
-
-fn observe<K: Resource>(known: &mut BTreeMap<ObjectKey, K>, change: Change<K>) {
-    match change {
-        Change::Applied(object) => _ = known.insert(key(&object), object),
-        Change::Deleted(key) => _ = known.remove(&key),
-        Change::Relisted(all) => *known = all.into_iter().map(|object| (key(&object), object)).collect(),
-    }
 }
 
 /// Objects of a kind that is known by its names alone, of one namespace or of all.

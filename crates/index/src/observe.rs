@@ -136,6 +136,21 @@ impl Index {
     }
 }
 
+// === impl Change ===
+
+impl<O: ResourceExt> Change<O> {
+    /// Makes the change in what is known of the objects of its kind.
+    pub fn happens_to<T>(self, known: &mut BTreeMap<ObjectKey, T>, facts: impl Fn(O) -> T) {
+        match self {
+            Self::Applied(object) => _ = known.insert(ObjectKey::of(&object), facts(object)),
+            Self::Deleted(key) => _ = known.remove(&key),
+            Self::Relisted(all) => {
+                *known = all.into_iter().map(|object| (ObjectKey::of(&object), facts(object))).collect();
+            }
+        }
+    }
+}
+
 // === impl ManagedByDefault ===
 
 impl ManagedByDefault {
@@ -152,18 +167,8 @@ impl ManagedByDefault {
 
 impl<T> Store<T> {
     fn observe<O: ResourceExt>(&mut self, change: Change<O>, facts: impl Fn(O) -> T) {
-        match change {
-            Change::Applied(object) => {
-                self.objects.insert(ObjectKey::of(&object), facts(object));
-            }
-            Change::Deleted(key) => {
-                self.objects.remove(&key);
-            }
-            Change::Relisted(all) => {
-                self.objects = all.into_iter().map(|object| (ObjectKey::of(&object), facts(object))).collect();
-                self.listed = true;
-            }
-        }
+        self.listed |= matches!(change, Change::Relisted(_));
+        change.happens_to(&mut self.objects, facts);
     }
 
     /// The objects of one namespace, by name.

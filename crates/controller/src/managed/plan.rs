@@ -65,7 +65,8 @@ impl<'a> Desired<'a> {
         let place =
             objects.iter().position(|object| child_key(object).is_some_and(|(kind, _)| kind == Kind::Deployment))?;
         let mut one = Self { key, pool, picker, deployment: objects.remove(place), others: objects };
-        let replicas = match (&picker.template.autoscaling, one.there(seen)) {
+        let there = one.there(seen);
+        let replicas = match (&picker.template.autoscaling, there) {
             (None, _) => None,
             (Some(_), Some(there)) => rollout::replicas_until_scaled(there),
             (Some(autoscaling), None) => Some(i64::from(render::least(*autoscaling))),
@@ -73,7 +74,6 @@ impl<'a> Desired<'a> {
         if let Some(replicas) = replicas {
             one.deployment.data["spec"]["replicas"] = replicas.into();
         }
-        let there = one.there(seen);
         rollout::mark(&mut one.deployment, there, release, &picker.made_from);
         Some(one)
     }
