@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::InferencePool;
-use index::{Compiled, Event, Index, Listed, ObjectKey, PoolReport};
+use index::{Compiled, Event, Index, Listed, ObjectKey, PoolReport, Stale};
 use k8s_openapi::jiff::Timestamp;
 use publish::Publisher;
 use tokio::sync::{mpsc, watch};
@@ -22,8 +22,8 @@ use crate::status::Writer;
 /// Compile when no event came for this long …
 const QUIET: Duration = Duration::from_millis(20);
 
-/// … or when the oldest event not compiled is this old, since a busy cluster is never quiet. A thousand pools with ten thousand pods
-/// compile in 15 ms (`cargo bench -p index`).
+/// … or when the oldest event not compiled is this old, since a busy cluster is never quiet. In a
+/// namespace of ten thousand pods one that changed compiles in 2 ms, and all of it in 14 (`cargo bench -p index`).
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// How long to wait for kinds of other projects once all of ours were listed. A definition of theirs that is broken must not keep us from
@@ -101,12 +101,15 @@ impl EventLoop {
             tokio::select! {
                 event = self.events.recv() => {
                     let Some(event) = event else { return };
-                    self.index.observe(event);
-                    changed = Some(Changed::again(changed, Instant::now()));
+                    let stale = self.index.observe(event);
+                    // A status that somebody wrote changes no table; whether it says what is so is to be seen all the same.
+                    status_due.within(STATUS_DELAY);
+                    if stale != Stale::NOTHING {
+                        changed = Some(Changed::again(changed, stale, Instant::now()));
+                    }
                 }
                 () = compile_due.rings() => {
-                    changed = None;
-                    self.compile();
+                    self.compile(&changed.take().map_or(Stale::All, |changed| changed.stale));
                     status_due.within(STATUS_DELAY);
                 }
                 _ = standing.changed() => status_due.within(STATUS_DELAY),
@@ -153,14 +156,15 @@ impl EventLoop {
         }
     }
 
-    fn compile(&mut self) {
-        if self.index.listed() != Listed::All && self.compiled.borrow().is_none() {
+    fn compile(&mut self, stale: &Stale) {
+        let before = self.compiled.borrow().clone();
+        if self.index.listed() != Listed::All && before.is_none() {
             tracing::error!(
                 "the API server does not list InferenceObjectives or InferenceModelRewrites; the controller goes on without them until it does"
             );
         }
         let started = Instant::now();
-        let compiled = self.index.compile();
+        let compiled = before.map_or_else(|| self.index.compile(), |before| self.index.compile_again(&before, stale));
         self.metrics.compiled(started.elapsed());
         self.publisher.publish(compiled.tables.clone());
         self.want_pickers(&compiled);
@@ -169,7 +173,7 @@ impl EventLoop {
     }
 
     fn want_pickers(&self, compiled: &Compiled) {
-        let account = |(key, report): (&ObjectKey, &PoolReport)| {
+        let account = |(key, report): (&ObjectKey, &Arc<PoolReport>)| {
             Some(((key.namespace.clone(), report.bound_account.clone()?), key.name.clone()))
         };
         self.managed.accounts.bind(compiled.pools.iter().filter_map(account).collect());
@@ -225,11 +229,18 @@ fn without_status(pool: &InferencePool) -> InferencePool {
 struct Changed {
     first: Instant,
     last: Instant,
+    stale: Stale,
 }
 
 impl Changed {
-    fn again(before: Option<Self>, now: Instant) -> Self {
-        Self { first: before.map_or(now, |before| before.first), last: now }
+    fn again(before: Option<Self>, stale: Stale, now: Instant) -> Self {
+        match before {
+            Some(mut before) => {
+                before.stale.merge(stale);
+                Self { last: now, ..before }
+            }
+            None => Self { first: now, last: now, stale },
+        }
     }
 
     fn due(&self) -> Instant {

@@ -104,7 +104,7 @@ impl Reports {
             let programmed = facts.programmed_pool(key, &mut due);
             let picker = report.managed.as_ref().and_then(|_| facts.pickers.get(key));
             let of = Key::Pool(key.clone());
-            if before.pools.get(key) == Some(report) && self.is_made(&of, &programmed, picker, pool) {
+            if is_same(before.pools.get(key), report) && self.is_made(&of, &programmed, picker, pool) {
                 continue;
             }
             let seen = pool.status.iter().flat_map(|status| &status.parents).find(|parent| parent.is_ours());
@@ -117,7 +117,7 @@ impl Reports {
             let Some(model) = facts.index.model(key) else { continue };
             let programmed = facts.programmed_model(key, report, &mut due);
             let of = Key::Model(key.clone());
-            if before.models.get(key) == Some(report) && self.is_made(&of, &programmed, None, model) {
+            if is_same(before.models.get(key), report) && self.is_made(&of, &programmed, None, model) {
                 continue;
             }
             let seen = model.status.clone().map(Status::Model);
@@ -202,6 +202,11 @@ impl Reports {
         self.sent.insert(key.clone(), sent);
         due.orders.push((key, Order { status, of: object.object_ref(&()), transitions }));
     }
+}
+
+/// Whether a report is what it was: one that is shared need not be read.
+fn is_same<T: PartialEq>(before: Option<&Arc<T>>, now: &Arc<T>) -> bool {
+    before.is_some_and(|before| Arc::ptr_eq(before, now) || before == now)
 }
 
 // === impl Due ===

@@ -10,25 +10,45 @@ use crate::managed;
 use crate::model::{self, ModelReport};
 use crate::observe::{Index, ObjectKey};
 use crate::pool::{self, Members, PoolReport, Selected};
+use crate::stale::Stale;
 
-/// What the cluster means.
+/// What the cluster means. What is shared did not change.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Compiled {
     /// By namespace; one for each that holds a pool or a model.
     pub tables: BTreeMap<String, Arc<RoutingTable>>,
-    pub pools: BTreeMap<ObjectKey, PoolReport>,
-    pub models: BTreeMap<ObjectKey, ModelReport>,
+    pub pools: BTreeMap<ObjectKey, Arc<PoolReport>>,
+    pub models: BTreeMap<ObjectKey, Arc<ModelReport>>,
 }
 
 impl Index {
     /// Compiles all namespaces. Equal states give equal results.
     pub fn compile(&self) -> Compiled {
-        let members = Members::of(self);
+        let members = Members::of(self.pools.objects.iter(), self);
         let mut compiled = Compiled::default();
         let namespaces: BTreeSet<&str> =
             self.pools.objects.keys().chain(self.models.objects.keys()).map(|key| &*key.namespace).collect();
         for namespace in namespaces {
             self.compile_namespace(namespace, &members, &mut compiled);
+        }
+        compiled
+    }
+
+    /// What [`Index::compile`] gives, made from what it gave `before` and from what is `stale` since: all that [`Index::observe`] said.
+    pub fn compile_again(&self, before: &Compiled, stale: &Stale) -> Compiled {
+        let Stale::Pools(stale) = stale else { return self.compile() };
+        let mut compiled = before.clone();
+        let named = |(namespace, names): (&'_ String, &'_ BTreeSet<String>)| {
+            names.iter().map(|name| ObjectKey::new(namespace, name)).collect::<Vec<_>>()
+        };
+        let pools: Vec<_> =
+            stale.iter().flat_map(named).filter_map(|key| self.pools.objects.get_key_value(&key)).collect();
+        let members = Members::of(pools.iter().copied(), self);
+        for (key, object) in pools {
+            compiled.endpoints_change(key, &members.select(object, &key.namespace));
+        }
+        for (namespace, pools) in stale {
+            self.compile_models_of(pools, namespace, &mut compiled);
         }
         compiled
     }
@@ -44,11 +64,13 @@ impl Index {
 
         let winners = model::winners(self.models.in_namespace(namespace));
         for (key, object) in self.models.in_namespace(namespace) {
-            let (report, routed) = model::compile(key, object, &winners, &table, self);
-            if let Some(routed) = routed {
-                table.models.insert(object.spec.model_name.as_str().into(), Arc::new(routed));
+            let targets = model::targets(object);
+            let accepted = model::accepted(key, object, &winners);
+            let report = model::report(key, object, accepted, &targets, &table, self);
+            if report.accepted {
+                table.models.insert(object.spec.model_name.as_str().into(), Arc::new(model::routed(object, targets)));
             }
-            compiled.models.insert(key.clone(), report);
+            compiled.models.insert(key.clone(), Arc::new(report));
         }
 
         let owners = managed::owners(self, namespace);
@@ -61,11 +83,48 @@ impl Index {
                 &selected[&*key.name],
                 managed,
                 declared.get(&*key.name).copied(),
-                &table,
+                &table.pools[&*key.name],
                 self,
             );
-            compiled.pools.insert(key.clone(), report);
+            compiled.pools.insert(key.clone(), Arc::new(report));
         }
         compiled.tables.insert(namespace.to_owned(), Arc::new(table));
+    }
+
+    /// Pods change what a model offers, and neither whether it is accepted nor what the table holds of it.
+    fn compile_models_of(&self, pools: &BTreeSet<String>, namespace: &str, compiled: &mut Compiled) {
+        let Some(table) = compiled.tables.get(namespace) else { return };
+        let is_among_them = |report: &ModelReport| report.pools.iter().any(|pool| pools.contains(pool));
+        let from = ObjectKey::new(namespace, "");
+        let models = compiled.models.range_mut(from..).take_while(|(key, _)| key.namespace == namespace);
+        for (key, report) in models.filter(|(_, report)| is_among_them(report)) {
+            let Some(object) = self.models.objects.get(key) else { continue };
+            let Some(accepted) = report.verdicts.iter().find(|verdict| verdict.type_ == model::ACCEPTED) else {
+                continue;
+            };
+            let again = model::report(key, object, accepted.clone(), &model::targets(object), table, self);
+            if **report != again {
+                *report = Arc::new(again);
+            }
+        }
+    }
+}
+
+impl Compiled {
+    /// Pods change the endpoints of a pool and what is said of them, and nothing else about it.
+    fn endpoints_change(&mut self, key: &ObjectKey, selected: &Selected<'_>) {
+        let (Some(table), Some(report)) = (self.tables.get_mut(&key.namespace), self.pools.get_mut(key)) else {
+            return;
+        };
+        let Some(known) = table.pools.get(&*key.name) else { return };
+        let pool = selected.pool(known.policy.clone());
+        let ready = pool::endpoints_ready(selected, report.declared, &pool);
+        if **known != pool {
+            Arc::make_mut(table).pools.insert(key.name.as_str().into(), Arc::new(pool));
+        }
+        let known = report.verdicts.iter().position(|verdict| verdict.type_ == ready.type_);
+        if let Some(place) = known.filter(|place| report.verdicts[*place] != ready) {
+            Arc::make_mut(report).verdicts[place] = ready;
+        }
     }
 }

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Invariants:
-//! - pure: no client, no clock, no task; whatever order events come in, the same cluster state compiles to the same result;
+//! - pure: no client, no clock, no task; whatever order events come in, the same cluster state compiles to the same result,
+//!   at once or again from what is stale since the last time;
 //! - an object that is wrong is not an error: it is left out of the table, and its report says why and what to do;
 //! - a namespace sees nothing of another.
 
@@ -20,6 +21,7 @@ mod observe;
 mod pod;
 mod policy;
 mod pool;
+mod stale;
 
 pub use compile::Compiled;
 pub use condition::{Verdict, merge};
@@ -27,3 +29,4 @@ pub use managed::{ManagedPicker, PICKER_READY};
 pub use model::ModelReport;
 pub use observe::{Change, Event, Index, Listed, ManagedByDefault, ObjectKey};
 pub use pool::PoolReport;
+pub use stale::Stale;

@@ -27,6 +27,9 @@ pub struct ModelReport {
     pub summary: api::ModelSummary,
 }
 
+/// The verdict that says whether the table holds a model.
+pub(crate) const ACCEPTED: &str = "Accepted";
+
 /// The object that serves each name: the oldest, and of equally old ones the first by name. Invalid objects take no name.
 pub(crate) fn winners<'a>(
     models: impl Iterator<Item = (&'a ObjectKey, &'a InferenceModel)>,
@@ -41,36 +44,50 @@ pub(crate) fn winners<'a>(
     winners.into_iter().map(|(name, (_, key))| (name, key)).collect()
 }
 
-/// The report of one model, and what the table holds of it, if anything.
-pub(crate) fn compile(
-    key: &ObjectKey,
-    object: &InferenceModel,
-    winners: &BTreeMap<&str, &ObjectKey>,
-    table: &RoutingTable,
-    index: &Index,
-) -> (ModelReport, Option<Model>) {
+/// Whether the object serves its name.
+pub(crate) fn accepted(key: &ObjectKey, object: &InferenceModel, winners: &BTreeMap<&str, &ObjectKey>) -> Verdict {
     let name = &object.spec.model_name;
-    let accepted = match (invalid(object), winners.get(&**name)) {
-        (Some(why), _) => Verdict::no("Accepted", "Invalid", why),
+    match (invalid(object), winners.get(&**name)) {
+        (Some(why), _) => Verdict::no(ACCEPTED, "Invalid", why),
         (None, Some(winner)) if *winner != key => {
             let message = format!(
                 "modelName {name:?} is served by InferenceModel {}, which is older or first by name; rename or delete one",
                 winner.name
             );
-            Verdict::no("Accepted", "ModelNameInUse", message)
+            Verdict::no(ACCEPTED, "ModelNameInUse", message)
         }
-        (None, _) => Verdict::yes("Accepted", "Accepted", format!("requests for {name:?} are routed by it")),
-    };
+        (None, _) => Verdict::yes(ACCEPTED, "Accepted", format!("requests for {name:?} are routed by it")),
+    }
+}
+
+/// What the table holds of an accepted model.
+pub(crate) fn routed(object: &InferenceModel, targets: Vec<Target>) -> Model {
+    Model {
+        criticality: criticality(object),
+        created: object.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+        targets,
+        media: policy::media(object.spec.media.as_ref()),
+    }
+}
+
+/// What is to be said of a model whose targets' pools are in the table.
+pub(crate) fn report(
+    key: &ObjectKey,
+    object: &InferenceModel,
+    accepted: Verdict,
+    targets: &[Target],
+    table: &RoutingTable,
+    index: &Index,
+) -> ModelReport {
     let is_accepted = accepted.holds;
-    let targets = targets(object);
     let ready: Vec<Option<Capability>> = targets.iter().map(|target| table.on_offer(target)).collect();
     let offered = ready.iter().flatten().copied().reduce(Capability::union);
     let declared = targets.iter().map(|target| target.capability).reduce(Capability::union);
     let lost = lost(declared, offered);
-    let resolved = resolved_refs(key, &targets, table, index);
+    let resolved = resolved_refs(key, targets, table, index);
     let ready_targets = ready.iter().flatten().count();
     let summary = ModelSummary {
-        pools: pools(&targets).join(","),
+        pools: pools(targets).join(","),
         input: offered.map_or_else(|| "-".into(), |offered| offered.input.to_string()),
         output: offered.map_or_else(|| "-".into(), |offered| offered.output.to_string()),
         ready: if !accepted.holds {
@@ -81,27 +98,20 @@ pub(crate) fn compile(
             format!("{ready_targets}/{}", targets.len())
         },
     };
-    let report = ModelReport {
+    ModelReport {
         generation: object.metadata.generation,
         accepted: is_accepted,
-        pools: pools(&targets).iter().map(|&pool| pool.to_owned()).collect(),
+        pools: pools(targets).iter().map(|&pool| pool.to_owned()).collect(),
         on_offer: offered.filter(|_| is_accepted).map(modalities_of).unwrap_or_default(),
         declared: declared.map(modalities_of).unwrap_or_default(),
         lost: lost.filter(|_| is_accepted).map(modalities_of).unwrap_or_default(),
         verdicts: if is_accepted {
-            vec![accepted, resolved, available(offered, lost, &targets)]
+            vec![accepted, resolved, available(offered, lost, targets)]
         } else {
             vec![accepted, resolved]
         },
         summary,
-    };
-    let routed = is_accepted.then(|| Model {
-        criticality: criticality(object),
-        created: object.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
-        targets,
-        media: policy::media(object.spec.media.as_ref()),
-    });
-    (report, routed)
+    }
 }
 
 /// What the API server would have refused; objects from files come past none.
@@ -143,7 +153,8 @@ fn invalid(object: &InferenceModel) -> Option<String> {
     policy::invalid(spec.media.as_ref()?)
 }
 
-fn targets(object: &InferenceModel) -> Vec<Target> {
+/// The models that servers know it by, as its object names them.
+pub(crate) fn targets(object: &InferenceModel) -> Vec<Target> {
     let spec = &object.spec;
     let own_pool = spec.pool_ref.as_ref().map(|pool| &*pool.name);
     let default = spec.modalities.as_ref();

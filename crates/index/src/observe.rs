@@ -1,6 +1,6 @@
 //! What the watches said: a store of each kind, which follows applied, deleted and relisted objects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::llm_d::{InferenceModelRewrite, InferenceObjective};
 use api::{InferenceModel, InferencePool, PickerTemplate};
@@ -8,6 +8,8 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 
 use crate::pod::PodFacts;
+use crate::pool;
+use crate::stale::{Stale, is_same_metadata};
 
 /// A namespace and a name. Objects of a folder that name no namespace live in `default`, as with kubectl.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,16 +89,46 @@ pub(crate) struct ServiceFacts {
 // === impl Index ===
 
 impl Index {
-    pub fn observe(&mut self, event: Event) {
-        match event {
-            Event::Pool(change) => self.pools.observe(change, |pool| pool),
-            Event::Model(change) => self.models.observe(change, |model| model),
-            Event::Pod(change) => self.pods.observe(change, |pod| PodFacts::of(&pod)),
-            Event::Service(change) => self.services.observe(change, |service| ServiceFacts::of(&service)),
-            Event::Template(change) => self.templates.observe(change, |template| template),
-            Event::Objective(change) => self.objectives.observe(change, |objective| objective),
-            Event::Rewrite(change) => self.rewrites.observe(change, |rewrite| rewrite),
+    /// Takes note of what happened, and says what that makes stale of what was compiled before: see [`Index::compile_again`].
+    pub fn observe(&mut self, event: Event) -> Stale {
+        let is_news = match event {
+            Event::Pod(change) => {
+                let Some((key, before)) = self.pods.observe(change, |pod| PodFacts::of(&pod)) else {
+                    return Stale::All;
+                };
+                return self.stale_with_pod(&key, before.as_ref());
+            }
+            Event::Pool(change) => self.pools.observe_all(
+                change,
+                |pool| pool,
+                |a, b| a.spec == b.spec && is_same_metadata(&a.metadata, &b.metadata),
+            ),
+            Event::Model(change) => self.models.observe_all(
+                change,
+                |model| model,
+                |a, b| a.spec == b.spec && is_same_metadata(&a.metadata, &b.metadata),
+            ),
+            Event::Service(change) => {
+                self.services.observe_all(change, |service| ServiceFacts::of(&service), ServiceFacts::eq)
+            }
+            Event::Template(change) => self.templates.observe_all(change, |template| template, |_, _| false),
+            Event::Objective(change) => self.objectives.observe_all(change, |objective| objective, |_, _| false),
+            Event::Rewrite(change) => self.rewrites.observe_all(change, |rewrite| rewrite, |_, _| false),
+        };
+        if is_news { Stale::All } else { Stale::NOTHING }
+    }
+
+    /// The pools that a pod was in, or is in now.
+    fn stale_with_pod(&self, key: &ObjectKey, before: Option<&PodFacts>) -> Stale {
+        let after = self.pods.objects.get(key);
+        if before == after {
+            return Stale::NOTHING;
         }
+        let has_it =
+            |(_, pool): &(_, &InferencePool)| before.into_iter().chain(after).any(|pod| pool::selects(pool, pod));
+        let pools = self.pools.in_namespace(&key.namespace).filter(has_it);
+        let names: BTreeSet<String> = pools.map(|(pool, _)| pool.name.clone()).collect();
+        if names.is_empty() { Stale::NOTHING } else { Stale::Pools(BTreeMap::from([(key.namespace.clone(), names)])) }
     }
 
     /// Says which pools are managed that do not say so themselves.
@@ -166,9 +198,31 @@ impl ManagedByDefault {
 // === impl Store ===
 
 impl<T> Store<T> {
-    fn observe<O: ResourceExt>(&mut self, change: Change<O>, facts: impl Fn(O) -> T) {
-        self.listed |= matches!(change, Change::Relisted(_));
+    /// Answers with the object that it happened to, and what was known of it before; none where it happened to all.
+    fn observe<O: ResourceExt>(&mut self, change: Change<O>, facts: impl Fn(O) -> T) -> Option<(ObjectKey, Option<T>)> {
+        let key = match &change {
+            Change::Applied(object) => Some(ObjectKey::of(object)),
+            Change::Deleted(key) => Some(key.clone()),
+            Change::Relisted(_) => None,
+        };
+        self.listed |= key.is_none();
+        let before = key.as_ref().and_then(|key| self.objects.remove(key));
         change.happens_to(&mut self.objects, facts);
+        key.map(|key| (key, before))
+    }
+
+    /// Answers whether it is news, by what makes two of these the `same`.
+    fn observe_all<O: ResourceExt>(
+        &mut self,
+        change: Change<O>,
+        facts: impl Fn(O) -> T,
+        same: impl Fn(&T, &T) -> bool,
+    ) -> bool {
+        let Some((key, before)) = self.observe(change, facts) else { return true };
+        match (before, self.objects.get(&key)) {
+            (Some(before), Some(after)) => !same(&before, after),
+            (before, after) => before.is_some() || after.is_some(),
+        }
     }
 
     /// The objects of one namespace, by name.

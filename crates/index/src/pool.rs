@@ -22,7 +22,12 @@ pub struct PoolReport {
     pub managed: Option<ManagedPicker>,
     /// The service account that may read this pool alone: of one that is managed, whether or not its picker can be made now.
     pub bound_account: Option<String>,
+    /// What models say that their targets in it take and give; none where no model has one there.
+    pub declared: Option<Capability>,
 }
+
+/// The one verdict that changes with pods.
+const ENDPOINTS_READY: &str = "EndpointsReady";
 
 /// Pods by one label of each selector, so that a pool looks at its own pods alone.
 pub(crate) struct Members<'a> {
@@ -39,12 +44,13 @@ pub(crate) struct Selected<'a> {
 }
 
 impl<'a> Members<'a> {
-    pub(crate) fn of(index: &'a Index) -> Self {
+    /// Of these pools.
+    pub(crate) fn of(pools: impl Iterator<Item = (&'a ObjectKey, &'a InferencePool)>, index: &'a Index) -> Self {
         let first_label = |(key, pool): (&'a ObjectKey, &'a InferencePool)| {
             let (name, value) = pool.spec.selector.match_labels.iter().next()?;
             Some(((&*key.namespace, &**name, &**value), Vec::new()))
         };
-        let mut by_label: HashMap<_, Vec<_>> = index.pools.objects.iter().filter_map(first_label).collect();
+        let mut by_label: HashMap<_, Vec<_>> = pools.filter_map(first_label).collect();
         for (key, pod) in &index.pods.objects {
             for (name, value) in &pod.labels {
                 if let Some(pods) = by_label.get_mut(&(&*key.namespace, &**name, &**value)) {
@@ -60,11 +66,15 @@ impl<'a> Members<'a> {
         let labels = &pool.spec.selector.match_labels;
         let candidates =
             labels.iter().next().and_then(|(name, value)| self.by_label.get(&(namespace, &**name, &**value)));
-        let belongs = |(_, pod): &&(&ObjectKey, &PodFacts)| {
-            !pod.ended && labels.iter().all(|(name, value)| pod.labels.get(name) == Some(value))
-        };
+        let belongs = |(_, pod): &&(&ObjectKey, &PodFacts)| !pod.ended && selects(pool, pod);
         Selected { pool, pods: candidates.into_iter().flatten().filter(belongs).copied().collect() }
     }
+}
+
+/// Whether a pool's selector says that a pod of its namespace belongs to it.
+pub(crate) fn selects(pool: &InferencePool, pod: &PodFacts) -> bool {
+    let labels = &pool.spec.selector.match_labels;
+    !labels.is_empty() && labels.iter().all(|(name, value)| pod.labels.get(name) == Some(value))
 }
 
 impl Selected<'_> {
@@ -96,7 +106,7 @@ pub(crate) fn report(
     selected: &Selected<'_>,
     managed: Result<Option<ManagedPicker>, Verdict>,
     declared: Option<Capability>,
-    table: &RoutingTable,
+    pool: &Pool,
     index: &Index,
 ) -> PoolReport {
     let picker = object.spec.endpoint_picker_ref.as_ref();
@@ -113,7 +123,7 @@ pub(crate) fn report(
     let mut verdicts = vec![
         accepted,
         resolved_refs(object, &key.namespace, is_managed, index),
-        endpoints_ready(&key.name, selected, declared, table),
+        endpoints_ready(selected, declared, pool),
     ];
     let managed = managed.unwrap_or_else(|cannot| {
         verdicts.push(cannot);
@@ -125,6 +135,7 @@ pub(crate) fn report(
         verdicts,
         managed,
         bound_account: picker.map(|picker| picker.name.clone()).filter(|_| is_managed && !is_others),
+        declared,
     }
 }
 
@@ -164,9 +175,8 @@ fn resolved_refs(object: &InferencePool, namespace: &str, is_managed: bool, inde
 }
 
 /// How many endpoints are ready, and of what kind: `3/4: 2 text+image, 1 text`.
-fn endpoints_ready(name: &str, selected: &Selected<'_>, declared: Option<Capability>, table: &RoutingTable) -> Verdict {
-    let no = |reason, message: String| Verdict::no("EndpointsReady", reason, message);
-    let pool = &table.pools[name];
+pub(crate) fn endpoints_ready(selected: &Selected<'_>, declared: Option<Capability>, pool: &Pool) -> Verdict {
+    let no = |reason, message: String| Verdict::no(ENDPOINTS_READY, reason, message);
     let ports = &selected.pool.spec.target_ports;
     let served = |pod: &PodFacts| ports.iter().filter(|port| pod.serves_on(port.number.0)).count();
     let all: usize = selected.pods.iter().map(|(_, pod)| served(pod)).sum();
@@ -204,7 +214,7 @@ fn endpoints_ready(name: &str, selected: &Selected<'_>, declared: Option<Capabil
     if let Some((pod, word)) = words {
         message += &format!("; pod {pod} is annotated with {word:?}, which is no modality");
     }
-    Verdict::yes("EndpointsReady", "EndpointsReady", message)
+    Verdict::yes(ENDPOINTS_READY, "EndpointsReady", message)
 }
 
 /// What the models say their targets take, by pool.

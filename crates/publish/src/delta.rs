@@ -1,5 +1,6 @@
 //! What changed between two tables: `apply(a, diff(a, b)) == b`.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -45,24 +46,22 @@ impl Delta {
     /// What must change in `from` to make it `to`.
     pub fn between(from: &RoutingTable, to: &RoutingTable) -> Self {
         let mut delta = Self::default();
-        for (name, model) in &to.models {
-            if from.models.get(name) != Some(model) {
-                delta.models.insert(Arc::clone(name), Arc::clone(model));
-            }
-        }
-        delta.removed_models = gone(&from.models, &to.models);
-        let moved = to.elsewhere.iter().filter(|(name, pools)| from.elsewhere.get(*name) != Some(pools));
-        delta.elsewhere = moved.map(|(name, pools)| (Arc::clone(name), pools.clone())).collect();
-        delta.removed_elsewhere = gone(&from.elsewhere, &to.elsewhere);
-        delta.removed_pools = gone(&from.pools, &to.pools);
-        for (name, pool) in &to.pools {
-            let before = from.pools.get(name);
+        compare(&from.models, &to.models, |name, _, model| match model {
+            Some(model) => _ = delta.models.insert(Arc::clone(name), Arc::clone(model)),
+            None => delta.removed_models.push(Arc::clone(name)),
+        });
+        compare(&from.elsewhere, &to.elsewhere, |name, _, pools| match pools {
+            Some(pools) => _ = delta.elsewhere.insert(Arc::clone(name), pools.clone()),
+            None => delta.removed_elsewhere.push(Arc::clone(name)),
+        });
+        compare(&from.pools, &to.pools, |name, before, pool| {
+            let Some(pool) = pool else { return delta.removed_pools.push(Arc::clone(name)) };
             if before.is_none_or(|b| b.app_protocol != pool.app_protocol || b.policy != pool.policy) {
                 let head = PoolHead { app_protocol: pool.app_protocol, policy: pool.policy.clone() };
                 delta.pools.insert(Arc::clone(name), head);
             }
             delta.endpoints_between(name, before.map_or(&Pool::default(), |before| before), pool);
-        }
+        });
         delta
     }
 
@@ -105,12 +104,35 @@ impl Delta {
 
     fn endpoints_between(&mut self, pool: &Arc<str>, from: &Pool, to: &Pool) {
         let key = |name: &Arc<str>| EndpointKey { pool: Arc::clone(pool), name: Arc::clone(name) };
-        let changed = to.endpoints.iter().filter(|(name, endpoint)| from.endpoints.get(*name) != Some(endpoint));
-        self.endpoints.extend(changed.map(|(name, endpoint)| (key(name), *endpoint)));
-        self.removed_endpoints.extend(gone(&from.endpoints, &to.endpoints).iter().map(key));
+        compare(&from.endpoints, &to.endpoints, |name, _, endpoint| match endpoint {
+            Some(endpoint) => _ = self.endpoints.insert(key(name), *endpoint),
+            None => self.removed_endpoints.push(key(name)),
+        });
     }
 }
 
-fn gone<T>(from: &BTreeMap<Arc<str>, T>, to: &BTreeMap<Arc<str>, T>) -> Vec<Arc<str>> {
-    from.keys().filter(|name| !to.contains_key(*name)).map(Arc::clone).collect()
+/// Tells of each name that does not stand for the same in both, what it stands for in each. One walk through both: most is the same, and
+/// shared.
+fn compare<'a, T: PartialEq>(
+    from: &'a BTreeMap<Arc<str>, T>,
+    to: &'a BTreeMap<Arc<str>, T>,
+    mut tell: impl FnMut(&'a Arc<str>, Option<&'a T>, Option<&'a T>),
+) {
+    let (mut from, mut to) = (from.iter().peekable(), to.iter().peekable());
+    loop {
+        let order = match (from.peek(), to.peek()) {
+            (Some((a, _)), Some((b, _))) => a.cmp(b),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return,
+        };
+        let before = if order == Ordering::Greater { None } else { from.next() };
+        let after = if order == Ordering::Less { None } else { to.next() };
+        let (before_is, after_is) = (before.map(|(_, is)| is), after.map(|(_, is)| is));
+        if before_is != after_is
+            && let Some((name, _)) = after.or(before)
+        {
+            tell(name, before_is, after_is);
+        }
+    }
 }

@@ -29,7 +29,7 @@ impl LocalController {
 
     /// Makes these the objects there are. Says what is wrong with them, an object a line.
     pub(crate) fn apply(&mut self, objects: &Objects) -> Vec<String> {
-        objects.events().into_iter().for_each(|event| self.index.observe(event));
+        objects.events().into_iter().for_each(|event| _ = self.index.observe(event));
         let compiled = self.index.compile();
         let models = compiled
             .models

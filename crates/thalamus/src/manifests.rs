@@ -133,7 +133,7 @@ impl Objects {
     /// What the objects mean where there are no others.
     pub(crate) fn compile(&self) -> Compiled {
         let mut index = Index::default();
-        self.events().into_iter().for_each(|event| index.observe(event));
+        self.events().into_iter().for_each(|event| _ = index.observe(event));
         index.compile()
     }
 }
