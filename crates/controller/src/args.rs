@@ -1,6 +1,6 @@
 //! The flags of `thalamus-controller`, and what it starts from them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -174,7 +174,6 @@ impl Args {
             certificate: certificates,
             anew: begun_anew,
             states,
-            foreign: BTreeSet::new(),
         };
         let managed = Managed { wanted, states: known_states, accounts: accounts.clone() };
         let event_loop = EventLoop::new(

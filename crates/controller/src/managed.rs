@@ -54,25 +54,30 @@ pub(crate) enum Stage {
     Failed(String),
 }
 
-/// Which pools' pickers could not be made as they are to be: how often in a row, and why.
+/// What could not be made as it is to be.
 #[derive(Debug, Default)]
-struct Failures(BTreeMap<ObjectKey, (u32, String)>);
+struct Failures {
+    /// Pools whose pickers could not: how often in a row, and why.
+    pickers: BTreeMap<ObjectKey, (u32, String)>,
+    /// Namespaces where something that is not ours is in the place of the certificate, and what.
+    bundles: BTreeMap<String, String>,
+}
 
 impl Failures {
     fn times(&self, pool: &ObjectKey) -> u32 {
-        self.0.get(pool).map_or(0, |(times, _)| *times)
+        self.pickers.get(pool).map_or(0, |(times, _)| *times)
     }
 
     fn why(&self, pool: &ObjectKey) -> Option<&str> {
-        self.0.get(pool).map(|(_, why)| &**why)
+        self.pickers.get(pool).map(|(_, why)| &**why)
     }
 
     fn note(&mut self, pool: &ObjectKey, why: String) {
         let times = self.times(pool).saturating_add(1);
-        self.0.insert(pool.clone(), (times, why));
+        self.pickers.insert(pool.clone(), (times, why));
     }
 
     fn forget(&mut self, pool: &ObjectKey) {
-        self.0.remove(pool);
+        self.pickers.remove(pool);
     }
 }

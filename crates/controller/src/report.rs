@@ -49,6 +49,12 @@ struct MadeFrom {
     version: Option<String>,
 }
 
+/// What pickers and the keeper say of an object.
+struct Heard<'a> {
+    programmed: Programmed,
+    picker: Option<&'a PickerState>,
+}
+
 /// Whether pickers decide by what is reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Programmed {
@@ -101,47 +107,43 @@ impl Reports {
         let before = std::mem::replace(&mut self.compiled, Arc::clone(facts.compiled));
         for (key, report) in &facts.compiled.pools {
             let Some(pool) = facts.index.pool(key) else { continue };
-            let programmed = facts.programmed_pool(key, &mut due);
-            let picker = report.managed.as_ref().and_then(|_| facts.pickers.get(key));
+            let heard = Heard {
+                programmed: facts.programmed_pool(key, &mut due),
+                picker: report.managed.as_ref().and_then(|_| facts.pickers.get(key)),
+            };
             let of = Key::Pool(key.clone());
-            if is_same(before.pools.get(key), report) && self.is_made(&of, &programmed, picker, pool) {
+            if is_same(before.pools.get(key), report) && self.is_made(&of, &heard, pool) {
                 continue;
             }
             let seen = pool.status.iter().flat_map(|status| &status.parents).find(|parent| parent.is_ours());
             let seen = seen.cloned().map(Status::Pool);
-            self.compare(of, pool, seen, &mut due, &programmed, picker, |before| {
-                Status::Pool(facts.pool_status(key, report, &programmed, before))
+            self.compare(of, pool, seen, &heard, &mut due, |before| {
+                Status::Pool(facts.pool_status(key, report, &heard.programmed, before))
             });
         }
         for (key, report) in &facts.compiled.models {
             let Some(model) = facts.index.model(key) else { continue };
-            let programmed = facts.programmed_model(key, report, &mut due);
+            let heard = Heard { programmed: facts.programmed_model(key, report, &mut due), picker: None };
             let of = Key::Model(key.clone());
-            if is_same(before.models.get(key), report) && self.is_made(&of, &programmed, None, model) {
+            if is_same(before.models.get(key), report) && self.is_made(&of, &heard, model) {
                 continue;
             }
             let seen = model.status.clone().map(Status::Model);
-            self.compare(of, model, seen, &mut due, &programmed, None, |before| {
-                Status::Model(facts.model_status(report, &programmed, before))
+            self.compare(of, model, seen, &heard, &mut due, |before| {
+                Status::Model(facts.model_status(report, &heard.programmed, before))
             });
         }
         due
     }
 
     /// Whether what stands was made from the same.
-    fn is_made(
-        &self,
-        key: &Key,
-        programmed: &Programmed,
-        picker: Option<&PickerState>,
-        object: &impl Resource<DynamicType = ()>,
-    ) -> bool {
+    fn is_made(&self, key: &Key, heard: &Heard<'_>, object: &impl Resource<DynamicType = ()>) -> bool {
         let Some(made_from) = self.made_from.get(key) else { return false };
-        let programmed = match programmed {
+        let programmed = match &heard.programmed {
             Programmed::Says(verdict) => made_from.programmed.as_ref() == Some(verdict),
             Programmed::Waits(_) => true,
         };
-        programmed && made_from.picker.as_ref() == picker && made_from.version == object.meta().resource_version
+        programmed && made_from.picker.as_ref() == heard.picker && made_from.version == object.meta().resource_version
     }
 
     /// What came of a write.
@@ -165,15 +167,13 @@ impl Reports {
         self.failed.clear();
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what a status is made from, each once")]
     fn compare(
         &mut self,
         key: Key,
         object: &impl Resource<DynamicType = ()>,
         seen: Option<Status>,
+        heard: &Heard<'_>,
         due: &mut Due,
-        programmed: &Programmed,
-        picker: Option<&PickerState>,
         status: impl FnOnce(&[Condition]) -> Status,
     ) {
         if let Some(until) = self.failed.get(&key) {
@@ -188,11 +188,11 @@ impl Reports {
         let stands = self.sent.get(&key).map(|sent| sent.status.clone()).or(seen);
         let before = stands.as_ref().map_or(&[][..], Status::conditions);
         let status = status(before);
-        let said = match programmed {
+        let said = match &heard.programmed {
             Programmed::Says(verdict) => Some(verdict.clone()),
             Programmed::Waits(_) => None,
         };
-        let made_from = MadeFrom { programmed: said, picker: picker.cloned(), version: version.clone() };
+        let made_from = MadeFrom { programmed: said, picker: heard.picker.cloned(), version: version.clone() };
         self.made_from.insert(key.clone(), made_from);
         if stands.as_ref().is_some_and(|stands| stands.says_the_same(&status)) {
             return;

@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 
 use crate::pod::PodFacts;
-use crate::pool;
 use crate::stale::{Stale, is_same_metadata};
 
 /// A namespace and a name. Objects of a folder that name no namespace live in `default`, as with kubectl.
@@ -124,8 +123,9 @@ impl Index {
         if before == after {
             return Stale::NOTHING;
         }
-        let has_it =
-            |(_, pool): &(_, &InferencePool)| before.into_iter().chain(after).any(|pod| pool::selects(pool, pod));
+        let has_it = |(_, pool): &(_, &InferencePool)| {
+            before.into_iter().chain(after).any(|pod| pod.is_selected_by(&pool.spec.selector.match_labels))
+        };
         let pools = self.pools.in_namespace(&key.namespace).filter(has_it);
         let names: BTreeSet<String> = pools.map(|(pool, _)| pool.name.clone()).collect();
         if names.is_empty() { Stale::NOTHING } else { Stale::Pools(BTreeMap::from([(key.namespace.clone(), names)])) }

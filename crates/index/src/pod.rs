@@ -51,6 +51,11 @@ impl PodFacts {
         }
     }
 
+    /// Whether a pool's selector means it. One without labels means none: it would mean every pod there is.
+    pub(crate) fn is_selected_by(&self, labels: &BTreeMap<String, String>) -> bool {
+        !labels.is_empty() && labels.iter().all(|(name, value)| self.labels.get(name) == Some(value))
+    }
+
     pub(crate) fn serves_on(&self, port: u16) -> bool {
         self.active_ports.as_ref().is_none_or(|active| active.contains(&port))
     }

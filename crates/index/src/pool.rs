@@ -61,20 +61,14 @@ impl<'a> Members<'a> {
         Self { by_label }
     }
 
-    /// The pods of `pool` in its namespace, by name. A selector without labels selects none: it would mean every pod there is.
+    /// The pods of `pool` in its namespace, by name.
     pub(crate) fn select(&self, pool: &'a InferencePool, namespace: &'a str) -> Selected<'a> {
         let labels = &pool.spec.selector.match_labels;
         let candidates =
             labels.iter().next().and_then(|(name, value)| self.by_label.get(&(namespace, &**name, &**value)));
-        let belongs = |(_, pod): &&(&ObjectKey, &PodFacts)| !pod.ended && selects(pool, pod);
+        let belongs = |(_, pod): &&(&ObjectKey, &PodFacts)| !pod.ended && pod.is_selected_by(labels);
         Selected { pool, pods: candidates.into_iter().flatten().filter(belongs).copied().collect() }
     }
-}
-
-/// Whether a pool's selector says that a pod of its namespace belongs to it.
-pub(crate) fn selects(pool: &InferencePool, pod: &PodFacts) -> bool {
-    let labels = &pool.spec.selector.match_labels;
-    !labels.is_empty() && labels.iter().all(|(name, value)| pod.labels.get(name) == Some(value))
 }
 
 impl Selected<'_> {

@@ -1,7 +1,7 @@
 //! Keeps what managed pickers consist of in shape: makes it, mends what others changed, removes what is not wanted any more, and touches
 //! nothing that is not ours.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,8 +53,6 @@ pub(crate) struct Keeper {
     /// Changes when watches must be begun anew.
     pub(crate) anew: watch::Receiver<u64>,
     pub(crate) states: watch::Sender<BTreeMap<ObjectKey, PickerState>>,
-    /// Namespaces where something that is not ours is in the place of the certificate.
-    pub(crate) foreign: BTreeSet<String>,
 }
 
 impl Keeper {
@@ -105,8 +103,8 @@ impl Keeper {
     /// Does what is to be done. Says when to try again what could not be.
     async fn keep(&mut self, release: &str, seen: &mut Seen, failures: &mut Failures) -> Option<Duration> {
         let wanted = Arc::clone(&self.wanted.borrow_and_update());
-        let (foreign, mut again) = self.keep_bundles(&wanted, seen).await;
-        failures.0.retain(|pool, _| wanted.pickers.contains_key(pool));
+        let mut again = self.keep_bundles(&wanted, seen, failures).await;
+        failures.pickers.retain(|pool, _| wanted.pickers.contains_key(pool));
         let plans = plans(&wanted, seen, &self.settings, release, failures);
         self.states.send_if_modified(|states| {
             let before = states.len();
@@ -153,7 +151,7 @@ impl Keeper {
                 None if stage.is_none() => failures.forget(&pool),
                 None => {}
             }
-            if let Some(why) = foreign.get(&pool.namespace) {
+            if let Some(why) = failures.bundles.get(&pool.namespace) {
                 stage = Some(Stage::Conflict(why.clone()));
             }
             let now = state(&pool, &wanted, seen, stage);
@@ -170,10 +168,9 @@ impl Keeper {
         again
     }
 
-    /// The authority's certificate, in every namespace that has a pool. Says where something else is in its place, and when to try again
-    /// what could not be written.
-    async fn keep_bundles(&mut self, wanted: &Wanted, seen: &mut Seen) -> (BTreeMap<String, String>, Option<Duration>) {
-        let Some(certificate) = self.certificate.borrow_and_update().clone() else { return Default::default() };
+    /// The authority's certificate, in every namespace that has a pool. Says when to try again what could not be written.
+    async fn keep_bundles(&mut self, wanted: &Wanted, seen: &mut Seen, failures: &mut Failures) -> Option<Duration> {
+        let certificate = self.certificate.borrow_and_update().clone()?;
         let mut foreign = BTreeMap::new();
         let mut again = None;
         for namespace in &wanted.namespaces {
@@ -181,7 +178,8 @@ impl Keeper {
             match within(&self.terms, self.take(step)).await {
                 Ok(Done::Applied(key, wanted, object)) => seen.note(key, wanted, *object),
                 Ok(Done::Foreign(why)) => {
-                    if !self.foreign.contains(namespace) {
+                    // Said once: it may stay so for long.
+                    if !failures.bundles.contains_key(namespace) {
                         tracing::warn!(namespace, why, "pickers cannot be told by what to verify the controller");
                     }
                     foreign.insert(namespace.clone(), why);
@@ -193,8 +191,8 @@ impl Keeper {
                 }
             }
         }
-        self.foreign = foreign.keys().cloned().collect();
-        (foreign, again)
+        failures.bundles = foreign;
+        again
     }
 
     async fn carry_out(&self, plan: Plan) -> (ObjectKey, Vec<Result<Done>>, Option<Stage>) {

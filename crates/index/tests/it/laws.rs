@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use index::{Change, Event, Index, Stale};
+use index::{Change, Event, Index, ObjectKey, Stale};
+use kube::ResourceExt;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -59,17 +60,41 @@ proptest! {
     }
 
     #[test]
-    fn compiled_bit_by_bit_is_compiled_at_once(history in proptest::collection::vec((0..16_usize, 0..5_u8, any::<bool>()), 0..40)) {
+    fn compiled_bit_by_bit_is_compiled_at_once(
+        history in proptest::collection::vec((0..16_usize, 0..5_u8, any::<bool>(), any::<bool>()), 0..60),
+    ) {
         let mut index = Index::default();
         let (mut compiled, mut stale) = (index.compile(), Stale::NOTHING);
-        for (object, version, is_compiled) in history {
-            stale.merge(index.observe(any_event(object, version)));
+        for (object, version, is_elsewhere, is_compiled) in history {
+            let event = any_event(object, version);
+            stale.merge(index.observe(if is_elsewhere { elsewhere(event) } else { event }));
             if is_compiled {
                 compiled = index.compile_again(&compiled, &std::mem::replace(&mut stale, Stale::NOTHING));
                 prop_assert_eq!(&compiled, &index.compile());
             }
         }
         prop_assert_eq!(index.compile_again(&compiled, &stale), index.compile());
+    }
+}
+
+/// The same in another namespace.
+fn elsewhere(event: Event) -> Event {
+    fn moved<T: ResourceExt>(change: Change<T>) -> Change<T> {
+        match change {
+            Change::Applied(mut object) => {
+                object.meta_mut().namespace = Some("elsewhere".into());
+                Change::Applied(object)
+            }
+            Change::Deleted(key) => Change::Deleted(ObjectKey { namespace: "elsewhere".into(), ..key }),
+            relisted @ Change::Relisted(_) => relisted,
+        }
+    }
+    match event {
+        Event::Pool(change) => Event::Pool(moved(change)),
+        Event::Model(change) => Event::Model(moved(change)),
+        Event::Pod(change) => Event::Pod(moved(change)),
+        Event::Service(change) => Event::Service(moved(change)),
+        other => other,
     }
 }
 
