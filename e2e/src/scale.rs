@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client};
 use publish::{Route, Scope, Subscriber, Subscription};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 use crate::kubelet::running;
-use crate::{Cluster, Credentials, Process, binary};
+use crate::{Client, Cluster, Credentials, Process, binary};
 
 /// How large.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +55,7 @@ impl Scale {
             began.elapsed().as_secs()
         ));
 
-        let (controller, address) = start_controller(cluster, folder).await?;
+        let (controller, address, admin) = start_controller(cluster, folder).await?;
         let credentials = cluster.write_credentials(NAMESPACE, folder)?;
         let began = Instant::now();
         let bytes = Arc::new(AtomicU64::new(0));
@@ -81,7 +81,7 @@ impl Scale {
             snapshots as f64 / 1000.0 / self.pickers as f64
         ));
         // Statuses of all objects are written once; that is not what is measured.
-        until_quiet(&controller).await?;
+        until_written(&admin, self.pools + self.models).await?;
         tell(&format!("statuses: all written {} s later", began.elapsed().saturating_sub(resync).as_secs()));
 
         let before = (bytes.load(Ordering::Relaxed), cpu_seconds(controller.pid()));
@@ -116,7 +116,7 @@ impl Scale {
         Ok(())
     }
 
-    async fn make_objects(&self, client: &Client) -> Result<()> {
+    async fn make_objects(&self, client: &kube::Client) -> Result<()> {
         let pools = (0..self.pools).map(|pool| {
             json!({"apiVersion": "inference.networking.k8s.io/v1", "kind": "InferencePool", "metadata": {"name": format!("pool{pool}")},
                 "spec": {"selector": {"matchLabels": {"pool": pool.to_string()}}, "targetPorts": [{"number": 8000}],
@@ -148,7 +148,7 @@ impl Scale {
     /// Pods stop being ready and are again, one after another; answers with the time each took to reach each picker.
     async fn change_pods(
         &self,
-        client: &Client,
+        client: &kube::Client,
         pickers: &[watch::Receiver<Subscription>],
     ) -> Result<(Vec<Duration>, usize)> {
         let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
@@ -192,7 +192,7 @@ impl Scale {
     }
 }
 
-async fn create(client: &Client, object: Value) -> Result<()> {
+async fn create(client: &kube::Client, object: Value) -> Result<()> {
     let object: kube::core::DynamicObject = serde_json::from_value(object).context("an object")?;
     let kind = object.types.as_ref().map(|types| types.kind.clone()).unwrap_or_default();
     let resource = if kind == "InferencePool" {
@@ -211,7 +211,7 @@ async fn set_ready(pods: &Api<Pod>, pod: usize, ready: bool) -> Result<()> {
     patched.with_context(|| format!("saying how pod{pod} is")).map(drop)
 }
 
-async fn start_controller(cluster: &Cluster, folder: &Path) -> Result<(Process, SocketAddr)> {
+async fn start_controller(cluster: &Cluster, folder: &Path) -> Result<(Process, SocketAddr, Client)> {
     let args = [
         "--listen=127.0.0.1:0".to_owned(),
         "--admin-listen=127.0.0.1:0".to_owned(),
@@ -224,7 +224,8 @@ async fn start_controller(cluster: &Cluster, folder: &Path) -> Result<(Process, 
     let mut controller = Process::start(folder, "controller", &program, &args, &[("KUBECONFIG", &kubeconfig)])?;
     let said = controller.said("controller started").await?;
     controller.said("taking pickers").await?;
-    Ok((controller, said["listen"].as_str().context("said")?.parse()?))
+    let address = |of: &str| said[of].as_str().context("said")?.parse::<SocketAddr>().context("an address");
+    Ok((controller, address("listen")?, Client::new(address("admin")?)))
 }
 
 /// Passes connections on, and counts what comes back.
@@ -269,22 +270,26 @@ fn subscribe(number: usize, at: SocketAddr, credentials: &Credentials) -> Result
     Ok(receiver)
 }
 
-/// Waits until the controller has written what it had to: it is all but idle then.
-async fn until_quiet(controller: &Process) -> Result<()> {
+/// Waits until the controller has written a status of each of so many objects, and writes no more.
+async fn until_written(controller: &Client, objects: usize) -> Result<()> {
     const LOOK: Duration = Duration::from_secs(2);
-    let mut before = cpu_seconds(controller.pid());
-    let mut looks = tokio::time::interval_at(tokio::time::Instant::now() + LOOK, LOOK);
-    let quiet = async {
+    let mut before = 0;
+    let written = async {
         loop {
-            looks.tick().await;
-            let now = cpu_seconds(controller.pid());
-            if now - std::mem::replace(&mut before, now) < LOOK.as_secs_f64() / 10.0 {
-                return;
+            tokio::time::sleep(LOOK).await;
+            let metrics = controller.get("/metrics").await?.text();
+            let written = metrics.lines().find_map(|line| line.strip_prefix(WRITTEN)?.trim().parse::<usize>().ok());
+            let now = written.unwrap_or_default();
+            if now >= objects && std::mem::replace(&mut before, now) == now {
+                return Ok(());
             }
         }
     };
-    tokio::time::timeout(Duration::from_mins(10), quiet).await.context("the controller is never idle")
+    tokio::time::timeout(Duration::from_mins(10), written).await.context("statuses are written without an end")?
 }
+
+/// Counts statuses that were written.
+const WRITTEN: &str = "thalamus_controller_status_writes_total{outcome=\"written\"}";
 
 /// User and system time of a process. A tick is 10 ms on every Linux there is.
 fn cpu_seconds(pid: u32) -> f64 {

@@ -101,15 +101,17 @@ impl EventLoop {
             tokio::select! {
                 event = self.events.recv() => {
                     let Some(event) = event else { return };
+                    let has_status = matches!(event, Event::Pool(_) | Event::Model(_));
                     let stale = self.index.observe(event);
-                    // A status that somebody wrote changes no table; whether it says what is so is to be seen all the same.
-                    status_due.within(STATUS_DELAY);
                     if stale != Stale::NOTHING {
                         changed = Some(Changed::again(changed, stale, Instant::now()));
+                    } else if has_status {
+                        // A status that somebody wrote changes no table; whether it says what is so is to be seen all the same.
+                        status_due.within(STATUS_DELAY);
                     }
                 }
                 () = compile_due.rings() => {
-                    self.compile(&changed.take().map_or(Stale::All, |changed| changed.stale));
+                    self.compile_changed(&mut changed);
                     status_due.within(STATUS_DELAY);
                 }
                 _ = standing.changed() => status_due.within(STATUS_DELAY),
@@ -119,6 +121,10 @@ impl EventLoop {
                     status_due.within(STATUS_DELAY);
                 }
                 () = status_due.rings() => {
+                    // What is known of an object must not be said of the one that took its place a moment ago.
+                    if self.compiled.borrow().is_some() {
+                        self.compile_changed(&mut changed);
+                    }
                     if let Some(again) = self.report() {
                         status_due.at(again);
                     }
@@ -153,6 +159,12 @@ impl EventLoop {
                 self.reports.forget();
             }
             _ => {}
+        }
+    }
+
+    fn compile_changed(&mut self, changed: &mut Option<Changed>) {
+        if let Some(Changed { stale, .. }) = changed.take() {
+            self.compile(&stale);
         }
     }
 

@@ -24,7 +24,7 @@ pub struct Compiled {
 impl Index {
     /// Compiles all namespaces. Equal states give equal results.
     pub fn compile(&self) -> Compiled {
-        let members = Members::of(self.pools.objects.iter(), self);
+        let members = Members::of(self.pools.objects.iter(), self.pods.objects.iter());
         let mut compiled = Compiled::default();
         let namespaces: BTreeSet<&str> =
             self.pools.objects.keys().chain(self.models.objects.keys()).map(|key| &*key.namespace).collect();
@@ -36,21 +36,27 @@ impl Index {
 
     /// What [`Index::compile`] gives, made from what it gave `before` and from what is `stale` since: all that [`Index::observe`] said.
     pub fn compile_again(&self, before: &Compiled, stale: &Stale) -> Compiled {
-        let Stale::Pools(stale) = stale else { return self.compile() };
+        match stale {
+            Stale::All => self.compile(),
+            // What does not fit together says nothing of the cluster.
+            Stale::Pools(pools) => self.compile_pools(before, pools).unwrap_or_else(|| self.compile()),
+        }
+    }
+
+    /// None where `before` is not what this cluster was.
+    fn compile_pools(&self, before: &Compiled, stale: &BTreeMap<String, BTreeSet<String>>) -> Option<Compiled> {
         let mut compiled = before.clone();
-        let named = |(namespace, names): (&'_ String, &'_ BTreeSet<String>)| {
-            names.iter().map(|name| ObjectKey::new(namespace, name)).collect::<Vec<_>>()
-        };
-        let pools: Vec<_> =
-            stale.iter().flat_map(named).filter_map(|key| self.pools.objects.get_key_value(&key)).collect();
-        let members = Members::of(pools.iter().copied(), self);
-        for (key, object) in pools {
-            compiled.endpoints_change(key, &members.select(object, &key.namespace));
+        for (namespace, names) in stale {
+            let keys = names.iter().map(|name| ObjectKey::new(namespace, name));
+            let pools: Option<Vec<_>> = keys.map(|key| self.pools.objects.get_key_value(&key)).collect();
+            let pools = pools?;
+            let members = Members::of(pools.iter().copied(), self.pods.in_namespace(namespace));
+            for (key, object) in pools {
+                compiled.endpoints_change(key, &members.select(object, namespace))?;
+            }
+            self.compile_models_of(names, namespace, &mut compiled)?;
         }
-        for (namespace, pools) in stale {
-            self.compile_models_of(pools, namespace, &mut compiled);
-        }
-        compiled
+        Some(compiled)
     }
 
     fn compile_namespace(&self, namespace: &str, members: &Members<'_>, compiled: &mut Compiled) {
@@ -92,39 +98,37 @@ impl Index {
     }
 
     /// Pods change what a model offers, and neither whether it is accepted nor what the table holds of it.
-    fn compile_models_of(&self, pools: &BTreeSet<String>, namespace: &str, compiled: &mut Compiled) {
-        let Some(table) = compiled.tables.get(namespace) else { return };
+    fn compile_models_of(&self, pools: &BTreeSet<String>, namespace: &str, compiled: &mut Compiled) -> Option<()> {
+        let table = compiled.tables.get(namespace)?;
         let is_among_them = |report: &ModelReport| report.pools.iter().any(|pool| pools.contains(pool));
         let from = ObjectKey::new(namespace, "");
         let models = compiled.models.range_mut(from..).take_while(|(key, _)| key.namespace == namespace);
         for (key, report) in models.filter(|(_, report)| is_among_them(report)) {
-            let Some(object) = self.models.objects.get(key) else { continue };
-            let Some(accepted) = report.verdicts.iter().find(|verdict| verdict.type_ == model::ACCEPTED) else {
-                continue;
-            };
+            let object = self.models.objects.get(key)?;
+            let accepted = report.verdicts.iter().find(|verdict| verdict.type_ == model::ACCEPTED)?;
             let again = model::report(key, object, accepted.clone(), &model::targets(object), table, self);
             if **report != again {
                 *report = Arc::new(again);
             }
         }
+        Some(())
     }
 }
 
 impl Compiled {
     /// Pods change the endpoints of a pool and what is said of them, and nothing else about it.
-    fn endpoints_change(&mut self, key: &ObjectKey, selected: &Selected<'_>) {
-        let (Some(table), Some(report)) = (self.tables.get_mut(&key.namespace), self.pools.get_mut(key)) else {
-            return;
-        };
-        let Some(known) = table.pools.get(&*key.name) else { return };
+    fn endpoints_change(&mut self, key: &ObjectKey, selected: &Selected<'_>) -> Option<()> {
+        let (table, report) = (self.tables.get_mut(&key.namespace)?, self.pools.get_mut(key)?);
+        let known = table.pools.get(&*key.name)?;
         let pool = selected.pool(known.policy.clone());
         let ready = pool::endpoints_ready(selected, report.declared, &pool);
         if **known != pool {
             Arc::make_mut(table).pools.insert(key.name.as_str().into(), Arc::new(pool));
         }
-        let known = report.verdicts.iter().position(|verdict| verdict.type_ == ready.type_);
-        if let Some(place) = known.filter(|place| report.verdicts[*place] != ready) {
+        let place = report.verdicts.iter().position(|verdict| verdict.type_ == ready.type_)?;
+        if report.verdicts[place] != ready {
             Arc::make_mut(report).verdicts[place] = ready;
         }
+        Some(())
     }
 }

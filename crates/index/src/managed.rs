@@ -7,6 +7,7 @@ use kube::ResourceExt;
 
 use crate::condition::Verdict;
 use crate::observe::{Index, ObjectKey};
+use crate::pod::selects;
 
 /// A picker that the controller is to run.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,9 +132,7 @@ fn wrong_labels(template: &PickerTemplateSpec, pool: &InferencePool) -> Option<S
             shortened(value)
         ));
     }
-    let selector = &pool.spec.selector.match_labels;
-    let selected = !selector.is_empty() && selector.iter().all(|(name, value)| pod_labels.get(name) == Some(value));
-    selected.then(|| {
+    selects(&pool.spec.selector.match_labels, pod_labels).then(|| {
         "podLabels would make a model server of each picker: they are what the pool's selector asks for".into()
     })
 }

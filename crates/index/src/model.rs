@@ -70,7 +70,7 @@ pub(crate) fn routed(object: &InferenceModel, targets: Vec<Target>) -> Model {
     }
 }
 
-/// What is to be said of a model whose targets' pools are in the table.
+/// What is to be said of a model, by the table that holds the pools there are.
 pub(crate) fn report(
     key: &ObjectKey,
     object: &InferenceModel,

@@ -7,8 +7,8 @@ use api::{InferenceModel, InferencePool, PickerTemplate};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 
-use crate::pod::PodFacts;
-use crate::stale::{Stale, is_same_metadata};
+use crate::pod::{PodFacts, selects};
+use crate::stale::{Stale, is_same_but_for_status};
 
 /// A namespace and a name. Objects of a folder that name no namespace live in `default`, as with kubectl.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,27 +92,19 @@ impl Index {
     pub fn observe(&mut self, event: Event) -> Stale {
         let is_news = match event {
             Event::Pod(change) => {
-                let Some((key, before)) = self.pods.observe(change, |pod| PodFacts::of(&pod)) else {
+                let Some((key, before)) = self.pods.change(change, |pod| PodFacts::of(&pod)) else {
                     return Stale::All;
                 };
                 return self.stale_with_pod(&key, before.as_ref());
             }
-            Event::Pool(change) => self.pools.observe_all(
-                change,
-                |pool| pool,
-                |a, b| a.spec == b.spec && is_same_metadata(&a.metadata, &b.metadata),
-            ),
-            Event::Model(change) => self.models.observe_all(
-                change,
-                |model| model,
-                |a, b| a.spec == b.spec && is_same_metadata(&a.metadata, &b.metadata),
-            ),
+            Event::Pool(change) => self.pools.observe(change, |pool| pool, is_same_but_for_status),
+            Event::Model(change) => self.models.observe(change, |model| model, is_same_but_for_status),
             Event::Service(change) => {
-                self.services.observe_all(change, |service| ServiceFacts::of(&service), ServiceFacts::eq)
+                self.services.observe(change, |service| ServiceFacts::of(&service), ServiceFacts::eq)
             }
-            Event::Template(change) => self.templates.observe_all(change, |template| template, |_, _| false),
-            Event::Objective(change) => self.objectives.observe_all(change, |objective| objective, |_, _| false),
-            Event::Rewrite(change) => self.rewrites.observe_all(change, |rewrite| rewrite, |_, _| false),
+            Event::Template(change) => self.templates.observe(change, |template| template, is_same_but_for_status),
+            Event::Objective(change) => self.objectives.observe(change, |one| one, is_same_but_for_status),
+            Event::Rewrite(change) => self.rewrites.observe(change, |rewrite| rewrite, is_same_but_for_status),
         };
         if is_news { Stale::All } else { Stale::NOTHING }
     }
@@ -124,7 +116,7 @@ impl Index {
             return Stale::NOTHING;
         }
         let has_it = |(_, pool): &(_, &InferencePool)| {
-            before.into_iter().chain(after).any(|pod| pod.is_selected_by(&pool.spec.selector.match_labels))
+            before.into_iter().chain(after).any(|pod| selects(&pool.spec.selector.match_labels, &pod.labels))
         };
         let pools = self.pools.in_namespace(&key.namespace).filter(has_it);
         let names: BTreeSet<String> = pools.map(|(pool, _)| pool.name.clone()).collect();
@@ -199,7 +191,7 @@ impl ManagedByDefault {
 
 impl<T> Store<T> {
     /// Answers with the object that it happened to, and what was known of it before; none where it happened to all.
-    fn observe<O: ResourceExt>(&mut self, change: Change<O>, facts: impl Fn(O) -> T) -> Option<(ObjectKey, Option<T>)> {
+    fn change<O: ResourceExt>(&mut self, change: Change<O>, facts: impl Fn(O) -> T) -> Option<(ObjectKey, Option<T>)> {
         let key = match &change {
             Change::Applied(object) => Some(ObjectKey::of(object)),
             Change::Deleted(key) => Some(key.clone()),
@@ -211,14 +203,21 @@ impl<T> Store<T> {
         key.map(|key| (key, before))
     }
 
-    /// Answers whether it is news, by what makes two of these the `same`.
-    fn observe_all<O: ResourceExt>(
+    /// Answers whether it is news, by what makes two objects the `same`. The first list always is: something may wait for it.
+    fn observe<O: ResourceExt>(
         &mut self,
         change: Change<O>,
         facts: impl Fn(O) -> T,
         same: impl Fn(&T, &T) -> bool,
     ) -> bool {
-        let Some((key, before)) = self.observe(change, facts) else { return true };
+        if matches!(change, Change::Relisted(_)) {
+            let (was_listed, before) = (self.listed, std::mem::take(&mut self.objects));
+            self.change(change, facts);
+            let mut both = before.iter().zip(&self.objects);
+            let is_same = before.len() == self.objects.len() && both.all(|(a, b)| a.0 == b.0 && same(a.1, b.1));
+            return !(was_listed && is_same);
+        }
+        let Some((key, before)) = self.change(change, facts) else { return true };
         match (before, self.objects.get(&key)) {
             (Some(before), Some(after)) => !same(&before, after),
             (before, after) => before.is_some() || after.is_some(),

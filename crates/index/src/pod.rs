@@ -22,6 +22,11 @@ pub(crate) struct PodFacts {
     pub(crate) unknown_words: Vec<String>,
 }
 
+/// Whether a pool's selector means a pod with these labels. An empty one means none: it would mean every pod there is.
+pub(crate) fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
+    !selector.is_empty() && selector.iter().all(|(name, value)| labels.get(name) == Some(value))
+}
+
 impl PodFacts {
     pub(crate) fn of(pod: &Pod) -> Self {
         let annotation =
@@ -49,11 +54,6 @@ impl PodFacts {
             capability,
             unknown_words,
         }
-    }
-
-    /// Whether a pool's selector means it. One without labels means none: it would mean every pod there is.
-    pub(crate) fn is_selected_by(&self, labels: &BTreeMap<String, String>) -> bool {
-        !labels.is_empty() && labels.iter().all(|(name, value)| self.labels.get(name) == Some(value))
     }
 
     pub(crate) fn serves_on(&self, port: u16) -> bool {

@@ -9,7 +9,7 @@ use routing::{Capability, Endpoint, ModalitySet, Pool, PoolPolicy, RoutingTable}
 use crate::condition::Verdict;
 use crate::managed::{self, ManagedPicker};
 use crate::observe::{Index, ObjectKey};
-use crate::pod::PodFacts;
+use crate::pod::{PodFacts, selects};
 
 /// What is true of a pool. Whether pickers know it is not known here: see [`Verdict::programmed`].
 #[derive(Debug, Clone, PartialEq)]
@@ -44,14 +44,17 @@ pub(crate) struct Selected<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// Of these pools.
-    pub(crate) fn of(pools: impl Iterator<Item = (&'a ObjectKey, &'a InferencePool)>, index: &'a Index) -> Self {
+    /// Of these pools, and of these pods.
+    pub(crate) fn of(
+        pools: impl Iterator<Item = (&'a ObjectKey, &'a InferencePool)>,
+        pods: impl Iterator<Item = (&'a ObjectKey, &'a PodFacts)>,
+    ) -> Self {
         let first_label = |(key, pool): (&'a ObjectKey, &'a InferencePool)| {
             let (name, value) = pool.spec.selector.match_labels.iter().next()?;
             Some(((&*key.namespace, &**name, &**value), Vec::new()))
         };
         let mut by_label: HashMap<_, Vec<_>> = pools.filter_map(first_label).collect();
-        for (key, pod) in &index.pods.objects {
+        for (key, pod) in pods {
             for (name, value) in &pod.labels {
                 if let Some(pods) = by_label.get_mut(&(&*key.namespace, &**name, &**value)) {
                     pods.push((key, pod));
@@ -66,7 +69,7 @@ impl<'a> Members<'a> {
         let labels = &pool.spec.selector.match_labels;
         let candidates =
             labels.iter().next().and_then(|(name, value)| self.by_label.get(&(namespace, &**name, &**value)));
-        let belongs = |(_, pod): &&(&ObjectKey, &PodFacts)| !pod.ended && pod.is_selected_by(labels);
+        let belongs = |(_, pod): &&(&ObjectKey, &PodFacts)| !pod.ended && selects(labels, &pod.labels);
         Selected { pool, pods: candidates.into_iter().flatten().filter(belongs).copied().collect() }
     }
 }

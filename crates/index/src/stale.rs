@@ -4,8 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use kube::core::object::HasSpec;
 
 /// What must be compiled again.
+#[must_use = "what is stale and not compiled again stays wrong"]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stale {
     /// Endpoints of these pools, by namespace, and what follows from them; nothing where there are none.
@@ -29,9 +32,12 @@ impl Stale {
     }
 }
 
-/// Whether two versions of an object's metadata differ in what moves with every write alone, a status among them.
-pub(crate) fn is_same_metadata(a: &ObjectMeta, b: &ObjectMeta) -> bool {
-    let lasting =
-        |metadata: &ObjectMeta| ObjectMeta { managed_fields: None, resource_version: None, ..metadata.clone() };
-    lasting(a) == lasting(b)
+/// Whether two versions of an object differ in its status alone, and in what moves with every write.
+pub(crate) fn is_same_but_for_status<K>(a: &K, b: &K) -> bool
+where
+    K: Resource + HasSpec,
+    K::Spec: PartialEq,
+{
+    let lasting = |object: &K| ObjectMeta { managed_fields: None, resource_version: None, ..object.meta().clone() };
+    a.spec() == b.spec() && lasting(a) == lasting(b)
 }

@@ -16,11 +16,11 @@ use thalamus::screen::{Screen, line};
 
 pub(crate) async fn run(client: &Client, namespace: Option<&str>, screen: Screen) -> Result<()> {
     let mut index = Index::default();
-    index.observe(Event::Pool(list::<InferencePool>(client, namespace).await?));
-    index.observe(Event::Model(list::<InferenceModel>(client, namespace).await?));
-    index.observe(Event::Pod(list::<Pod>(client, namespace).await?));
-    index.observe(Event::Service(list::<Service>(client, namespace).await?));
-    index.observe(Event::Template(list::<PickerTemplate>(client, namespace).await?));
+    let _ = index.observe(Event::Pool(list::<InferencePool>(client, namespace).await?));
+    let _ = index.observe(Event::Model(list::<InferenceModel>(client, namespace).await?));
+    let _ = index.observe(Event::Pod(list::<Pod>(client, namespace).await?));
+    let _ = index.observe(Event::Service(list::<Service>(client, namespace).await?));
+    let _ = index.observe(Event::Template(list::<PickerTemplate>(client, namespace).await?));
     let compiled = index.compile();
     if compiled.pools.is_empty() && compiled.models.is_empty() {
         line(&format!("No InferencePool and no InferenceModel in {}.", namespace.unwrap_or("any namespace")));

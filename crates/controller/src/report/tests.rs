@@ -19,7 +19,7 @@ struct Story {
 impl Story {
     fn new() -> Self {
         let mut index = Index::default();
-        index.observe(Event::Pool(Change::Applied(pool("1", 1))));
+        let _ = index.observe(Event::Pool(Change::Applied(pool("1", 1))));
         let start = Instant::now();
         let publisher = Publisher::new(1);
         publisher.publish([("a".to_owned(), Arc::default())].into());
@@ -59,7 +59,7 @@ impl Story {
         if let Some(Sent { status: Status::Pool(parent), .. }) = self.reports.sent.get(&key()) {
             pool.status = Some(serde_json::from_value(json!({"parents": [parent]})).unwrap());
         }
-        self.index.observe(Event::Pool(Change::Applied(pool)));
+        let _ = self.index.observe(Event::Pool(Change::Applied(pool)));
     }
 }
 
@@ -90,7 +90,7 @@ fn what_was_written_is_not_written_again_because_the_watch_is_late() {
     story.seen("2", 1);
     assert!(story.written().is_empty());
     // Somebody else wrote over it.
-    story.index.observe(Event::Pool(Change::Applied(pool("3", 1))));
+    let _ = story.index.observe(Event::Pool(Change::Applied(pool("3", 1))));
     assert!(says(&story.written(), "Programmed=Pending"));
     story.outcome(false);
     assert!(story.written().is_empty(), "not at once");
@@ -109,10 +109,10 @@ fn a_status_on_its_way_is_taken_back_when_things_are_as_they_were() {
     managed.status = story.index.pool(&ObjectKey::new("a", "p")).unwrap().status.clone();
     let before = managed.clone();
     managed.metadata.annotations = Some([("thalamus.dev/picker".to_owned(), "managed".to_owned())].into());
-    story.index.observe(Event::Pool(Change::Applied(managed)));
+    let _ = story.index.observe(Event::Pool(Change::Applied(managed)));
     assert!(says(&story.written(), "PickerReady=NoPickerRef"));
     // The annotation goes before that is written, and what the watch shows is right again.
-    story.index.observe(Event::Pool(Change::Applied(before)));
+    let _ = story.index.observe(Event::Pool(Change::Applied(before)));
     let written = story.written();
     assert!(!written.is_empty() && !written.iter().any(|one| one.starts_with("PickerReady")), "{written:?}");
 }
@@ -130,7 +130,7 @@ fn what_was_said_of_another_generation_is_not_said_of_this_one() {
     // But not of what no picker can have heard of.
     let mut edited = pool("3", 2);
     edited.status = story.index.pool(&ObjectKey::new("a", "p")).unwrap().status.clone();
-    story.index.observe(Event::Pool(Change::Applied(edited)));
+    let _ = story.index.observe(Event::Pool(Change::Applied(edited)));
     assert!(says(&story.written(), "Programmed=Pending"));
     assert_eq!(story.due().look_again, Some(story.now + PICKER_PATIENCE));
 }
@@ -140,7 +140,7 @@ fn objects_that_are_gone_are_forgotten() {
     let mut story = Story::new();
     story.written();
     assert_eq!(story.reports.sent.len(), 1);
-    story.index.observe(Event::Pool(Change::Deleted(ObjectKey::new("a", "p"))));
+    let _ = story.index.observe(Event::Pool(Change::Deleted(ObjectKey::new("a", "p"))));
     story.due();
     assert!(story.reports.sent.is_empty());
 }
@@ -177,7 +177,7 @@ fn a_model_that_is_not_in_use_is_not_programmed() {
         "spec": {"modelName": "m"},
     }))
     .unwrap();
-    story.index.observe(Event::Model(Change::Applied(model)));
+    let _ = story.index.observe(Event::Model(Change::Applied(model)));
     let orders = story.due().orders;
     let (_, order) = orders.iter().find(|(key, _)| matches!(key, Key::Model(_))).unwrap();
     let programmed = order.status.conditions().iter().find(|one| one.type_ == "Programmed").unwrap();

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use index::{Change, Event, Index, ObjectKey, Stale};
 use kube::ResourceExt;
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::world::{index, key, model, pod, pod_event, pool, pool_of, service};
+use crate::world::{index, key, model, objective, pod, pod_event, pool, pool_of, rewrite, service, template};
 
 /// The last word on each of a few objects: present in some version, or gone.
 fn object() -> impl Strategy<Value = (usize, Option<u8>)> {
@@ -35,25 +35,25 @@ proptest! {
     fn history_does_not_matter(history in proptest::collection::vec(object(), 0..40)) {
         let mut lived = Index::default();
         for (object, version) in &history {
-            lived.observe(event(*object, *version));
+            let _ = lived.observe(event(*object, *version));
         }
         // A relist of what there is tells nothing new, wherever it comes.
         let mut relisted = Index::default();
-        relisted.observe(event(0, Some(0)));
-        relisted.observe(pod_event(&pod("ghost", "o0", "10.9.9.9")));
-        relisted.observe(Event::Pool(Change::Relisted(Vec::new())));
-        relisted.observe(Event::Model(Change::Relisted(Vec::new())));
-        relisted.observe(Event::Pod(Change::Relisted(Vec::new())));
+        let _ = relisted.observe(event(0, Some(0)));
+        let _ = relisted.observe(pod_event(&pod("ghost", "o0", "10.9.9.9")));
+        let _ = relisted.observe(Event::Pool(Change::Relisted(Vec::new())));
+        let _ = relisted.observe(Event::Model(Change::Relisted(Vec::new())));
+        let _ = relisted.observe(Event::Pod(Change::Relisted(Vec::new())));
         for (object, version) in &history {
-            relisted.observe(event(*object, *version));
+            let _ = relisted.observe(event(*object, *version));
         }
         prop_assert_eq!(lived.compile(), relisted.compile());
         // The end of that history, told once, backwards and with repetitions.
         let mut told = Index::default();
         for number in (0..8).rev() {
             if let Some((_, version)) = history.iter().rev().find(|(object, _)| *object == number) {
-                told.observe(event(number, *version));
-                told.observe(event(number, *version));
+                let _ = told.observe(event(number, *version));
+                let _ = told.observe(event(number, *version));
             }
         }
         prop_assert_eq!(lived.compile(), told.compile());
@@ -98,32 +98,59 @@ fn elsewhere(event: Event) -> Event {
     }
 }
 
-/// Everything that can happen to a pool of a few, to their models and to their pods.
+/// Everything that can happen to a pool of a few, to what belongs to it, and to its pods.
 fn any_event(object: usize, version: u8) -> Event {
     let name = ["o0", "o1", "o2"][object % 3];
     match (object, version) {
         (0..3, 0) => Event::Pool(Change::Deleted(key(name))),
-        // Two pools may select the same pods.
-        (0..3, _) => pool_of(json!({"metadata": {"name": name, "generation": version}, "spec": {
-            "selector": {"matchLabels": {"app": (["o0", "o1", name, name][usize::from(version) - 1])}},
-            "targetPorts": [{"number": 8000}, {"number": 8001}], "endpointPickerRef": {"name": "picker", "port": {"number": 9002}}}})),
+        (0..3, _) => {
+            // Two pools may select the same pods, and one may be managed.
+            let app = ["o0", "o1", name, name][usize::from(version) - 1];
+            let annotations = if version == 3 { json!({"thalamus.dev/picker": "managed"}) } else { json!({}) };
+            pool_of(json!({"metadata": {"name": name, "generation": version, "annotations": annotations}, "spec": {
+                "selector": {"matchLabels": {"app": app}}, "targetPorts": [{"number": 8000}, {"number": 8001}],
+                "endpointPickerRef": {"name": "picker", "port": {"number": 9002}}}}))
+        }
         (3..6, 0) => Event::Model(Change::Deleted(key(name))),
-        (3..6, _) => model(
-            name,
-            i64::from(version),
-            json!({"modelName": format!("m{}", version % 2), "poolRef": {"name": format!("o{}", version % 3)},
-            "modalities": {"input": ["Text", "Image"]}}),
-        ),
+        (3..6, _) => {
+            let target =
+                |number: u8| json!({"name": format!("t{number}"), "poolRef": {"name": format!("o{}", number % 3)}});
+            let targets = [target(version), target(version + 1)];
+            model(
+                name,
+                i64::from(version),
+                json!({"modelName": format!("m{}", version % 2),
+                "targetModels": targets[..=usize::from(version % 2)], "modalities": {"input": ["Text", "Image"]}}),
+            )
+        }
         (6, 0) => Event::Service(Change::Deleted(key("picker"))),
         (6, _) => service("picker", 9001 + i32::from(version)),
-        (7, _) => Event::Pod(Change::Relisted(vec![])),
+        (7, 0) => Event::Pod(Change::Relisted(vec![])),
+        (7, _) => {
+            let pod = pod("relisted", "o0", &format!("10.0.1.{version}"));
+            Event::Pod(Change::Relisted(vec![serde_json::from_value(pod).expect("a pod")]))
+        }
+        (8, 0) => Event::Template(Change::Deleted(key("default"))),
+        (8, _) => template("default", i32::from(version)),
+        (9, 0) => Event::Objective(Change::Deleted(key("urgent"))),
+        (9, _) => objective("urgent", "o0", i32::from(version)),
+        (10, 0) => Event::Rewrite(Change::Deleted(key("r"))),
+        (10, _) => rewrite(
+            "r",
+            i64::from(version),
+            &json!({"poolRef": {"name": "o0"}, "rules": [{"targets": [{"modelRewrite": format!("to{version}")}]}]}),
+        ),
         (_, 0) => Event::Pod(Change::Deleted(key(&format!("p{object}")))),
         _ => {
             let mut pod = pod(&format!("p{object}"), name, &format!("10.0.0.{object}"));
             match version {
                 1 => pod["status"]["conditions"] = json!([]),
                 2 => pod["metadata"]["labels"] = json!({"app": "o1"}),
-                3 => pod["metadata"]["annotations"] = json!({"thalamus.dev/input-modalities": "Text"}),
+                3 => {
+                    pod["metadata"]["annotations"] =
+                        json!({"thalamus.dev/input-modalities": "Text", "thalamus.dev/active-ports": "8001"});
+                }
+                _ if object.is_multiple_of(2) => pod["status"]["phase"] = json!("Failed"),
                 _ => {}
             }
             pod_event(&pod)
@@ -151,15 +178,58 @@ fn a_pod_that_comes_touches_its_pool_alone_and_one_that_says_the_same_again_noth
 }
 
 #[test]
-fn a_status_makes_nothing_stale_and_a_spec_does() {
+fn what_says_the_same_again_makes_nothing_stale_and_what_says_something_else_does() {
+    // A write moves the version and the entry of whoever wrote.
+    let metadata = |written: u32| {
+        json!({"name": "o", "namespace": "serving", "resourceVersion": written.to_string(), "annotations": {},
+            "managedFields": [{"manager": "m", "operation": "Update", "time": format!("2026-01-01T00:00:0{written}Z")}]})
+    };
     let picker = json!({"name": "picker", "port": {"number": 9002}});
-    let written = |version: &str, port: u16, status: serde_json::Value| {
-        pool_of(json!({"metadata": {"name": "p", "resourceVersion": version}, "status": status, "spec": {
+    let pool = |written: u32, port: u16, annotations: Value| {
+        let mut metadata = metadata(written);
+        metadata["annotations"] = annotations;
+        let status = json!({"parents": [{"parentRef": {"name": format!("gateway-{written}")}}]});
+        pool_of(json!({"metadata": metadata, "status": status, "spec": {
             "selector": {"matchLabels": {"app": "p"}}, "targetPorts": [{"number": port}], "endpointPickerRef": picker}}))
     };
-    let mut index = index([written("1", 8000, json!({}))]);
-    let status = json!({"parents": [{"parentRef": {"name": "gateway"}}]});
-    assert_eq!(index.observe(written("2", 8000, status.clone())), Stale::NOTHING);
-    assert_eq!(index.pool(&key("p")).expect("known").metadata.resource_version.as_deref(), Some("2"));
-    assert_eq!(index.observe(written("3", 8001, status)), Stale::All);
+    let model = |written: u32, pool: &str| {
+        let object = json!({"apiVersion": "thalamus.dev/v1alpha1", "kind": "InferenceModel", "metadata": metadata(written),
+            "spec": {"modelName": "m", "poolRef": {"name": pool}}, "status": {"conditions": [], "summary": {"pools": "o", "input": "-", "output": "-", "ready": written.to_string()}}});
+        Event::Model(Change::Applied(serde_json::from_value(object).expect("a model")))
+    };
+    let mut index = index([
+        pool(1, 8000, json!({})),
+        model(1, "o"),
+        service("picker", 9002),
+        template("default", 1),
+        objective("urgent", "o", 1),
+        Event::Rewrite(Change::Relisted(vec![])),
+    ]);
+    let same = vec![
+        pool(2, 8000, json!({})),
+        model(2, "o"),
+        service("picker", 9002),
+        template("default", 1),
+        objective("urgent", "o", 1),
+        Event::Rewrite(Change::Relisted(vec![])),
+        Event::Model(Change::Deleted(key("nobody"))),
+    ];
+    for event in same {
+        assert_eq!(index.observe(event.clone()), Stale::NOTHING, "{event:?}");
+    }
+    assert_eq!(index.pool(&key("o")).expect("known").metadata.resource_version.as_deref(), Some("2"));
+    let other = vec![
+        pool(2, 8001, json!({})),
+        pool(2, 8001, json!({"thalamus.dev/picker": "managed"})),
+        model(2, "elsewhere"),
+        service("picker", 9003),
+        template("default", 2),
+        objective("urgent", "o", 2),
+        // The first list, whatever it holds: something may wait for it.
+        Event::Service(Change::Relisted(vec![])),
+        Event::Model(Change::Deleted(key("o"))),
+    ];
+    for event in other {
+        assert_eq!(index.observe(event.clone()), Stale::All, "{event:?}");
+    }
 }

@@ -3,7 +3,7 @@
 use index::{Change, Compiled, Event, Index, Listed, ManagedByDefault};
 use serde_json::json;
 
-use crate::world::{index, key, model, pod, pod_event, pool, pool_of, said, service};
+use crate::world::{index, key, model, objective, pod, pod_event, pool, pool_of, rewrite, said, service, template};
 
 fn addresses(compiled: &Compiled, pool: &str) -> Vec<String> {
     compiled.tables["serving"].pools[pool].endpoints.values().map(|endpoint| endpoint.address.to_string()).collect()
@@ -121,7 +121,7 @@ fn the_oldest_object_serves_a_name_and_the_next_takes_over() {
     );
     assert_eq!(report.summary.ready, "ModelNameInUse");
 
-    index.observe(Event::Model(Change::Deleted(key("old"))));
+    let _ = index.observe(Event::Model(Change::Deleted(key("old"))));
     let compiled = index.compile();
     assert_eq!(&*compiled.tables["serving"].models["chat"].targets[0].pool, "b");
     assert!(compiled.models[&key("young")].accepted);
@@ -236,7 +236,7 @@ fn what_is_on_offer_follows_the_ready_endpoints() {
     let summary = |index: &Index| index.compile().models[&key("m")].summary.clone();
     let before = summary(&index);
     assert_eq!((&*before.pools, &*before.input, &*before.output, &*before.ready), ("text,omni", "text", "text", "1/2"));
-    index.observe(pod_event(&pod("b", "omni", "10.0.0.2")));
+    let _ = index.observe(pod_event(&pod("b", "omni", "10.0.0.2")));
     let after = summary(&index);
     assert_eq!((&*after.input, &*after.output, &*after.ready), ("text+audio", "text+audio", "2/2"));
 }
@@ -258,16 +258,16 @@ fn ten_thousand_endpoints_compile() {
 #[test]
 fn a_relist_replaces_and_what_is_not_listed_yet_is_known() {
     let mut index = index([pool("gone")]);
-    index.observe(Event::Pool(Change::Relisted(vec![])));
+    let _ = index.observe(Event::Pool(Change::Relisted(vec![])));
     assert!(index.compile().tables.is_empty());
-    index.observe(Event::Model(Change::Relisted(vec![])));
-    index.observe(Event::Pod(Change::Relisted(vec![])));
-    index.observe(Event::Service(Change::Relisted(vec![])));
+    let _ = index.observe(Event::Model(Change::Relisted(vec![])));
+    let _ = index.observe(Event::Pod(Change::Relisted(vec![])));
+    let _ = index.observe(Event::Service(Change::Relisted(vec![])));
     assert_eq!(index.listed(), Listed::TooLittle);
-    index.observe(Event::Template(Change::Relisted(vec![])));
-    index.observe(Event::Objective(Change::Relisted(vec![])));
+    let _ = index.observe(Event::Template(Change::Relisted(vec![])));
+    let _ = index.observe(Event::Objective(Change::Relisted(vec![])));
     assert_eq!(index.listed(), Listed::AllButOthers);
-    index.observe(Event::Rewrite(Change::Relisted(vec![])));
+    let _ = index.observe(Event::Rewrite(Change::Relisted(vec![])));
     assert_eq!(index.listed(), Listed::All);
 }
 
@@ -278,18 +278,12 @@ fn managed_pool(name: &str, annotations: &serde_json::Value, picker: &serde_json
     )
 }
 
-fn template(name: &str, replicas: i32) -> Event {
-    let object = json!({"apiVersion": "thalamus.dev/v1alpha1", "kind": "PickerTemplate",
-        "metadata": {"name": name, "namespace": "serving"}, "spec": {"replicas": replicas}});
-    Event::Template(Change::Applied(serde_json::from_value(object).expect("a template")))
-}
-
 #[test]
 fn a_pool_is_managed_when_it_says_so_or_its_namespace_is_and_it_does_not_say_otherwise() {
     let picker = json!({"name": "picker", "port": {"number": 9002}});
     let managed = |by_default: ManagedByDefault, annotations: serde_json::Value| {
         let mut index = Index::default().managing(by_default);
-        index.observe(managed_pool("p", &annotations, &picker));
+        let _ = index.observe(managed_pool("p", &annotations, &picker));
         index.compile().pools[&key("p")].managed.is_some()
     };
     let here = || ManagedByDefault::In(vec!["serving".into()]);
@@ -346,12 +340,6 @@ fn a_pool_uses_the_template_it_names_or_the_one_called_default() {
     assert_eq!(replicas(named, vec![template("default", 3), template("big", 9)]), Some(Some(9)));
 }
 
-fn rewrite(name: &str, created: i64, spec: &serde_json::Value) -> Event {
-    let object = json!({"apiVersion": "llm-d.ai/v1alpha2", "kind": "InferenceModelRewrite", "spec": spec,
-        "metadata": {"name": name, "namespace": "serving", "creationTimestamp": format!("2026-01-01T00:00:{created:02}Z")}});
-    Event::Rewrite(Change::Applied(serde_json::from_value(object).expect("a rewrite")))
-}
-
 /// What a name becomes in pool `p`, with its weights.
 fn rewritten(compiled: &Compiled, model: &str) -> String {
     let rewrites = compiled.tables["serving"].pools["p"].policy.rewrites_of(model);
@@ -397,10 +385,7 @@ fn weights_of_rewrites_count_as_upstream_and_a_rule_without_a_target_says_nothin
 
 #[test]
 fn objectives_give_priorities_to_their_pool() {
-    let object = json!({"apiVersion": "llm-d.ai/v1alpha2", "kind": "InferenceObjective",
-        "metadata": {"name": "batch", "namespace": "serving"}, "spec": {"poolRef": {"name": "p"}, "priority": -5}});
-    let objective = Event::Objective(Change::Applied(serde_json::from_value(object).expect("an objective")));
-    let compiled = index([pool("p"), pool("q"), objective]).compile();
+    let compiled = index([pool("p"), pool("q"), objective("batch", "p", -5)]).compile();
     let priorities = |pool: &str| compiled.tables["serving"].pools[pool].policy.priorities.get("batch").copied();
     assert_eq!((priorities("p"), priorities("q")), (Some(-5), None));
 }

@@ -42,6 +42,24 @@ pub(crate) fn service(name: &str, port: i32) -> Event {
     Event::Service(Change::Applied(serde_json::from_value(object).expect("a Service")))
 }
 
+pub(crate) fn template(name: &str, replicas: i32) -> Event {
+    let object = json!({"apiVersion": "thalamus.dev/v1alpha1", "kind": "PickerTemplate",
+        "metadata": {"name": name, "namespace": "serving"}, "spec": {"replicas": replicas}});
+    Event::Template(Change::Applied(serde_json::from_value(object).expect("a template")))
+}
+
+pub(crate) fn rewrite(name: &str, created: i64, spec: &Value) -> Event {
+    let object = json!({"apiVersion": "llm-d.ai/v1alpha2", "kind": "InferenceModelRewrite", "spec": spec,
+        "metadata": {"name": name, "namespace": "serving", "creationTimestamp": format!("2026-01-01T00:00:{created:02}Z")}});
+    Event::Rewrite(Change::Applied(serde_json::from_value(object).expect("a rewrite")))
+}
+
+pub(crate) fn objective(name: &str, pool: &str, priority: i32) -> Event {
+    let object = json!({"apiVersion": "llm-d.ai/v1alpha2", "kind": "InferenceObjective",
+        "metadata": {"name": name, "namespace": "serving"}, "spec": {"poolRef": {"name": pool}, "priority": priority}});
+    Event::Objective(Change::Applied(serde_json::from_value(object).expect("an objective")))
+}
+
 pub(crate) fn key(name: &str) -> ObjectKey {
     ObjectKey::new("serving", name)
 }
@@ -49,7 +67,7 @@ pub(crate) fn key(name: &str) -> ObjectKey {
 pub(crate) fn index(events: impl IntoIterator<Item = Event>) -> Index {
     let mut index = Index::default();
     for event in events {
-        index.observe(event);
+        let _ = index.observe(event);
     }
     index
 }
