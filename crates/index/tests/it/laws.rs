@@ -203,8 +203,9 @@ fn what_says_the_same_again_makes_nothing_stale_and_what_says_something_else_doe
         service("picker", 9002),
         template("default", 1),
         objective("urgent", "o", 1),
-        Event::Rewrite(Change::Relisted(vec![])),
     ]);
+    // The first list is news, whatever it holds: something may wait for it.
+    assert_eq!(index.observe(Event::Rewrite(Change::Relisted(vec![]))), Stale::All);
     let same = vec![
         pool(2, 8000, json!({})),
         model(2, "o"),
@@ -225,7 +226,6 @@ fn what_says_the_same_again_makes_nothing_stale_and_what_says_something_else_doe
         service("picker", 9003),
         template("default", 2),
         objective("urgent", "o", 2),
-        // The first list, whatever it holds: something may wait for it.
         Event::Service(Change::Relisted(vec![])),
         Event::Model(Change::Deleted(key("o"))),
     ];
