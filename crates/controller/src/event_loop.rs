@@ -111,7 +111,7 @@ impl EventLoop {
                     }
                 }
                 () = compile_due.rings() => {
-                    self.compile_changed(&mut changed);
+                    self.compile(&changed.take().map_or(Stale::All, |changed| changed.stale));
                     status_due.within(STATUS_DELAY);
                 }
                 _ = standing.changed() => status_due.within(STATUS_DELAY),
@@ -121,10 +121,6 @@ impl EventLoop {
                     status_due.within(STATUS_DELAY);
                 }
                 () = status_due.rings() => {
-                    // What is known of an object must not be said of the one that took its place a moment ago.
-                    if self.compiled.borrow().is_some() {
-                        self.compile_changed(&mut changed);
-                    }
                     if let Some(again) = self.report() {
                         status_due.at(again);
                     }
@@ -159,12 +155,6 @@ impl EventLoop {
                 self.reports.forget();
             }
             _ => {}
-        }
-    }
-
-    fn compile_changed(&mut self, changed: &mut Option<Changed>) {
-        if let Some(Changed { stale, .. }) = changed.take() {
-            self.compile(&stale);
         }
     }
 

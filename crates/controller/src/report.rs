@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use api::{CONTROLLER_NAME, Condition, InferenceModelStatus, InferencePool, Modalities, ParentReference, ParentStatus};
 use index::{Compiled, Index, ModelReport, ObjectKey, PoolReport, Verdict, merge};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
 use publish::{Publisher, Standing};
@@ -67,6 +68,8 @@ enum Programmed {
 #[derive(Debug)]
 struct Sent {
     status: Status,
+    /// Whose it is: another object of that name has none.
+    uid: Option<String>,
     /// The object's version when it was handed over: as long as no other is seen, what was written stands.
     over: Option<String>,
     written: bool,
@@ -97,16 +100,23 @@ impl Reports {
     /// Each status that differs from what stands, or will once everything on its way is written.
     pub(crate) fn due(&mut self, facts: &Facts<'_>) -> Due {
         let mut due = Due { orders: Vec::new(), look_again: None };
-        let exists = |key: &Key| match key {
-            Key::Pool(key) => facts.index.pool(key).is_some(),
-            Key::Model(key) => facts.index.model(key).is_some(),
+        let metadata = |key: &Key| match key {
+            Key::Pool(key) => facts.index.pool(key).map(Resource::meta),
+            Key::Model(key) => facts.index.model(key).map(Resource::meta),
         };
-        self.sent.retain(|key, _| exists(key));
-        self.made_from.retain(|key, _| exists(key));
-        self.failed.retain(|key, until| *until > facts.now && exists(key));
+        self.sent.retain(|key, sent| metadata(key).is_some_and(|metadata| metadata.uid == sent.uid));
+        self.made_from.retain(|key, _| metadata(key).is_some());
+        self.failed.retain(|key, until| *until > facts.now && metadata(key).is_some());
+        // One that took another's place, or changed, and is not compiled yet: there is nothing to say of it before that.
+        let is_of = |metadata: &ObjectMeta, uid: &Option<String>, generation| {
+            metadata.uid == *uid && metadata.generation == generation
+        };
         let before = std::mem::replace(&mut self.compiled, Arc::clone(facts.compiled));
         for (key, report) in &facts.compiled.pools {
             let Some(pool) = facts.index.pool(key) else { continue };
+            if !is_of(&pool.metadata, &report.uid, report.generation) {
+                continue;
+            }
             let heard = Heard {
                 programmed: facts.programmed_pool(key, &mut due),
                 picker: report.managed.as_ref().and_then(|_| facts.pickers.get(key)),
@@ -123,6 +133,9 @@ impl Reports {
         }
         for (key, report) in &facts.compiled.models {
             let Some(model) = facts.index.model(key) else { continue };
+            if !is_of(&model.metadata, &report.uid, report.generation) {
+                continue;
+            }
             let heard = Heard { programmed: facts.programmed_model(key, report, &mut due), picker: None };
             let of = Key::Model(key.clone());
             if is_same(before.models.get(key), report) && self.is_made(&of, &heard, model) {
@@ -198,7 +211,8 @@ impl Reports {
             return;
         }
         let transitions = events::transitions(before, status.conditions());
-        let sent = Sent { status: status.clone(), over: version.clone(), written: false };
+        let uid = object.meta().uid.clone();
+        let sent = Sent { status: status.clone(), uid, over: version.clone(), written: false };
         self.sent.insert(key.clone(), sent);
         due.orders.push((key, Order { status, of: object.object_ref(&()), transitions }));
     }

@@ -12,6 +12,8 @@ use crate::policy;
 /// What is true of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelReport {
+    /// Which object of that name, and which generation of it.
+    pub uid: Option<String>,
     pub generation: Option<i64>,
     pub verdicts: Vec<Verdict>,
     /// Whether the table holds it.
@@ -99,6 +101,7 @@ pub(crate) fn report(
         },
     };
     ModelReport {
+        uid: object.metadata.uid.clone(),
         generation: object.metadata.generation,
         accepted: is_accepted,
         pools: pools(targets).iter().map(|&pool| pool.to_owned()).collect(),

@@ -14,6 +14,8 @@ use crate::pod::{PodFacts, selects};
 /// What is true of a pool. Whether pickers know it is not known here: see [`Verdict::programmed`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct PoolReport {
+    /// Which object of that name, and which generation of it.
+    pub uid: Option<String>,
     pub generation: Option<i64>,
     /// The picker's Service, where the pool names one.
     pub picker_service: Option<String>,
@@ -127,6 +129,7 @@ pub(crate) fn report(
         None
     });
     PoolReport {
+        uid: object.metadata.uid.clone(),
         generation: object.metadata.generation,
         picker_service: picker.map(|picker| picker.name.clone()),
         verdicts,

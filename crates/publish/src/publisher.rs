@@ -139,7 +139,11 @@ impl Publisher {
             before.retain(|namespace, _| tables.contains_key(namespace) || heard.contains(namespace));
             let emptied = emptied.into_iter().filter(|namespace| heard.contains(namespace));
             for (namespace, table) in tables.into_iter().chain(emptied.map(|gone| (gone, Arc::default()))) {
-                if before.get(&namespace).is_some_and(|known| known.table == table) {
+                if let Some(known) = before.get_mut(&namespace)
+                    && known.table == table
+                {
+                    // The next is made from this one: what they share need not be compared.
+                    known.table = table;
                     continue;
                 }
                 let revision = self.next_revision();

@@ -170,7 +170,10 @@ impl Keeper {
 
     /// The authority's certificate, in every namespace that has a pool. Says when to try again what could not be written.
     async fn keep_bundles(&mut self, wanted: &Wanted, seen: &mut Seen, failures: &mut Failures) -> Option<Duration> {
-        let certificate = self.certificate.borrow_and_update().clone()?;
+        let Some(certificate) = self.certificate.borrow_and_update().clone() else {
+            failures.bundles.clear();
+            return None;
+        };
         let mut foreign = BTreeMap::new();
         let mut again = None;
         for namespace in &wanted.namespaces {

@@ -28,9 +28,13 @@ impl Story {
 
     fn due(&mut self) -> Due {
         let compiled = Arc::new(self.index.compile());
+        self.due_by(&compiled)
+    }
+
+    fn due_by(&mut self, compiled: &Arc<Compiled>) -> Due {
         self.reports.due(&Facts {
             index: &self.index,
-            compiled: &compiled,
+            compiled,
             publisher: &self.publisher,
             pickers: &self.pickers,
             leading_since: self.start,
@@ -96,6 +100,28 @@ fn what_was_written_is_not_written_again_because_the_watch_is_late() {
     assert!(story.written().is_empty(), "not at once");
     story.now += RETRY;
     assert!(!story.written().is_empty(), "what could not be written is tried again");
+}
+
+#[test]
+fn what_is_known_of_an_object_is_not_said_of_the_one_that_took_its_place() {
+    let mut story = Story::new();
+    let compiled = Arc::new(story.index.compile());
+    story.now += PICKER_PATIENCE;
+    assert_eq!(story.due_by(&compiled).orders.len(), 1);
+    let mut another = pool("7", 1);
+    another.metadata.uid = Some("another".into());
+    let _ = story.index.observe(Event::Pool(Change::Applied(another)));
+    assert!(story.due_by(&compiled).orders.is_empty(), "it is not compiled yet");
+    assert!(story.reports.sent.is_empty(), "what was on its way was the other's");
+    let orders = story.due().orders;
+    assert_eq!(orders[0].1.of.uid.as_deref(), Some("another"));
+    assert!(orders[0].1.transitions.iter().any(|one| one.type_ == "Programmed"), "told of this one as well");
+    // Nor of another generation.
+    let compiled = Arc::new(story.index.compile());
+    let mut changed = pool("8", 2);
+    changed.metadata.uid = Some("another".into());
+    let _ = story.index.observe(Event::Pool(Change::Applied(changed)));
+    assert!(story.due_by(&compiled).orders.is_empty());
 }
 
 #[test]
