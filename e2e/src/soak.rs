@@ -49,6 +49,8 @@ const CLIENTS: usize = 4;
 #[derive(Debug, Default)]
 struct Truth {
     models: BTreeMap<String, Declared>,
+    /// Models that are no more, and since when.
+    gone: BTreeMap<String, Instant>,
     pods: BTreeMap<String, Standing>,
 }
 
@@ -56,6 +58,14 @@ struct Truth {
 struct Declared {
     pool: u32,
     since: Instant,
+}
+
+/// Who may answer for a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entitled {
+    Nobody,
+    /// The servers of this pool.
+    Pool(u32),
 }
 
 #[derive(Debug, Clone)]
@@ -84,6 +94,15 @@ impl Shared {
 }
 
 impl Truth {
+    /// Who may answer, where that has stood for long enough for every picker to know.
+    fn entitled(&self, model: &str) -> Option<Entitled> {
+        let settled = |since: &Instant| since.elapsed() >= SETTLED;
+        match self.models.get(model) {
+            Some(declared) => settled(&declared.since).then_some(Entitled::Pool(declared.pool)),
+            None => self.gone.get(model).filter(|since| settled(since)).map(|_| Entitled::Nobody),
+        }
+    }
+
     /// Whether somebody stands ready to answer, and has for long enough to be relied on.
     fn reliable(&self, model: &str) -> bool {
         let settled = |since: Instant| since.elapsed() >= SETTLED;
@@ -131,6 +150,7 @@ impl Soak {
         lived?;
         // Whatever happened, it ends well.
         life.until_settled().await.context("after all")?;
+        life.until_tables_are_true().await?;
         for part in ["service", "deployment", "networkpolicy", "serviceaccount"] {
             eventually("the managed picker is whole", async || life.world.object(part, PICKER).map(drop)).await?;
         }
@@ -165,7 +185,10 @@ async fn ask(shared: Arc<Shared>, pickers: Vec<Client>, mut rng: Rng) -> Result<
         };
         let body = json!({"model": model, "messages": [{"role": "user", "content": content}]});
         // What stood before the request and stands after it stood while it was under way.
-        let relied_on = shared.truth().reliable(&model);
+        let (relied_on, entitled) = {
+            let truth = shared.truth();
+            (truth.reliable(&model), truth.entitled(&model))
+        };
         let first = rng.usize(..pickers.len());
         let mut answer = None;
         for again in 0..40 {
@@ -182,14 +205,24 @@ async fn ask(shared: Arc<Shared>, pickers: Vec<Client>, mut rng: Rng) -> Result<
             }
         }
         let answer = answer.context("no picker answers: both were never away together for two seconds")?;
-        let stood = relied_on && shared.truth().reliable(&model);
-        judge(&shared, &model, image, &answer, stood)?;
+        let (stood, entitled) = {
+            let truth = shared.truth();
+            (relied_on && truth.reliable(&model), entitled.filter(|_| truth.entitled(&model) == entitled))
+        };
+        judge(&shared, &model, image, &answer, stood, entitled)?;
     }
     Ok(())
 }
 
-/// Whether an answer is right, given whether somebody stood ready all the time.
-fn judge(shared: &Shared, model: &str, image: bool, answer: &Answer, stood: bool) -> Result<()> {
+/// Whether an answer is right, given whether somebody stood ready all the time, and who might answer all the time.
+fn judge(
+    shared: &Shared,
+    model: &str,
+    image: bool,
+    answer: &Answer,
+    stood: bool,
+    entitled: Option<Entitled>,
+) -> Result<()> {
     shared.requests.fetch_add(1, Ordering::Relaxed);
     shared.relied_on.fetch_add(u64::from(stood), Ordering::Relaxed);
     let code = answer.json()["error"]["code"].as_str().unwrap_or_default().to_owned();
@@ -201,6 +234,8 @@ fn judge(shared: &Shared, model: &str, image: bool, answer: &Answer, stood: bool
             let pool = server.strip_prefix("pool").and_then(|rest| rest.split('-').next()?.parse().ok());
             let pool: u32 = pool.with_context(|| format!("{server} is in no pool"))?;
             ensure!(!image || takes_images(pool), "an image was answered by {server}, which takes none");
+            let is_entitled = entitled.is_none_or(|entitled| entitled == Entitled::Pool(pool));
+            ensure!(is_entitled, "{server} answered for {model}, for which {entitled:?} may");
             let target = answer.json()["model"].as_str().unwrap_or_default().to_owned();
             ensure!(target == format!("t{pool}"), "{server} answered as {target}");
             shared.answered.fetch_add(1, Ordering::Relaxed);

@@ -94,6 +94,25 @@ impl Life {
         .await
     }
 
+    /// Waits until every picker has the pods that are ready, and no other.
+    pub(super) async fn until_tables_are_true(&self) -> Result<()> {
+        let ready: Vec<String> = {
+            let truth = self.shared.truth();
+            truth.pods.iter().filter(|(_, pod)| pod.ready.is_some()).map(|(name, _)| format!("{name}-rank-0")).collect()
+        };
+        let admins: Vec<Client> = self.pickers.iter().map(|(_, ports)| Client::new(ports.admin)).collect();
+        eventually("every picker has the pods that are ready, and no other", async || {
+            for admin in &admins {
+                let table = admin.get("/debug/table").await?.text();
+                let missing = ready.iter().find(|name| !table.contains(&**name));
+                ensure!(missing.is_none(), "{missing:?} is not there: {table}");
+                ensure!(table.matches("-rank-0").count() == ready.len(), "more than {ready:?}: {table}");
+            }
+            Ok(())
+        })
+        .await
+    }
+
     pub(super) fn clients(&self) -> Vec<Client> {
         self.pickers.iter().map(|(_, ports)| Client::new(ports.http)).collect()
     }
@@ -170,8 +189,6 @@ impl Life {
             for admin in &admins {
                 let table = admin.get("/debug/table").await?.text();
                 ensure!(!table.contains(&format!("{name}-rank-0")), "{table}");
-                let in_flight = admin.get("/metrics").await?.text();
-                ensure!(in_flight.contains("requests_in_flight"), "{in_flight}");
             }
             Ok(())
         })
@@ -205,7 +222,9 @@ impl Life {
             "{{modelName: m{model}, targetModels: [{{name: t{pool}, poolRef: {{name: pool{pool}}}, modalities: {{input: {modalities}}}}}]}}"
         );
         self.world.apply_model(&format!("m{model}"), &spec)?;
-        self.shared.truth().models.insert(format!("m{model}"), Declared { pool, since: Instant::now() });
+        let mut truth = self.shared.truth();
+        truth.gone.remove(&format!("m{model}"));
+        truth.models.insert(format!("m{model}"), Declared { pool, since: Instant::now() });
         Ok(())
     }
 
@@ -215,6 +234,7 @@ impl Life {
         let there = self.shared.truth().models.remove(&name).is_some();
         if there && self.rng.bool() {
             self.world.kubectl(&["delete", "inferencemodel", &name])?;
+            self.shared.truth().gone.insert(name, Instant::now());
             return Ok("models go");
         }
         self.model_comes(model)?;

@@ -61,7 +61,7 @@ proptest! {
 
     #[test]
     fn compiled_bit_by_bit_is_compiled_at_once(
-        history in proptest::collection::vec((0..16_usize, 0..5_u8, any::<bool>(), any::<bool>()), 0..60),
+        history in proptest::collection::vec((0..22_usize, 0..5_u8, any::<bool>(), any::<bool>()), 0..60),
     ) {
         let mut index = Index::default();
         let (mut compiled, mut stale) = (index.compile(), Stale::NOTHING);
@@ -74,6 +74,25 @@ proptest! {
             }
         }
         prop_assert_eq!(index.compile_again(&compiled, &stale), index.compile());
+    }
+}
+
+/// The same as a list of all there are.
+fn relisted(event: Event) -> Event {
+    fn all<T>(change: Change<T>) -> Change<T> {
+        match change {
+            Change::Applied(object) => Change::Relisted(vec![object]),
+            Change::Deleted(_) | Change::Relisted(_) => Change::Relisted(vec![]),
+        }
+    }
+    match event {
+        Event::Pool(change) => Event::Pool(all(change)),
+        Event::Model(change) => Event::Model(all(change)),
+        Event::Pod(change) => Event::Pod(all(change)),
+        Event::Service(change) => Event::Service(all(change)),
+        Event::Template(change) => Event::Template(all(change)),
+        Event::Objective(change) => Event::Objective(all(change)),
+        Event::Rewrite(change) => Event::Rewrite(all(change)),
     }
 }
 
@@ -125,11 +144,9 @@ fn any_event(object: usize, version: u8) -> Event {
         }
         (6, 0) => Event::Service(Change::Deleted(key("picker"))),
         (6, _) => service("picker", 9001 + i32::from(version)),
-        (7, 0) => Event::Pod(Change::Relisted(vec![])),
-        (7, _) => {
-            let pod = pod("relisted", "o0", &format!("10.0.1.{version}"));
-            Event::Pod(Change::Relisted(vec![serde_json::from_value(pod).expect("a pod")]))
-        }
+        // Pools, models, Services, pods, templates, objectives, rewrites.
+        (7, _) => relisted(any_event(11, version)),
+        (16.., _) => relisted(any_event([0, 3, 6, 8, 9, 10][object - 16], version)),
         (8, 0) => Event::Template(Change::Deleted(key("default"))),
         (8, _) => template("default", i32::from(version)),
         (9, 0) => Event::Objective(Change::Deleted(key("urgent"))),
@@ -226,6 +243,8 @@ fn what_says_the_same_again_makes_nothing_stale_and_what_says_something_else_doe
         service("picker", 9003),
         template("default", 2),
         objective("urgent", "o", 2),
+        relisted(service("picker", 9003)),
+        relisted(service("picker", 9004)),
         Event::Service(Change::Relisted(vec![])),
         Event::Model(Change::Deleted(key("o"))),
     ];
