@@ -96,21 +96,23 @@ impl Shared {
 impl Truth {
     /// Who may answer, where that has stood for long enough for every picker to know.
     fn entitled(&self, model: &str) -> Option<Entitled> {
-        let settled = |since: &Instant| since.elapsed() >= SETTLED;
         match self.models.get(model) {
-            Some(declared) => settled(&declared.since).then_some(Entitled::Pool(declared.pool)),
-            None => self.gone.get(model).filter(|since| settled(since)).map(|_| Entitled::Nobody),
+            Some(declared) => settled(declared.since).then_some(Entitled::Pool(declared.pool)),
+            None => self.gone.get(model).filter(|since| settled(**since)).map(|_| Entitled::Nobody),
         }
     }
 
     /// Whether somebody stands ready to answer, and has for long enough to be relied on.
     fn reliable(&self, model: &str) -> bool {
-        let settled = |since: Instant| since.elapsed() >= SETTLED;
         self.models.get(model).is_some_and(|declared| {
             let mut pods = self.pods.values().filter(|pod| pod.pool == declared.pool);
             settled(declared.since) && pods.any(|pod| pod.ready.is_some_and(settled))
         })
     }
+}
+
+fn settled(since: Instant) -> bool {
+    since.elapsed() >= SETTLED
 }
 
 /// Pools of odd numbers take text alone.

@@ -22,8 +22,8 @@ use crate::status::Writer;
 /// Compile when no event came for this long …
 const QUIET: Duration = Duration::from_millis(20);
 
-/// … or when the oldest event not compiled is this old, since a busy cluster is never quiet. In a
-/// namespace of ten thousand pods one that changed compiles in 2 ms, and all of it in 14 (`cargo bench -p index`).
+/// … or when the oldest event not compiled is this old, since a busy cluster is never quiet. In a namespace of ten thousand
+/// pods one that changed compiles in 2 ms, and all of it in 14 (`cargo bench -p index`).
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// How long to wait for kinds of other projects once all of ours were listed. A definition of theirs that is broken must not keep us from
@@ -165,11 +165,15 @@ impl EventLoop {
                 "the API server does not list InferenceObjectives or InferenceModelRewrites; the controller goes on without them until it does"
             );
         }
+        // Pods change no picker that is wanted, and are most of what changes.
+        let pickers_may_change = before.is_none() || *stale == Stale::All;
         let started = Instant::now();
         let compiled = before.map_or_else(|| self.index.compile(), |before| self.index.compile_again(&before, stale));
         self.metrics.compiled(started.elapsed());
         self.publisher.publish(compiled.tables.clone());
-        self.want_pickers(&compiled);
+        if pickers_may_change {
+            self.want_pickers(&compiled);
+        }
         self.compiled.send_replace(Some(Arc::new(compiled)));
         self.ready.send_replace(true);
     }

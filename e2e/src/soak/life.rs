@@ -100,7 +100,7 @@ impl Life {
             let truth = self.shared.truth();
             truth.pods.iter().filter(|(_, pod)| pod.ready.is_some()).map(|(name, _)| format!("{name}-rank-0")).collect()
         };
-        let admins: Vec<Client> = self.pickers.iter().map(|(_, ports)| Client::new(ports.admin)).collect();
+        let admins = self.admins();
         eventually("every picker has the pods that are ready, and no other", async || {
             for admin in &admins {
                 let table = admin.get("/debug/table").await?.text();
@@ -115,6 +115,10 @@ impl Life {
 
     pub(super) fn clients(&self) -> Vec<Client> {
         self.pickers.iter().map(|(_, ports)| Client::new(ports.http)).collect()
+    }
+
+    fn admins(&self) -> Vec<Client> {
+        self.pickers.iter().map(|(_, ports)| Client::new(ports.admin)).collect()
     }
 
     pub(super) fn summary(&self) -> Summary {
@@ -184,7 +188,7 @@ impl Life {
             pod.ready = None;
         }
         self.world.kubelet.set_ready(name, false).await?;
-        let admins: Vec<Client> = self.pickers.iter().map(|(_, ports)| Client::new(ports.admin)).collect();
+        let admins = self.admins();
         eventually(&format!("no picker knows {name}"), async || {
             for admin in &admins {
                 let table = admin.get("/debug/table").await?.text();
