@@ -1,17 +1,17 @@
 //! Watches: what the API server says, as events for the index.
 
-use std::collections::BTreeMap;
+mod optional;
+
 use std::fmt::Debug;
 use std::time::Duration;
 
-use api::{InferenceModel, InferencePool, PickerTemplate, llm_d};
-use futures::StreamExt as _;
+use api::{InferenceModel, InferencePool, PickerTemplate};
 use futures::future::{ready, select_all};
 use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _};
 use index::{Change, Event, ObjectKey};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::api::ListParams;
 use kube::core::{ApiResource, DeserializeGuard, DynamicObject, GroupVersionKind};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
@@ -28,8 +28,16 @@ pub(crate) fn all(
     anew: &watch::Receiver<u64>,
 ) -> impl Future<Output = ()> + use<> {
     let optional = [
-        optional(client, namespace, "InferenceObjective", "inferenceobjectives", Event::Objective, events, anew),
-        optional(client, namespace, "InferenceModelRewrite", "inferencemodelrewrites", Event::Rewrite, events, anew),
+        optional::one(client, namespace, "InferenceObjective", "inferenceobjectives", Event::Objective, events, anew),
+        optional::one(
+            client,
+            namespace,
+            "InferenceModelRewrite",
+            "inferencemodelrewrites",
+            Event::Rewrite,
+            events,
+            anew,
+        ),
     ];
     let watches = [
         one::<InferencePool>(client, namespace, Event::Pool, events, anew),
@@ -56,88 +64,8 @@ where
         None => Api::all(client.clone()),
     };
     let kind = K::kind(&()).into_owned();
-    let again = move || follow(api.clone(), watcher::Config::default(), kind.clone(), read);
+    let again = move || follow(said(api.clone(), watcher::Config::default()), kind.clone(), read).boxed();
     tokio::spawn(carry(again, anew.clone(), events.clone(), event))
-}
-
-/// A kind of llm-d's, in each of its groups that the API server has; of one name in both, that of the first group counts. Where neither is,
-/// there are no such objects; both are looked for again now and then.
-fn optional<K>(
-    client: &Client,
-    namespace: Option<&str>,
-    kind: &'static str,
-    plural: &'static str,
-    event: fn(Change<K>) -> Event,
-    events: &mpsc::Sender<Event>,
-    anew: &watch::Receiver<u64>,
-) -> JoinHandle<()>
-where
-    K: Resource + DeserializeOwned + Clone + Send + Sync + 'static,
-{
-    let (sender, mut changes) = mpsc::channel(64);
-    for (place, group) in llm_d::GROUPS.into_iter().enumerate() {
-        let api = dynamic(client, namespace, &GroupVersionKind::gvk(group, llm_d::VERSION, kind), plural);
-        tokio::spawn(of_group::<K>(api, place, kind, sender.clone(), anew.clone()));
-    }
-    let events = events.clone();
-    tokio::spawn(async move {
-        let mut known = llm_d::GROUPS.map(|_| None);
-        let mut patience = std::pin::pin!(tokio::time::sleep(GROUP_PATIENCE));
-        loop {
-            tokio::select! {
-                change = changes.recv() => {
-                    let Some((place, change)) = change else { return };
-                    change.happens_to(known[place].get_or_insert_default(), |object| object);
-                }
-                // One group that cannot be listed must not hide the other.
-                () = &mut patience, if !patience.is_elapsed() => {}
-            }
-            let complete = known.iter().all(Option::is_some);
-            if (complete || patience.is_elapsed()) && known.iter().any(Option::is_some) {
-                let all: BTreeMap<&ObjectKey, &K> = known.iter().rev().flatten().flatten().collect();
-                let all = all.into_values().cloned().collect();
-                if events.send(event(Change::Relisted(all))).await.is_err() {
-                    return;
-                }
-            }
-        }
-    })
-}
-
-/// What happens to a kind of one group, from when the API server has it on; until then, that there is none.
-async fn of_group<K>(
-    api: Api<DynamicObject>,
-    place: usize,
-    kind: &'static str,
-    changes: mpsc::Sender<(usize, Change<K>)>,
-    anew: watch::Receiver<u64>,
-) where
-    K: Resource + DeserializeOwned + Send + 'static,
-{
-    loop {
-        match is_served(&api).await {
-            Ok(true) => break,
-            Ok(false) => {
-                if changes.send((place, Change::Relisted(Vec::new()))).await.is_err() {
-                    return;
-                }
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-            Err(error) => {
-                tracing::warn!(kind, %error, "the API server does not say whether it has this kind");
-                tokio::time::sleep(AGAIN).await;
-            }
-        }
-    }
-    let read = move |object: DynamicObject| {
-        let key = key(&object);
-        object.try_parse::<K>().map_err(|error| {
-            tracing::warn!(kind, object = %key, %error, "object left out: it cannot be read");
-            key
-        })
-    };
-    let again = move || follow(api.clone(), watcher::Config::default(), kind.to_owned(), read);
-    carry(again, anew, changes, move |change| (place, change)).await;
 }
 
 /// Objects of a kind that is known by its names alone, of one namespace or of all.
@@ -153,21 +81,6 @@ pub(crate) fn dynamic(
         None => Api::all_with(client.clone(), &resource),
     }
 }
-
-/// Whether the API server has a kind. One that we may not see counts as one that is not there.
-async fn is_served(api: &Api<DynamicObject>) -> kube::Result<bool> {
-    match api.list(&ListParams::default().limit(1)).await {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// How long one group may keep what is known of the other back.
-const GROUP_PATIENCE: Duration = Duration::from_secs(3);
-
-/// How often to look for kinds that were not there.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// How long after its end a watch is begun anew.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -196,17 +109,26 @@ pub(crate) async fn carry<C, E>(
     }
 }
 
-/// What happens to the objects of one kind, whatever happens to the API server, until it has to be begun anew. `read` makes of each what is wanted of it, or its key
-/// where it is to be left out.
-pub(crate) fn follow<W, K>(
-    api: Api<W>,
-    config: watcher::Config,
-    kind: String,
-    read: impl Fn(W) -> Result<K, ObjectKey> + Send + 'static,
-) -> BoxStream<'static, Change<K>>
+/// What a watch says, whatever happens to the API server, until it has to be begun anew.
+pub(crate) fn said<W>(api: Api<W>, config: watcher::Config) -> impl Stream<Item = Said<W>>
 where
     W: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
-    K: Send + 'static,
+{
+    // The library goes on from the same place when a watch is refused because that place is gone.
+    let is_stale = |said: &Said<W>| matches!(said, Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if status.code == 410);
+    watcher(api, config).backoff(Patience::default()).take_while(move |said| ready(!is_stale(said)))
+}
+
+type Said<W> = watcher::Result<watcher::Event<W>>;
+
+/// What happens to the objects of one kind. `read` makes of each what is wanted of it, or its key where it is to be left out.
+pub(crate) fn follow<W, K>(
+    said: impl Stream<Item = Said<W>>,
+    kind: String,
+    read: impl Fn(W) -> Result<K, ObjectKey>,
+) -> impl Stream<Item = Change<K>>
+where
+    W: Resource,
 {
     // A list arrives object by object; it is taken whole, so that nobody ever sees half a cluster.
     let mut listing = Vec::new();
@@ -240,10 +162,7 @@ where
             None
         }
     };
-    // The library goes on from the same place when a watch is refused because that place is gone.
-    let stale = |said: &watcher::Result<watcher::Event<W>>| matches!(said, Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if status.code == 410);
-    let said = watcher(api, config).backoff(Patience::default()).take_while(move |said| ready(!stale(said)));
-    said.filter_map(move |said| ready(take(said))).boxed()
+    said.filter_map(move |said| ready(take(said)))
 }
 
 fn is_missing(error: &watcher::Error) -> bool {

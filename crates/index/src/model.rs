@@ -1,12 +1,12 @@
 //! Models: which object serves a name, what its targets offer, and what is to be said of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use api::{InferenceModel, Modalities, ModelSummary};
 use routing::{Capability, Criticality, Family, Modality, ModalitySet, Model, OperationSet, RoutingTable, Target};
 
 use crate::condition::Verdict;
-use crate::observe::{Index, ObjectKey};
+use crate::observe::ObjectKey;
 use crate::policy;
 
 /// What is true of a model.
@@ -31,6 +31,9 @@ pub struct ModelReport {
 
 /// The verdict that says whether the table holds a model.
 pub(crate) const ACCEPTED: &str = "Accepted";
+
+/// A namespace for the name of each pool there is: where to look for one that is missing.
+pub(crate) type Homes<'a> = HashMap<&'a str, &'a str>;
 
 /// The object that serves each name: the oldest, and of equally old ones the first by name. Invalid objects take no name.
 pub(crate) fn winners<'a>(
@@ -79,14 +82,14 @@ pub(crate) fn report(
     accepted: Verdict,
     targets: &[Target],
     table: &RoutingTable,
-    index: &Index,
+    homes: &Homes<'_>,
 ) -> ModelReport {
     let is_accepted = accepted.holds;
     let ready: Vec<Option<Capability>> = targets.iter().map(|target| table.on_offer(target)).collect();
     let offered = ready.iter().flatten().copied().reduce(Capability::union);
     let declared = targets.iter().map(|target| target.capability).reduce(Capability::union);
     let lost = lost(declared, offered);
-    let resolved = resolved_refs(key, targets, table, index);
+    let resolved = resolved_refs(key, targets, table, homes);
     let ready_targets = ready.iter().flatten().count();
     let summary = ModelSummary {
         pools: pools(targets).join(","),
@@ -201,12 +204,11 @@ fn capability(declared: Option<&Modalities>, operations: &[api::Operation]) -> C
         .limited_to(operations)
 }
 
-fn resolved_refs(key: &ObjectKey, targets: &[Target], table: &RoutingTable, index: &Index) -> Verdict {
+fn resolved_refs(key: &ObjectKey, targets: &[Target], table: &RoutingTable, homes: &Homes<'_>) -> Verdict {
     let Some(missing) = pools(targets).into_iter().find(|pool| !table.pools.contains_key(*pool)) else {
         return Verdict::yes("ResolvedRefs", "ResolvedRefs", "every pool exists");
     };
-    let elsewhere = index.pools.objects.keys().find(|pool| pool.name == missing).map(|pool| &*pool.namespace);
-    let message = match elsewhere {
+    let message = match homes.get(missing) {
         Some(namespace) => format!(
             "InferencePool {missing} is in namespace {namespace}, not in {}; a model and its pools must share a namespace",
             key.namespace

@@ -78,6 +78,14 @@ pub(crate) struct Store<T> {
     listed: bool,
 }
 
+/// What a change told that was not known.
+enum News<T> {
+    None,
+    /// Of one object, and what was known of it before.
+    Of(ObjectKey, Option<T>),
+    OfAll,
+}
+
 /// What matters of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServiceFacts {
@@ -90,37 +98,40 @@ pub(crate) struct ServiceFacts {
 impl Index {
     /// Takes note of what happened, and says what that makes stale of what was compiled before: see [`Index::compile_again`].
     pub fn observe(&mut self, event: Event) -> Stale {
-        let is_news = match event {
-            Event::Pod(change) => {
-                let Some((key, before)) = self.pods.change(change, |pod| PodFacts::of(&pod)) else {
-                    return Stale::All;
-                };
-                return self.stale_with_pod(&key, before.as_ref());
-            }
-            Event::Pool(change) => self.pools.observe(change, |pool| pool, is_same_but_for_status),
-            Event::Model(change) => self.models.observe(change, |model| model, is_same_but_for_status),
+        match event {
+            Event::Pod(change) => match self.pods.observe(change, |pod| PodFacts::of(&pod), PodFacts::eq) {
+                News::Of(key, before) => self.stale_with_pod(&key, before.as_ref()),
+                all_or_none => all_or_none.stale(),
+            },
             Event::Service(change) => {
-                self.services.observe(change, |service| ServiceFacts::of(&service), ServiceFacts::eq)
+                match self.services.observe(change, |service| ServiceFacts::of(&service), ServiceFacts::eq) {
+                    News::Of(key, _) if !self.is_named_by_a_pool(&key) => Stale::NOTHING,
+                    news => news.stale(),
+                }
             }
-            Event::Template(change) => self.templates.observe(change, |template| template, is_same_but_for_status),
-            Event::Objective(change) => self.objectives.observe(change, |one| one, is_same_but_for_status),
-            Event::Rewrite(change) => self.rewrites.observe(change, |rewrite| rewrite, is_same_but_for_status),
-        };
-        if is_news { Stale::All } else { Stale::NOTHING }
+            Event::Pool(change) => self.pools.observe(change, |pool| pool, is_same_but_for_status).stale(),
+            Event::Model(change) => self.models.observe(change, |model| model, is_same_but_for_status).stale(),
+            Event::Template(change) => self.templates.observe(change, |one| one, is_same_but_for_status).stale(),
+            Event::Objective(change) => self.objectives.observe(change, |one| one, is_same_but_for_status).stale(),
+            Event::Rewrite(change) => self.rewrites.observe(change, |one| one, is_same_but_for_status).stale(),
+        }
     }
 
     /// The pools that a pod was in, or is in now.
     fn stale_with_pod(&self, key: &ObjectKey, before: Option<&PodFacts>) -> Stale {
         let after = self.pods.objects.get(key);
-        if before == after {
-            return Stale::NOTHING;
-        }
         let has_it = |(_, pool): &(_, &InferencePool)| {
             before.into_iter().chain(after).any(|pod| selects(&pool.spec.selector.match_labels, &pod.labels))
         };
         let pools = self.pools.in_namespace(&key.namespace).filter(has_it);
         let names: BTreeSet<String> = pools.map(|(pool, _)| pool.name.clone()).collect();
         if names.is_empty() { Stale::NOTHING } else { Stale::Pools(BTreeMap::from([(key.namespace.clone(), names)])) }
+    }
+
+    /// Whether a Service is some pool's picker; what other Services are is said of nothing.
+    fn is_named_by_a_pool(&self, service: &ObjectKey) -> bool {
+        let pickers = self.pools.in_namespace(&service.namespace).map(|(_, pool)| &pool.spec.endpoint_picker_ref);
+        pickers.flatten().any(|picker| picker.name == service.name)
     }
 
     /// Says which pools are managed that do not say so themselves.
@@ -163,6 +174,15 @@ impl Index {
 // === impl Change ===
 
 impl<O: ResourceExt> Change<O> {
+    /// The one object that it happens to; none where it happens to all.
+    pub fn key(&self) -> Option<ObjectKey> {
+        match self {
+            Self::Applied(object) => Some(ObjectKey::of(object)),
+            Self::Deleted(key) => Some(key.clone()),
+            Self::Relisted(_) => None,
+        }
+    }
+
     /// Makes the change in what is known of the objects of its kind.
     pub fn happens_to<T>(self, known: &mut BTreeMap<ObjectKey, T>, facts: impl Fn(O) -> T) {
         match self {
@@ -190,37 +210,26 @@ impl ManagedByDefault {
 // === impl Store ===
 
 impl<T> Store<T> {
-    /// Answers with the object that it happened to, and what was known of it before; none where it happened to all.
-    fn change<O: ResourceExt>(&mut self, change: Change<O>, facts: impl Fn(O) -> T) -> Option<(ObjectKey, Option<T>)> {
-        let key = match &change {
-            Change::Applied(object) => Some(ObjectKey::of(object)),
-            Change::Deleted(key) => Some(key.clone()),
-            Change::Relisted(_) => None,
-        };
-        self.listed |= key.is_none();
-        let before = key.as_ref().and_then(|key| self.objects.remove(key));
-        change.happens_to(&mut self.objects, facts);
-        key.map(|key| (key, before))
-    }
-
-    /// Answers whether it is news, by what makes two objects the `same`. The first list always is: something may wait for it.
+    /// Answers what of it is news, by what makes two objects the `same`. The first list always is: something may wait for it.
     fn observe<O: ResourceExt>(
         &mut self,
         change: Change<O>,
         facts: impl Fn(O) -> T,
         same: impl Fn(&T, &T) -> bool,
-    ) -> bool {
-        if matches!(change, Change::Relisted(_)) {
-            let (was_listed, before) = (self.listed, std::mem::take(&mut self.objects));
-            self.change(change, facts);
+    ) -> News<T> {
+        let Some(key) = change.key() else {
+            let (was_listed, before) = (std::mem::replace(&mut self.listed, true), std::mem::take(&mut self.objects));
+            change.happens_to(&mut self.objects, facts);
             let mut both = before.iter().zip(&self.objects);
             let is_same = before.len() == self.objects.len() && both.all(|(a, b)| a.0 == b.0 && same(a.1, b.1));
-            return !(was_listed && is_same);
-        }
-        let Some((key, before)) = self.change(change, facts) else { return true };
-        match (before, self.objects.get(&key)) {
-            (Some(before), Some(after)) => !same(&before, after),
-            (before, after) => before.is_some() || after.is_some(),
+            return if was_listed && is_same { News::None } else { News::OfAll };
+        };
+        let before = self.objects.remove(&key);
+        change.happens_to(&mut self.objects, facts);
+        match (&before, self.objects.get(&key)) {
+            (None, None) => News::None,
+            (Some(before), Some(after)) if same(before, after) => News::None,
+            _ => News::Of(key, before),
         }
     }
 
@@ -228,6 +237,16 @@ impl<T> Store<T> {
     pub(crate) fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = (&ObjectKey, &T)> {
         let from = ObjectKey { namespace: namespace.to_owned(), name: String::new() };
         self.objects.range(from..).take_while(move |(key, _)| key.namespace == namespace)
+    }
+}
+
+impl<T> News<T> {
+    /// Of objects that anything may be made from.
+    fn stale(self) -> Stale {
+        match self {
+            Self::None => Stale::NOTHING,
+            Self::Of(..) | Self::OfAll => Stale::All,
+        }
     }
 }
 

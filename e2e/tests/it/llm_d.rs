@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
-use e2e::{PodSpec, eventually};
+use e2e::{Cluster, Fault, PodSpec, eventually};
 use http::Method;
 
 use crate::Shared;
-use crate::routing::{chat, text};
+use crate::outages::faulty_world;
+use crate::routing::{chat, text, until_answered};
 
 /// CRDs that take anything, under a group.
 fn crds(group: &str) -> String {
@@ -26,13 +27,40 @@ fn crds(group: &str) -> String {
     kinds.map(crd).join("\n---\n")
 }
 
+fn install(cluster: &Cluster, group: &str) -> Result<()> {
+    cluster.apply("default", &crds(group))?;
+    let names = [format!("crd/inferenceobjectives.{group}"), format!("crd/inferencemodelrewrites.{group}")];
+    cluster.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", &names[0], &names[1]]).map(drop)
+}
+
+pub(crate) async fn rewrites_go_with_their_definition_even_when_nobody_watched(shared: &Shared) -> Result<()> {
+    install(shared.cluster(), "llm-d.ai")?;
+    let folder = tempfile::tempdir()?;
+    let (api, mut world) = faulty_world(shared, folder.path()).await?;
+    world.apply_pool("text")?;
+    world.kubelet.run(PodSpec::new("text-0", "text", &["plain=text"])).await?;
+    let spec =
+        "{poolRef: {name: text}, rules: [{matches: [{model: {value: legacy}}], targets: [{modelRewrite: plain}]}]}";
+    let head = "apiVersion: llm-d.ai/v1alpha2, kind: InferenceModelRewrite, metadata: {name: legacy}";
+    world.apply(&format!("{{{head}, spec: {spec}}}"))?;
+    until_answered(&world, &chat("legacy", &text()), "200 text-0").await?;
+    // Watches are cut, and the kind is not there any more: nobody will say of any object that it was deleted.
+    api.set(Fault::StatusOf("inferencemodelrewrites", 404));
+    eventually("the name is not rewritten any more", async || {
+        let answer = world.http.chat(&chat("legacy", &text())).await?;
+        ensure!(answer.status == 404, "{}", answer.shown());
+        Ok(())
+    })
+    .await?;
+    let answer = world.http.chat(&chat("plain", &text())).await?;
+    ensure!(answer.status == 200, "{}", answer.shown());
+    Ok(())
+}
+
 pub(crate) async fn rewrites_and_objectives_are_read_where_their_crds_are(shared: &Shared) -> Result<()> {
     let (group, older) = ("llm-d.ai", "inference.networking.x-k8s.io");
-    for group in [group, older] {
-        shared.cluster().apply("default", &crds(group))?;
-        let names = [format!("crd/inferenceobjectives.{group}"), format!("crd/inferencemodelrewrites.{group}")];
-        shared.cluster().kubectl(&["wait", "--for=condition=Established", "--timeout=30s", &names[0], &names[1]])?;
-    }
+    install(shared.cluster(), group)?;
+    install(shared.cluster(), older)?;
     let mut world = shared.world().await?;
     world.apply_pool("text")?;
     let pod =

@@ -201,7 +201,10 @@ fn data_plane(trials: &mut Trials) {
 fn control_plane(trials: &mut Trials) {
     crds::register(trials);
     manifests::register(trials);
-    claims!(trials, llm_d: rewrites_and_objectives_are_read_where_their_crds_are);
+    claims!(trials, llm_d:
+        rewrites_and_objectives_are_read_where_their_crds_are,
+        rewrites_go_with_their_definition_even_when_nobody_watched,
+    );
     claims!(trials, kubectl:
         get_shows_the_truth_at_a_glance,
         a_status_that_somebody_overwrote_is_written_again,

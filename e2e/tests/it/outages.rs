@@ -91,7 +91,7 @@ pub(crate) async fn refusals_silence_and_broken_watches_harm_nobody(shared: &Sha
 }
 
 /// A world whose controller reaches the API server through one that misbehaves as it is told.
-async fn faulty_world(shared: &Shared, folder: &std::path::Path) -> Result<(FaultyApi, World)> {
+pub(crate) async fn faulty_world(shared: &Shared, folder: &std::path::Path) -> Result<(FaultyApi, World)> {
     let api = FaultyApi::start(shared.cluster()).await?;
     let kubeconfig = Some(api.kubeconfig(folder)?);
     let controller_args = vec!["--lease-duration=3s".into()];

@@ -25,7 +25,7 @@ use super::{Failures, PickerState, Stage, Wanted};
 use crate::alarm::Alarm;
 use crate::lease::Term;
 use crate::status::{MANAGER, is, within};
-use crate::watch::{carry, follow};
+use crate::watch::{carry, follow, said};
 
 /// Act this long after something changed: what changes together is seen together.
 const QUIET: Duration = Duration::from_millis(100);
@@ -290,7 +290,7 @@ fn followed(api: Api<DynamicObject>, kind: Kind) -> BoxStream<'static, Change<Dy
         Kind::ConfigMap => watcher::Config::default().fields(&format!("metadata.name={BUNDLE}")),
         _ => watcher::Config::default().labels(&format!("{label}={value}")),
     };
-    follow(api, config, kind.name().to_owned(), Ok)
+    follow(said(api, config), kind.name().to_owned(), Ok).boxed()
 }
 
 /// How far a pool's picker is; nothing where there is nothing to say yet.

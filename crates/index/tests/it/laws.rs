@@ -128,7 +128,7 @@ fn any_event(object: usize, version: u8) -> Event {
             let annotations = if version == 3 { json!({"thalamus.dev/picker": "managed"}) } else { json!({}) };
             pool_of(json!({"metadata": {"name": name, "generation": version, "annotations": annotations}, "spec": {
                 "selector": {"matchLabels": {"app": app}}, "targetPorts": [{"number": 8000}, {"number": 8001}],
-                "endpointPickerRef": {"name": "picker", "port": {"number": 9002}}}}))
+                "endpointPickerRef": {"name": if version == 4 { "nobody" } else { "picker" }, "port": {"number": 9002}}}}))
         }
         (3..6, 0) => Event::Model(Change::Deleted(key(name))),
         (3..6, _) => {
@@ -190,7 +190,9 @@ fn a_pod_that_comes_touches_its_pool_alone_and_one_that_says_the_same_again_noth
     );
     assert!(Arc::ptr_eq(&before.pools[&key("q")], &after.pools[&key("q")]));
     assert!(Arc::ptr_eq(&before.models[&key("m")], &after.models[&key("m")]));
-    assert_eq!(index.observe(came), Stale::NOTHING);
+    assert_eq!(index.observe(came.clone()), Stale::NOTHING);
+    assert_eq!(index.observe(relisted(came.clone())), Stale::All, "the first list");
+    assert_eq!(index.observe(relisted(came)), Stale::NOTHING);
     assert_eq!(index.observe(pod_event(&pod("b", "nobodys", "10.0.0.2"))), Stale::NOTHING);
 }
 
@@ -231,6 +233,10 @@ fn what_says_the_same_again_makes_nothing_stale_and_what_says_something_else_doe
         objective("urgent", "o", 1),
         Event::Rewrite(Change::Relisted(vec![])),
         Event::Model(Change::Deleted(key("nobody"))),
+        // No pool of its namespace names it.
+        service("somebodys", 80),
+        elsewhere(service("picker", 80)),
+        Event::Service(Change::Deleted(key("somebodys"))),
     ];
     for event in same {
         assert_eq!(index.observe(event.clone()), Stale::NOTHING, "{event:?}");
@@ -246,6 +252,8 @@ fn what_says_the_same_again_makes_nothing_stale_and_what_says_something_else_doe
         relisted(service("picker", 9003)),
         relisted(service("picker", 9004)),
         Event::Service(Change::Relisted(vec![])),
+        service("picker", 9004),
+        Event::Service(Change::Deleted(key("picker"))),
         Event::Model(Change::Deleted(key("o"))),
     ];
     for event in other {
