@@ -291,3 +291,40 @@ async fn pickers_of_different_scopes_are_sent_different_tables_of_one_revision()
         assert_eq!(hosts_of(&whole.subscription.borrow(), "b"), Some(hosts.len()));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn while_another_controller_was_not_asked_nobody_waits_long() {
+    let nobody = tower::service_fn(|_| async {
+        Err::<hyper_util::rt::TokioIo<tokio::io::DuplexStream>, _>(std::io::Error::other("nobody is there"))
+    });
+    let channel = Endpoint::from_static("http://in.memory").connect_with_connector_lazy(nobody);
+    let (tried, mut tries) = tokio::sync::mpsc::unbounded_channel();
+    // Two controllers, asked in turn.
+    let mut others = false;
+    let route = move |_| {
+        others = !others;
+        tried.send(Instant::now()).expect("the test looks");
+        Ok(Route { channel: channel.clone(), token: None, others })
+    };
+    let (sender, _subscription) = watch::channel(Subscription::default());
+    let scope = Scope { namespace: "serving".into(), pool: None };
+    tokio::spawn(Subscriber { picker: "test".into(), scope }.run(route, sender));
+    let mut last = tries.recv().await.expect("running");
+    let mut longest_round = Duration::ZERO;
+    for _ in 0..12 {
+        for asks_another in [true, false] {
+            let next = tries.recv().await.expect("running");
+            let waited = next - last;
+            last = next;
+            if asks_another {
+                assert!(waited <= Duration::from_millis(200), "{waited:?} before the other was asked");
+            } else {
+                longest_round = longest_round.max(waited);
+            }
+        }
+    }
+    assert!(
+        longest_round >= Duration::from_millis(2500),
+        "all were asked again and again after {longest_round:?} at most"
+    );
+}
