@@ -1,12 +1,14 @@
-//! Status on its way to the API server: one task writes, an object at a time, always the newest that was asked for.
+//! Status on its way to the API server: one task writes, several objects at once, and of each always the newest that was asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use api::{Condition, InferenceModel, InferenceModelStatus, InferencePool, ParentStatus};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use index::ObjectKey;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -58,8 +60,20 @@ pub(crate) struct Writer {
     outcomes: mpsc::UnboundedReceiver<Outcome>,
 }
 
-/// How long the API server may take for one status: others wait behind it.
+/// What a status is written with.
+struct Pen {
+    client: Client,
+    metrics: Metrics,
+    terms: watch::Receiver<Term>,
+    teller: Teller,
+}
+
+/// How long the API server may take for one status: in the end others wait behind it.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many are written at once. After a first start there is one for each object; an API server that is some milliseconds away is waited
+/// for by several together, and one that is busy is not flooded.
+const AT_ONCE: usize = 8;
 
 /// How often a conflict with another writer is tried again.
 const CONFLICTS: usize = 5;
@@ -98,32 +112,26 @@ impl Writer {
         let more = Arc::new(Notify::new());
         let (sender, outcomes) = mpsc::unbounded_channel();
         let (wanted_there, more_there) = (Arc::clone(&wanted), Arc::clone(&more));
+        let pen = Pen { client, metrics, terms, teller };
         tokio::spawn(async move {
-            let mut last = None;
+            let (mut last, mut busy) = (None, BTreeSet::new());
+            let mut under_way = FuturesUnordered::new();
             loop {
-                let next = after(&mut wanted_there.lock().unwrap_or_else(PoisonError::into_inner), last.as_ref());
-                let Some((key, Order { status, of, transitions })) = next else {
-                    more_there.notified().await;
-                    continue;
-                };
-                last = Some(key.clone());
-                let write = async {
-                    let written = tokio::time::timeout(PATIENCE, write(&client, &key, &status)).await;
-                    written.context("the API server does not answer")?
-                };
-                let written = within(&terms, write).await;
-                metrics.status_written(written.is_ok());
-                if let Err(error) = &written {
-                    tracing::warn!(object = ?key, error = format!("{error:#}"), "status cannot be written; it will be tried again");
+                while busy.len() < AT_ONCE {
+                    let mut wanted = wanted_there.lock().unwrap_or_else(PoisonError::into_inner);
+                    let Some((key, order)) = after(&mut wanted, last.as_ref(), &busy) else { break };
+                    last = Some(key.clone());
+                    busy.insert(key.clone());
+                    under_way.push(pen.write(key, order));
                 }
-                let succeeded = written.is_ok();
-                if succeeded {
-                    // Nobody's term: an event that comes late does no harm.
-                    teller.tell(of, transitions);
-                }
-                let outcome = Outcome { key, status, succeeded };
-                if sender.send(outcome).is_err() {
-                    return;
+                tokio::select! {
+                    Some(outcome) = under_way.next() => {
+                        busy.remove(&outcome.key);
+                        if sender.send(outcome).is_err() {
+                            return;
+                        }
+                    }
+                    () = more_there.notified() => {}
                 }
             }
         });
@@ -153,11 +161,31 @@ impl Writer {
     }
 }
 
+impl Pen {
+    async fn write(&self, key: Key, order: Order) -> Outcome {
+        let Order { status, of, transitions } = order;
+        let written = within(&self.terms, async {
+            let written = tokio::time::timeout(PATIENCE, write(&self.client, &key, &status)).await;
+            written.context("the API server does not answer")?
+        })
+        .await;
+        self.metrics.status_written(written.is_ok());
+        match &written {
+            // Nobody's term: an event that comes late does no harm.
+            Ok(()) => self.teller.tell(of, transitions),
+            Err(error) => {
+                tracing::warn!(object = ?key, error = format!("{error:#}"), "status cannot be written; it will be tried again");
+            }
+        }
+        Outcome { key, status, succeeded: written.is_ok() }
+    }
+}
+
 /// The order that comes after the last one, and begins again behind the end: no object that is written often, or slowly, keeps others from
-/// their turn.
-fn after(wanted: &mut BTreeMap<Key, Order>, last: Option<&Key>) -> Option<(Key, Order)> {
-    let next = last.and_then(|last| wanted.range((Bound::Excluded(last), Bound::Unbounded)).next());
-    let key = next.or_else(|| wanted.first_key_value()).map(|(key, _)| key.clone())?;
+/// their turn. One of an object that is being written waits for that.
+fn after<T>(wanted: &mut BTreeMap<Key, T>, last: Option<&Key>, busy: &BTreeSet<Key>) -> Option<(Key, T)> {
+    let behind = wanted.range((last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+    let key = behind.chain(wanted.iter()).map(|(key, _)| key).find(|key| !busy.contains(*key)).cloned()?;
     wanted.remove_entry(&key)
 }
 
@@ -257,6 +285,17 @@ pub(crate) fn is(error: &kube::Error, code: u16) -> bool {
 mod tests {
     use super::*;
     use api::ParentReference;
+
+    #[test]
+    fn each_object_has_its_turn_and_none_is_written_twice_at_once() {
+        let key = |name: &str| Key::Model(ObjectKey::new("a", name));
+        let mut wanted: BTreeMap<Key, u8> = [(key("a"), 1), (key("b"), 2), (key("c"), 3)].into();
+        let busy = BTreeSet::from([key("b")]);
+        assert_eq!(after(&mut wanted, Some(&key("a")), &busy), Some((key("c"), 3)));
+        assert_eq!(after(&mut wanted, Some(&key("c")), &busy), Some((key("a"), 1)));
+        assert_eq!(after(&mut wanted, Some(&key("a")), &busy), None, "the one that is left is being written");
+        assert_eq!(after(&mut wanted, None, &BTreeSet::new()), Some((key("b"), 2)));
+    }
 
     fn ours(conditions: Vec<Condition>) -> ParentStatus {
         let parent_ref = ParentReference {
