@@ -25,7 +25,7 @@ impl Index {
     /// Compiles all namespaces. Equal states give equal results.
     pub fn compile(&self) -> Compiled {
         let members = Members::of(self.pools.objects.iter(), self.pods.objects.iter());
-        let homes = self.homes();
+        let homes = Homes::of(&self.pools);
         let mut compiled = Compiled::default();
         let namespaces: BTreeSet<&str> =
             self.pools.objects.keys().chain(self.models.objects.keys()).map(|key| &*key.namespace).collect();
@@ -46,7 +46,7 @@ impl Index {
 
     /// None where `before` is not what this cluster was.
     fn compile_pools(&self, before: &Compiled, stale: &BTreeMap<String, BTreeSet<String>>) -> Option<Compiled> {
-        let homes = self.homes();
+        let homes = Homes::of(&self.pools);
         let mut compiled = before.clone();
         for (namespace, names) in stale {
             let keys = names.iter().map(|name| ObjectKey::new(namespace, name));
@@ -120,11 +120,6 @@ impl Index {
             }
         }
         Some(())
-    }
-
-    /// Of several pools of one name that of the first namespace, as the last one that is collected stays.
-    fn homes(&self) -> Homes<'_> {
-        self.pools.objects.keys().rev().map(|key| (&*key.name, &*key.namespace)).collect()
     }
 }
 

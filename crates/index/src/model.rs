@@ -1,12 +1,13 @@
 //! Models: which object serves a name, what its targets offer, and what is to be said of it.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 
-use api::{InferenceModel, Modalities, ModelSummary};
+use api::{InferenceModel, InferencePool, Modalities, ModelSummary};
 use routing::{Capability, Criticality, Family, Modality, ModalitySet, Model, OperationSet, RoutingTable, Target};
 
 use crate::condition::Verdict;
-use crate::observe::ObjectKey;
+use crate::observe::{ObjectKey, Store};
 use crate::policy;
 
 /// What is true of a model.
@@ -32,8 +33,24 @@ pub struct ModelReport {
 /// The verdict that says whether the table holds a model.
 pub(crate) const ACCEPTED: &str = "Accepted";
 
-/// A namespace for the name of each pool there is: where to look for one that is missing.
-pub(crate) type Homes<'a> = HashMap<&'a str, &'a str>;
+/// Where the pools of the cluster are: found out once, when the first one is missing where it is looked for.
+pub(crate) struct Homes<'a> {
+    pools: &'a Store<InferencePool>,
+    by_name: OnceCell<HashMap<&'a str, &'a str>>,
+}
+
+impl<'a> Homes<'a> {
+    pub(crate) fn of(pools: &'a Store<InferencePool>) -> Self {
+        Self { pools, by_name: OnceCell::new() }
+    }
+
+    /// The first namespace that has a pool of this name.
+    fn namespace(&self, pool: &str) -> Option<&'a str> {
+        // Backwards, since of one name the last one stays.
+        let by_name = || self.pools.objects.keys().rev().map(|key| (&*key.name, &*key.namespace)).collect();
+        self.by_name.get_or_init(by_name).get(pool).copied()
+    }
+}
 
 /// The object that serves each name: the oldest, and of equally old ones the first by name. Invalid objects take no name.
 pub(crate) fn winners<'a>(
@@ -208,7 +225,7 @@ fn resolved_refs(key: &ObjectKey, targets: &[Target], table: &RoutingTable, home
     let Some(missing) = pools(targets).into_iter().find(|pool| !table.pools.contains_key(*pool)) else {
         return Verdict::yes("ResolvedRefs", "ResolvedRefs", "every pool exists");
     };
-    let message = match homes.get(missing) {
+    let message = match homes.namespace(missing) {
         Some(namespace) => format!(
             "InferencePool {missing} is in namespace {namespace}, not in {}; a model and its pools must share a namespace",
             key.namespace

@@ -54,7 +54,8 @@ pub(crate) async fn rewrites_go_with_their_definition_even_when_nobody_watched(s
     .await?;
     let answer = world.http.chat(&chat("plain", &text())).await?;
     ensure!(answer.status == 200, "{}", answer.shown());
-    Ok(())
+    api.set(Fault::None);
+    until_answered(&world, &chat("legacy", &text()), "200 text-0").await
 }
 
 pub(crate) async fn rewrites_and_objectives_are_read_where_their_crds_are(shared: &Shared) -> Result<()> {

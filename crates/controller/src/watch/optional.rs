@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::future::ready;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use api::llm_d;
@@ -21,7 +23,7 @@ use crate::alarm::Alarm;
 /// How long a group may keep back what is known of the other, from when that is known.
 const GROUP_PATIENCE: Duration = Duration::from_secs(3);
 
-/// How often to look for kinds that were not there.
+/// How often to look for kinds that have not been there for long.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Watches a kind in each of its groups.
@@ -37,41 +39,51 @@ pub(super) fn one<K>(
 where
     K: Resource + DeserializeOwned + Clone + Send + Sync + 'static,
 {
-    let (sender, mut changes) = mpsc::channel(64);
+    let (sender, changes) = mpsc::channel(64);
     for (place, group) in llm_d::GROUPS.into_iter().enumerate() {
         let api = dynamic(client, namespace, &GroupVersionKind::gvk(group, llm_d::VERSION, kind), plural);
-        let again = move || of_group::<K>(api.clone(), kind).boxed();
+        let was_there = Arc::new(AtomicBool::new(false));
+        let again = move || of_group::<K>(api.clone(), kind, Arc::clone(&was_there)).boxed();
         tokio::spawn(carry(again, anew.clone(), sender.clone(), move |change| (place, change)));
     }
-    let events = events.clone();
-    tokio::spawn(async move {
-        let mut groups = Groups::default();
-        let mut patience = Alarm::default();
-        loop {
-            let change = tokio::select! {
-                change = changes.recv() => {
-                    let Some((place, change)) = change else { return };
-                    groups.observe(place, change)
-                }
-                () = patience.rings() => {
-                    tracing::warn!(kind, "one group of this kind cannot be listed; the other goes on without it until it can");
-                    Some(groups.tell_all())
-                }
-            };
-            let Some(change) = change else {
-                patience.within(GROUP_PATIENCE);
-                continue;
-            };
-            patience = Alarm::default();
-            if events.send(event(change)).await.is_err() {
-                return;
+    tokio::spawn(merge(kind, changes, events.clone(), event))
+}
+
+/// Hands on what happens in each group as what happens to all objects, to the end of either side.
+async fn merge<K: Resource + Clone, E>(
+    kind: &'static str,
+    mut changes: mpsc::Receiver<(usize, Change<K>)>,
+    events: mpsc::Sender<E>,
+    event: fn(Change<K>) -> E,
+) {
+    let mut groups = Groups::default();
+    let mut patience = Alarm::default();
+    loop {
+        let change = tokio::select! {
+            change = changes.recv() => {
+                let Some((place, change)) = change else { return };
+                groups.observe(place, change)
             }
+            () = patience.rings() => {
+                tracing::warn!(kind, "one group of this kind cannot be listed; the other goes on without it until it can");
+                Some(groups.tell_all())
+            }
+        };
+        match change {
+            Some(change) => {
+                patience = Alarm::default();
+                if events.send(event(change)).await.is_err() {
+                    return;
+                }
+            }
+            None if groups.holds_back() => patience.within(GROUP_PATIENCE),
+            None => {}
         }
-    })
+    }
 }
 
 /// What happens to the objects of one group: that there are none, for as long as the API server does not have them, and then what it says.
-fn of_group<K>(api: Api<DynamicObject>, kind: &'static str) -> impl Stream<Item = Change<K>>
+fn of_group<K>(api: Api<DynamicObject>, kind: &'static str, was_there: Arc<AtomicBool>) -> impl Stream<Item = Change<K>>
 where
     K: Resource + DeserializeOwned + Send + 'static,
 {
@@ -85,17 +97,23 @@ where
     let said = said(api.clone(), watcher::Config::default());
     // When its definition is taken away it is looked for from the beginning.
     let said = said.take_while(|said| ready(!said.as_ref().is_err_and(is_missing)));
-    absence(api, kind).chain(follow(said, kind.to_owned(), read))
+    absence(api, kind, was_there).chain(follow(said, kind.to_owned(), read))
 }
 
 /// That there are no objects, again and again until the API server has their kind.
-fn absence<K>(api: Api<DynamicObject>, kind: &'static str) -> impl Stream<Item = Change<K>> {
-    stream::unfold((api, Duration::ZERO), move |(api, wait)| async move {
+fn absence<K>(
+    api: Api<DynamicObject>,
+    kind: &'static str,
+    was_there: Arc<AtomicBool>,
+) -> impl Stream<Item = Change<K>> {
+    // A definition that is replaced is gone for a moment, one that was never installed for long.
+    let longer = |wait: Duration| (2 * wait).clamp(AGAIN, LOOK_AGAIN);
+    stream::unfold((api, was_there, Duration::ZERO), move |(api, was_there, wait)| async move {
         tokio::time::sleep(wait).await;
         loop {
-            match is_served(&api).await {
+            match is_served(&api, &was_there).await {
                 Ok(true) => return None,
-                Ok(false) => return Some((Change::Relisted(Vec::new()), (api, LOOK_AGAIN))),
+                Ok(false) => return Some((Change::Relisted(Vec::new()), (api, was_there, longer(wait)))),
                 Err(error) => {
                     tracing::warn!(kind, %error, "the API server does not say whether it has this kind");
                     tokio::time::sleep(AGAIN).await;
@@ -105,11 +123,15 @@ fn absence<K>(api: Api<DynamicObject>, kind: &'static str) -> impl Stream<Item =
     })
 }
 
-/// Whether the API server has a kind. One that we may not see counts as one that is not there.
-async fn is_served(api: &Api<DynamicObject>) -> kube::Result<bool> {
+/// Whether the API server has a kind. One that we may not see, and never could, counts as one that is not there: it need not be granted.
+async fn is_served(api: &Api<DynamicObject>, was_there: &AtomicBool) -> kube::Result<bool> {
     match api.list(&ListParams::default().limit(1)).await {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(false),
+        Ok(_) => {
+            was_there.store(true, Ordering::Relaxed);
+            Ok(true)
+        }
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(kube::Error::Api(status)) if status.code == 403 && !was_there.load(Ordering::Relaxed) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -136,6 +158,11 @@ impl<K: Resource + Clone> Groups<K> {
         }
     }
 
+    /// Whether objects are known that nobody was told of.
+    fn holds_back(&self) -> bool {
+        !self.told && self.known.iter().flatten().any(|known| !known.is_empty())
+    }
+
     /// All that is known, whether or not every group was listed: one that cannot be must not hide the other.
     fn tell_all(&mut self) -> Change<K> {
         self.told = true;
@@ -153,6 +180,7 @@ impl<K> Default for Groups<K> {
 #[cfg(test)]
 mod tests {
     use api::llm_d::{InferenceObjective, InferenceObjectiveSpec};
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -191,13 +219,22 @@ mod tests {
         assert_eq!(known(told), []);
     }
 
-    #[test]
-    fn a_group_that_cannot_be_listed_is_told_when_it_can() {
-        let mut groups = Groups::default();
-        let mut told = vec![groups.observe(1, Change::Relisted(vec![objective("a", 1)]))];
-        told.push(Some(groups.tell_all()));
-        assert_eq!(known(told.clone()), [("a".into(), Some(1))]);
-        told.push(groups.observe(0, Change::Relisted(vec![objective("a", 0), objective("b", 0)])));
-        assert_eq!(known(told), [("a".into(), Some(0)), ("b".into(), Some(0))]);
+    #[tokio::test(start_paused = true)]
+    async fn a_group_that_cannot_be_listed_hides_the_other_for_a_moment_alone_and_is_told_when_it_can() {
+        let (sender, changes) = mpsc::channel(8);
+        let (events, mut told) = mpsc::channel(8);
+        tokio::spawn(merge("InferenceObjective", changes, events, |change| change));
+        let in_group = async |place, objects| sender.send((place, Change::Relisted(objects))).await.unwrap();
+        let started = Instant::now();
+        // Of one that is not there nothing is held back, however long the other takes.
+        in_group(1, vec![]).await;
+        assert!(tokio::time::timeout(10 * GROUP_PATIENCE, told.recv()).await.is_err(), "told of nothing at all");
+        in_group(1, vec![objective("a", 1)]).await;
+        let first = told.recv().await;
+        assert_eq!(started.elapsed(), 11 * GROUP_PATIENCE);
+        assert_eq!(known([first.clone()]), [("a".into(), Some(1))]);
+        in_group(0, vec![objective("a", 0), objective("b", 0)]).await;
+        assert_eq!(known([first, told.recv().await]), [("a".into(), Some(0)), ("b".into(), Some(0))]);
+        assert!(tokio::time::timeout(10 * GROUP_PATIENCE, told.recv()).await.is_err(), "told once");
     }
 }

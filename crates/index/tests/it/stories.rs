@@ -146,10 +146,12 @@ fn a_missing_pool_is_named_and_so_is_one_in_another_namespace() {
     );
     assert_eq!((&*report.summary.ready, &*report.summary.input), ("PoolNotFound", "-"));
 
-    let elsewhere = pool_of(
-        json!({"metadata": {"name": "p", "namespace": "other"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "targetPorts": [{"number": 1}]}}),
-    );
-    let compiled = index([model("m", 0, spec), elsewhere]).compile();
+    let elsewhere = ["other", "yet-another"].map(|namespace| {
+        pool_of(
+            json!({"metadata": {"name": "p", "namespace": namespace}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "targetPorts": [{"number": 1}]}}),
+        )
+    });
+    let compiled = index([model("m", 0, spec)].into_iter().chain(elsewhere)).compile();
     assert_eq!(
         said(&compiled.models[&key("m")].verdicts, "ResolvedRefs"),
         "False PoolNotFound: InferencePool p is in namespace other, not in serving; a model and its pools must share a namespace"

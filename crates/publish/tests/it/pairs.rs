@@ -298,22 +298,22 @@ async fn while_another_controller_was_not_asked_nobody_waits_long() {
         Err::<hyper_util::rt::TokioIo<tokio::io::DuplexStream>, _>(std::io::Error::other("nobody is there"))
     });
     let channel = Endpoint::from_static("http://in.memory").connect_with_connector_lazy(nobody);
-    let (tried, mut tries) = tokio::sync::mpsc::unbounded_channel();
+    let (asks, mut asked) = tokio::sync::mpsc::unbounded_channel();
     // Two controllers, asked in turn.
     let mut others = false;
     let route = move |_| {
         others = !others;
-        tried.send(Instant::now()).expect("the test looks");
+        asks.send(Instant::now()).expect("the test looks");
         Ok(Route { channel: channel.clone(), token: None, others })
     };
     let (sender, _subscription) = watch::channel(Subscription::default());
     let scope = Scope { namespace: "serving".into(), pool: None };
     tokio::spawn(Subscriber { picker: "test".into(), scope }.run(route, sender));
-    let mut last = tries.recv().await.expect("running");
+    let mut last = asked.recv().await.expect("running");
     let mut longest_round = Duration::ZERO;
     for _ in 0..12 {
         for asks_another in [true, false] {
-            let next = tries.recv().await.expect("running");
+            let next = asked.recv().await.expect("running");
             let waited = next - last;
             last = next;
             if asks_another {
