@@ -169,7 +169,7 @@ impl EventLoop {
         let pickers_may_change = before.is_none() || *stale == Stale::All;
         let started = Instant::now();
         let compiled = before.map_or_else(|| self.index.compile(), |before| self.index.compile_again(&before, stale));
-        self.metrics.compiled(started.elapsed());
+        self.metrics.compiled(stale, started.elapsed());
         self.publisher.publish(compiled.tables.clone());
         if pickers_may_change {
             self.want_pickers(&compiled);

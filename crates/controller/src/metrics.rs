@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use index::Stale;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -12,9 +13,15 @@ use prometheus_client::registry::Registry;
 /// The metrics of a controller; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
-    compile_seconds: Histogram,
+    compile_seconds: Family<CompileLabels, Histogram>,
     status_writes: Family<WriteLabels, Counter>,
     leader: Gauge,
+}
+
+/// All of the cluster is compiled, or the pools whose pods changed: times of a different order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CompileLabels {
+    of: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -26,14 +33,14 @@ impl Metrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         // 100 µs to 3 s.
         let metrics = Self {
-            compile_seconds: Histogram::new(exponential_buckets(1e-4, 2.0, 16)),
+            compile_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1e-4, 2.0, 16))),
             status_writes: Family::default(),
             leader: Gauge::default(),
         };
         let registry = registry.sub_registry_with_prefix("thalamus_controller");
         registry.register(
             "compile_seconds",
-            "Time to compile the cluster into routing tables",
+            "Time to compile the cluster, or the pools whose pods changed, into routing tables",
             metrics.compile_seconds.clone(),
         );
         registry.register(
@@ -49,8 +56,12 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
-    pub(crate) fn compiled(&self, took: Duration) {
-        self.compile_seconds.observe(took.as_secs_f64());
+    pub(crate) fn compiled(&self, stale: &Stale, took: Duration) {
+        let of = match stale {
+            Stale::All => "all",
+            Stale::Pools(_) => "pools",
+        };
+        self.compile_seconds.get_or_create(&CompileLabels { of }).observe(took.as_secs_f64());
     }
 
     pub(crate) fn status_written(&self, succeeded: bool) {
