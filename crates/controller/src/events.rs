@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
 /// A condition that became another one.
@@ -44,7 +45,8 @@ pub(crate) fn transitions(before: &[Condition], after: &[Condition]) -> Vec<Tran
 }
 
 /// How many objects' transitions may wait to be told. Events that find no room are left out: the conditions stand.
-const WAITING: usize = 256;
+/// After a first start every object with something wrong has some.
+const WAITING: usize = OBJECTS;
 
 /// How long the API server may take for one Event.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -70,8 +72,8 @@ impl Teller {
         if transitions.is_empty() {
             return;
         }
-        if let Err(error) = self.0.try_send((of, transitions)) {
-            tracing::warn!(%error, "events left out: those before them are not written yet");
+        if let Err(TrySendError::Full((of, _)) | TrySendError::Closed((of, _))) = self.0.try_send((of, transitions)) {
+            tracing::warn!(object = ?of.name, "events left out: those before them are not written yet");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use api::{Condition, InferenceModel, InferenceModelStatus, InferencePool, ParentStatus};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -116,8 +116,9 @@ impl Writer {
         tokio::spawn(async move {
             let (mut last, mut busy) = (None, BTreeSet::new());
             let mut under_way = FuturesUnordered::new();
+            let mut at_once = AT_ONCE;
             loop {
-                while busy.len() < AT_ONCE {
+                while busy.len() < at_once {
                     let mut wanted = wanted_there.lock().unwrap_or_else(PoisonError::into_inner);
                     let Some((key, order)) = after(&mut wanted, last.as_ref(), &busy) else { break };
                     last = Some(key.clone());
@@ -127,6 +128,8 @@ impl Writer {
                 tokio::select! {
                     Some(outcome) = under_way.next() => {
                         busy.remove(&outcome.key);
+                        // What is refused is refused at once: to try several would only be to fail faster.
+                        at_once = if outcome.succeeded { AT_ONCE } else { 1 };
                         if sender.send(outcome).is_err() {
                             return;
                         }
@@ -140,7 +143,8 @@ impl Writer {
 
     pub(crate) fn write(&self, key: Key, mut order: Order) {
         let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(replaced) = wanted.remove(&key) {
+        // Another object may have had its name.
+        if let Some(replaced) = wanted.remove(&key).filter(|replaced| replaced.of.uid == order.of.uid) {
             // What was to be told with it is told with this, but for what is different again.
             let told_otherwise = |one: &Transition| order.transitions.iter().any(|other| other.type_ == one.type_);
             let mut transitions: Vec<_> = replaced.transitions.into_iter().filter(|one| !told_otherwise(one)).collect();
@@ -165,7 +169,7 @@ impl Pen {
     async fn write(&self, key: Key, order: Order) -> Outcome {
         let Order { status, of, transitions } = order;
         let written = within(&self.terms, async {
-            let written = tokio::time::timeout(PATIENCE, write(&self.client, &key, &status)).await;
+            let written = tokio::time::timeout(PATIENCE, write(&self.client, &key, &status, of.uid.as_deref())).await;
             written.context("the API server does not answer")?
         })
         .await;
@@ -191,36 +195,32 @@ fn after<T>(wanted: &mut BTreeMap<Key, T>, last: Option<&Key>, busy: &BTreeSet<K
 
 /// Runs a write for as long as this replica leads, and not a moment longer.
 pub(crate) async fn within<T>(terms: &watch::Receiver<Term>, write: impl Future<Output = Result<T>>) -> Result<T> {
-    let term = *terms.borrow();
+    let mut terms = terms.clone();
+    let term = *terms.borrow_and_update();
     let until = term.filter(|until| *until > Instant::now()).context("this replica does not lead")?;
-    tokio::time::timeout_at(until, write).await.context("the term ended before the API server answered")?
+    tokio::select! {
+        written = tokio::time::timeout_at(until, write) => written.context("the term ended before the API server answered")?,
+        _ = terms.wait_for(Option::is_none) => bail!("this replica stopped leading before the API server answered"),
+    }
 }
 
-async fn write(client: &Client, key: &Key, status: &Status) -> Result<()> {
+/// Writes to the object with this uid: one that took its name meanwhile is not spoken of.
+async fn write(client: &Client, key: &Key, status: &Status, uid: Option<&str>) -> Result<()> {
     match (key, status) {
-        (Key::Pool(key), Status::Pool(parent)) => write_pool(client, key, parent).await,
-        (Key::Model(key), Status::Model(status)) => write_model(client, key, status).await,
+        (Key::Pool(key), Status::Pool(parent)) => write_pool(client, key, parent, uid).await,
+        (Key::Model(key), Status::Model(status)) => write_model(client, key, status, uid).await,
         _ => Ok(()),
     }
 }
 
 /// A model's status is all ours.
-async fn write_model(client: &Client, key: &ObjectKey, status: &InferenceModelStatus) -> Result<()> {
+async fn write_model(client: &Client, key: &ObjectKey, status: &InferenceModelStatus, uid: Option<&str>) -> Result<()> {
     let models: Api<InferenceModel> = Api::namespaced(client.clone(), &key.namespace);
-    let mut status = json!(status);
-    // What is not on offer any more must go, and a merge takes away only what is null.
-    for of in ["modalities", "declared", "lost"] {
-        if status[of].is_null() {
-            status[of] = Value::Null;
-            continue;
-        }
-        for side in ["input", "output"] {
-            if status[of][side].is_null() {
-                status[of][side] = Value::Null;
-            }
-        }
-    }
-    let patch = Patch::Merge(json!({"status": status}));
+    let patch = json!([
+        {"op": "test", "path": "/metadata/uid", "value": uid},
+        {"op": "add", "path": "/status", "value": status},
+    ]);
+    let patch: Patch<()> = Patch::Json(serde_json::from_value(patch)?);
     match models
         .patch_status(&key.name, &PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }, &patch)
         .await
@@ -232,12 +232,12 @@ async fn write_model(client: &Client, key: &ObjectKey, status: &InferenceModelSt
 
 /// Of a pool's parents one entry is ours. The list is atomic, so it is read, changed and written as a whole, as JSON: what others wrote
 /// there passes through untouched, known to us or not.
-async fn write_pool(client: &Client, key: &ObjectKey, ours: &ParentStatus) -> Result<()> {
+async fn write_pool(client: &Client, key: &ObjectKey, ours: &ParentStatus, uid: Option<&str>) -> Result<()> {
     let pools: Api<DynamicObject> =
         Api::namespaced_with(client.clone(), &key.namespace, &ApiResource::erase::<InferencePool>(&()));
     for _ in 0..CONFLICTS {
         let Some(mut pool) = pools.get_opt(&key.name).await.context("reading the pool")? else { return Ok(()) };
-        if !replace_ours(&mut pool.data, ours) {
+        if pool.metadata.uid.as_deref() != uid || !replace_ours(&mut pool.data, ours) {
             return Ok(());
         }
         match pools
@@ -254,7 +254,7 @@ async fn write_pool(client: &Client, key: &ObjectKey, ours: &ParentStatus) -> Re
             Err(error) => return Err(error).context("replacing the status"),
         }
     }
-    anyhow::bail!("others wrote the pool's status {CONFLICTS} times in between")
+    bail!("others wrote the pool's status {CONFLICTS} times in between")
 }
 
 /// Puts our entry in its place among the parents; says whether that changed anything.
@@ -282,46 +282,4 @@ pub(crate) fn is(error: &kube::Error, code: u16) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use api::ParentReference;
-
-    #[test]
-    fn each_object_has_its_turn_and_none_is_written_twice_at_once() {
-        let key = |name: &str| Key::Model(ObjectKey::new("a", name));
-        let mut wanted: BTreeMap<Key, u8> = [(key("a"), 1), (key("b"), 2), (key("c"), 3)].into();
-        let busy = BTreeSet::from([key("b")]);
-        assert_eq!(after(&mut wanted, Some(&key("a")), &busy), Some((key("c"), 3)));
-        assert_eq!(after(&mut wanted, Some(&key("c")), &busy), Some((key("a"), 1)));
-        assert_eq!(after(&mut wanted, Some(&key("a")), &busy), None, "the one that is left is being written");
-        assert_eq!(after(&mut wanted, None, &BTreeSet::new()), Some((key("b"), 2)));
-    }
-
-    fn ours(conditions: Vec<Condition>) -> ParentStatus {
-        let parent_ref = ParentReference {
-            group: String::new(),
-            kind: "Service".into(),
-            name: "picker".into(),
-            namespace: Some("a".into()),
-        };
-        ParentStatus { parent_ref, controller_name: Some(api::CONTROLLER_NAME.into()), conditions }
-    }
-
-    #[test]
-    fn a_gateways_entry_passes_untouched_even_in_fields_nobody_here_knows() {
-        let theirs = json!({"parentRef": {"name": "gw", "sectionName": "x"}, "controllerName": "example.com/gw", "conditions": []});
-        let mut pool = json!({"status": {"parents": [theirs], "other": 1}});
-        assert!(replace_ours(&mut pool, &ours(vec![])));
-        assert_eq!(pool["status"]["parents"][0], theirs);
-        assert_eq!(pool["status"]["parents"][1]["parentRef"]["name"], "picker");
-        assert_eq!(pool["status"]["other"], 1);
-        assert!(!replace_ours(&mut pool, &ours(vec![])), "the same again changes nothing");
-    }
-
-    #[test]
-    fn a_pool_without_a_status_gets_one() {
-        let mut pool = json!({"spec": {}});
-        assert!(replace_ours(&mut pool, &ours(vec![])));
-        assert_eq!(pool["status"]["parents"].as_array().unwrap().len(), 1);
-    }
-}
+mod tests;

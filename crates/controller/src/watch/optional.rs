@@ -77,7 +77,7 @@ async fn merge<K: Resource + Clone, E>(
                 }
             }
             None if groups.holds_back() => patience.within(GROUP_PATIENCE),
-            None => {}
+            None => patience = Alarm::default(),
         }
     }
 }
@@ -130,7 +130,10 @@ async fn is_served(api: &Api<DynamicObject>, was_there: &AtomicBool) -> kube::Re
             was_there.store(true, Ordering::Relaxed);
             Ok(true)
         }
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            was_there.store(false, Ordering::Relaxed);
+            Ok(false)
+        }
         Err(kube::Error::Api(status)) if status.code == 403 && !was_there.load(Ordering::Relaxed) => Ok(false),
         Err(error) => Err(error),
     }
@@ -236,5 +239,39 @@ mod tests {
         in_group(0, vec![objective("a", 0), objective("b", 0)]).await;
         assert_eq!(known([first, told.recv().await]), [("a".into(), Some(0)), ("b".into(), Some(0))]);
         assert!(tokio::time::timeout(10 * GROUP_PATIENCE, told.recv()).await.is_err(), "told once");
+    }
+
+    /// How often it is said that there is none, and after how long there is one, by an API server that answers lists with these statuses.
+    async fn looked(was_there: &Arc<AtomicBool>, statuses: Vec<u16>) -> (usize, Duration) {
+        let mut statuses = statuses.into_iter();
+        let service = tower::service_fn(move |_: http::Request<kube::client::Body>| {
+            let status = statuses.next().unwrap_or(200);
+            let body = match status {
+                200 => r#"{"kind": "List", "apiVersion": "v1", "metadata": {}, "items": []}"#.to_owned(),
+                _ => format!(
+                    r#"{{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": {status}, "message": "", "reason": ""}}"#
+                ),
+            };
+            let answer = http::Response::builder().status(status).body(kube::client::Body::from(body.into_bytes()));
+            ready(answer)
+        });
+        let kind = GroupVersionKind::gvk(llm_d::GROUPS[0], llm_d::VERSION, "InferenceObjective");
+        let api = dynamic(&Client::new(service, "serving"), None, &kind, "inferenceobjectives");
+        let started = Instant::now();
+        let said = absence::<InferenceObjective>(api, "InferenceObjective", Arc::clone(was_there)).count().await;
+        (said, started.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_gone_for_a_moment_is_looked_for_soon_and_what_is_not_there_less_and_less_often() {
+        let seconds = Duration::from_secs;
+        let was_there = Arc::default();
+        assert_eq!(looked(&was_there, vec![]).await, (0, Duration::ZERO));
+        assert_eq!(looked(&was_there, vec![404]).await, (1, seconds(1)));
+        assert_eq!(looked(&was_there, vec![404; 7]).await, (7, seconds(1 + 2 + 4 + 8 + 16 + 30 + 30)));
+        // What was seen and is forbidden for a moment is still there; what was never seen, or is gone, need not be granted.
+        assert_eq!(looked(&was_there, vec![403, 500]).await, (0, seconds(2)));
+        assert_eq!(looked(&was_there, vec![404, 403]).await, (2, seconds(1 + 2)));
+        assert_eq!(looked(&Arc::default(), vec![403]).await, (1, seconds(1)));
     }
 }

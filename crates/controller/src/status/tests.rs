@@ -1,0 +1,167 @@
+//! Tests of what is written, and when.
+
+use super::*;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use api::ParentReference;
+use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
+
+#[test]
+fn each_object_has_its_turn_and_none_is_written_twice_at_once() {
+    let mut wanted: BTreeMap<Key, u8> = [(key("a"), 1), (key("b"), 2), (key("c"), 3)].into();
+    let busy = BTreeSet::from([key("b")]);
+    assert_eq!(after(&mut wanted, Some(&key("a")), &busy), Some((key("c"), 3)));
+    assert_eq!(after(&mut wanted, Some(&key("c")), &busy), Some((key("a"), 1)));
+    assert_eq!(after(&mut wanted, Some(&key("a")), &busy), None, "the one that is left is being written");
+    assert_eq!(after(&mut wanted, None, &BTreeSet::new()), Some((key("b"), 2)));
+}
+
+fn ours(conditions: Vec<Condition>) -> ParentStatus {
+    let parent_ref = ParentReference {
+        group: String::new(),
+        kind: "Service".into(),
+        name: "picker".into(),
+        namespace: Some("a".into()),
+    };
+    ParentStatus { parent_ref, controller_name: Some(api::CONTROLLER_NAME.into()), conditions }
+}
+
+#[test]
+fn a_gateways_entry_passes_untouched_even_in_fields_nobody_here_knows() {
+    let theirs =
+        json!({"parentRef": {"name": "gw", "sectionName": "x"}, "controllerName": "example.com/gw", "conditions": []});
+    let mut pool = json!({"status": {"parents": [theirs], "other": 1}});
+    assert!(replace_ours(&mut pool, &ours(vec![])));
+    assert_eq!(pool["status"]["parents"][0], theirs);
+    assert_eq!(pool["status"]["parents"][1]["parentRef"]["name"], "picker");
+    assert_eq!(pool["status"]["other"], 1);
+    assert!(!replace_ours(&mut pool, &ours(vec![])), "the same again changes nothing");
+}
+
+#[test]
+fn a_pool_without_a_status_gets_one() {
+    let mut pool = json!({"spec": {}});
+    assert!(replace_ours(&mut pool, &ours(vec![])));
+    assert_eq!(pool["status"]["parents"].as_array().unwrap().len(), 1);
+}
+
+/// An API server that counts who asks for what, and answers each time it is let.
+struct Gate {
+    asked: watch::Sender<Vec<String>>,
+    open: Arc<Semaphore>,
+    status: AtomicU16,
+}
+
+impl Gate {
+    fn new() -> (Arc<Self>, Client) {
+        let gate = Self { asked: watch::Sender::default(), open: Arc::new(Semaphore::new(0)), status: 200.into() };
+        let gate = Arc::new(gate);
+        let there = Arc::clone(&gate);
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let gate = Arc::clone(&there);
+            async move {
+                gate.asked.send_modify(|asked| asked.push(request.uri().path().to_owned()));
+                gate.open.acquire().await.expect("never closed").forget();
+                let status = gate.status.load(Ordering::Relaxed);
+                let body = match status {
+                    200 => {
+                        json!({"apiVersion": "thalamus.dev/v1alpha1", "kind": "InferenceModel", "metadata": {"name": "m"},
+                        "spec": {"modelName": "m"}})
+                    }
+                    code => {
+                        json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": "no", "reason": "no"})
+                    }
+                };
+                http::Response::builder().status(status).body(kube::client::Body::from(body.to_string().into_bytes()))
+            }
+        });
+        (gate, Client::new(service, "default"))
+    }
+
+    /// What was asked when nothing more is asked of its own accord.
+    async fn settled(&self, count: usize) -> Vec<String> {
+        let mut asked = self.asked.subscribe();
+        let more = asked.wait_for(|asked| asked.len() > count);
+        assert!(tokio::time::timeout(Duration::from_secs(1), more).await.is_err(), "{:?}", self.asked.borrow());
+        self.asked.borrow().clone()
+    }
+}
+
+fn key(name: &str) -> Key {
+    Key::Model(ObjectKey::new("a", name))
+}
+
+fn order() -> Order {
+    let status = InferenceModelStatus::default();
+    Order { status: Status::Model(status), of: ObjectReference::default(), transitions: Vec::new() }
+}
+
+fn writer(client: &Client) -> (Writer, watch::Sender<Term>) {
+    let (term, terms) = watch::channel(Some(Instant::now() + Duration::from_hours(1)));
+    let teller = Teller::start(client.clone(), "test".into());
+    (Writer::start(client.clone(), Metrics::register(&mut Registry::default()), terms, teller), term)
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_are_written_at_once_and_of_one_object_one() {
+    let (gate, client) = Gate::new();
+    let (mut writer, _term) = writer(&client);
+    for number in 0..20 {
+        writer.write(key(&format!("m{number:02}")), order());
+    }
+    assert_eq!(gate.settled(AT_ONCE).await.len(), AT_ONCE);
+    for _ in 0..3 {
+        writer.write(key("m00"), order());
+    }
+    gate.open.add_permits(100);
+    for _ in 0..21 {
+        assert!(writer.outcome().await.succeeded);
+    }
+    // One that was under way, and one for all that were asked for meanwhile.
+    let asked = gate.settled(21).await;
+    assert_eq!((asked.len(), asked.iter().filter(|path| path.ends_with("/m00/status")).count()), (21, 2));
+
+    for _ in 0..2 {
+        writer.write(key("alone"), order());
+    }
+    gate.open.forget_permits(100);
+    assert_eq!(gate.settled(22).await.len(), 22);
+    writer.write(key("alone"), order());
+    assert_eq!(gate.settled(22).await.len(), 22, "it is being written");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_writes_fail_there_is_one_at_a_time() {
+    let (gate, client) = Gate::new();
+    let (mut writer, _term) = writer(&client);
+    gate.status.store(403, Ordering::Relaxed);
+    for number in 0..30 {
+        writer.write(key(&format!("m{number:02}")), order());
+    }
+    assert_eq!(gate.settled(AT_ONCE).await.len(), AT_ONCE);
+    gate.open.add_permits(AT_ONCE);
+    for _ in 0..AT_ONCE {
+        assert!(!writer.outcome().await.succeeded);
+    }
+    assert_eq!(gate.settled(AT_ONCE + 1).await.len(), AT_ONCE + 1);
+    gate.status.store(200, Ordering::Relaxed);
+    gate.open.add_permits(1);
+    assert!(writer.outcome().await.succeeded);
+    assert_eq!(gate.settled(2 * AT_ONCE + 1).await.len(), 2 * AT_ONCE + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_does_not_lead_any_more_stops_at_once() {
+    let (gate, client) = Gate::new();
+    let (mut writer, term) = writer(&client);
+    writer.write(key("m"), order());
+    gate.settled(1).await;
+    let stopped = Instant::now();
+    term.send_replace(None);
+    assert!(!writer.outcome().await.succeeded);
+    assert_eq!(stopped.elapsed(), Duration::ZERO);
+    writer.write(key("n"), order());
+    assert!(!writer.outcome().await.succeeded);
+    assert_eq!(gate.settled(1).await.len(), 1, "nothing is begun");
+}
