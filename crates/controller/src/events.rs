@@ -51,18 +51,33 @@ const WAITING: usize = OBJECTS;
 /// How long the API server may take for one Event.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// For how long a transition is news: where each Event hangs, thousands of them would be told for hours.
+const NEWS: Duration = Duration::from_mins(5);
+
 /// Tells Events, and not too many, beside whatever else is written: one that hangs must not hold up a status.
 #[derive(Debug, Clone)]
-pub(crate) struct Teller(mpsc::Sender<(ObjectReference, Vec<Transition>)>);
+pub(crate) struct Teller(mpsc::Sender<Untold>);
+
+/// What became of an object, and when.
+#[derive(Debug)]
+struct Untold {
+    since: Instant,
+    of: ObjectReference,
+    transitions: Vec<Transition>,
+}
 
 impl Teller {
     pub(crate) fn start(client: Client, instance: String) -> Self {
         let reporter = Reporter { controller: CONTROLLER_NAME.to_owned(), instance: Some(instance) };
         let mut telling = Telling { recorder: Recorder::new(client, reporter), allowances: Allowances::default() };
-        let (sender, mut to_tell) = mpsc::channel(WAITING);
+        let (sender, mut to_tell) = mpsc::channel::<Untold>(WAITING);
         tokio::spawn(async move {
-            while let Some((of, transitions)) = to_tell.recv().await {
-                telling.tell(&of, transitions).await;
+            while let Some(Untold { since, of, transitions }) = to_tell.recv().await {
+                if since.elapsed() < NEWS {
+                    telling.tell(&of, transitions).await;
+                } else {
+                    left_out(&of);
+                }
             }
         });
         Self(sender)
@@ -72,10 +87,15 @@ impl Teller {
         if transitions.is_empty() {
             return;
         }
-        if let Err(TrySendError::Full((of, _)) | TrySendError::Closed((of, _))) = self.0.try_send((of, transitions)) {
-            tracing::warn!(object = ?of.name, "events left out: those before them are not written yet");
+        let untold = Untold { since: Instant::now(), of, transitions };
+        if let Err(TrySendError::Full(untold) | TrySendError::Closed(untold)) = self.0.try_send(untold) {
+            left_out(&untold.of);
         }
     }
+}
+
+fn left_out(of: &ObjectReference) {
+    tracing::warn!(object = ?of.name, "events left out: those before them take too long to write");
 }
 
 /// The task that tells.

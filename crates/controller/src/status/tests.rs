@@ -46,8 +46,9 @@ fn a_pool_without_a_status_gets_one() {
     assert_eq!(pool["status"]["parents"].as_array().unwrap().len(), 1);
 }
 
-/// An API server that counts who asks for what, and answers each time it is let.
+/// An API server that writes down what it is asked, and answers each time it is let.
 struct Gate {
+    /// Method, path and body.
     asked: watch::Sender<Vec<String>>,
     open: Arc<Semaphore>,
     status: AtomicU16,
@@ -61,12 +62,15 @@ impl Gate {
         let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
             let gate = Arc::clone(&there);
             async move {
-                gate.asked.send_modify(|asked| asked.push(request.uri().path().to_owned()));
+                let (head, body) = request.into_parts();
+                let body = String::from_utf8(body.collect_bytes().await.expect("a body").to_vec()).expect("JSON");
+                let asked = format!("{} {} {body}", head.method, head.uri.path());
+                gate.asked.send_modify(|known| known.push(asked));
                 gate.open.acquire().await.expect("never closed").forget();
                 let status = gate.status.load(Ordering::Relaxed);
                 let body = match status {
                     200 => {
-                        json!({"apiVersion": "thalamus.dev/v1alpha1", "kind": "InferenceModel", "metadata": {"name": "m"},
+                        json!({"apiVersion": "thalamus.dev/v1alpha1", "kind": "InferenceModel", "metadata": {"name": "m", "uid": "another"},
                         "spec": {"modelName": "m"}})
                     }
                     code => {
@@ -93,8 +97,8 @@ fn key(name: &str) -> Key {
 }
 
 fn order() -> Order {
-    let status = InferenceModelStatus::default();
-    Order { status: Status::Model(status), of: ObjectReference::default(), transitions: Vec::new() }
+    let of = ObjectReference { uid: Some("one".into()), ..ObjectReference::default() };
+    Order { status: Status::Model(InferenceModelStatus::default()), of, transitions: Vec::new() }
 }
 
 fn writer(client: &Client) -> (Writer, watch::Sender<Term>) {
@@ -120,7 +124,7 @@ async fn several_are_written_at_once_and_of_one_object_one() {
     }
     // One that was under way, and one for all that were asked for meanwhile.
     let asked = gate.settled(21).await;
-    assert_eq!((asked.len(), asked.iter().filter(|path| path.ends_with("/m00/status")).count()), (21, 2));
+    assert_eq!((asked.len(), asked.iter().filter(|path| path.contains("/m00/status")).count()), (21, 2));
 
     for _ in 0..2 {
         writer.write(key("alone"), order());
@@ -164,4 +168,39 @@ async fn a_replica_that_does_not_lead_any_more_stops_at_once() {
     writer.write(key("n"), order());
     assert!(!writer.outcome().await.succeeded);
     assert_eq!(gate.settled(1).await.len(), 1, "nothing is begun");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_to_an_object_that_took_the_name_of_another() {
+    let (gate, client) = Gate::new();
+    let (mut writer, _term) = writer(&client);
+    gate.open.add_permits(2);
+    writer.write(key("m"), order());
+    assert!(writer.outcome().await.succeeded);
+    let asked = gate.settled(1).await.remove(0);
+    let test = r#"[{"op":"test","path":"/metadata/uid","value":"one"},{"op":"add","path":"/status","value":"#;
+    assert!(asked.starts_with("PATCH") && asked.contains(test), "the API server is to look whose it is: {asked}");
+    // A pool is read first.
+    writer.write(Key::Pool(ObjectKey::new("a", "p")), Order { status: Status::Pool(ours(vec![])), ..order() });
+    assert!(writer.outcome().await.succeeded);
+    let asked = gate.settled(2).await.remove(1);
+    assert!(asked.starts_with("GET"), "{asked}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_to_be_told_of_an_object_is_not_told_of_the_next_of_its_name() {
+    let (gate, client) = Gate::new();
+    let (mut writer, _term) = writer(&client);
+    let gone = Transition { holds: false, type_: "Accepted".into(), reason: "Gone".into(), message: String::new() };
+    writer.write(key("m"), order());
+    gate.settled(1).await;
+    writer.write(key("m"), Order { transitions: vec![gone.clone()], ..order() });
+    writer.write(key("m"), order());
+    let told = |writer: &Writer| writer.wanted.lock().unwrap().values().next().unwrap().transitions.clone();
+    assert_eq!(told(&writer), [gone], "a status that was not written yet is told with the next");
+    let of = ObjectReference { uid: Some("next".into()), ..ObjectReference::default() };
+    writer.write(key("m"), Order { of, ..order() });
+    assert_eq!(told(&writer), []);
+    gate.open.add_permits(2);
+    assert!(writer.outcome().await.succeeded && writer.outcome().await.succeeded);
 }
