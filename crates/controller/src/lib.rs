@@ -25,6 +25,8 @@ mod metrics;
 mod report;
 mod speaker;
 mod status;
+#[cfg(test)]
+mod testing;
 mod view;
 mod watch;
 

@@ -14,7 +14,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::core::{ApiResource, DeserializeGuard, DynamicObject, GroupVersionKind};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client, Resource, ResourceExt as _};
+use kube::{Api, Client, Resource};
 use publish::Backoff;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
@@ -82,7 +82,7 @@ pub(crate) fn dynamic(
     }
 }
 
-/// How long after its end a watch is begun anew.
+/// How long after its end a watch is begun anew: an API server that ends each at once is not to be asked without a pause.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Hands on what a watch says, and begins the watch anew whenever it ends, or `anew` changes.
@@ -148,7 +148,7 @@ where
             Some(Change::Relisted(std::mem::take(&mut listing)))
         }
         Ok(watcher::Event::Apply(object)) => Some(read(object).map_or_else(Change::Deleted, Change::Applied)),
-        Ok(watcher::Event::Delete(object)) => Some(Change::Deleted(key(&object))),
+        Ok(watcher::Event::Delete(object)) => Some(Change::Deleted(ObjectKey::of(&object))),
         Err(error) => {
             // Said once: it may stay so for long.
             if !is_missing(&error) {
@@ -202,10 +202,6 @@ fn read<K: Resource<DynamicType = ()>>(guard: DeserializeGuard<K>) -> Result<K, 
         tracing::warn!(kind = %K::kind(&()), object = %key, error = %invalid.error, "object left out: it cannot be read");
         key
     })
-}
-
-fn key(object: &impl Resource) -> ObjectKey {
-    ObjectKey::new(object.meta().namespace.clone().unwrap_or_default(), object.name_any())
 }
 
 #[cfg(test)]

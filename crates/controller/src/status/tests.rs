@@ -7,6 +7,8 @@ use api::ParentReference;
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 
+use crate::testing::answer;
+
 #[test]
 fn each_object_has_its_turn_and_none_is_written_twice_at_once() {
     let mut wanted: BTreeMap<Key, u8> = [(key("a"), 1), (key("b"), 2), (key("c"), 3)].into();
@@ -67,17 +69,9 @@ impl Gate {
                 let asked = format!("{} {} {body}", head.method, head.uri.path());
                 gate.asked.send_modify(|known| known.push(asked));
                 gate.open.acquire().await.expect("never closed").forget();
-                let status = gate.status.load(Ordering::Relaxed);
-                let body = match status {
-                    200 => {
-                        json!({"apiVersion": "thalamus.dev/v1alpha1", "kind": "InferenceModel", "metadata": {"name": "m", "uid": "another"},
-                        "spec": {"modelName": "m"}})
-                    }
-                    code => {
-                        json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": "no", "reason": "no"})
-                    }
-                };
-                http::Response::builder().status(status).body(kube::client::Body::from(body.to_string().into_bytes()))
+                let model = json!({"apiVersion": "thalamus.dev/v1alpha1", "kind": "InferenceModel",
+                    "metadata": {"name": "m", "uid": "another"}, "spec": {"modelName": "m"}});
+                answer(gate.status.load(Ordering::Relaxed), &model)
             }
         });
         (gate, Client::new(service, "default"))

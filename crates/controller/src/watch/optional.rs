@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::{AGAIN, carry, dynamic, follow, is_missing, key, said};
+use super::{AGAIN, carry, dynamic, follow, is_missing, said};
 use crate::alarm::Alarm;
 
 /// How long a group may keep back what is known of the other, from when that is known.
@@ -88,7 +88,7 @@ where
     K: Resource + DeserializeOwned + Send + 'static,
 {
     let read = move |object: DynamicObject| {
-        let key = key(&object);
+        let key = ObjectKey::of(&object);
         object.try_parse::<K>().map_err(|error| {
             tracing::warn!(kind, object = %key, %error, "object left out: it cannot be read");
             key
@@ -183,9 +183,11 @@ impl<K> Default for Groups<K> {
 #[cfg(test)]
 mod tests {
     use api::llm_d::{InferenceObjective, InferenceObjectiveSpec};
+    use serde_json::json;
     use tokio::time::Instant;
 
     use super::*;
+    use crate::testing::answer;
 
     fn objective(name: &str, priority: i32) -> InferenceObjective {
         let spec = InferenceObjectiveSpec { priority: Some(priority), ..InferenceObjectiveSpec::default() };
@@ -245,15 +247,8 @@ mod tests {
     async fn looked(was_there: &Arc<AtomicBool>, statuses: Vec<u16>) -> (usize, Duration) {
         let mut statuses = statuses.into_iter();
         let service = tower::service_fn(move |_: http::Request<kube::client::Body>| {
-            let status = statuses.next().unwrap_or(200);
-            let body = match status {
-                200 => r#"{"kind": "List", "apiVersion": "v1", "metadata": {}, "items": []}"#.to_owned(),
-                _ => format!(
-                    r#"{{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": {status}, "message": "", "reason": ""}}"#
-                ),
-            };
-            let answer = http::Response::builder().status(status).body(kube::client::Body::from(body.into_bytes()));
-            ready(answer)
+            let empty = json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": []});
+            ready(answer(statuses.next().unwrap_or(200), &empty))
         });
         let kind = GroupVersionKind::gvk(llm_d::GROUPS[0], llm_d::VERSION, "InferenceObjective");
         let api = dynamic(&Client::new(service, "serving"), None, &kind, "inferenceobjectives");
