@@ -25,7 +25,7 @@ const USER: &str = "65532:65532";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Profile {
     Release,
-    /// For tests: quick to build, and large.
+    /// For tests: quick to build.
     Dev,
 }
 
@@ -36,9 +36,10 @@ pub(crate) fn build(root: &Path, profile: Profile) -> Result<Vec<PathBuf>> {
     command.args(["build", "--target", &target]).current_dir(root);
     command.args(BINARIES.iter().flat_map(|(_, package)| ["--package", package]));
     command.args(BINARIES.iter().flat_map(|(binary, _)| ["--bin", binary]));
-    if profile == Profile::Release {
-        command.arg("--release");
-    }
+    match profile {
+        Profile::Release => command.arg("--release"),
+        Profile::Dev => command.env("CARGO_PROFILE_DEV_DEBUG", "false").env("CARGO_INCREMENTAL", "0"),
+    };
     // Whole: an image has no C library to find. Only for the target, not for what cargo runs while it builds.
     run("static binaries", command.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
 

@@ -37,18 +37,24 @@ pub(crate) fn install(root: &Path) -> Result<Environment> {
         bail!("these programs are missing:\n{}", missing.join("\n"));
     }
     let cache = cache()?;
-    let envoy = envoy(&cache)?;
-    let clients = clients(root, &cache)?;
-    let gateway_api = gateway_api()?;
+    std::fs::create_dir_all(&cache).with_context(|| format!("making {}", cache.display()))?;
+    // Held to the end: the tests of two checkouts may start at once.
+    let lock = std::fs::File::create(cache.join("lock")).context("making a lock")?;
+    lock.lock().context("waiting for another installation")?;
+    let go_objects = cache.join("go-objects");
     let kube = cache.join("kube");
-    kubernetes(root, &kube)?;
     let mut environment = vec![
-        ("THALAMUS_ENVOY", envoy),
-        ("THALAMUS_CLIENTS", clients),
-        ("THALAMUS_GATEWAY_API", gateway_api),
-        ("KUBE_BIN", kube),
-        ("THALAMUS_HELM", helm(&cache)?),
+        ("THALAMUS_ENVOY", envoy(&cache)?),
+        ("THALAMUS_CLIENTS", clients(root, &cache)?),
+        ("THALAMUS_GATEWAY_API", gateway_api()?),
+        ("THALAMUS_HELM", helm(&cache, &go_objects)?),
     ];
+    kubernetes(root, &kube, &go_objects)?;
+    environment.push(("KUBE_BIN", kube));
+    // Some 6 GB, of programs that are built once.
+    if go_objects.exists() {
+        std::fs::remove_dir_all(&go_objects).with_context(|| format!("removing {}", go_objects.display()))?;
+    }
     match node(&cache) {
         Ok(node) => environment.push(("NODE_ROOT", node)),
         Err(error) => crate::say(&format!("no tests on a real node here: {error:#}")),
@@ -73,9 +79,10 @@ pub(crate) fn cache() -> Result<PathBuf> {
 }
 
 /// Nice, since it runs beside cargo. The script does nothing when what it builds is there.
-fn kubernetes(root: &Path, bin: &Path) -> Result<()> {
-    let script = root.join("e2e/kube/kube-build.sh");
-    run("Kubernetes, etcd, kubectl and CoreDNS", Command::new("nice").arg(script).env("KUBE_BIN", bin))
+fn kubernetes(root: &Path, bin: &Path, go_objects: &Path) -> Result<()> {
+    let mut build = Command::new("nice");
+    build.arg(root.join("e2e/kube/kube-build.sh")).env("KUBE_BIN", bin).env("GOCACHE", go_objects);
+    run("Kubernetes, etcd, kubectl and CoreDNS", &mut build)
 }
 
 /// Debian packages of what a node runs, unpacked and not installed. Needs root, as the node itself does.
@@ -156,13 +163,13 @@ fn clients(root: &Path, cache: &Path) -> Result<PathBuf> {
     Ok(place)
 }
 
-fn helm(cache: &Path) -> Result<PathBuf> {
+fn helm(cache: &Path, go_objects: &Path) -> Result<PathBuf> {
     let version = HELM.rsplit('@').next().unwrap_or_default();
     let place = cache.join(format!("helm-{version}"));
     let helm = place.join("helm");
     if !helm.exists() {
         let mut go = Command::new("go");
-        go.args(["install", "-trimpath", HELM]).env("GOBIN", &place).env("CGO_ENABLED", "0");
+        go.args(["install", "-trimpath", HELM]).env("GOBIN", &place).env("GOCACHE", go_objects).env("CGO_ENABLED", "0");
         run(&format!("Helm ({HELM})"), go.current_dir(std::env::temp_dir()))?;
     }
     Ok(helm)
