@@ -40,7 +40,10 @@ pub(crate) fn install(root: &Path) -> Result<Environment> {
     std::fs::create_dir_all(&cache).with_context(|| format!("making {}", cache.display()))?;
     // Held to the end: the tests of two checkouts may start at once.
     let lock = std::fs::File::create(cache.join("lock")).context("making a lock")?;
-    lock.lock().context("waiting for another installation")?;
+    if lock.try_lock().is_err() {
+        crate::say("waiting for another installation");
+        lock.lock().context("waiting for another installation")?;
+    }
     let go_objects = cache.join("go-objects");
     let kube = cache.join("kube");
     let mut environment = vec![
