@@ -8,6 +8,7 @@ mod mutate;
 
 use base64::Engine as _;
 use bytes::Bytes;
+use h2_authority::{MAX_HELD, Mender};
 use media::{ByteReader, Probe, Slot, TextReader};
 use request::{InferenceRequest, Limits, RequestHead, Scanner, Unreadable, rewrite};
 use serde_json::Value;
@@ -22,13 +23,14 @@ pub struct Target {
 }
 
 /// Every target; its corpus is in the folder of its name.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "chat", run: chat },
     Target { name: "responses", run: responses },
     Target { name: "anthropic", run: anthropic },
     Target { name: "form", run: form },
     Target { name: "data_url", run: data_url },
     Target { name: "header", run: header },
+    Target { name: "http2", run: http2 },
 ];
 
 pub fn chat(body: &[u8]) {
@@ -172,4 +174,31 @@ pub fn header(bytes: &[u8]) {
             let _ = media::tokens::estimate(family, format.modality(), &whole);
         }
     }
+}
+
+/// What clients of an HTTP/2 server send.
+pub fn http2(bytes: &[u8]) {
+    let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+        let (mut mender, mut out, mut held) = (Mender::default(), Vec::new(), Vec::new());
+        let (mut wanted, mut mended) = (0, 0);
+        for piece in pieces {
+            held.extend_from_slice(piece);
+            if held.len() >= wanted {
+                let passed = mender.pass(&mut held);
+                out.extend(held.drain(..passed.bytes));
+                assert!(held.is_empty() || held.len() < passed.wanted, "what is wanted is there and held all the same");
+                assert!(passed.wanted <= MAX_HELD + 9, "{} bytes would be held", passed.wanted);
+                (wanted, mended) = (passed.wanted, mended + passed.mended);
+            }
+        }
+        (out, held, mended)
+    };
+    let bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", bytes].concat();
+    let whole = read(&mut std::iter::once(&*bytes));
+    assert_eq!(read(&mut pieces(&bytes)), whole, "how a connection is cut changes what is read");
+    assert_eq!(read(&mut bytes.chunks(usize::from(bytes[bytes.len() - 1]) + 1)), whole, "how it is cut changes it");
+    let (out, held, mended) = whole;
+    assert_eq!(out.len() + held.len(), bytes.len(), "bytes were lost");
+    assert_eq!(mended > 0, out != bytes[..out.len()], "something was changed in silence");
+    assert_eq!(read(&mut std::iter::once(&*out)).2, 0, "what was mended is to be mended again");
 }

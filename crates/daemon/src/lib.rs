@@ -5,13 +5,17 @@
 mod admin;
 mod listener;
 mod log;
+mod rarely;
 mod signal;
 pub mod tls;
+mod tolerant;
 
 pub use admin::{Admin, Table};
 pub use listener::{Connection, Incoming, Speaks};
 pub use log::{LogArgs, LogFormat};
+pub use rarely::Rarely;
 pub use signal::stop_on_signal;
+pub use tolerant::Tolerant;
 
 /// Binds a listener, and names the flag when it cannot.
 pub async fn bind(address: std::net::SocketAddr, flag: &str) -> anyhow::Result<tokio::net::TcpListener> {

@@ -1,19 +1,22 @@
-//! Connections to a port: TLS, plain text, or both on one port, since the first byte of a connection tells.
+//! Connections to a gRPC port: TLS, plain text, or both on one port, since the first byte of a connection tells.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::Stream;
-use rustls::ServerConfig;
+use rustls::{InvalidMessage, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::Connected;
+
+use crate::rarely::Rarely;
+use crate::tolerant::Tolerant;
 
 /// The first byte of a TLS record that opens a handshake (RFC 8446, section 5.1). HTTP/2 begins with `P`.
 const HANDSHAKE: u8 = 22;
@@ -39,7 +42,7 @@ pub enum Speaks {
 
 /// Connections that have said what they are.
 #[derive(Debug)]
-pub struct Incoming(mpsc::Receiver<io::Result<Connection>>);
+pub struct Incoming(mpsc::Receiver<io::Result<Tolerant<Connection>>>);
 
 impl Incoming {
     /// Accepts on `listener` until this is dropped.
@@ -52,12 +55,12 @@ impl Incoming {
                     () = sender.closed() => return,
                 };
                 match accepted {
-                    Ok((stream, _)) => {
+                    Ok((stream, peer)) => {
                         let (sender, speaks) = (sender.clone(), speaks.clone());
                         tokio::spawn(async move {
                             match tokio::time::timeout(GREETING_TIMEOUT, greet(stream, speaks)).await {
-                                Ok(Ok(connection)) => drop(sender.send(Ok(connection)).await),
-                                Ok(Err(error)) => tracing::debug!(%error, "connection dropped before it began"),
+                                Ok(Ok(connection)) => drop(sender.send(Ok(Tolerant::new(connection, peer))).await),
+                                Ok(Err(error)) => note_no_greeting(&error, peer),
                                 Err(_) => tracing::debug!("connection said nothing"),
                             }
                         });
@@ -94,18 +97,33 @@ async fn greet(stream: TcpStream, speaks: Speaks) -> io::Result<Connection> {
     })
 }
 
+/// Strangers may send anything, so most of it is for debugging alone. What a gateway's configuration can mend is told to everyone.
+fn note_no_greeting(error: &io::Error, peer: SocketAddr) {
+    static SERVER_NAMES: Rarely = Rarely::new();
+    if !is_invalid_server_name(error) {
+        tracing::debug!(%peer, %error, "connection dropped before it began");
+    } else if SERVER_NAMES.is_due(Instant::now()) {
+        tracing::warn!(
+            %peer,
+            "a gateway's TLS greeting names a server that is no DNS name, as Istio's do whose DestinationRule sets no sni; set \
+             trafficPolicy.tls.sni of that DestinationRule to the picker's Service, such as picker.serving.svc.cluster.local \
+             (docs/gateways.md)"
+        );
+    }
+}
+
+/// Whether rustls refused the server name of a greeting (RFC 6066, section 3, allows DNS names alone).
+fn is_invalid_server_name(error: &io::Error) -> bool {
+    let refused = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(refused, Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidServerName)))
+}
+
 impl Stream for Incoming {
-    type Item = io::Result<Connection>;
+    type Item = io::Result<Tolerant<Connection>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_recv(cx)
     }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = ();
-
-    fn connect_info(&self) {}
 }
 
 impl AsyncRead for Connection {

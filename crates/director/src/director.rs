@@ -86,9 +86,9 @@ pub struct Why {
     pub pressed: bool,
 }
 
-/// A request under way. Dropping it says that it ended.
+/// A request under way, at an endpoint or where nobody counts. Dropping it says that it ended.
 #[derive(Debug)]
-pub struct InFlight(Arc<EndpointLoad>);
+pub struct InFlight(Option<Arc<EndpointLoad>>);
 
 /// A request is offered to this many endpoints in turn.
 pub const MAX_CHOICES: usize = 4;
@@ -166,7 +166,7 @@ impl Director {
             load: Arc::clone(&slot.load),
         };
         Ok(Decision {
-            in_flight: InFlight::at(&choice),
+            in_flight: InFlight::at(&choice.load),
             endpoints: vec![choice],
             target: None,
             app_protocol: snapshot.app_protocol(pool),
@@ -257,6 +257,19 @@ impl Director {
         Err(why_not)
     }
 
+    /// Counts a request at the endpoint with this address, whatever was decided; answers whose that is.
+    pub(crate) fn served(&self, decision: &mut Decision, address: SocketAddr) -> Option<Maker> {
+        let server = |pool: &Arc<str>, endpoint: &Arc<str>| Maker { pool: Arc::clone(pool), endpoint: Arc::clone(endpoint) };
+        // Nearly always it is the first, where it counts already.
+        if decision.endpoints[0].address == address {
+            return Some(server(&decision.pool, &decision.endpoints[0].name));
+        }
+        let snapshot = self.snapshot.load_full()?;
+        let slot = snapshot.slot_at(address);
+        decision.in_flight = slot.map_or(InFlight(None), |(_, slot)| InFlight::at(&slot.load));
+        slot.map(|(pool, slot)| server(pool, &slot.name))
+    }
+
     /// Decides by this table from now on. Requests under way keep the decision they have.
     pub fn replace_table(&self, revision: u64, table: Arc<RoutingTable>) {
         self.board.keep_only(&table.addresses());
@@ -300,7 +313,7 @@ fn decision(
     };
     let endpoints: Vec<EndpointChoice> = ranking.iter().take(MAX_CHOICES).map(choice).collect();
     Decision {
-        in_flight: InFlight::at(&endpoints[0]),
+        in_flight: InFlight::at(&endpoints[0].load),
         endpoints,
         target: target.map(Arc::clone),
         pool: Arc::clone(pool),
@@ -325,6 +338,11 @@ impl Snapshot {
     fn slot_of(&self, maker: &Maker) -> Option<(&Arc<str>, &Slot)> {
         let (pool, slots) = self.pools.get_key_value(&maker.pool)?;
         slots.iter().find(|slot| slot.name == maker.endpoint).map(|slot| (pool, slot))
+    }
+
+    fn slot_at(&self, address: SocketAddr) -> Option<(&Arc<str>, &Slot)> {
+        let mut all = self.pools.iter().flat_map(|(pool, slots)| slots.iter().map(move |slot| (pool, slot)));
+        all.find(|(_, slot)| slot.endpoint.address == address)
     }
 
     /// Every endpoint that makes videos.
@@ -379,21 +397,23 @@ impl Decision {
     /// Counts the request at another of its endpoints, because the one before could not be reached.
     pub fn move_to(&mut self, choice: usize) {
         if let Some(choice) = self.endpoints.get(choice) {
-            self.in_flight = InFlight::at(choice);
+            self.in_flight = InFlight::at(&choice.load);
         }
     }
 }
 
 impl InFlight {
-    fn at(choice: &EndpointChoice) -> Self {
-        choice.load.begin();
-        Self(Arc::clone(&choice.load))
+    fn at(load: &Arc<EndpointLoad>) -> Self {
+        load.begin();
+        Self(Some(Arc::clone(load)))
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.end();
+        if let Some(load) = &self.0 {
+            load.end();
+        }
     }
 }
 

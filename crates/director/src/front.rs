@@ -1,5 +1,6 @@
 //! What the edges share: one director, one set of limits, and someone who is told what was decided.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,9 @@ use crate::{Budget, Decision, Director, Intake, JobFinder, Jobs, Maker, Rejectio
 pub trait Witness: Send + Sync + std::fmt::Debug {
     fn decided(&self, request: &InferenceRequest, decision: &Decision, took: Duration);
     fn rejected(&self, rejection: &Rejection);
+
+    /// A gateway sent a request to an endpoint that was not among the choices.
+    fn served_elsewhere(&self, decision: &Decision, address: SocketAddr);
 }
 
 /// A director as edges see it.
@@ -119,8 +123,17 @@ impl Front {
     }
 
     /// A model server said that it made a job.
-    pub fn job_made(&self, id: String, decision_pool: &Arc<str>, endpoint: &Arc<str>) {
-        self.jobs.remember(id, Maker { pool: Arc::clone(decision_pool), endpoint: Arc::clone(endpoint) });
+    pub fn job_made(&self, id: String, maker: Maker) {
+        self.jobs.remember(id, maker);
+    }
+
+    /// The gateway says who served a request: it counts there from now on, and nowhere if that is no endpoint of ours. Answers whose
+    /// that is.
+    pub fn served(&self, decision: &mut Decision, address: SocketAddr) -> Option<Maker> {
+        if !decision.endpoints.iter().any(|choice| choice.address == address) {
+            self.witness.served_elsewhere(decision, address);
+        }
+        self.director.served(decision, address)
     }
 
     /// Tells the witness of a rejection that an edge found by itself.

@@ -8,11 +8,12 @@
 //! What gateways send is written down in `docs/life-of-a-request.md`: an empty body message with the end flag after the last data, or
 //! trailers instead of it, or no body at all; and after the end possibly another end.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use director::{Decision, Dialect, Front, InFlight, Intake, Outcome, Rejection, Reservation};
+use director::{Decision, Dialect, Front, Intake, Maker, Outcome, Rejection, Reservation};
 use request::{InferenceRequest, JobSeeker, Resource, rewrite};
 use routing::{Draw, Operation};
 use scheduling::Subset;
@@ -29,10 +30,6 @@ pub(crate) use headers::Head;
 /// The header and the metadata key that name the destination (Endpoint Picker Protocol, proposal 004 of the Gateway API Inference
 /// Extension).
 pub(crate) const DESTINATION: &str = "x-gateway-destination-endpoint";
-
-/// Where gateways put the addresses they allow.
-const SUBSET_NAMESPACE: &str = "envoy.lb.subset_hint";
-const SUBSET_KEY: &str = "x-gateway-destination-endpoint-subset";
 
 /// One request, from its headers to the end of its response.
 #[derive(Debug)]
@@ -56,9 +53,9 @@ enum State {
         head: Head,
         intake: Box<Intake>,
     },
-    /// Held for what it counts at its endpoint until it is dropped.
+    /// The decision counts at its endpoint until it is dropped.
     Decided {
-        _in_flight: InFlight,
+        decision: Box<Decision>,
         /// Of the body, until all of it is sent.
         reservation: Option<Reservation>,
         job: Option<Job>,
@@ -66,11 +63,11 @@ enum State {
     Ended,
 }
 
+
 /// A job that is being made: its name stands in the answer. Told only by gateways that send answers' bodies.
 #[derive(Debug)]
 struct Job {
-    pool: Arc<str>,
-    endpoint: Arc<str>,
+    maker: Maker,
     seeker: JobSeeker,
 }
 
@@ -120,7 +117,7 @@ impl Exchange {
             && let Some(subset) = message
                 .metadata_context
                 .as_ref()
-                .and_then(|metadata| headers::subset(metadata, SUBSET_NAMESPACE, SUBSET_KEY))
+                .and_then(headers::subset)
         {
             self.subset = Some(subset);
         }
@@ -129,13 +126,19 @@ impl Exchange {
             Some(Asked::RequestBody(body)) => self.request_body(body, clock, draw),
             Some(Asked::RequestTrailers(_)) => self.request_trailers(clock, draw),
             Some(Asked::ResponseHeaders(headers)) => {
-                if !headers::succeeded(&headers)
-                    && let State::Decided { job, .. } = &mut self.state
-                {
-                    *job = None;
+                let served = message.metadata_context.as_ref().and_then(headers::served);
+                if let State::Decided { decision, job, .. } = &mut self.state {
+                    if !headers::succeeded(&headers) {
+                        *job = None;
+                    }
+                    if let Some(address) = served.and_then(|served| served.parse::<SocketAddr>().ok()) {
+                        let server = self.front.served(decision, address);
+                        // Where nobody knows who served, nobody knows who made a job.
+                        *job = job.take().zip(server).map(|(job, maker)| Job { maker, ..job });
+                    }
                 }
                 self.response(headers.end_of_stream);
-                vec![answer::response_headers()]
+                vec![answer::response_headers(served.filter(|_| self.options.test_selection))]
             }
             Some(Asked::ResponseBody(body)) => {
                 let streamed = self.response_mode == BodySendMode::FullDuplexStreamed;
@@ -258,12 +261,9 @@ impl Exchange {
                 answers.push(answer::request_trailers());
             }
         }
-        let job = makes_a_job.then(|| Job {
-            pool: Arc::clone(&decision.pool),
-            endpoint: Arc::clone(&decision.endpoints[0].name),
-            seeker: JobSeeker::default(),
-        });
-        self.state = State::Decided { _in_flight: decision.in_flight, reservation: Some(reservation), job };
+        let maker = || Maker { pool: Arc::clone(&decision.pool), endpoint: Arc::clone(&decision.endpoints[0].name) };
+        let job = makes_a_job.then(|| Job { maker: maker(), seeker: JobSeeker::default() });
+        self.state = State::Decided { decision: Box::new(decision), reservation: Some(reservation), job };
         answers
     }
 
@@ -281,10 +281,10 @@ impl Exchange {
             job.seeker.feed(body);
         }
         if ended
-            && let Some(Job { pool, endpoint, seeker }) = job.take()
+            && let Some(Job { maker, seeker }) = job.take()
             && let Some(id) = seeker.finish()
         {
-            self.front.job_made(id, &pool, &endpoint);
+            self.front.job_made(id, maker);
         }
     }
 

@@ -222,7 +222,7 @@ impl Args {
         let admin = tokio::spawn(picker.admin(registry).serve(admin_listener, CancellationToken::new()));
         let health = ext_proc::serve_health(picker.ready()).await;
         let health_port = Server::builder().add_service(health.clone()).serve_with_incoming_shutdown(
-            tonic::transport::server::TcpIncoming::from(health_listener),
+            Incoming::new(health_listener, Speaks::Plain),
             stop.clone().cancelled_owned(),
         );
         let ext_proc_port = Server::builder()

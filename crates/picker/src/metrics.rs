@@ -1,7 +1,9 @@
 //! What a picker counts and logs.
 
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
+use daemon::Rarely;
 use director::{Budget, Decision, Director, Rejection, Witness};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -26,6 +28,7 @@ pub struct Metrics {
     table_revision: Gauge,
     table_age_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
     scrapes: Family<ScrapeLabels, Counter>,
+    served_elsewhere: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,6 +73,7 @@ impl Metrics {
             table_revision: Gauge::default(),
             table_age_seconds: Gauge::default(),
             scrapes: Family::default(),
+            served_elsewhere: Counter::default(),
         };
         let registry = registry.sub_registry_with_prefix("thalamus_picker");
         registry.register(
@@ -115,6 +119,11 @@ impl Metrics {
             metrics.table_age_seconds.clone(),
         );
         registry.register("scrapes", "Readings of model servers' metrics, by outcome", metrics.scrapes.clone());
+        registry.register(
+            "served_elsewhere",
+            "Requests that a gateway sent to an endpoint that was not chosen for them",
+            metrics.served_elsewhere.clone(),
+        );
         metrics
     }
 
@@ -167,6 +176,20 @@ impl Witness for Metrics {
             why = %decision.why,
             "decided"
         );
+    }
+
+    fn served_elsewhere(&self, decision: &Decision, address: SocketAddr) {
+        static SAID: Rarely = Rarely::new();
+        self.served_elsewhere.inc();
+        if SAID.is_due(Instant::now()) {
+            tracing::warn!(
+                chosen = %decision.endpoints[0].address,
+                served = %address,
+                pool = %decision.pool,
+                "the gateway sent a request to another endpoint than the one chosen for it, as it does with an endpoint that it does not \
+                 know: its route may lead to another pool (docs/gateways.md); this line comes once a minute at most"
+            );
+        }
     }
 
     fn rejected(&self, rejection: &Rejection) {

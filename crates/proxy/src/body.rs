@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use director::{Front, InFlight, Reservation};
+use director::{Front, InFlight, Maker, Reservation};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -37,8 +37,7 @@ pub(crate) struct Answer {
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) front: Front,
-    pub(crate) pool: Arc<str>,
-    pub(crate) endpoint: Arc<str>,
+    pub(crate) maker: Maker,
     pub(crate) seeker: JobSeeker,
 }
 
@@ -69,10 +68,10 @@ impl Answer {
             job.seeker.feed(data);
         }
         if (frame.is_none() || self.body.is_end_stream())
-            && let Some(Job { front, pool, endpoint, seeker }) = self.job.take()
+            && let Some(Job { front, maker, seeker }) = self.job.take()
             && let Some(id) = seeker.finish()
         {
-            front.job_made(id, &pool, &endpoint);
+            front.job_made(id, maker);
         }
     }
 }

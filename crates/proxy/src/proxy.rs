@@ -1,9 +1,10 @@
 //! One request through the proxy.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use director::{Decision, Dialect, Front, Intake, Outcome, Rejection, Reply, Reservation};
+use director::{Decision, Dialect, Front, Intake, Maker, Outcome, Rejection, Reply, Reservation};
 use http::header::{
     ALLOW, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE,
 };
@@ -226,10 +227,13 @@ impl Proxy {
                     forwarding::remove_hop_by_hop(&mut parts.headers);
                     let makes_a_job =
                         request.resource == Resource::Operation(Operation::Videos) && parts.status.is_success();
+                    let maker = || Maker {
+                        pool: Arc::clone(&decision.pool),
+                        endpoint: Arc::clone(&decision.endpoints[choice].name),
+                    };
                     let job = makes_a_job.then(|| Job {
                         front: self.front.clone(),
-                        pool: std::sync::Arc::clone(&decision.pool),
-                        endpoint: std::sync::Arc::clone(&decision.endpoints[choice].name),
+                        maker: maker(),
                         seeker: JobSeeker::default(),
                     });
                     return Ok(Response::from_parts(parts, Either::Left(Answer::new(body, job, decision.in_flight))));

@@ -186,6 +186,21 @@ fn a_request_that_moves_to_its_fallback_counts_there() {
 }
 
 #[test]
+fn a_request_counts_where_the_gateway_says_it_went() {
+    let world = World::new(table());
+    let mut decision = world.ask(TEXT).unwrap();
+    let chosen = decision.endpoints[0].address;
+    let elsewhere = world.ask(IMAGE).unwrap().endpoints[0].address;
+    let in_flight = |address| world.director.board().load(address).in_flight;
+    assert_eq!(world.director.served(&mut decision, chosen).unwrap().pool, decision.pool);
+    assert_eq!((in_flight(chosen), in_flight(elsewhere)), (1, 0));
+    assert_eq!(&*world.director.served(&mut decision, elsewhere).unwrap().pool, "vision");
+    assert_eq!((in_flight(chosen), in_flight(elsewhere)), (0, 1));
+    assert_eq!(world.director.served(&mut decision, ([9, 9, 9, 9], 1).into()), None);
+    assert_eq!(world.director.board().in_flight(), 0, "a stranger's load is not ours to count");
+}
+
+#[test]
 fn load_survives_a_new_table_and_endpoints_that_left_are_forgotten_when_idle() {
     let world = World::new(table());
     let decision = world.ask(IMAGE).unwrap();

@@ -47,8 +47,14 @@ pub(super) fn request_trailers() -> ProcessingResponse {
     of(Answer::RequestTrailers(TrailersResponse::default()))
 }
 
-pub(super) fn response_headers() -> ProcessingResponse {
-    of(Answer::ResponseHeaders(HeadersResponse { response: Some(CommonResponse::default()) }))
+/// `served` is told to the client of a conformance suite (Gateway API Inference Extension, `conformance/`).
+pub(super) fn response_headers(served: Option<&str>) -> ProcessingResponse {
+    let header_mutation = served.map(|served| HeaderMutation {
+        set_headers: vec![set("x-conformance-test-served-endpoint", served)],
+        remove_headers: Vec::new(),
+    });
+    let response = CommonResponse { header_mutation, ..CommonResponse::default() };
+    of(Answer::ResponseHeaders(HeadersResponse { response: Some(response) }))
 }
 
 /// The same bytes back: gateways take nothing else in full duplex.

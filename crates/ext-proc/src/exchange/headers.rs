@@ -1,5 +1,6 @@
 //! What the gateway says of a request: the headers that matter, and the subset it allows.
 
+use prost_types::Value;
 use prost_types::value::Kind;
 use request::RequestHead;
 use scheduling::Subset;
@@ -79,15 +80,27 @@ pub(crate) fn text(header: &HeaderValue) -> String {
 
 /// The addresses that the gateway allows, if it says so: a list of strings, or one string with commas. A hint in any other form
 /// allows nothing: better no answer than one the gateway forbade.
-pub(crate) fn subset(metadata: &Metadata, namespace: &str, key: &str) -> Option<Subset> {
-    let value = metadata.filter_metadata.get(namespace)?.fields.get(key)?;
-    let text = |value: &prost_types::Value| match &value.kind {
-        Some(Kind::StringValue(text)) => Some(text.clone()),
+pub(crate) fn subset(metadata: &Metadata) -> Option<Subset> {
+    let value = field(metadata, "envoy.lb.subset_hint", "x-gateway-destination-endpoint-subset")?;
+    let items: Vec<&str> = match &value.kind {
+        Some(Kind::ListValue(list)) => list.values.iter().filter_map(string).collect(),
+        _ => string(value).into_iter().collect(),
+    };
+    Some(Subset::parse(items))
+}
+
+/// The address that the gateway says it sent the request to, if it says so.
+pub(crate) fn served(metadata: &Metadata) -> Option<&str> {
+    field(metadata, "envoy.lb", "x-gateway-destination-endpoint-served").and_then(string)
+}
+
+fn field<'m>(metadata: &'m Metadata, namespace: &str, key: &str) -> Option<&'m Value> {
+    metadata.filter_metadata.get(namespace)?.fields.get(key)
+}
+
+fn string(value: &Value) -> Option<&str> {
+    match &value.kind {
+        Some(Kind::StringValue(text)) => Some(text),
         _ => None,
-    };
-    let items: Vec<String> = match &value.kind {
-        Some(Kind::ListValue(list)) => list.values.iter().filter_map(text).collect(),
-        _ => text(value).into_iter().collect(),
-    };
-    Some(Subset::parse(items.iter().map(String::as_str)))
+    }
 }

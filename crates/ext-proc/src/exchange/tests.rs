@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use director::{Budget, Decision, Director, Witness};
+use prost_types::{ListValue, Struct, Value, value::Kind};
 use request::Limits;
 use routing::{Capability, Criticality, Endpoint, MediaPolicy, ModalitySet, Model, Pool, RoutingTable, Target};
 
@@ -21,6 +22,7 @@ struct Nobody;
 impl Witness for Nobody {
     fn decided(&self, _: &InferenceRequest, _: &Decision, _: Duration) {}
     fn rejected(&self, _: &Rejection) {}
+    fn served_elsewhere(&self, _: &Decision, _: SocketAddr) {}
 }
 
 /// Model `chat`: text at 10.0.0.1:8000 as `llama`, text+image at 10.0.0.2:8000 and 10.0.0.3:8000 as `qwen`.
@@ -136,6 +138,7 @@ fn message(said: &str) -> ProcessingRequest {
         match item.split_once(": ") {
             Some(("modes", modes)) => message.protocol_config = Some(self::modes(modes)),
             Some(("subset", list)) => message.metadata_context = Some(self::subset(list)),
+            Some(("served", address)) => message.metadata_context = Some(self::served(address)),
             Some((key, value)) => headers.push(HeaderValue {
                 key: key.into(),
                 raw_value: Bytes::copy_from_slice(value.as_bytes()),
@@ -167,13 +170,26 @@ fn modes(modes: &str) -> ProtocolConfiguration {
 }
 
 fn subset(list: &str) -> Metadata {
-    use prost_types::{ListValue, Struct, Value, value::Kind};
-    let text = |item: &str| Value { kind: Some(Kind::StringValue(item.into())) };
-    let values = list.split(' ').filter(|item| !item.is_empty() && *item != "nobody").map(text).collect();
+    let values = list.split(' ').filter(|item| !item.is_empty() && *item != "nobody").map(string).collect();
     let list = Value { kind: Some(Kind::ListValue(ListValue { values })) };
-    Metadata {
-        filter_metadata: [(SUBSET_NAMESPACE.into(), Struct { fields: [(SUBSET_KEY.into(), list)].into() })].into(),
-    }
+    metadata("envoy.lb.subset_hint", "x-gateway-destination-endpoint-subset", list)
+}
+
+/// As Istio says it, with what we answered before.
+fn served(address: &str) -> Metadata {
+    let mut metadata = metadata("envoy.lb", "x-gateway-destination-endpoint-served", string(address));
+    let lb = metadata.filter_metadata.get_mut("envoy.lb").unwrap();
+    lb.fields.insert(DESTINATION.into(), string("10.0.0.1:8000"));
+    metadata
+}
+
+fn string(text: &str) -> Value {
+    Value { kind: Some(Kind::StringValue(text.into())) }
+}
+
+fn metadata(namespace: &str, key: &str, value: Value) -> Metadata {
+    let fields = [(key.into(), value)].into();
+    Metadata { filter_metadata: [(namespace.into(), Struct { fields })].into() }
 }
 
 fn shown(answer: &ProcessingResponse) -> String {
@@ -182,7 +198,10 @@ fn shown(answer: &ProcessingResponse) -> String {
             let common = headers.response.clone().unwrap();
             format!("request-headers {}", mutation(&common.header_mutation.unwrap_or_default()))
         }
-        Answer::ResponseHeaders(_) => "response-headers".into(),
+        Answer::ResponseHeaders(headers) => {
+            let mutation = headers.response.clone().unwrap().header_mutation.unwrap_or_default();
+            format!("response-headers {}", self::mutation(&mutation)).trim_end().to_owned()
+        }
         Answer::RequestBody(body) => format!("request-body{}", self::body(body)),
         Answer::ResponseBody(body) => format!("response-body{}", self::body(body)),
         Answer::RequestTrailers(_) => "request-trailers".into(),
@@ -197,10 +216,10 @@ fn shown(answer: &ProcessingResponse) -> String {
         }
     };
     let metadata = answer.dynamic_metadata.as_ref().map(|metadata| {
-        let Some(prost_types::value::Kind::StructValue(lb)) = metadata.fields["envoy.lb"].kind.clone() else {
+        let Some(Kind::StructValue(lb)) = metadata.fields["envoy.lb"].kind.clone() else {
             unreachable!("no struct")
         };
-        let Some(prost_types::value::Kind::StringValue(to)) = lb.fields[DESTINATION].kind.clone() else {
+        let Some(Kind::StringValue(to)) = lb.fields[DESTINATION].kind.clone() else {
             unreachable!("no string")
         };
         format!(" | metadata {to}")
