@@ -185,6 +185,7 @@ impl Args {
             ready,
             compiled,
             terms.clone(),
+            watch::gateways(client.clone()),
             managed,
         );
 

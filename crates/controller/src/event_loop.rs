@@ -46,6 +46,8 @@ pub(crate) struct EventLoop {
     /// Since when kinds of other projects alone are waited for.
     waiting_since: Option<Instant>,
     terms: watch::Receiver<Term>,
+    /// Whether the cluster has gateways that say which pools they are attached to, once that is known.
+    gateways: watch::Receiver<Option<bool>>,
     /// Since when this replica leads; a standby compiles and writes nothing.
     leading_since: Option<Instant>,
     managed: Managed,
@@ -70,6 +72,7 @@ impl EventLoop {
         ready: watch::Sender<bool>,
         compiled: watch::Sender<Option<Arc<Compiled>>>,
         terms: watch::Receiver<Term>,
+        gateways: watch::Receiver<Option<bool>>,
         managed: Managed,
     ) -> Self {
         Self {
@@ -83,6 +86,7 @@ impl EventLoop {
             reports: Reports::default(),
             waiting_since: None,
             terms,
+            gateways,
             leading_since: None,
             managed,
         }
@@ -116,6 +120,7 @@ impl EventLoop {
                 }
                 _ = standing.changed() => status_due.within(STATUS_DELAY),
                 _ = self.managed.states.changed() => status_due.within(STATUS_DELAY),
+                Ok(()) = self.gateways.changed() => status_due.within(STATUS_DELAY),
                 _ = self.terms.changed() => {
                     self.note_term();
                     status_due.within(STATUS_DELAY);
@@ -211,6 +216,7 @@ impl EventLoop {
             compiled: &compiled,
             publisher: &self.publisher,
             pickers: &self.managed.states.borrow(),
+            has_gateways: (*self.gateways.borrow())?,
             leading_since: self.leading_since?,
             now: Instant::now(),
             clock: Timestamp::now(),

@@ -36,6 +36,8 @@ pub(crate) struct PickerState {
     pub(crate) ready: i64,
     pub(crate) wanted: i64,
     pub(crate) stage: Stage,
+    /// Objects of it that are not kept in shape, because their owner took them back.
+    pub(crate) hands_off: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

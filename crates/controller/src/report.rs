@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{CONTROLLER_NAME, Condition, InferenceModelStatus, InferencePool, Modalities, ParentReference, ParentStatus};
+use api::{
+    CONTROLLER_NAME, Condition, InferenceModelStatus, InferencePool, Modalities, ParentReference, ParentStatus, annotations,
+};
 use index::{Compiled, Index, ModelReport, ObjectKey, PoolReport, Verdict, merge};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
@@ -47,13 +49,18 @@ pub(crate) struct Reports {
 struct MadeFrom {
     programmed: Option<Verdict>,
     picker: Option<PickerState>,
+    attached: bool,
     version: Option<String>,
 }
 
-/// What pickers and the keeper say of an object.
+/// What is known of an object beside its report.
 struct Heard<'a> {
+    /// What pickers say of it.
     programmed: Programmed,
+    /// What the keeper says of its picker.
     picker: Option<&'a PickerState>,
+    /// Whether it is for us to say anything.
+    attached: bool,
 }
 
 /// Whether pickers decide by what is reported.
@@ -81,6 +88,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) compiled: &'a Arc<Compiled>,
     pub(crate) publisher: &'a Publisher,
     pub(crate) pickers: &'a BTreeMap<ObjectKey, PickerState>,
+    /// Whether gateways say in the status of pools that they are attached to them.
+    pub(crate) has_gateways: bool,
     /// Since when this replica leads.
     pub(crate) leading_since: Instant,
     pub(crate) now: Instant,
@@ -120,15 +129,16 @@ impl Reports {
             let heard = Heard {
                 programmed: facts.programmed_pool(key, &mut due),
                 picker: report.managed.as_ref().and_then(|_| facts.pickers.get(key)),
+                attached: facts.is_attached(pool, report),
             };
             let of = Key::Pool(key.clone());
             if is_same(before.pools.get(key), report) && self.is_made(&of, &heard, pool) {
                 continue;
             }
-            let seen = pool.status.iter().flat_map(|status| &status.parents).find(|parent| parent.is_ours());
-            let seen = seen.cloned().map(Status::Pool);
-            self.compare(of, pool, seen, &heard, &mut due, |before| {
-                Status::Pool(facts.pool_status(key, report, &heard.programmed, before))
+            let seen = parents(pool).find(|parent| parent.is_ours()).cloned();
+            self.compare(of, pool, Some(Status::Pool(seen)), &heard, &mut due, |before| {
+                let status = || facts.pool_status(key, report, &heard.programmed, before);
+                Status::Pool(heard.attached.then(status))
             });
         }
         for (key, report) in &facts.compiled.models {
@@ -136,7 +146,7 @@ impl Reports {
             if !is_of(&model.metadata, &report.uid, report.generation) {
                 continue;
             }
-            let heard = Heard { programmed: facts.programmed_model(key, report, &mut due), picker: None };
+            let heard = Heard { programmed: facts.programmed_model(key, report, &mut due), picker: None, attached: true };
             let of = Key::Model(key.clone());
             if is_same(before.models.get(key), report) && self.is_made(&of, &heard, model) {
                 continue;
@@ -156,7 +166,10 @@ impl Reports {
             Programmed::Says(verdict) => made_from.programmed.as_ref() == Some(verdict),
             Programmed::Waits(_) => true,
         };
-        programmed && made_from.picker.as_ref() == heard.picker && made_from.version == object.meta().resource_version
+        programmed
+            && made_from.picker.as_ref() == heard.picker
+            && made_from.attached == heard.attached
+            && made_from.version == object.meta().resource_version
     }
 
     /// What came of a write.
@@ -205,7 +218,12 @@ impl Reports {
             Programmed::Says(verdict) => Some(verdict.clone()),
             Programmed::Waits(_) => None,
         };
-        let made_from = MadeFrom { programmed: said, picker: heard.picker.cloned(), version: version.clone() };
+        let made_from = MadeFrom {
+            programmed: said,
+            picker: heard.picker.cloned(),
+            attached: heard.attached,
+            version: version.clone(),
+        };
         self.made_from.insert(key.clone(), made_from);
         if stands.as_ref().is_some_and(|stands| stands.says_the_same(&status)) {
             return;
@@ -223,6 +241,10 @@ fn is_same<T: PartialEq>(before: Option<&Arc<T>>, now: &Arc<T>) -> bool {
     before.is_some_and(|before| Arc::ptr_eq(before, now) || before == now)
 }
 
+fn parents(pool: &InferencePool) -> impl Iterator<Item = &ParentStatus> {
+    pool.status.iter().flat_map(|status| &status.parents)
+}
+
 // === impl Due ===
 
 impl Due {
@@ -234,6 +256,14 @@ impl Due {
 // === impl Facts ===
 
 impl Facts<'_> {
+    /// Whether the pool has a parent, so that an entry among its parents is true: "an empty list means that no parents are associated"
+    /// with it (InferencePool v1). A gateway says of itself that it is one; our picker is one where clients come to it; and where the
+    /// cluster has no Gateway API nobody but us can say anything.
+    fn is_attached(&self, pool: &InferencePool, report: &PoolReport) -> bool {
+        let is_gateway = |parent: &ParentStatus| !parent.is_ours() && parent.parent_ref.kind != "Status";
+        !self.has_gateways || report.takes_clients || parents(pool).any(is_gateway)
+    }
+
     fn programmed_pool(&self, key: &ObjectKey, due: &mut Due) -> Programmed {
         self.programmed(&self.publisher.standing(&key.namespace, |pool| pool == key.name), due)
     }
@@ -352,9 +382,12 @@ fn picker_ready(state: &PickerState) -> Verdict {
         reason: reason.into(),
         message,
     };
-    let PickerState { ready, wanted, stage } = state;
+    let PickerState { ready, wanted, stage, hands_off } = state;
     let serves = *ready > 0;
-    let count = format!("{ready} of {wanted} pickers are ready");
+    let mut count = format!("{ready} of {wanted} pickers are ready");
+    if !hands_off.is_empty() {
+        count += &format!(" (left alone, as annotation {} asks: {})", annotations::HANDS_OFF, hands_off.join(", "));
+    }
     // What went wrong is shown first, and what serves all the same after it.
     let still = if serves { format!(" ({count}, as they were)") } else { String::new() };
     match stage {

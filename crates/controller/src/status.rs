@@ -29,10 +29,10 @@ pub(crate) enum Key {
     Model(ObjectKey),
 }
 
-/// What to write: of a pool our own entry, of a model all.
+/// What to write: of a pool our own entry, or that there is none; of a model all.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Status {
-    Pool(ParentStatus),
+    Pool(Option<ParentStatus>),
     Model(InferenceModelStatus),
 }
 
@@ -84,7 +84,7 @@ pub(crate) const MANAGER: &str = "thalamus-controller";
 impl Status {
     pub(crate) fn conditions(&self) -> &[Condition] {
         match self {
-            Self::Pool(parent) => &parent.conditions,
+            Self::Pool(parent) => parent.as_ref().map_or(&[], |parent| &parent.conditions),
             Self::Model(model) => &model.conditions,
         }
     }
@@ -93,11 +93,11 @@ impl Status {
     pub(crate) fn says_the_same(&self, other: &Self) -> bool {
         let strip = |status: &Self| {
             let mut status = status.clone();
-            let conditions: &mut Vec<Condition> = match &mut status {
-                Self::Pool(parent) => &mut parent.conditions,
-                Self::Model(model) => &mut model.conditions,
+            let conditions = match &mut status {
+                Self::Pool(parent) => parent.as_mut().map(|parent| &mut parent.conditions),
+                Self::Model(model) => Some(&mut model.conditions),
             };
-            for condition in conditions {
+            for condition in conditions.into_iter().flatten() {
                 condition.last_transition_time.0 = k8s_openapi::jiff::Timestamp::UNIX_EPOCH;
             }
             status
@@ -207,7 +207,7 @@ pub(crate) async fn within<T>(terms: &watch::Receiver<Term>, write: impl Future<
 /// Writes to the object with this uid: one that took its name meanwhile is not spoken of.
 async fn write(client: &Client, key: &Key, status: &Status, uid: Option<&str>) -> Result<()> {
     match (key, status) {
-        (Key::Pool(key), Status::Pool(parent)) => write_pool(client, key, parent, uid).await,
+        (Key::Pool(key), Status::Pool(parent)) => write_pool(client, key, parent.as_ref(), uid).await,
         (Key::Model(key), Status::Model(status)) => write_model(client, key, status, uid).await,
         _ => Ok(()),
     }
@@ -232,7 +232,7 @@ async fn write_model(client: &Client, key: &ObjectKey, status: &InferenceModelSt
 
 /// Of a pool's parents one entry is ours. The list is atomic, so it is read, changed and written as a whole, as JSON: what others wrote
 /// there passes through untouched, known to us or not.
-async fn write_pool(client: &Client, key: &ObjectKey, ours: &ParentStatus, uid: Option<&str>) -> Result<()> {
+async fn write_pool(client: &Client, key: &ObjectKey, ours: Option<&ParentStatus>, uid: Option<&str>) -> Result<()> {
     let pools: Api<DynamicObject> =
         Api::namespaced_with(client.clone(), &key.namespace, &ApiResource::erase::<InferencePool>(&()));
     for _ in 0..CONFLICTS {
@@ -257,9 +257,9 @@ async fn write_pool(client: &Client, key: &ObjectKey, ours: &ParentStatus, uid: 
     bail!("others wrote the pool's status {CONFLICTS} times in between")
 }
 
-/// Puts our entry in its place among the parents; says whether that changed anything.
-fn replace_ours(pool: &mut Value, ours: &ParentStatus) -> bool {
-    let ours = json!(ours);
+/// Puts our entry in its place among the parents, or takes it away; says whether that changed anything.
+fn replace_ours(pool: &mut Value, ours: Option<&ParentStatus>) -> bool {
+    let ours = ours.map(|ours| json!(ours));
     if !pool["status"].is_object() {
         pool["status"] = json!({});
     }
@@ -268,11 +268,11 @@ fn replace_ours(pool: &mut Value, ours: &ParentStatus) -> bool {
         None => Vec::new(),
     };
     let is_ours = |parent: &Value| parent["controllerName"] == api::CONTROLLER_NAME;
-    if parents.iter().filter(|parent| is_ours(parent)).eq([&ours]) {
+    if parents.iter().filter(|parent| is_ours(parent)).eq(&ours) {
         return false;
     }
     let mut replaced: Vec<Value> = parents.into_iter().filter(|parent| !is_ours(parent)).collect();
-    replaced.push(ours);
+    replaced.extend(ours);
     pool["status"]["parents"] = Value::Array(replaced);
     true
 }

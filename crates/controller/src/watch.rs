@@ -1,5 +1,6 @@
 //! Watches: what the API server says, as events for the index.
 
+mod gateways;
 mod optional;
 
 use std::fmt::Debug;
@@ -19,6 +20,8 @@ use publish::Backoff;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+
+pub(crate) use gateways::gateways;
 
 /// Watches every kind. Resolves when one of them ends, which none does while somebody receives.
 pub(crate) fn all(

@@ -91,6 +91,8 @@ enum News<T> {
 pub(crate) struct ServiceFacts {
     pub(crate) external_name: bool,
     pub(crate) ports: Vec<i32>,
+    /// Whether it has a port for clients that come without a gateway: one called `http`, as our manifests and managed pickers have it.
+    pub(crate) takes_clients: bool,
 }
 
 // === impl Index ===
@@ -277,9 +279,11 @@ impl std::fmt::Display for ObjectKey {
 impl ServiceFacts {
     fn of(service: &Service) -> Self {
         let spec = service.spec.clone().unwrap_or_default();
+        let ports = spec.ports.unwrap_or_default();
         Self {
             external_name: spec.type_.as_deref() == Some("ExternalName"),
-            ports: spec.ports.unwrap_or_default().iter().map(|port| port.port).collect(),
+            takes_clients: ports.iter().any(|port| port.name.as_deref() == Some("http")),
+            ports: ports.iter().map(|port| port.port).collect(),
         }
     }
 }

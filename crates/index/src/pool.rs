@@ -19,6 +19,8 @@ pub struct PoolReport {
     pub generation: Option<i64>,
     /// The picker's Service, where the pool names one.
     pub picker_service: Option<String>,
+    /// Whether that Service has a port for clients that come without a gateway, so that the pool needs none.
+    pub takes_clients: bool,
     pub verdicts: Vec<Verdict>,
     /// The picker that is to be run for it, where it is managed and can be.
     pub managed: Option<ManagedPicker>,
@@ -132,6 +134,9 @@ pub(crate) fn report(
         uid: object.metadata.uid.clone(),
         generation: object.metadata.generation,
         picker_service: picker.map(|picker| picker.name.clone()),
+        takes_clients: picker
+            .and_then(|picker| index.services.objects.get(&ObjectKey::new(&*key.namespace, &*picker.name)))
+            .is_some_and(|service| service.takes_clients),
         verdicts,
         managed,
         bound_account: picker.map(|picker| picker.name.clone()).filter(|_| is_managed && !is_others),

@@ -27,7 +27,7 @@ pub(crate) async fn run(client: &Client, namespace: Option<&str>, screen: Screen
         return Ok(());
     }
     screen.table(&table(&index, &compiled));
-    let wrong = wrong(&index);
+    let wrong = wrong(&index, &compiled);
     if !wrong.is_empty() {
         screen.title("What is wrong");
         let mut table = Table::default();
@@ -108,14 +108,21 @@ fn ours(pool: &InferencePool) -> &[Condition] {
     parents.iter().find(|parent| parent.is_ours()).map(|parent| &*parent.conditions).unwrap_or_default()
 }
 
-/// Every condition that does not hold, as it stands in the objects.
-fn wrong(index: &Index) -> Vec<[String; 3]> {
+/// Every condition that does not hold, as it stands in the objects; of a pool that no gateway is attached to, of which the controller says
+/// nothing there, as it would be.
+fn wrong(index: &Index, compiled: &Compiled) -> Vec<[String; 3]> {
     let pools =
         index.pools().flat_map(|(key, pool)| ours(pool).iter().map(move |one| (format!("InferencePool {key}"), one)));
     let models = index.models().flat_map(|(key, model)| {
         let conditions = model.status.as_ref().map(|status| &*status.conditions).unwrap_or_default();
         conditions.iter().map(move |one| (format!("InferenceModel {key}"), one))
     });
-    let all = pools.chain(models).filter(|(_, condition)| condition.status != "True");
-    all.map(|(object, one)| [object, format!("{}: {}", one.type_, one.reason), one.message.clone()]).collect()
+    let said = pools.chain(models).filter(|(_, condition)| condition.status != "True");
+    let said = said.map(|(object, one)| [object, format!("{}: {}", one.type_, one.reason), one.message.clone()]);
+    let unsaid = compiled.pools.iter().filter(|(key, _)| index.pool(key).is_some_and(|pool| ours(pool).is_empty()));
+    let verdicts = unsaid.flat_map(|(key, report)| report.verdicts.iter().map(move |verdict| (key, verdict)));
+    let verdicts = verdicts.filter(|(_, verdict)| !verdict.holds).map(|(key, verdict)| {
+        [format!("InferencePool {key}"), format!("{}: {}", verdict.type_, verdict.reason), verdict.message.clone()]
+    });
+    said.chain(verdicts).collect()
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use api::annotations;
 use index::ObjectKey;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::{DynamicObject, GroupVersionKind};
@@ -82,6 +83,11 @@ pub(super) fn belongs(object: &DynamicObject, owner: Option<&str>) -> bool {
         Some(uid) => self::owner(object).is_some_and(|owner| owner.uid == uid),
         None => object.labels().get(MANAGED_BY.0).is_some_and(|value| value == MANAGED_BY.1),
     }
+}
+
+/// Whether its owner took it back.
+pub(super) fn is_hands_off(object: &DynamicObject) -> bool {
+    object.annotations().get(annotations::HANDS_OFF).is_some_and(|value| value == "true")
 }
 
 pub(super) fn owner(object: &DynamicObject) -> Option<&OwnerReference> {

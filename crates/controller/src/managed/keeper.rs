@@ -16,7 +16,7 @@ use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::child::{ChildKey, Kind, MANAGED_BY, belongs, child_key, hash, owner, shown, why_foreign};
+use super::child::{ChildKey, Kind, MANAGED_BY, belongs, child_key, hash, is_hands_off, owner, shown, why_foreign};
 use super::plan::{Plan, plans};
 use super::render::{self, BUNDLE, Settings};
 use super::rollout::{Phase, Progress};
@@ -122,6 +122,7 @@ impl Keeper {
                 match result {
                     Ok(Done::Applied(key, wanted, object)) => seen.note(key, wanted, *object),
                     Ok(Done::Removed(key)) => seen.forget(&key),
+                    Ok(Done::LeftAlone) => {}
                     Ok(Done::Overtaken) => again = Some(PAUSE),
                     Ok(Done::Foreign(what)) => {
                         failed = Some(what.clone());
@@ -202,7 +203,7 @@ impl Keeper {
         let mut results = Vec::new();
         for step in plan.steps {
             let result = within(&self.terms, self.take(step)).await;
-            let stop = !matches!(result, Ok(Done::Applied(..) | Done::Removed(_)));
+            let stop = !matches!(result, Ok(Done::Applied(..) | Done::Removed(_) | Done::LeftAlone));
             results.push(result);
             if stop {
                 break;
@@ -219,6 +220,7 @@ impl Keeper {
                     api.get_opt(&desired.name_any()).await.with_context(|| format!("looking for {}", shown(&key)))?;
                 let owner = owner(&desired).map(|owner| &*owner.uid);
                 match there {
+                    Some(there) if is_hands_off(&there) => Ok(Done::LeftAlone),
                     // One whose label somebody took away is ours all the same.
                     Some(there) if !belongs(&there, owner) => Ok(Done::Foreign(why_foreign(&key, &there, &desired))),
                     Some(_) => self.apply(&api, key, desired, None, true).await,
@@ -273,6 +275,8 @@ impl Keeper {
 enum Done {
     Applied(ChildKey, u64, Box<DynamicObject>),
     Removed(ChildKey),
+    /// Its owner took it back.
+    LeftAlone,
     /// It is not any more what it was when this was planned.
     Overtaken,
     Foreign(String),
@@ -295,18 +299,19 @@ fn followed(api: Api<DynamicObject>, kind: Kind) -> BoxStream<'static, Change<Dy
 
 /// How far a pool's picker is; nothing where there is nothing to say yet.
 fn state(pool: &ObjectKey, wanted: &Wanted, seen: &Seen, stage: Option<Stage>) -> Option<PickerState> {
-    let there = wanted.pickers.get(pool).and_then(|(object, picker)| {
-        seen.deployment(ObjectKey::new(&*pool.namespace, &*picker.service), object.uid().as_deref())
-    });
+    let (object, picker) = wanted.pickers.get(pool)?;
+    let uid = object.uid();
+    let hands_off = uid.iter().flat_map(|uid| seen.hands_off(uid)).map(shown).collect();
+    let there = seen.deployment(ObjectKey::new(&*pool.namespace, &*picker.service), uid.as_deref());
     let Some(Progress { ready, wanted, phase }) = there.map(Progress::of) else {
-        return stage.map(|stage| PickerState { ready: 0, wanted: 0, stage });
+        return stage.map(|stage| PickerState { ready: 0, wanted: 0, stage, hands_off });
     };
     let running = match phase {
         Phase::Stuck => Stage::Stuck,
         Phase::Complete => Stage::Complete,
         Phase::Unseen | Phase::Rolling | Phase::Scaling => Stage::Rolling,
     };
-    Some(PickerState { ready, wanted, stage: stage.unwrap_or(running) })
+    Some(PickerState { ready, wanted, stage: stage.unwrap_or(running), hands_off })
 }
 
 /// What the API server said, in its own words: the rest of its answer repeats them.

@@ -7,7 +7,7 @@ use index::{ManagedPicker, ObjectKey};
 use kube::ResourceExt as _;
 use kube::core::DynamicObject;
 
-use super::child::{ChildKey, Kind, child_key};
+use super::child::{ChildKey, Kind, child_key, is_hands_off};
 use super::render::{self, Settings};
 use super::rollout::{self, Turns};
 use super::seen::{Seen, Step};
@@ -45,7 +45,8 @@ pub(super) fn plans(
         .filter_map(|(key, (pool, picker))| Desired::of(key, pool, picker, seen, settings, release))
         .collect();
     let rollouts = desired.iter().filter_map(|one| {
-        let there = one.there(seen)?;
+        // One that was taken back is not upgraded, and nobody waits for it.
+        let there = one.there(seen).filter(|there| !is_hands_off(there))?;
         Some((one.key, rollout::of(there, &one.deployment)))
     });
     let turns = Turns::of(rollouts, |pool| failures.times(pool));

@@ -6,7 +6,7 @@ use index::{Change, ObjectKey};
 use kube::ResourceExt as _;
 use kube::core::DynamicObject;
 
-use super::child::{ChildKey, Kind, belongs, child_key, fingerprint, hash};
+use super::child::{ChildKey, Kind, belongs, child_key, fingerprint, hash, is_hands_off};
 use super::rollout::{Phase, Progress};
 
 #[derive(Default)]
@@ -64,11 +64,17 @@ impl Seen {
         self.objects.get(&(Kind::Deployment, key)).filter(|there| belongs(there, owner))
     }
 
+    #[cfg(test)]
+    pub(super) fn object(&self, key: &ChildKey) -> Option<&DynamicObject> {
+        self.objects.get(key)
+    }
+
     /// What is to be done about one object; nothing where it is as it was left.
     pub(super) fn step(&self, desired: DynamicObject, owner: Option<&str>) -> Option<Step> {
         let key = child_key(&desired)?;
         match self.objects.get(&key) {
             None => Some(Step::Make(desired)),
+            Some(there) if is_hands_off(there) => None,
             // It says that it is ours and is not this pool's: looked at again, and told.
             Some(there) if !belongs(there, owner) => Some(Step::Make(desired)),
             Some(there) => {
@@ -88,8 +94,16 @@ impl Seen {
         if !deployment.is_some_and(|deployment| Progress::of(deployment).phase == Phase::Complete) {
             return Vec::new();
         }
-        let stray = self.objects.iter().filter(|(key, object)| belongs(object, Some(owner)) && !wanted.contains(key));
+        let stray = self.objects.iter().filter(|(key, object)| {
+            belongs(object, Some(owner)) && !wanted.contains(key) && !is_hands_off(object)
+        });
         stray.map(|(key, object)| Step::Remove(key.clone(), object.uid())).collect()
+    }
+
+    /// What belongs to the pool and was taken back.
+    pub(super) fn hands_off(&self, owner: &str) -> impl Iterator<Item = &ChildKey> {
+        let taken_back = self.objects.iter().filter(move |(_, object)| is_hands_off(object) && belongs(object, Some(owner)));
+        taken_back.map(|(key, _)| key)
     }
 
     /// Who owns which field matters of Deployments alone, and is most of what an object weighs.

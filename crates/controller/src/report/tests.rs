@@ -2,7 +2,7 @@
 
 use api::InferenceModel;
 use index::{Change, Event};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -11,6 +11,7 @@ struct Story {
     index: Index,
     publisher: Publisher,
     pickers: BTreeMap<ObjectKey, PickerState>,
+    has_gateways: bool,
     reports: Reports,
     start: Instant,
     now: Instant,
@@ -23,7 +24,7 @@ impl Story {
         let start = Instant::now();
         let publisher = Publisher::new(1);
         publisher.publish([("a".to_owned(), Arc::default())].into());
-        Self { index, publisher, pickers: BTreeMap::new(), reports: Reports::default(), start, now: start }
+        Self { index, publisher, pickers: BTreeMap::new(), has_gateways: false, reports: Reports::default(), start, now: start }
     }
 
     fn due(&mut self) -> Due {
@@ -37,6 +38,7 @@ impl Story {
             compiled,
             publisher: &self.publisher,
             pickers: &self.pickers,
+            has_gateways: self.has_gateways,
             leading_since: self.start,
             now: self.now,
             clock: Timestamp::UNIX_EPOCH,
@@ -130,7 +132,7 @@ fn a_status_on_its_way_is_taken_back_when_things_are_as_they_were() {
     story.written();
     story.outcome(true);
     story.seen("2", 1);
-    story.pickers.insert(ObjectKey::new("a", "p"), PickerState { ready: 0, wanted: 1, stage: Stage::Rolling });
+    story.pickers.insert(ObjectKey::new("a", "p"), PickerState { ready: 0, wanted: 1, stage: Stage::Rolling, hands_off: vec![] });
     let mut managed = pool("3", 1);
     managed.status = story.index.pool(&ObjectKey::new("a", "p")).unwrap().status.clone();
     let before = managed.clone();
@@ -175,7 +177,7 @@ fn objects_that_are_gone_are_forgotten() {
 fn a_picker_that_serves_while_something_is_wrong_is_said_to_serve() {
     #[track_caller]
     fn check(ready: i64, stage: Stage, holds: bool, message: &str) {
-        let verdict = picker_ready(&PickerState { ready, wanted: 2, stage });
+        let verdict = picker_ready(&PickerState { ready, wanted: 2, stage, hands_off: vec![] });
         assert_eq!((verdict.holds, &*verdict.message), (holds, message));
     }
     let behind = ObjectKey::new("a", "p");
@@ -208,4 +210,39 @@ fn a_model_that_is_not_in_use_is_not_programmed() {
     let (_, order) = orders.iter().find(|(key, _)| matches!(key, Key::Model(_))).unwrap();
     let programmed = order.status.conditions().iter().find(|one| one.type_ == "Programmed").unwrap();
     assert_eq!((&*programmed.status, &*programmed.reason), ("False", "NotAccepted"));
+}
+
+#[test]
+fn of_a_pool_that_no_gateway_is_attached_to_nothing_is_said_where_gateways_say_so_themselves() {
+    let gateway = json!({"parentRef": {"name": "gw"}, "controllerName": "example.com/gateway", "conditions": []});
+    let seen = |story: &mut Story, version: &str, parents: Value| {
+        let mut pool = pool(version, 1);
+        pool.status = Some(serde_json::from_value(json!({ "parents": parents })).unwrap());
+        let _ = story.index.observe(Event::Pool(Change::Applied(pool)));
+    };
+    let mut story = Story::new();
+    assert!(!story.written().is_empty(), "without the Gateway API nobody else can say anything");
+    let Some(Sent { status: Status::Pool(Some(ours)), .. }) = story.reports.sent.get(&key()) else { panic!("not ours") };
+    let ours = json!(ours);
+    story.outcome(true);
+
+    seen(&mut story, "2", json!([ours]));
+    assert!(story.due().orders.is_empty());
+    // The Gateway API is installed.
+    story.has_gateways = true;
+    let [(_, order)] = &story.due().orders[..] else { panic!("the entry is to be taken away") };
+    assert_eq!(order.status, Status::Pool(None));
+    assert!(order.transitions.is_empty(), "nothing became of the pool");
+    story.outcome(true);
+    seen(&mut story, "3", json!([]));
+    assert!(story.due().orders.is_empty());
+    // A route refers to it, and the gateway says so.
+    seen(&mut story, "4", json!([gateway]));
+    assert!(!story.written().is_empty());
+    story.outcome(true);
+    seen(&mut story, "5", json!([gateway, ours]));
+    assert!(story.due().orders.is_empty());
+    // The route is gone. What an older CRD writes as a default is nobody.
+    seen(&mut story, "6", json!([{"parentRef": {"kind": "Status", "name": "default"}, "conditions": []}, ours]));
+    assert_eq!(story.due().orders[0].1.status, Status::Pool(None));
 }

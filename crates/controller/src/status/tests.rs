@@ -34,17 +34,17 @@ fn a_gateways_entry_passes_untouched_even_in_fields_nobody_here_knows() {
     let theirs =
         json!({"parentRef": {"name": "gw", "sectionName": "x"}, "controllerName": "example.com/gw", "conditions": []});
     let mut pool = json!({"status": {"parents": [theirs], "other": 1}});
-    assert!(replace_ours(&mut pool, &ours(vec![])));
+    assert!(replace_ours(&mut pool, Some(&ours(vec![]))));
     assert_eq!(pool["status"]["parents"][0], theirs);
     assert_eq!(pool["status"]["parents"][1]["parentRef"]["name"], "picker");
     assert_eq!(pool["status"]["other"], 1);
-    assert!(!replace_ours(&mut pool, &ours(vec![])), "the same again changes nothing");
+    assert!(!replace_ours(&mut pool, Some(&ours(vec![]))), "the same again changes nothing");
 }
 
 #[test]
 fn a_pool_without_a_status_gets_one() {
     let mut pool = json!({"spec": {}});
-    assert!(replace_ours(&mut pool, &ours(vec![])));
+    assert!(replace_ours(&mut pool, Some(&ours(vec![]))));
     assert_eq!(pool["status"]["parents"].as_array().unwrap().len(), 1);
 }
 
@@ -175,7 +175,7 @@ async fn nothing_is_written_to_an_object_that_took_the_name_of_another() {
     let test = r#"[{"op":"test","path":"/metadata/uid","value":"one"},{"op":"add","path":"/status","value":"#;
     assert!(asked.starts_with("PATCH") && asked.contains(test), "the API server is to look whose it is: {asked}");
     // A pool is read first.
-    writer.write(Key::Pool(ObjectKey::new("a", "p")), Order { status: Status::Pool(ours(vec![])), ..order() });
+    writer.write(Key::Pool(ObjectKey::new("a", "p")), Order { status: Status::Pool(Some(ours(vec![]))), ..order() });
     assert!(writer.outcome().await.succeeded);
     let asked = gate.settled(2).await.remove(1);
     assert!(asked.starts_with("GET"), "{asked}");

@@ -156,3 +156,32 @@ fn an_autoscalers_number_is_taken_over_and_begun_with_the_least() {
     };
     assert_eq!((&mended.data["spec"]["replicas"], over.as_deref()), (&json!(5), Some("77")));
 }
+
+#[test]
+fn what_its_owner_took_back_is_left_alone_until_the_owner_gives_it_back() {
+    let mut cluster = Cluster::new();
+    let wanted = wanted(&[("a", "p", json!({})), ("b", "p", json!({}))]);
+    for plan in cluster.plans(&wanted, "one") {
+        cluster.carry_out(plan, true);
+    }
+    let change = |cluster: &mut Cluster, kind: Kind, value: &str| {
+        let key = (kind, ObjectKey::new("a", "p-picker"));
+        let mut object = cluster.seen.object(&key).unwrap().clone();
+        object.annotations_mut().insert(api::annotations::HANDS_OFF.into(), value.into());
+        object.data["spec"]["selector"] = json!({"app": "another"});
+        cluster.seen.observe(kind, Change::Applied(object));
+    };
+    let steps = |cluster: &Cluster, image: &str| -> Vec<usize> {
+        cluster.plans(&wanted, image).iter().map(|plan| plan.steps.len()).collect()
+    };
+    assert_eq!(steps(&cluster, "one"), [5, 5]);
+    change(&mut cluster, Kind::Service, "true");
+    assert_eq!(steps(&cluster, "one"), [4, 5]);
+    assert_eq!(cluster.seen.hands_off("a-p").count(), 1);
+    change(&mut cluster, Kind::Service, "false");
+    assert_eq!(steps(&cluster, "one"), [5, 5], "the promise holds again");
+    // Nobody waits for a Deployment that is never upgraded.
+    change(&mut cluster, Kind::Service, "true");
+    change(&mut cluster, Kind::Deployment, "true");
+    assert_eq!(deployments(&cluster.plans(&wanted, "two")), ["a/p: as it is", "b/p: now"]);
+}
