@@ -79,6 +79,10 @@ impl Cluster {
 
     /// Applies what users apply, and no more.
     pub fn install(&self) -> Result<()> {
+        // One that another owns stays as it is.
+        if self.kubectl(&["get", "crd/inferencepools.inference.networking.k8s.io"]).is_err() {
+            self.kubectl(&["create", "-k", &path("crds/inference-pool")])?;
+        }
         self.kubectl(&["apply", "--server-side", "-k", &path("crds")])?;
         self.kubectl(&[
             "wait",

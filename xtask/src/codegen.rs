@@ -34,7 +34,9 @@ pub(crate) fn generate(root: &Path) -> Result<BTreeMap<PathBuf, String>> {
         let yaml = serde_saphyr::to_string(&api::manifest(&crd)).with_context(|| format!("writing {name}"))?;
         let content = format!("# Written by `cargo xtask codegen` from crates/api. Do not edit.\n{yaml}");
         files.insert(PathBuf::from(format!("charts/thalamus/crds/{name}.yaml")), content.clone());
-        files.insert(PathBuf::from(format!("crds/{name}.yaml")), content);
+        // InferencePool may have another owner, so it is applied by itself.
+        let folder = if crd.spec.group == "thalamus.dev" { "crds" } else { "crds/inference-pool" };
+        files.insert(PathBuf::from(format!("{folder}/{name}.yaml")), content);
     }
     files.insert(PathBuf::from("docs/errors.md"), crate::docs::errors());
     for protocol in &PROTOCOLS {

@@ -1,4 +1,4 @@
-//! Container images from scratch: one static binary each, no shell, no package, not root. Written as an archive that `docker load`,
+//! Container images from scratch: static binaries alone, no shell, no package, not root. Written as an archive that `docker load`,
 //! `podman load`, `skopeo copy docker-archive:…` and `ctr images import` take; no builder and no daemon is needed.
 
 use std::path::{Path, PathBuf};
@@ -10,12 +10,21 @@ use sha2::{Digest as _, Sha256};
 
 use crate::run::{cargo, output, run, target_folder};
 
-/// Our binaries, each an image of its name and version.
-const BINARIES: [(&str, &str); 4] = [
+/// Our binaries, and the package of each.
+const BINARIES: [(&str, &str); 5] = [
     ("thalamus-controller", "controller"),
     ("thalamus-picker", "picker"),
+    ("thalamus-standalone", "standalone"),
     ("thalamus", "thalamus"),
     ("modelserver-sim", "modelserver-sim"),
+];
+
+/// Our images: each is called as its first binary is, which it starts. The picker starts the other one where it has no controller.
+const IMAGES: [&[&str]; 4] = [
+    &["thalamus-controller"],
+    &["thalamus-picker", "thalamus-standalone"],
+    &["thalamus"],
+    &["modelserver-sim"],
 ];
 
 /// Nobody in particular: the user that the manifests name, too.
@@ -48,30 +57,37 @@ pub(crate) fn build(root: &Path, profile: Profile) -> Result<Vec<PathBuf>> {
     let place = target_folder.join(if profile == Profile::Release { "images" } else { "images-dev" });
     std::fs::create_dir_all(&place).with_context(|| format!("making {}", place.display()))?;
     let version = env!("CARGO_PKG_VERSION");
-    BINARIES
-        .iter()
-        .map(|(name, _)| write(&binaries.join(name), &format!("{name}:{version}"), &place.join(format!("{name}.tar"))))
-        .collect()
+    let image = |names: &&[&str]| {
+        let (name, held): (_, Vec<PathBuf>) = (names[0], names.iter().map(|name| binaries.join(name)).collect());
+        write(&held, &format!("{name}:{version}"), &place.join(format!("{name}.tar")))
+    };
+    IMAGES.iter().map(image).collect()
 }
 
 /// What the tests' node needs beside them: its name server, and what holds a pod's network.
 pub(crate) fn of_the_node(kube: &Path, place: &Path) -> Result<Vec<PathBuf>> {
     ["pause", "coredns"]
         .into_iter()
-        .map(|name| write(&kube.join(name), &format!("localhost/{name}:1"), &place.join(format!("{name}.tar"))))
+        .map(|name| write(&[kube.join(name)], &format!("localhost/{name}:1"), &place.join(format!("{name}.tar"))))
         .collect()
 }
 
-/// Writes an image of one binary. Equal binaries give equal archives.
-fn write(binary: &Path, reference: &str, archive: &Path) -> Result<PathBuf> {
-    let name = binary.file_name().context("a binary has a name")?.to_string_lossy().into_owned();
-    let content = std::fs::read(binary).with_context(|| format!("reading {}", binary.display()))?;
-    ensure!(
-        !is_dynamic(&content),
-        "{} needs a dynamic linker, which an image from scratch does not have",
-        binary.display()
-    );
-    let layer = tar(&[(&name, &content, 0o755)])?;
+/// Writes an image of binaries, which starts the first. Equal binaries give equal archives.
+fn write(binaries: &[PathBuf], reference: &str, archive: &Path) -> Result<PathBuf> {
+    let mut files = Vec::new();
+    for binary in binaries {
+        let name = binary.file_name().context("a binary has a name")?.to_string_lossy().into_owned();
+        let content = std::fs::read(binary).with_context(|| format!("reading {}", binary.display()))?;
+        ensure!(
+            !is_dynamic(&content),
+            "{} needs a dynamic linker, which an image from scratch does not have",
+            binary.display()
+        );
+        files.push((name, content));
+    }
+    let name = files.first().context("an image of something")?.0.clone();
+    let files: Vec<_> = files.iter().map(|(name, content)| (name.as_str(), content.as_slice(), 0o755)).collect();
+    let layer = tar(&files)?;
     let layer_digest = digest(&layer);
     let config = json!({
         "architecture": architecture(), "os": "linux", "created": "1970-01-01T00:00:00Z",

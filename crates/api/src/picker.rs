@@ -74,6 +74,11 @@ pub struct PickerTemplateSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallbacks: Option<bool>,
 
+    /// Send requests whose path is not known to the pool, as they are: unread, with no media policy, but for paths by which model servers
+    /// are managed. They are refused with 404 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_paths: Option<bool>,
+
     /// How long requests under way may take to end when a picker is replaced, in seconds. 300 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]

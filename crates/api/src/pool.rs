@@ -29,6 +29,7 @@ use crate::crds::conditions_schema;
         "api-approved.kubernetes.io",
         "https://github.com/kubernetes-sigs/gateway-api-inference-extension/pull/1173"
     ),
+    annotation("inference.networking.k8s.io/bundle-version", "v1.6.0"),
     printcolumn(name = "Picker", type_ = "string", json_path = ".spec.endpointPickerRef.name"),
     printcolumn(
         name = "Resolved",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use daemon::tls::Versions;
 use daemon::{Admin, LogArgs};
 use index::{Index, ManagedByDefault};
 use kube::{Client, Config};
@@ -24,7 +25,7 @@ use crate::managed::{Keeper, Settings};
 use crate::metrics::Metrics;
 use crate::speaker::{Keys, Port, Speaker, milliseconds_of_the_clock};
 use crate::status::Writer;
-use crate::{view, watch};
+use crate::view;
 
 /// Compiles InferencePools and InferenceModels into routing tables, and publishes them to pickers.
 #[derive(Debug, Parser)]
@@ -135,7 +136,7 @@ impl Args {
         let client = Client::try_from(config).context("making a client for the API server")?;
         let keys = match (tls_cert, tls_key) {
             _ if plaintext => Keys::None,
-            (Some(certificate), Some(key)) => Keys::Files(daemon::tls::from_files(&certificate, &key)?, tls_ca),
+            (Some(certificate), Some(key)) => Keys::Files(daemon::tls::from_files(&certificate, &key, Versions::default())?, tls_ca),
             _ => Keys::Own { namespace: namespace.clone(), names: names(&service_name, &namespace) },
         };
         if plaintext && !listen.ip().is_loopback() {
@@ -147,7 +148,7 @@ impl Args {
         let publisher = Publisher::new(milliseconds_of_the_clock());
         let (events, received) = mpsc::channel(EVENTS);
         let (anew, begun_anew) = latest::channel(0);
-        let watches = watch::all(&client, watch_namespace.as_deref(), &events, &begun_anew);
+        let watches = cluster_watch::all(&client, watch_namespace.as_deref(), &events, &begun_anew);
         let (ready, is_ready) = latest::channel(false);
         let (compiled, newest) = latest::channel(None);
         let (term, terms) = latest::channel(None);
@@ -185,7 +186,7 @@ impl Args {
             ready,
             compiled,
             terms.clone(),
-            watch::gateways(client.clone()),
+            cluster_watch::gateways(client.clone()),
             managed,
         );
 

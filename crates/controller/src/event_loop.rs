@@ -11,7 +11,7 @@ use publish::Publisher;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::alarm::Alarm;
+use daemon::Alarm;
 use crate::authority::ServiceAccounts;
 use crate::lease::Term;
 use crate::managed::{PickerState, Wanted};

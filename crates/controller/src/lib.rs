@@ -13,7 +13,6 @@
 //! - nothing is published before every kind was listed once;
 //! - status is written only when it changes, and of a pool's parents only our own entry.
 
-mod alarm;
 mod args;
 mod authority;
 mod ca;
@@ -25,9 +24,6 @@ mod metrics;
 mod report;
 mod speaker;
 mod status;
-#[cfg(test)]
-mod testing;
 mod view;
-mod watch;
 
 pub use args::Args;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use daemon::tls::Versions;
 use daemon::{Incoming, Speaks};
 use kube::Client;
 use publish::{Anyone, Authority, Publisher};
@@ -160,7 +161,7 @@ impl Speaker {
                 let made = async {
                     let authority = within(terms, ca::Authority::load_or_make(&self.client, namespace)).await?;
                     self.certificate.send_replace(Some(authority.certificate.clone()));
-                    daemon::tls::server_config(Arc::new(Issued::new(authority, names.clone())))
+                    daemon::tls::server_config(Arc::new(Issued::new(authority, names.clone())), Versions::default())
                 };
                 match made.await {
                     Ok(config) => break (Speaks::Tls(config), tokens()),

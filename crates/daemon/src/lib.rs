@@ -3,6 +3,7 @@
 //! Invariant: nothing here knows what the process does.
 
 mod admin;
+mod alarm;
 mod listener;
 mod log;
 mod rarely;
@@ -11,6 +12,7 @@ pub mod tls;
 mod tolerant;
 
 pub use admin::{Admin, Table};
+pub use alarm::Alarm;
 pub use listener::{Connection, Incoming, Speaks};
 pub use log::{LogArgs, LogFormat};
 pub use rarely::Rarely;

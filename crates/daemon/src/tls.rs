@@ -14,29 +14,41 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 /// How often files are looked at, at most: a handshake must not wait for a disk more often than that.
 pub const LOOK: Duration = Duration::from_secs(5);
 
+/// Which versions of TLS are spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Versions {
+    #[default]
+    Since1_2,
+    Since1_3,
+}
+
 /// A new key and a certificate for it, for the life of this process.
 ///
 /// Gateways that speak TLS to an endpoint picker do not verify it (the reference picker's own certificate has no name to verify), so it
 /// keeps others from listening and is enough to be spoken to.
-pub fn self_signed(name: &str) -> Result<Arc<ServerConfig>> {
+pub fn self_signed(name: &str, versions: Versions) -> Result<Arc<ServerConfig>> {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned(), "localhost".to_owned()])
         .context("making a self-signed certificate")?;
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
     let key = certified(vec![made.cert.der().clone()], key)?;
-    server_config(Arc::new(SingleCertAndKey::from(key)))
+    server_config(Arc::new(SingleCertAndKey::from(key)), versions)
 }
 
 /// A certificate chain and its key in PEM, as a Kubernetes TLS Secret holds them. Files that are replaced are used from then on, unless
 /// they cannot be read: then what was read before stays in use, and the log says why.
-pub fn from_files(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
-    server_config(Arc::new(Files::read(certificate, key)?))
+pub fn from_files(certificate: &Path, key: &Path, versions: Versions) -> Result<Arc<ServerConfig>> {
+    server_config(Arc::new(Files::read(certificate, key)?), versions)
 }
 
 /// HTTP/2 over TLS, with whatever certificate `resolver` gives.
-pub fn server_config(resolver: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>> {
+pub fn server_config(resolver: Arc<dyn ResolvesServerCert>, versions: Versions) -> Result<Arc<ServerConfig>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = match versions {
+        Versions::Since1_2 => rustls::DEFAULT_VERSIONS,
+        Versions::Since1_3 => &[&rustls::version::TLS13],
+    };
     let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .context("choosing TLS versions")?
         .with_no_client_auth()
         .with_cert_resolver(resolver);
@@ -143,8 +155,8 @@ mod tests {
         let other = rcgen::generate_simple_self_signed(vec!["x".to_owned()]).unwrap();
         std::fs::write(&key, other.signing_key.serialize_pem()).unwrap();
         assert_eq!(files.at(start + LOOK * 4).cert, [second]);
-        assert!(format!("{:#}", from_files(&certificate, &key).unwrap_err()).contains("using the certificate and key"));
+        assert!(format!("{:#}", from_files(&certificate, &key, Versions::default()).unwrap_err()).contains("using the certificate and key"));
         std::fs::write(&key, "nothing").unwrap();
-        assert!(format!("{:#}", from_files(&certificate, &key).unwrap_err()).contains("reading the key"));
+        assert!(format!("{:#}", from_files(&certificate, &key, Versions::default()).unwrap_err()).contains("reading the key"));
     }
 }

@@ -114,6 +114,7 @@ impl Exchange {
             self.response_mode = config.response_body_mode();
         }
         if !self.selected
+            && !self.options.ignore_subset
             && let Some(subset) = message
                 .metadata_context
                 .as_ref()

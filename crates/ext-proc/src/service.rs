@@ -18,6 +18,8 @@ use crate::proto::{ProcessingRequest, ProcessingResponse};
 pub struct Options {
     /// Name fallbacks after the destination. Off by default: agentgateway refuses every request that is answered so.
     pub fallbacks: bool,
+    /// Choose among all endpoints, whichever the gateway allows.
+    pub ignore_subset: bool,
     /// Let clients select endpoints by the header `test-epp-endpoint-selection`, as conformance suites do. Never where strangers ask.
     pub test_selection: bool,
     /// How long to wait for more of a request before it is given up. Envoy has no such limit of its own in full duplex.

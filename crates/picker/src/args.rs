@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use daemon::{Incoming, LogArgs, Speaks, tls};
+use daemon::tls::{self, Versions};
+use daemon::{Incoming, LogArgs, Speaks};
 use director::Budget;
 use prometheus_client::registry::Registry;
-use publish::Scope;
+use publish::{Route, Scope};
 use request::Limits;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -22,14 +23,10 @@ use crate::{Options, Picker};
 #[derive(Debug, Parser)]
 #[command(name = "thalamus-picker", version)]
 pub struct Args {
-    /// Where the controller publishes routing tables, such as https://thalamus-controller.thalamus-system:9004. Several, with commas
-    /// between them or by repeating the flag, are tried in turn.
-    #[arg(
-        long,
-        env = "THALAMUS_CONTROLLER",
-        value_delimiter = ',',
-        default_value = "https://thalamus-controller.thalamus-system:9004"
-    )]
+    /// Where the controller publishes routing tables. Several, with commas between them or by repeating the flag, are tried in turn.
+    /// https://thalamus-controller.thalamus-system:9004 when absent and --controller-ca is given. Without either the picker compiles the
+    /// table of its pool by itself, if thalamus-standalone is beside it.
+    #[arg(long, env = "THALAMUS_CONTROLLER", value_delimiter = ',')]
     pub controller: Vec<String>,
 
     /// The CA that vouches for the controller, in PEM. Read again for each connection.
@@ -52,8 +49,8 @@ pub struct Args {
     #[arg(long, alias = "pool-name")]
     pub pool: Option<String>,
 
-    /// The name the controller knows this picker by.
-    #[arg(long, env = "POD_NAME", default_value = "picker")]
+    /// The name the controller knows this picker by. In a pod the host is called as the pod is.
+    #[arg(long, env = "POD_NAME", default_value_t = host())]
     pub name: String,
 
     /// Where gateways ask, in gRPC. TLS and plain text are taken on the same port.
@@ -88,8 +85,9 @@ pub struct Args {
     #[arg(long, default_value_t = Budget::DEFAULT_BYTES)]
     pub max_buffered_bytes: u64,
 
-    /// The pool that requests go to whose path is not known: as they are, unread, with no media policy. They are refused with 404 when
-    /// absent; paths by which model servers are managed always are.
+    /// The pool that requests go to whose path is not known: as they are, unread, with no media policy. When absent that of --pool, as
+    /// with every other endpoint picker, and without a pool they are refused with 404. --other-paths-to= refuses them in any case; paths
+    /// by which model servers are managed always are.
     #[arg(long)]
     pub other_paths_to: Option<String>,
 
@@ -133,13 +131,53 @@ pub struct Args {
 }
 
 impl Args {
-    /// Runs the picker until it is told to stop and has drained.
+    /// Runs the picker until it is told to stop and has drained, with the tables of a controller.
+    pub async fn run(mut self) -> Result<()> {
+        if self.controller.is_empty() {
+            if self.controller_ca.is_none() {
+                bail!("{NO_CONTROLLER}");
+            }
+            self.controller.push(CONTROLLER.to_owned());
+        }
+        let mut controllers =
+            Controllers::new(&self.controller, self.controller_ca.clone(), self.token_file.clone())?;
+        let source = self.controller.join(",");
+        self.start_log()?;
+        self.serve(&source, move |again| controllers.route(again)).await
+    }
+
+    /// Whether the flags, or the environment, say anything of a controller.
+    pub fn names_a_controller(&self) -> bool {
+        !self.controller.is_empty() || self.controller_ca.is_some()
+    }
+
+    /// Starts logging, as our flags or those of other pickers say.
+    pub fn start_log(&self) -> Result<()> {
+        self.reference.log(&self.log).init()
+    }
+
+    /// What is served.
+    pub fn scope(&self) -> Scope {
+        Scope { namespace: self.namespace.clone(), pool: self.pool.clone() }
+    }
+
+    /// Flags by which charts start other pickers.
+    pub fn reference(&self) -> &ReferenceFlags {
+        &self.reference
+    }
+
+    /// Runs the picker until it is told to stop and has drained, with the tables that come over what `route` gives; `source` names where
+    /// that leads, for people.
     #[expect(clippy::too_many_lines, reason = "a third of it names the flags, so that one nobody uses is a warning")]
-    pub async fn run(self) -> Result<()> {
+    pub async fn serve(
+        self,
+        source: &str,
+        route: impl FnMut(bool) -> Result<Route, String> + Send + 'static,
+    ) -> Result<()> {
         let Self {
-            controller,
-            controller_ca,
-            token_file,
+            controller: _,
+            controller_ca: _,
+            token_file: _,
             table_file,
             namespace,
             pool,
@@ -162,18 +200,17 @@ impl Args {
             drain_delay,
             drain_timeout,
             reference,
-            log,
+            log: _,
         } = self;
-        log.init()?;
+        reference.check()?;
         for flag in reference.without_effect() {
-            tracing::info!(flag, "a flag of other endpoint pickers, which has no effect here");
+            tracing::info!("--{flag} is a flag of other endpoint pickers, and has no effect here");
         }
         let [ext_proc_listen, health_listen, admin_listen] =
             reference.ports([ext_proc_listen, health_listen, admin_listen]);
         if namespace.is_empty() {
             bail!("--namespace is empty");
         }
-        let mut controllers = Controllers::new(&controller, controller_ca, token_file)?;
         let signal = daemon::stop_on_signal()?;
         let ext_proc_listener = daemon::bind(ext_proc_listen, "--ext-proc-listen").await?;
         let health_listener = daemon::bind(health_listen, "--health-listen").await?;
@@ -182,30 +219,39 @@ impl Args {
             Some(address) => Some(daemon::bind(address, "--http-listen").await?),
             None => None,
         };
-        let keys = match (tls_cert, tls_key) {
-            (Some(cert), Some(key)) => tls::from_files(&cert, &key)?,
-            _ => tls::self_signed("thalamus-picker")?,
+        let versions = if reference.tls_1_3_alone()? { Versions::Since1_3 } else { Versions::Since1_2 };
+        let folder = reference.cert_path.as_deref();
+        let files = tls_cert.zip(tls_key).or(folder.map(|folder| (folder.join("tls.crt"), folder.join("tls.key"))));
+        let keys = match files {
+            Some((certificate, key)) => tls::from_files(&certificate, &key, versions)?,
+            None => tls::self_signed("thalamus-picker", versions)?,
+        };
+        let speaks = match reference.secure_serving {
+            None => Speaks::Both(keys),
+            Some(true) => Speaks::Tls(keys),
+            Some(false) => Speaks::Plain,
         };
 
         let options = Options {
+            other_paths_to: other_paths_to.or_else(|| pool.clone()).filter(|pool| !pool.is_empty()),
             scope: Scope { namespace, pool },
             name,
             limits: Limits { max_body_bytes },
             max_buffered_bytes,
-            other_paths_to,
             cors_allow_origins,
             fallbacks,
+            ignore_subset: reference.ignores_subset(),
             test_selection: reference.test_endpoint_selection,
             stall_timeout,
             body_timeout,
             connect_timeout,
-            scrape_interval,
+            scrape_interval: reference.refresh_metrics_interval.unwrap_or(scrape_interval),
             table_file,
         };
         // Those who ask are told at once that we leave; those who listen go on for a while.
         let stop = CancellationToken::new();
         let mut registry = Registry::default();
-        let picker = Picker::start(options, move |again| controllers.route(again), &mut registry, &signal);
+        let picker = Picker::start(options, route, &mut registry, &signal);
         let local = |listener: &tokio::net::TcpListener| {
             listener.local_addr().map(|address| address.to_string()).unwrap_or_default()
         };
@@ -215,7 +261,7 @@ impl Args {
             http = http_listener.as_ref().map(local),
             admin = local(&admin_listener),
             scope = %picker.scope(),
-            controller = controller.join(","),
+            tables_from = source,
             "picker started"
         );
 
@@ -230,7 +276,7 @@ impl Args {
             .add_service(health)
             .add_service(picker.ext_proc().service())
             .serve_with_incoming_shutdown(
-                Incoming::new(ext_proc_listener, Speaks::Both(keys)),
+                Incoming::new(ext_proc_listener, speaks),
                 stop.clone().cancelled_owned(),
             );
         let http_port = {
@@ -267,6 +313,23 @@ impl Args {
     }
 }
 
+/// Where the controller's own manifests and chart put it.
+const CONTROLLER: &str = "https://thalamus-controller.thalamus-system:9004";
+
+/// What to do where nobody says where tables come from.
+const NO_CONTROLLER: &str = "there is no controller to take tables from: add --controller-ca=/var/run/thalamus/controller/ca.crt and \
+    --token-file=/var/run/thalamus/controller/token, and mount there a projected volume of ConfigMap thalamus-controller-ca and of a \
+    serviceAccountToken for audience thalamus-controller, as manifests/picker does (docs/moving.md)";
+
+/// In a pod that is the pod's name.
+fn host() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match host.trim() {
+        "" => "picker".to_owned(),
+        host => host.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,15 +339,95 @@ mod tests {
         <Args as clap::CommandFactory>::command().debug_assert();
     }
 
+    fn parsed(flags: &str) -> Args {
+        Args::try_parse_from(format!("thalamus-picker {flags}").split_whitespace()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
     #[test]
     fn what_a_chart_for_another_picker_says_is_understood() {
-        let flags = "thalamus-picker --pool-name vision --pool-namespace serving --grpc-port 9102 --grpc-health-port=9103 --zap-encoder json \
-            --metrics-port 9190 --secure-serving=false --tracing=false -v 3 --config-file /config/default.yaml";
-        let args = Args::parse_from(flags.split_whitespace());
-        assert_eq!((args.namespace.as_str(), args.pool.as_deref()), ("serving", Some("vision")));
+        let args = parsed(
+            "--pool-name vision --pool-namespace serving --grpc-port 9102 --grpc-health-port=9103 --zap-encoder json --metrics-port 9190 \
+             --secure-serving=false --tracing=false -v 5 --config-file /config/default.yaml --refresh-metrics-interval=50ms",
+        );
+        assert_eq!(args.scope(), Scope { namespace: "serving".into(), pool: Some("vision".into()) });
         let ports = args.reference.ports([args.ext_proc_listen, args.health_listen, args.admin_listen]);
         assert_eq!(ports.map(|address| address.port()), [9102, 9103, 9190]);
-        let ignored = ["--secure-serving", "--tracing", "--zap-encoder", "-v", "--config-file"];
-        assert_eq!(args.reference.without_effect(), ignored);
+        assert_eq!(args.reference.without_effect(), ["tracing", "config-file"]);
+        assert_eq!(args.reference.secure_serving, Some(false));
+        assert_eq!(args.reference.refresh_metrics_interval, Some(Duration::from_millis(50)));
+        let log = args.reference.log(&args.log);
+        assert_eq!((&*log.log, log.log_format), ("debug", daemon::LogFormat::Json));
+        assert!(!args.names_a_controller());
+        args.reference.check().unwrap();
+    }
+
+    /// Every flag of lwepp 1.6.0 and of llm-d's picker, as their charts write them (`--help` of both).
+    #[test]
+    fn no_flag_of_another_picker_is_unknown() {
+        for flag in [
+            "--pool-group=inference.networking.k8s.io",
+            "--health-checking",
+            "--health-checking=true",
+            "--secure-serving",
+            "--kubeconfig=/x",
+            "--zap-devel",
+            "--zap-devel=true",
+            "--zap-encoder=console",
+            "--zap-log-level=3",
+            "--zap-log-level debug",
+            "--zap-stacktrace-level=error",
+            "--zap-time-encoding=rfc3339",
+            "--endpoint-selector=app=x --endpoint-target-ports=3000,3001",
+            "--ha-enable-leader-election",
+            "--drain-timeout=30s",
+            "--grpc-max-recv-msg-size=10MiB",
+            "--grpc-max-send-msg-size 10MiB",
+            "--disable-endpoint-subset-filter",
+            "--emit-endpoint-scores",
+            "--refresh-prometheus-metrics-interval=5s",
+            "--metrics-staleness-threshold=2s",
+            "--total-queued-requests-metric=x",
+            "--total-running-requests-metric=x",
+            "--kv-cache-usage-percentage-metric=x",
+            "--lora-info-metric=x",
+            "--cache-info-metric=x",
+            "--tracing",
+            "--enable-pprof=false",
+            "--cert-path=/x",
+            "--enable-cert-reload",
+            "--enable-grpc-stream-metrics",
+            "--tls-min-version=VersionTLS12",
+            "--metrics-endpoint-auth=false",
+            "--config-text=x",
+            "--allow-experimental-plugins",
+            "--v=5",
+            "-v=5",
+            "--model-server-metrics-port=8000",
+        ] {
+            parsed(flag).reference.check().unwrap_or_else(|error| panic!("{flag}: {error}"));
+        }
+    }
+
+    #[test]
+    fn security_that_cannot_be_had_is_refused_in_words() {
+        for (flag, says) in [
+            ("--metrics-endpoint-auth", "a NetworkPolicy"),
+            ("--metrics-client-ca-file=/x", "cannot ask who reads it"),
+            ("--metrics-cert-dir=/x", "cannot ask who reads it"),
+            ("--tls-cipher-suites=X", "cannot be chosen"),
+            ("--tls-min-version=1.3", "VersionTLS13 is expected"),
+            ("--pool-group=example.com", "and no others"),
+        ] {
+            let refused = parsed(flag).reference.check().expect_err(flag).to_string();
+            assert!(refused.contains(says), "{flag}: {refused}");
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_way_to_tables_it_says_what_to_add() {
+        let refused = parsed("").run().await.unwrap_err().to_string();
+        for part in ["--controller-ca=", "--token-file=", "volume", "thalamus-controller-ca"] {
+            assert!(refused.contains(part), "{refused}");
+        }
     }
 }

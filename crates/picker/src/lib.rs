@@ -25,3 +25,4 @@ mod view;
 pub use args::Args;
 pub use metrics::Metrics;
 pub use picker::{Options, Picker};
+pub use reference_flags::ReferenceFlags;

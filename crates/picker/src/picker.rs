@@ -30,6 +30,8 @@ pub struct Options {
     pub other_paths_to: Option<String>,
     pub cors_allow_origins: Vec<String>,
     pub fallbacks: bool,
+    /// Choose among all endpoints, whichever the gateway allows.
+    pub ignore_subset: bool,
     /// Let clients select endpoints by a header, as conformance suites do.
     pub test_selection: bool,
     pub stall_timeout: Duration,
@@ -104,8 +106,8 @@ impl Picker {
 
     /// The edge for gateways.
     pub fn ext_proc(&self) -> ExtProc {
-        let Options { fallbacks, test_selection, stall_timeout, body_timeout, .. } = self.options;
-        let options = ext_proc::Options { fallbacks, test_selection, stall_timeout, body_timeout };
+        let Options { fallbacks, ignore_subset, test_selection, stall_timeout, body_timeout, .. } = self.options;
+        let options = ext_proc::Options { fallbacks, ignore_subset, test_selection, stall_timeout, body_timeout };
         ExtProc::new(self.front.clone(), options)
     }
 

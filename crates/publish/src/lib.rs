@@ -14,6 +14,7 @@
 
 mod authority;
 mod delta;
+mod in_memory;
 mod proto;
 mod publisher;
 mod saved;

@@ -1,16 +1,13 @@
 //! Controller and picker in one process: the index on this side, the picker on the other, the real stream between.
 
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use index::Index;
 use picker::{Options, Picker};
 use prometheus_client::registry::Registry;
-use publish::{Anyone, Publisher, Route, Scope};
+use publish::{Publisher, Route, Scope};
 use request::Limits;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint, Server};
 
 use crate::manifests::Objects;
 
@@ -65,6 +62,7 @@ impl LocalController {
             other_paths_to: None,
             cors_allow_origins: Vec::new(),
             fallbacks: false,
+            ignore_subset: false,
             test_selection: false,
             stall_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_mins(5),
@@ -72,24 +70,12 @@ impl LocalController {
             scrape_interval: Duration::from_millis(500),
             table_file: None,
         };
-        let channel = self.channel();
+        let channel = self.publisher.channel();
         Picker::start(
             options,
             move |_| Ok(Route { channel: channel.clone(), token: None, others: false }),
             registry,
             stop,
         )
-    }
-
-    fn channel(&self) -> Channel {
-        let publisher = self.publisher.clone();
-        let connector = tower::service_fn(move |_| {
-            let (client, server) = tokio::io::duplex(256 << 10);
-            let incoming = tokio_stream::once(Ok::<_, io::Error>(server));
-            let service = publisher.service(Arc::new(Anyone), CancellationToken::new());
-            tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
-            async move { Ok::<_, io::Error>(hyper_util::rt::TokioIo::new(client)) }
-        });
-        Endpoint::from_static("http://in.memory").connect_with_connector_lazy(connector)
     }
 }

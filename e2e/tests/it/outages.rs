@@ -247,7 +247,7 @@ pub(crate) async fn crds_may_come_later_and_change(shared: &Shared) -> Result<()
     let said = controller.said("controller started").await?;
     let admin = Client::new(said["admin"].as_str().context("said")?.parse()?);
     eventually("it says what to do", async || {
-        ensure!(controller.log().contains("install the CRDs: kubectl apply -k crds"), "{}", controller.tail());
+        ensure!(controller.log().contains("install the CRDs: kubectl apply"), "{}", controller.tail());
         Ok(())
     })
     .await?;
@@ -255,8 +255,9 @@ pub(crate) async fn crds_may_come_later_and_change(shared: &Shared) -> Result<()
         admin.get("/ready").await?.status == 503 && admin.get("/live").await?.status == 200,
         "alive, and not ready"
     );
-    let crds = root().join("crds").display().to_string();
-    cluster.kubectl(&["apply", "--server-side", "-k", &crds])?;
+    for folder in ["crds", "crds/inference-pool"] {
+        cluster.kubectl(&["create", "-k", &root().join(folder).display().to_string()])?;
+    }
     eventually("it is ready", async || {
         ensure!(admin.get("/ready").await?.status == 200, "{}", controller.tail());
         Ok(())

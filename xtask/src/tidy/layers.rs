@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::run::{cargo, output};
 
 /// Our crates: what they may name of ours, and what must be nowhere below them.
-const LAYERS: [Layer; 20] = [
+const LAYERS: [Layer; 22] = [
     // 0: the vocabulary
     layer("routing", &[], PURE),
     // 1: pure values and functions; the Kubernetes nouns
@@ -26,10 +26,15 @@ const LAYERS: [Layer; 20] = [
     layer("ext-proc", &["director", "request", "routing", "scheduling"], KUBERNETES),
     layer("proxy", &["director", "request", "routing"], KUBERNETES),
     layer("daemon", &["h2-authority"], KUBERNETES),
+    layer(
+        "cluster-watch",
+        &["api", "index", "publish", "daemon"],
+        &["director", "ext-proc", "proxy", "request", "scheduling"],
+    ),
     // 4: processes
     layer(
         "controller",
-        &["api", "index", "publish", "daemon"],
+        &["api", "cluster-watch", "index", "publish", "daemon"],
         &["director", "ext-proc", "proxy", "picker", "request", "scheduling"],
     ),
     layer(
@@ -37,6 +42,7 @@ const LAYERS: [Layer; 20] = [
         &["director", "scheduling", "request", "ext-proc", "proxy", "publish", "routing", "daemon"],
         &["kube", "kube-core", "kube-client", "k8s-openapi", "api", "index"],
     ),
+    layer("standalone", &["api", "cluster-watch", "index", "publish", "picker", "daemon"], &["controller"]),
     layer(
         "thalamus",
         &["api", "index", "publish", "picker", "proxy", "director", "request", "routing", "daemon", "modelserver-sim"],

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::{DynamicObject, GroupVersionKind};
 use kube::{Api, Client, ResourceExt as _};
 
-use crate::watch::dynamic;
+use cluster_watch::dynamic;
 
 /// The label on all that we make, and its value.
 pub(super) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "thalamus");

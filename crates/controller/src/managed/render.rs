@@ -61,7 +61,7 @@ pub(crate) fn release(settings: &Settings) -> String {
     }));
     let templates = [
         json!({}),
-        json!({"http": true, "fallbacks": true, "tlsSecretName": "tls", "autoscaling": {"maxReplicas": 2}}),
+        json!({"http": true, "fallbacks": true, "otherPaths": true, "tlsSecretName": "tls", "autoscaling": {"maxReplicas": 2}}),
     ];
     let rendered = templates.map(|template| {
         let pool = pool.clone().try_parse().ok()?;
@@ -293,8 +293,9 @@ impl Render<'_> {
     }
 
     fn args(&self, drain: i32) -> Vec<String> {
-        let PickerTemplateSpec { http, tls_secret_name, max_body_bytes, max_buffered_bytes, fallbacks, .. } =
-            self.template;
+        let PickerTemplateSpec {
+            http, tls_secret_name, max_body_bytes, max_buffered_bytes, fallbacks, other_paths, ..
+        } = self.template;
         let mut args = vec![
             format!("--controller={}", self.settings.controller_url),
             "--controller-ca=/var/run/thalamus/controller/ca.crt".to_owned(),
@@ -316,6 +317,9 @@ impl Render<'_> {
         args.extend(max_buffered_bytes.map(|bytes| format!("--max-buffered-bytes={bytes}")));
         if *fallbacks == Some(true) {
             args.push("--fallbacks".to_owned());
+        }
+        if *other_paths != Some(true) {
+            args.push("--other-paths-to=".to_owned());
         }
         args
     }

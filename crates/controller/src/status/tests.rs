@@ -7,7 +7,7 @@ use api::ParentReference;
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 
-use crate::testing::answer;
+use cluster_watch::testing::answer;
 
 #[test]
 fn each_object_has_its_turn_and_none_is_written_twice_at_once() {

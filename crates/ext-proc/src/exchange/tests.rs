@@ -97,6 +97,7 @@ fn held(written: &str) -> String {
     let front = front();
     let options = Options {
         fallbacks: written.contains("# fallbacks"),
+        ignore_subset: written.contains("# subsets ignored"),
         test_selection: written.contains("# test selection"),
         stall_timeout: Duration::MAX,
         body_timeout: Duration::MAX,

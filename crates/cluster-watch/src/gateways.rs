@@ -12,7 +12,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Looks for the kind HTTPRoute, from now on; nothing until that is known. Asks for what every account may ask (the ClusterRole
 /// `system:discovery`).
-pub(crate) fn gateways(client: Client) -> watch::Receiver<Option<bool>> {
+pub fn gateways(client: Client) -> watch::Receiver<Option<bool>> {
     let (known, knows) = watch::channel(None);
     tokio::spawn(async move {
         while !known.is_closed() {

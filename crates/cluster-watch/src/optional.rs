@@ -1,4 +1,4 @@
-//! Kinds of llm-d's: they need not be there, may come and go while we run, and are served in one of two groups, or in both.
+//! Kinds that need not be there: they may come and go while we run, and llm-d's are served in one of two groups, or in both.
 
 use std::collections::BTreeMap;
 use std::future::ready;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use api::llm_d;
+use daemon::Alarm;
 use futures::{Stream, StreamExt as _, stream};
 use index::{Change, Event, ObjectKey};
 use kube::api::ListParams;
@@ -18,7 +18,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::{AGAIN, carry, dynamic, follow, is_missing, said};
-use crate::alarm::Alarm;
 
 /// How long a group may keep back what is known of the other, from when that is known.
 const GROUP_PATIENCE: Duration = Duration::from_secs(3);
@@ -26,12 +25,20 @@ const GROUP_PATIENCE: Duration = Duration::from_secs(3);
 /// How often to look for kinds that have not been there for long.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
+/// A kind that need not be there, by its names.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Optional {
+    pub(super) kind: &'static str,
+    pub(super) plural: &'static str,
+    /// Each with its version; the one that counts comes first.
+    pub(super) groups: &'static [(&'static str, &'static str)],
+}
+
 /// Watches a kind in each of its groups.
 pub(super) fn one<K>(
     client: &Client,
     namespace: Option<&str>,
-    kind: &'static str,
-    plural: &'static str,
+    Optional { kind, plural, groups }: Optional,
     event: fn(Change<K>) -> Event,
     events: &mpsc::Sender<Event>,
     anew: &watch::Receiver<u64>,
@@ -40,23 +47,24 @@ where
     K: Resource + DeserializeOwned + Clone + Send + Sync + 'static,
 {
     let (sender, changes) = mpsc::channel(64);
-    for (place, group) in llm_d::GROUPS.into_iter().enumerate() {
-        let api = dynamic(client, namespace, &GroupVersionKind::gvk(group, llm_d::VERSION, kind), plural);
+    for (place, (group, version)) in groups.iter().enumerate() {
+        let api = dynamic(client, namespace, &GroupVersionKind::gvk(group, version, kind), plural);
         let was_there = Arc::new(AtomicBool::new(false));
         let again = move || of_group::<K>(api.clone(), kind, Arc::clone(&was_there)).boxed();
         tokio::spawn(carry(again, anew.clone(), sender.clone(), move |change| (place, change)));
     }
-    tokio::spawn(merge(kind, changes, events.clone(), event))
+    tokio::spawn(merge(kind, groups.len(), changes, events.clone(), event))
 }
 
 /// Hands on what happens in each group as what happens to all objects, to the end of either side.
 async fn merge<K: Resource + Clone, E>(
     kind: &'static str,
+    groups: usize,
     mut changes: mpsc::Receiver<(usize, Change<K>)>,
     events: mpsc::Sender<E>,
     event: fn(Change<K>) -> E,
 ) {
-    let mut groups = Groups::default();
+    let mut groups = Groups::of(groups);
     let mut patience = Alarm::default();
     loop {
         let change = tokio::select! {
@@ -141,12 +149,16 @@ async fn is_served(api: &Api<DynamicObject>, was_there: &AtomicBool) -> kube::Re
 
 /// The objects of each group, once they were listed. Of one name in both, that of the first group counts.
 struct Groups<K> {
-    known: [Option<BTreeMap<ObjectKey, K>>; llm_d::GROUPS.len()],
+    known: Vec<Option<BTreeMap<ObjectKey, K>>>,
     /// Whether somebody was told of them.
     told: bool,
 }
 
 impl<K: Resource + Clone> Groups<K> {
+    fn of(groups: usize) -> Self {
+        Self { known: (0..groups).map(|_| None).collect(), told: false }
+    }
+
     /// What a change in one group is to somebody who knows them all; nothing while another group was not listed and nobody was told.
     fn observe(&mut self, place: usize, change: Change<K>) -> Option<Change<K>> {
         let key = change.key();
@@ -174,15 +186,10 @@ impl<K: Resource + Clone> Groups<K> {
     }
 }
 
-impl<K> Default for Groups<K> {
-    fn default() -> Self {
-        Self { known: llm_d::GROUPS.map(|_| None), told: false }
-    }
-}
 
 #[cfg(test)]
 mod tests {
-    use api::llm_d::{InferenceObjective, InferenceObjectiveSpec};
+    use api::llm_d::{self, InferenceObjective, InferenceObjectiveSpec};
     use serde_json::json;
     use tokio::time::Instant;
 
@@ -207,7 +214,7 @@ mod tests {
 
     #[test]
     fn of_one_name_in_both_groups_that_of_the_first_counts_while_it_is_there() {
-        let mut groups = Groups::default();
+        let mut groups = Groups::of(2);
         let gone = || Change::Deleted(ObjectKey::new("serving", "both"));
         let mut told = vec![groups.observe(1, Change::Relisted(vec![objective("both", 1), objective("old", 1)]))];
         assert!(told[0].is_none(), "the other group may hold one of that name");
@@ -228,7 +235,7 @@ mod tests {
     async fn a_group_that_cannot_be_listed_hides_the_other_for_a_moment_alone_and_is_told_when_it_can() {
         let (sender, changes) = mpsc::channel(8);
         let (events, mut told) = mpsc::channel(8);
-        tokio::spawn(merge("InferenceObjective", changes, events, |change| change));
+        tokio::spawn(merge("InferenceObjective", 2, changes, events, |change| change));
         let in_group = async |place, objects| sender.send((place, Change::Relisted(objects))).await.unwrap();
         let started = Instant::now();
         // Of one that is not there nothing is held back, however long the other takes.

@@ -1,12 +1,19 @@
 //! Watches: what the API server says, as events for the index.
+//!
+//! Invariants:
+//! - a list is taken whole, so that nobody ever sees half a cluster;
+//! - whatever happens to the API server, the watch is taken up again, and what was known meanwhile stays;
+//! - an object that cannot be read is left out by its key, and the log says why.
 
 mod gateways;
 mod optional;
+#[doc(hidden)]
+pub mod testing;
 
 use std::fmt::Debug;
 use std::time::Duration;
 
-use api::{InferenceModel, InferencePool, PickerTemplate};
+use api::{InferenceModel, InferencePool, PickerTemplate, llm_d};
 use futures::future::{ready, select_all};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
@@ -21,40 +28,73 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-pub(crate) use gateways::gateways;
+pub use gateways::gateways;
+
+use optional::Optional;
+
+const OBJECTIVES: Optional = of_llm_d("InferenceObjective", "inferenceobjectives");
+const REWRITES: Optional = of_llm_d("InferenceModelRewrite", "inferencemodelrewrites");
+
+const fn of_llm_d(kind: &'static str, plural: &'static str) -> Optional {
+    const GROUPS: [(&str, &str); 2] = [(llm_d::GROUPS[0], llm_d::VERSION), (llm_d::GROUPS[1], llm_d::VERSION)];
+    Optional { kind, plural, groups: &GROUPS }
+}
+
+/// Ours, where whoever watches can do without it.
+const MODELS: Optional = Optional {
+    kind: "InferenceModel",
+    plural: "inferencemodels",
+    groups: &[("thalamus.dev", "v1alpha1")],
+};
 
 /// Watches every kind. Resolves when one of them ends, which none does while somebody receives.
-pub(crate) fn all(
+pub fn all(
     client: &Client,
     namespace: Option<&str>,
     events: &mpsc::Sender<Event>,
     anew: &watch::Receiver<u64>,
 ) -> impl Future<Output = ()> + use<> {
-    let optional = [
-        optional::one(client, namespace, "InferenceObjective", "inferenceobjectives", Event::Objective, events, anew),
-        optional::one(
-            client,
-            namespace,
-            "InferenceModelRewrite",
-            "inferencemodelrewrites",
-            Event::Rewrite,
-            events,
-            anew,
-        ),
-    ];
     let watches = [
-        one::<InferencePool>(client, namespace, Event::Pool, events, anew),
-        one::<InferenceModel>(client, namespace, Event::Model, events, anew),
-        one::<Pod>(client, namespace, Event::Pod, events, anew),
-        one::<Service>(client, namespace, Event::Service, events, anew),
-        one::<PickerTemplate>(client, namespace, Event::Template, events, anew),
+        one::<InferencePool>(client, namespace, None, Event::Pool, events, anew),
+        one::<InferenceModel>(client, namespace, None, Event::Model, events, anew),
+        one::<Pod>(client, namespace, None, Event::Pod, events, anew),
+        one::<Service>(client, namespace, None, Event::Service, events, anew),
+        one::<PickerTemplate>(client, namespace, None, Event::Template, events, anew),
+        optional::one(client, namespace, OBJECTIVES, Event::Objective, events, anew),
+        optional::one(client, namespace, REWRITES, Event::Rewrite, events, anew),
     ];
-    async move { _ = select_all(watches.into_iter().chain(optional)).await }
+    async move { _ = select_all(watches).await }
+}
+
+/// Watches what one pool is made from with the rights that every endpoint picker has: that pool, where it is named, and the pods of its
+/// namespace; and models, objectives and rewrites where they are there and may be seen. Of the other kinds there are none. Resolves as
+/// [`all`] does.
+pub fn one_pool(
+    client: &Client,
+    namespace: &str,
+    pool: Option<&str>,
+    events: &mpsc::Sender<Event>,
+) -> impl Future<Output = ()> + use<> {
+    let namespace = Some(namespace);
+    let (never, anew) = watch::channel(0);
+    let pool = pool.map(|pool| one::<InferencePool>(client, namespace, Some(pool), Event::Pool, events, &anew));
+    let watches = [
+        one::<Pod>(client, namespace, None, Event::Pod, events, &anew),
+        optional::one(client, namespace, MODELS, Event::Model, events, &anew),
+        optional::one(client, namespace, OBJECTIVES, Event::Objective, events, &anew),
+        optional::one(client, namespace, REWRITES, Event::Rewrite, events, &anew),
+    ];
+    let watches: Vec<_> = pool.into_iter().chain(watches).collect();
+    async move {
+        _ = select_all(watches).await;
+        drop(never);
+    }
 }
 
 fn one<K>(
     client: &Client,
     namespace: Option<&str>,
+    name: Option<&str>,
     event: fn(Change<K>) -> Event,
     events: &mpsc::Sender<Event>,
     anew: &watch::Receiver<u64>,
@@ -67,12 +107,17 @@ where
         None => Api::all(client.clone()),
     };
     let kind = K::kind(&()).into_owned();
-    let again = move || follow(said(api.clone(), watcher::Config::default()), kind.clone(), read).boxed();
+    let config = watcher::Config::default();
+    let config = match name {
+        Some(name) => config.fields(&format!("metadata.name={name}")),
+        None => config,
+    };
+    let again = move || follow(said(api.clone(), config.clone()), kind.clone(), read).boxed();
     tokio::spawn(carry(again, anew.clone(), events.clone(), event))
 }
 
 /// Objects of a kind that is known by its names alone, of one namespace or of all.
-pub(crate) fn dynamic(
+pub fn dynamic(
     client: &Client,
     namespace: Option<&str>,
     kind: &GroupVersionKind,
@@ -89,7 +134,7 @@ pub(crate) fn dynamic(
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Hands on what a watch says, and begins the watch anew whenever it ends, or `anew` changes.
-pub(crate) async fn carry<C, E>(
+pub async fn carry<C, E>(
     again: impl Fn() -> BoxStream<'static, C>,
     mut anew: watch::Receiver<u64>,
     events: mpsc::Sender<E>,
@@ -113,7 +158,7 @@ pub(crate) async fn carry<C, E>(
 }
 
 /// What a watch says, whatever happens to the API server, until it has to be begun anew.
-pub(crate) fn said<W>(api: Api<W>, config: watcher::Config) -> impl Stream<Item = Said<W>>
+pub fn said<W>(api: Api<W>, config: watcher::Config) -> impl Stream<Item = Said<W>>
 where
     W: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
@@ -125,7 +170,7 @@ where
 type Said<W> = watcher::Result<watcher::Event<W>>;
 
 /// What happens to the objects of one kind. `read` makes of each what is wanted of it, or its key where it is to be left out.
-pub(crate) fn follow<W, K>(
+pub fn follow<W, K>(
     said: impl Stream<Item = Said<W>>,
     kind: String,
     read: impl Fn(W) -> Result<K, ObjectKey>,
@@ -135,7 +180,8 @@ where
 {
     // A list arrives object by object; it is taken whole, so that nobody ever sees half a cluster.
     let mut listing = Vec::new();
-    let mut missing = false;
+    // Of what may stay so for long, what was said last.
+    let mut known: Option<u16> = None;
     let mut take = move |said| match said {
         Ok(watcher::Event::Init) => {
             listing.clear();
@@ -147,21 +193,27 @@ where
         }
         Ok(watcher::Event::InitDone) => {
             tracing::info!(kind, objects = listing.len(), "listed");
-            missing = false;
+            known = None;
             Some(Change::Relisted(std::mem::take(&mut listing)))
         }
         Ok(watcher::Event::Apply(object)) => Some(read(object).map_or_else(Change::Deleted, Change::Applied)),
         Ok(watcher::Event::Delete(object)) => Some(Change::Deleted(ObjectKey::of(&object))),
         Err(error) => {
-            // Said once: it may stay so for long.
-            if !is_missing(&error) {
-                tracing::warn!(kind, %error, "watch interrupted; it will be taken up again");
-            } else if !std::mem::replace(&mut missing, true) {
-                tracing::error!(
+            match refusal(&error) {
+                Some(code) if known == Some(code) => {}
+                Some(404) => tracing::error!(
                     kind,
-                    "the API server does not know this kind; install the CRDs: kubectl apply -k crds"
-                );
+                    "the API server does not know this kind; install the CRDs: kubectl apply --server-side -k crds, and kubectl create -k \
+                     crds/inference-pool"
+                ),
+                Some(403) => tracing::error!(
+                    kind,
+                    %error,
+                    "this account may not see objects of this kind; grant it get, list and watch"
+                ),
+                _ => tracing::warn!(kind, %error, "watch interrupted; it will be taken up again"),
             }
+            known = refusal(&error).or(known);
             None
         }
     };
@@ -169,10 +221,17 @@ where
 }
 
 fn is_missing(error: &watcher::Error) -> bool {
+    refusal(error) == Some(404)
+}
+
+/// The status by which the API server refuses a watch from its beginning, where that will not change by itself.
+fn refusal(error: &watcher::Error) -> Option<u16> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 404,
-        _ => false,
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => {
+            Some(status.code).filter(|code| matches!(code, 403 | 404))
+        }
+        _ => None,
     }
 }
 

@@ -6,19 +6,19 @@ use tokio::time::Instant;
 
 /// Rings once, at the earliest of the instants that were asked for since it last rang.
 #[derive(Debug, Default)]
-pub(crate) struct Alarm(Option<Instant>);
+pub struct Alarm(Option<Instant>);
 
 impl Alarm {
-    pub(crate) fn at(&mut self, instant: Instant) {
+    pub fn at(&mut self, instant: Instant) {
         self.0 = self.0.into_iter().chain([instant]).min();
     }
 
-    pub(crate) fn within(&mut self, wait: Duration) {
+    pub fn within(&mut self, wait: Duration) {
         self.at(Instant::now() + wait);
     }
 
     /// Resolves when it is time; never while nothing is asked for.
-    pub(crate) async fn rings(&mut self) {
+    pub async fn rings(&mut self) {
         match self.0 {
             Some(instant) => tokio::time::sleep_until(instant).await,
             None => std::future::pending().await,
