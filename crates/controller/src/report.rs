@@ -241,6 +241,16 @@ fn is_same<T: PartialEq>(before: Option<&Arc<T>>, now: &Arc<T>) -> bool {
     before.is_some_and(|before| Arc::ptr_eq(before, now) || before == now)
 }
 
+/// Whether a gateway is attached that sends requests to the pool of their route alone, as all do but Envoy AI Gateway: that dials whatever
+/// address it is given, and is the one that names no controller in its entry (1.1, `internal/controller/inference_pool.go`).
+fn is_bound(pool: &InferencePool) -> bool {
+    parents(pool).any(|parent| is_gateway(parent) && parent.controller_name.is_some())
+}
+
+fn is_gateway(parent: &ParentStatus) -> bool {
+    !parent.is_ours() && parent.parent_ref.kind != "Status"
+}
+
 fn parents(pool: &InferencePool) -> impl Iterator<Item = &ParentStatus> {
     pool.status.iter().flat_map(|status| &status.parents)
 }
@@ -260,7 +270,6 @@ impl Facts<'_> {
     /// with it (InferencePool v1). A gateway says of itself that it is one; our picker is one where clients come to it; and where the
     /// cluster has no Gateway API nobody but us can say anything.
     fn is_attached(&self, pool: &InferencePool, report: &PoolReport) -> bool {
-        let is_gateway = |parent: &ParentStatus| !parent.is_ours() && parent.parent_ref.kind != "Status";
         !self.has_gateways || report.takes_clients || parents(pool).any(is_gateway)
     }
 
@@ -285,6 +294,9 @@ impl Facts<'_> {
     ) -> ParentStatus {
         let mut verdicts = report.verdicts.clone();
         verdicts.push(programmed.verdict(before, report.generation));
+        if self.index.pool(key).is_some_and(is_bound) {
+            verdicts.push(report.alone.clone());
+        }
         if report.managed.is_some() {
             verdicts.push(self.picker_ready(key, report.generation, before));
         }

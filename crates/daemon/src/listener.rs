@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures::Stream;
-use rustls::{InvalidMessage, ServerConfig};
+use rustls::{PeerMisbehaved, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -115,7 +115,8 @@ fn note_no_greeting(error: &io::Error, peer: SocketAddr) {
 /// Whether rustls refused the server name of a greeting (RFC 6066, section 3, allows DNS names alone).
 fn is_invalid_server_name(error: &io::Error) -> bool {
     let refused = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
-    matches!(refused, Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidServerName)))
+    let wrong_name = PeerMisbehaved::ServerNameMustContainOneHostName;
+    refused.is_some_and(|refused| *refused == rustls::Error::PeerMisbehaved(wrong_name))
 }
 
 impl Stream for Incoming {

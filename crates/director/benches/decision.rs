@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use director::{Budget, Director, Intake};
+use director::{Bound, Budget, Director, Intake};
 use divan::Bencher;
 use request::{InferenceRequest, Limits, RequestHead};
 use routing::{
@@ -57,6 +57,6 @@ fn decision_100_models_200_endpoints(bencher: Bencher<'_, '_>) {
     let mut seed = 0;
     bencher.bench_local(|| {
         seed += 1;
-        director.direct(&request, None, now, Draw::new(seed))
+        director.direct(&request, Bound::default(), now, Draw::new(seed))
     });
 }

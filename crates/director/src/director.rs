@@ -72,6 +72,15 @@ pub struct EndpointChoice {
     load: Arc<EndpointLoad>,
 }
 
+/// What a gateway can reach, as far as it says so; a picker that asks for more would be ignored in silence.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bound<'a> {
+    /// The endpoints that it allows.
+    pub subset: Option<&'a Subset>,
+    /// The pool that its route leads to, where it knows no endpoint of another. A pool that is not in the table binds nobody.
+    pub pool: Option<&'a str>,
+}
+
 /// How a decision came about, for people.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Why {
@@ -105,7 +114,7 @@ impl Director {
     pub fn direct(
         &self,
         request: &InferenceRequest,
-        subset: Option<&Subset>,
+        bound: Bound<'_>,
         now: Instant,
         draw: Draw,
     ) -> Result<Decision, Rejection> {
@@ -116,7 +125,11 @@ impl Director {
             Some((name, model)) => policy::check(name, model, request)?,
             None => policy::check_undeclared(request)?,
         }
-        self.decide(&snapshot, &route, request, subset, now, draw)
+        let route = match bound.pool.filter(|pool| snapshot.table.pools.contains_key(*pool)) {
+            Some(pool) => route.within(pool).map_err(|no_route| Rejection::no_route(no_route, request))?,
+            None => route,
+        };
+        self.decide(&snapshot, &route, request, bound, now, draw)
     }
 
     /// Sends a request to a pool as it is, whatever models are declared.
@@ -124,14 +137,14 @@ impl Director {
         &self,
         pool: &str,
         request: &InferenceRequest,
-        subset: Option<&Subset>,
+        bound: Bound<'_>,
         now: Instant,
         draw: Draw,
     ) -> Result<Decision, Rejection> {
         let snapshot = self.snapshot.load_full().ok_or(Rejection::NotSynced)?;
         let route = snapshot.table.route_as_is(pool, request.requires);
         let route = route.map_err(|no_route| Rejection::no_route(no_route, request))?;
-        self.decide(&snapshot, &route, request, subset, now, draw)
+        self.decide(&snapshot, &route, request, bound, now, draw)
     }
 
     /// Sends a request about a job to whoever made it. Where nobody is known as its maker and only one endpoint could be, that one is.
@@ -140,14 +153,14 @@ impl Director {
         id: &str,
         maker: Option<&Maker>,
         request: &InferenceRequest,
-        subset: Option<&Subset>,
+        bound: Bound<'_>,
     ) -> Result<Decision, Rejection> {
         let snapshot = self.snapshot.load_full().ok_or(Rejection::NotSynced)?;
         let (pool, slot) = match maker {
             Some(maker) => snapshot.slot_of(maker).ok_or_else(|| Rejection::LostJob { id: id.to_owned() })?,
             None => snapshot.only_maker().ok_or_else(|| Rejection::UnknownJob { id: id.to_owned() })?,
         };
-        if subset.is_some_and(|subset| !subset.allows(slot.endpoint.address)) {
+        if bound.subset.is_some_and(|subset| !subset.allows(slot.endpoint.address)) {
             let (pools, exhausted) = (vec![pool.to_string()], Exhausted::Filtered(InSubset::NAME));
             return Err(Rejection::NoEndpoints { model: None, pools, need: request.requires, exhausted });
         }
@@ -193,11 +206,11 @@ impl Director {
         snapshot: &Snapshot,
         route: &Route<'_>,
         request: &InferenceRequest,
-        subset: Option<&Subset>,
+        bound: Bound<'_>,
         now: Instant,
         draw: Draw,
     ) -> Result<Decision, Rejection> {
-        let ask = Ask { need: request.requires, subset };
+        let ask = Ask { need: request.requires, subset: bound.subset };
         let mut exhausted = Exhausted::NoEndpoints;
         for (number, profile) in self.profiles.iter().enumerate() {
             match Self::choose(snapshot, route, profile, &ask, request, now, draw, &self.board) {

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use request::{InferenceRequest, Limits, RequestHead, Resource};
 use routing::Draw;
-use scheduling::Subset;
 
-use crate::{Budget, Decision, Director, Intake, JobFinder, Jobs, Maker, Rejection, Reply};
+use crate::{Bound, Budget, Decision, Director, Intake, JobFinder, Jobs, Maker, Rejection, Reply};
 
 /// Is told of every decision and every rejection: a log line, a counter, or a test's memory.
 pub trait Witness: Send + Sync + std::fmt::Debug {
@@ -69,12 +68,12 @@ impl Front {
     pub fn respond(
         &self,
         request: &InferenceRequest,
-        subset: Option<&Subset>,
+        bound: Bound<'_>,
         clock: impl Fn() -> Instant,
         draw: Draw,
     ) -> Result<Outcome, Rejection> {
         let now = clock();
-        match self.outcome(request, subset, now, draw) {
+        match self.outcome(request, bound, now, draw) {
             Ok(outcome) => {
                 if let Outcome::Forward(decision) = &outcome {
                     self.witness.decided(request, decision, clock().saturating_duration_since(now));
@@ -88,17 +87,17 @@ impl Front {
     fn outcome(
         &self,
         request: &InferenceRequest,
-        subset: Option<&Subset>,
+        bound: Bound<'_>,
         now: Instant,
         draw: Draw,
     ) -> Result<Outcome, Rejection> {
         let director = &self.director;
         let (_, table) = director.table().ok_or(Rejection::NotSynced)?;
         let decision = match &request.resource {
-            Resource::Operation(_) => director.direct(request, subset, now, draw)?,
+            Resource::Operation(_) => director.direct(request, bound, now, draw)?,
             // Where nobody declared a model, the pool's own servers know which they have.
             Resource::Models { .. } | Resource::Model { .. } if table.models.is_empty() => {
-                director.direct(request, subset, now, draw)?
+                director.direct(request, bound, now, draw)?
             }
             Resource::Models { all } => return Ok(Outcome::Answer(Reply::models(&table, *all, &self.owner))),
             Resource::Model { id, all } => {
@@ -112,9 +111,9 @@ impl Front {
                 let reply = Reply::model(&table, id, *all, &self.owner);
                 return reply.map(Outcome::Answer).ok_or_else(|| Rejection::NotServedNow { model: id.clone() });
             }
-            Resource::Job(id) => director.direct_job(id, self.jobs.maker(id).as_ref(), request, subset)?,
+            Resource::Job(id) => director.direct_job(id, self.jobs.maker(id).as_ref(), request, bound)?,
             Resource::Unknown => match &self.other_paths {
-                Some(pool) => director.direct_as_is(pool, request, subset, now, draw)?,
+                Some(pool) => director.direct_as_is(pool, request, bound, now, draw)?,
                 None => return Err(Rejection::UnknownPath),
             },
             Resource::Administrative => return Err(Rejection::UnknownPath),

@@ -26,7 +26,7 @@ mod reply;
 pub use budget::{Budget, Reservation};
 pub use code::Code;
 pub use director::{
-    Considered, Decision, Destination, Director, EndpointChoice, Explanation, InFlight, MAX_CHOICES, Why,
+    Bound, Considered, Decision, Destination, Director, EndpointChoice, Explanation, InFlight, MAX_CHOICES, Why,
 };
 pub use front::{Front, Outcome, Witness};
 pub use intake::Intake;

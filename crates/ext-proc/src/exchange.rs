@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use director::{Decision, Dialect, Front, Intake, Maker, Outcome, Rejection, Reservation};
+use director::{Bound, Decision, Dialect, Front, Intake, Maker, Outcome, Rejection, Reservation};
 use request::{InferenceRequest, JobSeeker, Resource, rewrite};
 use routing::{Draw, Operation};
 use scheduling::Subset;
@@ -222,7 +222,8 @@ impl Exchange {
         };
         match intake.finish() {
             Ok((request, chunks, reservation)) => {
-                match self.front.respond(&request, self.subset.as_ref(), clock, draw) {
+                let bound = Bound { subset: self.subset.as_ref(), pool: head.pool.as_deref() };
+                match self.front.respond(&request, bound, clock, draw) {
                     Ok(Outcome::Forward(decision)) => self.forward(&request, &head, chunks, reservation, end, decision),
                     Ok(Outcome::Answer(reply)) => vec![answer::reply(reply, "answered_by_the_picker")],
                     Err(rejection) => vec![self.reject(&rejection)],

@@ -82,18 +82,15 @@ impl Index {
         }
 
         let owners = managed::owners(self, namespace);
-        let declared = pool::declared(&table);
+        let (declared, mut shared) = (pool::declared(&table), pool::shared(&table));
         for (key, object) in self.pools.in_namespace(namespace) {
             let managed = managed::picker(key, object, &owners, self);
-            let report = pool::report(
-                key,
-                object,
-                &selected[&*key.name],
-                managed,
-                declared.get(&*key.name).copied(),
-                &table.pools[&*key.name],
-                self,
-            );
+            let in_table = pool::InTable {
+                pool: &table.pools[&*key.name],
+                declared: declared.get(&*key.name).copied(),
+                shared: shared.remove(&*key.name).unwrap_or_default(),
+            };
+            let report = pool::report(key, object, &selected[&*key.name], managed, &in_table, self);
             compiled.pools.insert(key.clone(), Arc::new(report));
         }
         compiled.tables.insert(namespace.to_owned(), Arc::new(table));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
 use api::{AppProtocol, InferencePool};
-use routing::{Capability, Endpoint, ModalitySet, Pool, PoolPolicy, RoutingTable};
+use routing::{Capability, Endpoint, ModalitySet, Pool, PoolPolicy, RoutingTable, Target};
 
 use crate::condition::Verdict;
 use crate::managed::{self, ManagedPicker};
@@ -26,6 +26,8 @@ pub struct PoolReport {
     pub managed: Option<ManagedPicker>,
     /// The service account that may read this pool alone: of one that is managed, whether or not its picker can be made now.
     pub bound_account: Option<String>,
+    /// What is to be said where a gateway knows this pool and no other: whether every model with a target here has all its targets here.
+    pub alone: Verdict,
     /// What models say that their targets in it take and give; none where no model has one there.
     pub declared: Option<Capability>,
 }
@@ -101,15 +103,23 @@ impl Selected<'_> {
     }
 }
 
+/// What of the namespace's table concerns a pool.
+pub(crate) struct InTable<'a> {
+    pub(crate) pool: &'a Pool,
+    pub(crate) declared: Option<Capability>,
+    /// Models with targets here and in other pools, and those.
+    pub(crate) shared: Vec<(&'a str, Vec<&'a str>)>,
+}
+
 pub(crate) fn report(
     key: &ObjectKey,
     object: &InferencePool,
     selected: &Selected<'_>,
     managed: Result<Option<ManagedPicker>, Verdict>,
-    declared: Option<Capability>,
-    pool: &Pool,
+    InTable { pool, declared, shared }: &InTable<'_>,
     index: &Index,
 ) -> PoolReport {
+    let declared = *declared;
     let picker = object.spec.endpoint_picker_ref.as_ref();
     let accepted = match picker {
         Some(_) => Verdict::yes("Accepted", "Accepted", "the pool is served"),
@@ -139,9 +149,31 @@ pub(crate) fn report(
             .is_some_and(|service| service.takes_clients),
         verdicts,
         managed,
+        alone: alone(shared),
         bound_account: picker.map(|picker| picker.name.clone()).filter(|_| is_managed && !is_others),
         declared,
     }
+}
+
+/// Gateways of most kinds send a request to the pool of its route, whatever a picker answers (docs/gateways.md).
+fn alone(shared: &[(&str, Vec<&str>)]) -> Verdict {
+    const TYPE: &str = "TargetsReachable";
+    let Some((model, others)) = shared.first() else {
+        return Verdict::yes(TYPE, "OnePool", "every model with a target in this pool has all its targets in it");
+    };
+    let more = match shared.len() {
+        1 => String::new(),
+        all => format!(", and {} more models are like it", all - 1),
+    };
+    Verdict::no(
+        TYPE,
+        "OtherPools",
+        format!(
+            "model {model} has targets in pool {} as well{more}; the gateway reaches this pool alone by its route, so what only others take is \
+             refused with model_elsewhere: put all targets' pods into one pool, or give each pool a route of its own",
+            others.join(", ")
+        ),
+    )
 }
 
 fn resolved_refs(object: &InferencePool, namespace: &str, is_managed: bool, index: &Index) -> Verdict {
@@ -220,6 +252,19 @@ pub(crate) fn endpoints_ready(selected: &Selected<'_>, declared: Option<Capabili
         message += &format!("; pod {pod} is annotated with {word:?}, which is no modality");
     }
     Verdict::yes(ENDPOINTS_READY, "EndpointsReady", message)
+}
+
+/// The models that have targets in several pools, by each of these, with the others.
+pub(crate) fn shared(table: &RoutingTable) -> HashMap<&str, Vec<(&str, Vec<&str>)>> {
+    let mut shared: HashMap<&str, Vec<(&str, Vec<&str>)>> = HashMap::new();
+    for (name, model) in &table.models {
+        let pools = Target::pools(&model.targets);
+        for pool in pools.iter().filter(|_| pools.len() > 1) {
+            let others = pools.iter().filter(|other| *other != pool).map(|other| &***other).collect();
+            shared.entry(&***pool).or_default().push((&**name, others));
+        }
+    }
+    shared
 }
 
 /// What the models say their targets take, by pool.

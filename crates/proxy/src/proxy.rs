@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use director::{Decision, Dialect, Front, Intake, Maker, Outcome, Rejection, Reply, Reservation};
+use director::{Bound, Decision, Dialect, Front, Intake, Maker, Outcome, Rejection, Reply, Reservation};
 use http::header::{
     ALLOW, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE,
 };
@@ -123,7 +123,7 @@ impl Proxy {
         }
         let Read { request, chunks, reservation } = read.map_err(|rejection| self.front.reject(rejection))?;
         let draw = Draw::new(fastrand::u64(..));
-        let decision = match self.front.respond(&request, None, Instant::now, draw)? {
+        let decision = match self.front.respond(&request, Bound::default(), Instant::now, draw)? {
             Outcome::Forward(decision) => decision,
             Outcome::Answer(reply) => return Ok(answered(reply)),
         };

@@ -102,6 +102,20 @@ impl<'t> Route<'t> {
         Self { model: None, tiers: fit.map(|fit| Tier { fit, choices }).into_iter().collect() }
     }
 
+    /// What of the route leads to one pool, or where else it leads.
+    pub fn within(self, pool: &str) -> Result<Self, NoRoute> {
+        let here = |tier: &Tier<'t>| {
+            let choices: Vec<_> = tier.choices.iter().copied().filter(|choice| **choice.pool == *pool).collect();
+            (!choices.is_empty()).then_some(Tier { fit: tier.fit, choices })
+        };
+        let tiers: Vec<_> = self.tiers.iter().filter_map(here).collect();
+        match self.model {
+            Some((model, _)) if tiers.is_empty() => Err(NoRoute::elsewhere(model, &self.pools())),
+            None if tiers.is_empty() => Err(NoRoute::NothingServed),
+            _ => Ok(Self { tiers, ..self }),
+        }
+    }
+
     /// The tiers, the tightest first; at least one.
     pub fn tiers(&self) -> &[Tier<'t>] {
         &self.tiers

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use daemon::Table;
+use director::Bound;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
@@ -113,7 +114,7 @@ fn expected(picker: &Picker, body: Bytes) -> Result<Expected> {
     intake.feed(body).context("reading our own request")?;
     let (request, ..) = intake.finish().context("reading our own request")?;
     let director = &picker.front().director;
-    Ok(match director.direct(&request, None, Instant::now(), Draw::new(fastrand::u64(..))) {
+    Ok(match director.direct(&request, Bound::default(), Instant::now(), Draw::new(fastrand::u64(..))) {
         Ok(decision) => {
             let (_, table) = director.table().context("there is a table")?;
             let pods = table.pools[&decision.pool]

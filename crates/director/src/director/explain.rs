@@ -7,7 +7,7 @@ use request::InferenceRequest;
 use routing::{Draw, Requirement};
 use scheduling::{Ask, Explained};
 
-use super::Director;
+use super::{Bound, Director};
 use crate::Rejection;
 
 /// What would become of a request, and what every endpoint that is looked at has to do with it.
@@ -46,7 +46,7 @@ pub struct Considered {
 impl Director {
     /// Decides as [`Director::direct`] does, and says how. Counts no request.
     pub fn explain(&self, request: &InferenceRequest, now: Instant, draw: Draw) -> Explanation {
-        let outcome = self.direct(request, None, now, draw).map(|decision| Outcome {
+        let outcome = self.direct(request, Bound::default(), now, draw).map(|decision| Outcome {
             endpoint: decision.endpoints[0].name.to_string(),
             address: decision.endpoints[0].address,
             pool: decision.pool.to_string(),

@@ -70,11 +70,15 @@ impl World {
     }
 
     fn ask_with(&self, body: &str, subset: Option<&Subset>, seed: u64) -> Result<Decision, Rejection> {
+        self.ask_within(body, Bound { subset, pool: None }, seed)
+    }
+
+    fn ask_within(&self, body: &str, bound: Bound<'_>, seed: u64) -> Result<Decision, Rejection> {
         let head = RequestHead { path: "/v1/chat/completions", ..RequestHead::default() };
         let mut intake = Intake::new(&head, Limits::default(), &Budget::new(Budget::DEFAULT_BYTES))?;
         intake.feed(body.to_owned().into())?;
         let (request, ..) = intake.finish()?;
-        self.director.direct(&request, subset, self.now, Draw::new(seed))
+        self.director.direct(&request, bound, self.now, Draw::new(seed))
     }
 
     fn fill(&self, hosts: &[u8]) {
@@ -274,7 +278,7 @@ fn a_job_goes_to_its_maker_alone() {
     let (request, ..) = intake.finish().unwrap();
     let maker = |pool: &str, endpoint: &str| Maker { pool: pool.into(), endpoint: endpoint.into() };
     let direct = |world: &World, maker: Option<Maker>| {
-        let decision = world.director.direct_job("video_1", maker.as_ref(), &request, None);
+        let decision = world.director.direct_job("video_1", maker.as_ref(), &request, Bound::default());
         decision.map(|decision| decision.endpoints[0].address).map_err(|rejection| rejection.to_string())
     };
     assert_eq!(direct(&world, Some(maker("vision", "pod-12"))), Ok(address(12)));
@@ -301,4 +305,18 @@ fn a_silent_server_gets_nothing_while_another_lives() {
     }
     world.scraped(1, Load::default());
     assert_eq!(world.ask(TEXT).unwrap().endpoints[0].address, address(1));
+}
+
+#[test]
+fn a_gateway_that_is_bound_to_a_pool_is_told_where_else_a_request_belongs() {
+    let world = World::new(table());
+    let direct = |body: &str, pool| world.ask_within(body, Bound { subset: None, pool: Some(pool) }, 0);
+    assert_eq!(&*direct(TEXT, "text").unwrap().pool, "text");
+    let rejection = direct(IMAGE, "text").unwrap_err();
+    assert_eq!((rejection.status().as_u16(), rejection.code().as_str()), (404, "model_elsewhere"));
+    assert!(rejection.to_string().contains("in pool vision"), "{rejection}");
+    // What its pool takes as well it gets there, if less tightly.
+    assert_eq!(&*direct(TEXT, "vision").unwrap().pool, "vision");
+    assert_eq!(&*direct(IMAGE, "vision").unwrap().pool, "vision");
+    assert_eq!(&*direct(IMAGE, "of another namespace").unwrap().pool, "vision", "it binds nobody");
 }

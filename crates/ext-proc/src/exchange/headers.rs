@@ -20,6 +20,8 @@ pub(crate) struct Head {
     objective: Option<String>,
     /// By its older name, which counts where the newer is not given.
     objective_alias: Option<String>,
+    /// The pool that the gateway's route leads to, where it says so.
+    pub(crate) pool: Option<String>,
     /// Endpoints that a conformance suite's client selects, where it may.
     pub(crate) test_selection: Option<String>,
     /// Whether a header is there twice that one reader would take the first of, another the last.
@@ -43,6 +45,7 @@ impl Head {
                 }
                 "x-llm-d-inference-objective" => head.objective = Some(text(header)),
                 "x-gateway-inference-objective" => head.objective_alias = Some(text(header)),
+                "x-envoy-decorator-operation" => head.pool = pool_of_operation(&text(header)),
                 "content-length" => head.content_length = text(header).trim().parse().ok(),
                 _ => {}
             }
@@ -61,6 +64,16 @@ impl Head {
             objective: self.objective.as_deref().or(self.objective_alias.as_deref()),
         }
     }
+}
+
+/// The pool in the operation that Istio names: the host of its route, which is the Service that it makes for the pool, as in
+/// `vision-ip-88fe38b6.serving.svc.cluster.local:54321/*` (istio `pilot/pkg/model/inference_pool.go`: the name, `-ip-`, and eight hex
+/// digits). A client that makes one up binds itself alone.
+fn pool_of_operation(operation: &str) -> Option<String> {
+    let service = operation.split('.').next()?;
+    let (pool, hash) = service.rsplit_once("-ip-")?;
+    let is_hash = hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_hash && !pool.is_empty()).then(|| pool.to_owned())
 }
 
 /// Whether a response says that all went well.
