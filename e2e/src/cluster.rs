@@ -55,7 +55,23 @@ impl Cluster {
         Self::up("node-up.sh", "node-down.sh", &folder.join("node"), images)
     }
 
+    /// Starts one that has nothing of ours in it, with the controllers of Deployments and accounts, at this address.
+    pub(crate) fn start_for_lab(folder: &Path, address: &str) -> Result<Self> {
+        let env = [("KUBE_CM", "1"), ("KUBE_ADDR", address)];
+        Self::up_with("kube-up.sh", KUBE_DOWN, &folder.join("kube"), &[], &env)
+    }
+
     fn up(script: &str, down: &'static str, folder: &Path, args: &[PathBuf]) -> Result<Self> {
+        Self::up_with(script, down, folder, args, &[])
+    }
+
+    fn up_with(
+        script: &str,
+        down: &'static str,
+        folder: &Path,
+        args: &[PathBuf],
+        env: &[(&str, &str)],
+    ) -> Result<Self> {
         let script = tools::root().join("e2e/kube").join(script);
         std::fs::create_dir_all(folder).context("making a folder")?;
         std::fs::write(folder.join("audit-policy.yaml"), AUDIT).context("writing an audit policy")?;
@@ -66,7 +82,7 @@ impl Cluster {
             folder.display()
         );
         let mut up = Command::new(&script);
-        up.arg(folder).args(args).env("KUBE_APISERVER_FLAGS", flags);
+        up.arg(folder).args(args).env("KUBE_APISERVER_FLAGS", flags).envs(env.iter().copied());
         let output = up.stderr(Stdio::inherit()).output();
         let output = output.with_context(|| format!("running {}", script.display()))?;
         if !output.status.success() {
@@ -118,13 +134,23 @@ impl Cluster {
         bail!("kubectl {}: {}{said}", args.join(" "), String::from_utf8_lossy(&output.stderr))
     }
 
-    /// Applies a text of objects.
+    /// Applies a text of objects of one namespace.
     pub fn apply(&self, namespace: &str, objects: &str) -> Result<String> {
+        self.apply_with(&["-n", namespace], objects)
+    }
+
+    /// Applies a text of objects that name their namespaces.
+    pub fn apply_all(&self, objects: &str) -> Result<String> {
+        self.apply_with(&[], objects)
+    }
+
+    fn apply_with(&self, args: &[&str], objects: &str) -> Result<String> {
         use std::io::Write as _;
         let mut child = kubectl()
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
-            .args(["apply", "--server-side", "--force-conflicts", "-n", namespace, "-f", "-"])
+            .args(["apply", "--server-side", "--force-conflicts", "-f", "-"])
+            .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

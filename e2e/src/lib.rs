@@ -11,10 +11,12 @@
 
 mod client;
 mod cluster;
+pub mod conformance;
 mod deployed;
 mod eventually;
 mod faulty;
 mod kubelet;
+pub mod lab;
 mod process;
 mod scale;
 mod soak;

@@ -1,4 +1,4 @@
-//! `e2e up` and `e2e down`: the tests' world to try by hand. `cargo xtask up` and `down` call it.
+//! `e2e up` and `e2e down`: the tests' world to try by hand; and what takes longer than tests do. `cargo xtask` calls all of it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use e2e::{Cluster, Options, Scale, Soak, World, root};
+use e2e::conformance::{Outcome, Part, Report};
+use e2e::{Cluster, Options, Scale, Soak, World, lab, root};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
@@ -42,6 +43,15 @@ enum Action {
         #[arg(long = "for", default_value = "30s", value_parser = humantime::parse_duration)]
         length: Duration,
     },
+    /// Run the Gateway API Inference Extension's conformance suite behind Istio, and real requests. Needs root.
+    Conformance {
+        /// This part alone; all of them when absent, and then the report is written.
+        #[arg(long)]
+        part: Option<Part>,
+    },
+    /// One part, in namespaces that `conformance` made.
+    #[command(hide = true)]
+    InALab { part: Part },
     /// Let pods, models, pools and replicas come and go, and check every answer.
     Soak {
         /// How long.
@@ -75,6 +85,11 @@ async fn main() -> Result<()> {
             let scale = Scale { pools, pods, models, pickers, rate, length };
             scale.run(&cluster, &folder, |line| println!("{line}")).await
         }
+        Action::Conformance { part } => conformance(&folder, part),
+        Action::InALab { part } => {
+            let outcomes = part.run(&folder).await?;
+            std::fs::write(folder.join("outcomes.json"), serde_json::to_string(&outcomes)?).context("writing outcomes")
+        }
         Action::Soak { length, seed } => {
             let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
             tokio::select! {
@@ -83,6 +98,33 @@ async fn main() -> Result<()> {
             }
         }
     }
+}
+
+#[expect(clippy::print_stdout, reason = "progress and the outcome are what the command is for")]
+fn conformance(folder: &Path, only: Option<Part>) -> Result<()> {
+    let mut ran = Vec::new();
+    for part in Part::ALL.into_iter().filter(|part| only.is_none_or(|only| only == *part)) {
+        println!("{}: {}", part.name(), part.title());
+        let folder = fresh(folder, part.name())?;
+        let argument = folder.display().to_string();
+        let status = lab::command(&["--folder", &argument, "in-a-lab", part.name()])?.status().context("running unshare")?;
+        if !status.success() {
+            bail!("{} ended with {status}; its logs are in {argument}", part.name());
+        }
+        let outcomes = std::fs::read_to_string(folder.join("outcomes.json")).context("reading outcomes")?;
+        let outcomes: Vec<Outcome> = serde_json::from_str(&outcomes).context("reading outcomes")?;
+        for Outcome { name, passed, says } in &outcomes {
+            println!("  {} {name}: {says}", if *passed { "ok    " } else { "FAILED" });
+        }
+        ran.push((part, outcomes));
+    }
+    let report = Report { ran };
+    if only.is_none() {
+        let path = root().join("docs/conformance/README.md");
+        std::fs::write(&path, report.markdown()?).with_context(|| format!("writing {}", path.display()))?;
+        println!("wrote {}", path.display());
+    }
+    report.verdict()
 }
 
 #[expect(clippy::print_stdout, reason = "progress and the outcome are what the command is for")]

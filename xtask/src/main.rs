@@ -39,6 +39,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Run the Gateway API Inference Extension's conformance suite behind a real Istio, and write docs/conformance. Needs root; half an hour the
+    /// first time, then five minutes. `cargo xtask conformance --part requests` runs one part.
+    Conformance {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Build the container images, into target/images.
     Images {
         /// As the tests' node runs them, into target/images-dev: quick to build, and large.
@@ -57,6 +63,7 @@ fn main() -> Result<()> {
         Task::Up => tasks::up(&root),
         Task::Down => tasks::down(&root),
         Task::Soak { args } => tasks::soak(&root, &args),
+        Task::Conformance { args } => tasks::conformance(&root, &args),
         Task::Images { dev: false } => images::build(&root, images::Profile::Release).map(drop),
         Task::Images { dev: true } => tasks::with_images(&root, tools::install(&root)?).map(drop),
         Task::Codegen => codegen::run(&root),

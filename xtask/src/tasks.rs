@@ -46,6 +46,18 @@ pub(crate) fn soak(root: &Path, args: &[String]) -> Result<()> {
     in_world(root, "soaking", &args)
 }
 
+pub(crate) fn conformance(root: &Path, args: &[String]) -> Result<()> {
+    let mut environment = tools::install(root)?;
+    environment.extend(tools::gateways(root)?);
+    run("building", cargo().args(["build", "--workspace", "--bins"]).current_dir(root))?;
+    let args: Vec<&str> = std::iter::once("conformance").chain(args.iter().map(String::as_str)).collect();
+    let mut command = std::process::Command::new(target_folder(root).join("debug/e2e"));
+    // In memory where that can be: an API server writes as it runs.
+    let folder = if Path::new("/dev/shm").is_dir() { Path::new("/dev/shm").to_owned() } else { std::env::temp_dir() };
+    command.arg("--folder").arg(folder.join("thalamus-conformance"));
+    run("conformance", command.args(args).envs(environment))
+}
+
 /// Runs the tests' harness, with everything that it needs installed and built.
 fn in_world(root: &Path, what: &str, args: &[&str]) -> Result<()> {
     let environment = tools::install(root)?;

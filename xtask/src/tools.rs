@@ -166,6 +166,44 @@ fn clients(root: &Path, cache: &Path) -> Result<PathBuf> {
     Ok(place)
 }
 
+/// What the conformance suite needs besides: the suite, its model server and Istio's control plane, all built from Go modules.
+pub(crate) fn gateways(root: &Path) -> Result<Environment> {
+    let bin = cache()?.join("gateways");
+    std::fs::create_dir_all(&bin).with_context(|| format!("making {}", bin.display()))?;
+    let (suite, istio) = (root.join("e2e/gateways/suite"), root.join("e2e/gateways/istio"));
+    let built = |name: &str, folder: &Path, args: &[&str]| {
+        let sums = std::fs::read_to_string(folder.join("go.sum")).context("reading go.sum")?;
+        let (program, made_from) = (bin.join(name), bin.join(format!("{name}.sum")));
+        if program.exists() && std::fs::read_to_string(&made_from).is_ok_and(|there| there == sums) {
+            return Ok(());
+        }
+        let mut go = Command::new("nice");
+        go.arg("go").args(args).args(["-trimpath", "-ldflags=-s -w", "-o"]).arg(&program);
+        // A package's own name comes last.
+        let package = match name {
+            "suite.test" => ".",
+            "echo-basic" => "sigs.k8s.io/gateway-api/conformance/echo-basic",
+            _ => "istio.io/istio/pilot/cmd/pilot-discovery",
+        };
+        run(&format!("{name} (ten minutes the first time)"), go.arg(package).env("CGO_ENABLED", "0").current_dir(folder))?;
+        std::fs::write(&made_from, sums).with_context(|| format!("writing {}", made_from.display()))
+    };
+    built("suite.test", &suite, &["test", "-c"])?;
+    built("echo-basic", &suite, &["build"])?;
+    built("pilot-discovery", &istio, &["build"])?;
+    let folder = |module: &str, of: &Path| -> Result<PathBuf> {
+        let said = output(Command::new("go").args(["list", "-m", "-f", "{{.Dir}}", module]).current_dir(of))?;
+        Ok(PathBuf::from(said.trim()))
+    };
+    let extension = "sigs.k8s.io/gateway-api-inference-extension";
+    Ok(vec![
+        ("THALAMUS_EXTENSION_CRDS", folder(extension, &suite)?.join("config/crd/bases")),
+        ("THALAMUS_CONFORMANCE_BASE", folder(&format!("{extension}/conformance"), &suite)?.join("resources/base.yaml")),
+        ("THALAMUS_ISTIO_CRDS", folder("istio.io/istio", &istio)?.join("manifests/charts/base/files/crd-all.gen.yaml")),
+        ("THALAMUS_GATEWAYS", bin),
+    ])
+}
+
 fn helm(cache: &Path, go_objects: &Path) -> Result<PathBuf> {
     let version = HELM.rsplit('@').next().unwrap_or_default();
     let place = cache.join(format!("helm-{version}"));
