@@ -292,7 +292,8 @@ impl Cluster {
         )
     }
 
-    fn write_kubeconfig(&self, account: &str, path: &Path) -> Result<()> {
+    /// Writes a kubeconfig with the rights of an account.
+    pub fn write_kubeconfig(&self, account: &str, path: &Path) -> Result<()> {
         let mut kubeconfig = Kubeconfig::read_from(&self.kubeconfig).context("reading the kubeconfig")?;
         for user in &mut kubeconfig.auth_infos {
             if let Some(auth) = &mut user.auth_info {

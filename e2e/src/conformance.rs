@@ -50,7 +50,8 @@ impl Tools {
     /// Where the variables say that `cargo xtask conformance` sets.
     pub fn find() -> Result<Self> {
         let path = |variable: &str| {
-            let path = std::env::var_os(variable).with_context(|| format!("{variable} is not set: run `cargo xtask conformance`"))?;
+            let path = std::env::var_os(variable)
+                .with_context(|| format!("{variable} is not set: run `cargo xtask conformance`"))?;
             Ok::<_, anyhow::Error>(PathBuf::from(path))
         };
         Ok(Self {
@@ -99,7 +100,10 @@ impl Tools {
         let mut objects = read("istio.yaml")?;
         for (name, namespace) in gateways {
             let of_one = gateway.replace("@namespace@", namespace).replace("@name@", name);
-            write!(objects, "\n---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}\n---\n{of_one}")?;
+            write!(
+                objects,
+                "\n---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}\n---\n{of_one}"
+            )?;
         }
         // The first tries race the namespace's service account.
         eventually("Istio is applied", async || cluster.apply_all(&objects)).await?;
@@ -119,7 +123,15 @@ async fn install_controller(lab: &Lab) -> Result<()> {
 
 async fn available(lab: &Lab, namespace: &str, deployment: &str) -> Result<()> {
     eventually(&format!("Deployment {deployment} is available"), async || {
-        let ask = ["get", "deployment", deployment, "-n", namespace, "-o", "jsonpath={.status.availableReplicas} {.spec.replicas}"];
+        let ask = [
+            "get",
+            "deployment",
+            deployment,
+            "-n",
+            namespace,
+            "-o",
+            "jsonpath={.status.availableReplicas} {.spec.replicas}",
+        ];
         let said = lab.cluster.kubectl(&ask)?;
         let (available, wanted) = said.split_once(' ').context("two numbers")?;
         ensure!(available == wanted, "{available} of {wanted}");

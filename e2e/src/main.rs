@@ -107,7 +107,8 @@ fn conformance(folder: &Path, only: Option<Part>) -> Result<()> {
         println!("{}: {}", part.name(), part.title());
         let folder = fresh(folder, part.name())?;
         let argument = folder.display().to_string();
-        let status = lab::command(&["--folder", &argument, "in-a-lab", part.name()])?.status().context("running unshare")?;
+        let status =
+            lab::command(&["--folder", &argument, "in-a-lab", part.name()])?.status().context("running unshare")?;
         if !status.success() {
             bail!("{} ended with {status}; its logs are in {argument}", part.name());
         }

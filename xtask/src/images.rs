@@ -20,12 +20,8 @@ const BINARIES: [(&str, &str); 5] = [
 ];
 
 /// Our images: each is called as its first binary is, which it starts. The picker starts the other one where it has no controller.
-const IMAGES: [&[&str]; 4] = [
-    &["thalamus-controller"],
-    &["thalamus-picker", "thalamus-standalone"],
-    &["thalamus"],
-    &["modelserver-sim"],
-];
+const IMAGES: [&[&str]; 4] =
+    [&["thalamus-controller"], &["thalamus-picker", "thalamus-standalone"], &["thalamus"], &["modelserver-sim"]];
 
 /// Nobody in particular: the user that the manifests name, too.
 const USER: &str = "65532:65532";

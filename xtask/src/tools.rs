@@ -185,7 +185,10 @@ pub(crate) fn gateways(root: &Path) -> Result<Environment> {
             "echo-basic" => "sigs.k8s.io/gateway-api/conformance/echo-basic",
             _ => "istio.io/istio/pilot/cmd/pilot-discovery",
         };
-        run(&format!("{name} (ten minutes the first time)"), go.arg(package).env("CGO_ENABLED", "0").current_dir(folder))?;
+        run(
+            &format!("{name} (ten minutes the first time)"),
+            go.arg(package).env("CGO_ENABLED", "0").current_dir(folder),
+        )?;
         std::fs::write(&made_from, sums).with_context(|| format!("writing {}", made_from.display()))
     };
     built("suite.test", &suite, &["test", "-c"])?;

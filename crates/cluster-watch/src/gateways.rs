@@ -49,7 +49,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_is_looked_for_until_it_is_known_and_then_now_and_again() {
-        let mut answers = [(500, json!({})), (404, json!({})), (200, resources("HTTPRoute")), (200, resources("Gateway"))].into_iter();
+        let mut answers =
+            [(500, json!({})), (404, json!({})), (200, resources("HTTPRoute")), (200, resources("Gateway"))]
+                .into_iter();
         let service = tower::service_fn(move |_: http::Request<kube::client::Body>| {
             let (status, object) = answers.next().unwrap_or((404, json!({})));
             std::future::ready(answer(status, &object))

@@ -41,11 +41,8 @@ const fn of_llm_d(kind: &'static str, plural: &'static str) -> Optional {
 }
 
 /// Ours, where whoever watches can do without it.
-const MODELS: Optional = Optional {
-    kind: "InferenceModel",
-    plural: "inferencemodels",
-    groups: &[("thalamus.dev", "v1alpha1")],
-};
+const MODELS: Optional =
+    Optional { kind: "InferenceModel", plural: "inferencemodels", groups: &[("thalamus.dev", "v1alpha1")] };
 
 /// Watches every kind. Resolves when one of them ends, which none does while somebody receives.
 pub fn all(
@@ -117,12 +114,7 @@ where
 }
 
 /// Objects of a kind that is known by its names alone, of one namespace or of all.
-pub fn dynamic(
-    client: &Client,
-    namespace: Option<&str>,
-    kind: &GroupVersionKind,
-    plural: &str,
-) -> Api<DynamicObject> {
+pub fn dynamic(client: &Client, namespace: Option<&str>, kind: &GroupVersionKind, plural: &str) -> Api<DynamicObject> {
     let resource = ApiResource::from_gvk_with_plural(kind, plural);
     match namespace {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),

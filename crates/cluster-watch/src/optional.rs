@@ -186,7 +186,6 @@ impl<K: Resource + Clone> Groups<K> {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use api::llm_d::{self, InferenceObjective, InferenceObjectiveSpec};

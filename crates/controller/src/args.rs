@@ -136,7 +136,9 @@ impl Args {
         let client = Client::try_from(config).context("making a client for the API server")?;
         let keys = match (tls_cert, tls_key) {
             _ if plaintext => Keys::None,
-            (Some(certificate), Some(key)) => Keys::Files(daemon::tls::from_files(&certificate, &key, Versions::default())?, tls_ca),
+            (Some(certificate), Some(key)) => {
+                Keys::Files(daemon::tls::from_files(&certificate, &key, Versions::default())?, tls_ca)
+            }
             _ => Keys::Own { namespace: namespace.clone(), names: names(&service_name, &namespace) },
         };
         if plaintext && !listen.ip().is_loopback() {

@@ -11,13 +11,13 @@ use publish::Publisher;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use daemon::Alarm;
 use crate::authority::ServiceAccounts;
 use crate::lease::Term;
 use crate::managed::{PickerState, Wanted};
 use crate::metrics::Metrics;
 use crate::report::{Due, Facts, Reports};
 use crate::status::Writer;
+use daemon::Alarm;
 
 /// Compile when no event came for this long …
 const QUIET: Duration = Duration::from_millis(20);

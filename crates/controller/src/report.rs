@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{
-    CONTROLLER_NAME, Condition, InferenceModelStatus, InferencePool, Modalities, ParentReference, ParentStatus, annotations,
+    CONTROLLER_NAME, Condition, InferenceModelStatus, InferencePool, Modalities, ParentReference, ParentStatus,
+    annotations,
 };
 use index::{Compiled, Index, ModelReport, ObjectKey, PoolReport, Verdict, merge};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -146,7 +147,8 @@ impl Reports {
             if !is_of(&model.metadata, &report.uid, report.generation) {
                 continue;
             }
-            let heard = Heard { programmed: facts.programmed_model(key, report, &mut due), picker: None, attached: true };
+            let heard =
+                Heard { programmed: facts.programmed_model(key, report, &mut due), picker: None, attached: true };
             let of = Key::Model(key.clone());
             if is_same(before.models.get(key), report) && self.is_made(&of, &heard, model) {
                 continue;
@@ -241,10 +243,9 @@ fn is_same<T: PartialEq>(before: Option<&Arc<T>>, now: &Arc<T>) -> bool {
     before.is_some_and(|before| Arc::ptr_eq(before, now) || before == now)
 }
 
-/// Whether a gateway is attached that sends requests to the pool of their route alone, as all do but Envoy AI Gateway: that dials whatever
-/// address it is given, and is the one that names no controller in its entry (1.1, `internal/controller/inference_pool.go`).
-fn is_bound(pool: &InferencePool) -> bool {
-    parents(pool).any(|parent| is_gateway(parent) && parent.controller_name.is_some())
+/// Whether a gateway is attached. Which kind it is cannot be told: Istio and Envoy AI Gateway name no controller in their entries.
+fn has_gateway(pool: &InferencePool) -> bool {
+    parents(pool).any(is_gateway)
 }
 
 fn is_gateway(parent: &ParentStatus) -> bool {
@@ -270,7 +271,7 @@ impl Facts<'_> {
     /// with it (InferencePool v1). A gateway says of itself that it is one; our picker is one where clients come to it; and where the
     /// cluster has no Gateway API nobody but us can say anything.
     fn is_attached(&self, pool: &InferencePool, report: &PoolReport) -> bool {
-        !self.has_gateways || report.takes_clients || parents(pool).any(is_gateway)
+        !self.has_gateways || report.takes_clients || has_gateway(pool)
     }
 
     fn programmed_pool(&self, key: &ObjectKey, due: &mut Due) -> Programmed {
@@ -294,7 +295,7 @@ impl Facts<'_> {
     ) -> ParentStatus {
         let mut verdicts = report.verdicts.clone();
         verdicts.push(programmed.verdict(before, report.generation));
-        if self.index.pool(key).is_some_and(is_bound) {
+        if self.index.pool(key).is_some_and(has_gateway) {
             verdicts.push(report.alone.clone());
         }
         if report.managed.is_some() {

@@ -155,8 +155,14 @@ mod tests {
         let other = rcgen::generate_simple_self_signed(vec!["x".to_owned()]).unwrap();
         std::fs::write(&key, other.signing_key.serialize_pem()).unwrap();
         assert_eq!(files.at(start + LOOK * 4).cert, [second]);
-        assert!(format!("{:#}", from_files(&certificate, &key, Versions::default()).unwrap_err()).contains("using the certificate and key"));
+        assert!(
+            format!("{:#}", from_files(&certificate, &key, Versions::default()).unwrap_err())
+                .contains("using the certificate and key")
+        );
         std::fs::write(&key, "nothing").unwrap();
-        assert!(format!("{:#}", from_files(&certificate, &key, Versions::default()).unwrap_err()).contains("reading the key"));
+        assert!(
+            format!("{:#}", from_files(&certificate, &key, Versions::default()).unwrap_err())
+                .contains("reading the key")
+        );
     }
 }

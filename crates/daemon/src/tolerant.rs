@@ -40,7 +40,9 @@ impl<T> Tolerant<T> {
         let Some(refusal) = self.refusals.look(bytes) else { return };
         if REFUSED.is_due(Instant::now()) {
             let what = match refusal {
-                Refusal::Stream => "a stream was refused for its form (PROTOCOL_ERROR): its headers are not as HTTP/2 has them".into(),
+                Refusal::Stream => {
+                    "a stream was refused for its form (PROTOCOL_ERROR): its headers are not as HTTP/2 has them".into()
+                }
                 Refusal::Connection(code) => format!("a connection was refused for its form (HTTP/2 error {code})"),
             };
             tracing::warn!(peer = %self.peer, "{what}; --log h2=debug says which part; this line comes once a minute at most");

@@ -272,7 +272,8 @@ impl Director {
 
     /// Counts a request at the endpoint with this address, whatever was decided; answers whose that is.
     pub(crate) fn served(&self, decision: &mut Decision, address: SocketAddr) -> Option<Maker> {
-        let server = |pool: &Arc<str>, endpoint: &Arc<str>| Maker { pool: Arc::clone(pool), endpoint: Arc::clone(endpoint) };
+        let server =
+            |pool: &Arc<str>, endpoint: &Arc<str>| Maker { pool: Arc::clone(pool), endpoint: Arc::clone(endpoint) };
         // Nearly always it is the first, where it counts already.
         if decision.endpoints[0].address == address {
             return Some(server(&decision.pool, &decision.endpoints[0].name));

@@ -63,7 +63,6 @@ enum State {
     Ended,
 }
 
-
 /// A job that is being made: its name stands in the answer. Told only by gateways that send answers' bodies.
 #[derive(Debug)]
 struct Job {
@@ -115,10 +114,7 @@ impl Exchange {
         }
         if !self.selected
             && !self.options.ignore_subset
-            && let Some(subset) = message
-                .metadata_context
-                .as_ref()
-                .and_then(headers::subset)
+            && let Some(subset) = message.metadata_context.as_ref().and_then(headers::subset)
         {
             self.subset = Some(subset);
         }

@@ -49,7 +49,10 @@ pub struct Passed {
 
 /// The frames of one header block.
 enum Block {
-    Whole { length: usize, fragments: Fragments },
+    Whole {
+        length: usize,
+        fragments: Fragments,
+    },
     Wants(usize),
     /// Malformed, or too large to be kept.
     NotOurs,

@@ -65,7 +65,8 @@ impl Refusals {
     }
 
     fn refusal(&self) -> Option<Refusal> {
-        let code = |at: usize| u32::from_be_bytes([self.seen[at], self.seen[at + 1], self.seen[at + 2], self.seen[at + 3]]);
+        let code =
+            |at: usize| u32::from_be_bytes([self.seen[at], self.seen[at + 1], self.seen[at + 2], self.seen[at + 3]]);
         match (self.seen[3], self.count) {
             (RST_STREAM, 13) => (code(9) == PROTOCOL_ERROR).then_some(Refusal::Stream),
             (GOAWAY, SEEN) => Some(code(13)).filter(|code| *code != NO_ERROR).map(Refusal::Connection),

@@ -169,8 +169,8 @@ fn alone(shared: &[(&str, Vec<&str>)]) -> Verdict {
         TYPE,
         "OtherPools",
         format!(
-            "model {model} has targets in pool {} as well{more}; the gateway reaches this pool alone by its route, so what only others take is \
-             refused with model_elsewhere: put all targets' pods into one pool, or give each pool a route of its own",
+            "model {model} has targets in pool {} as well{more}; by this pool's route most gateways reach this pool alone (Envoy AI Gateway \
+             reaches all), so what only others take does not arrive: put all targets' pods into one pool, or give each pool a route of its own",
             others.join(", ")
         ),
     )

@@ -139,8 +139,7 @@ impl Args {
             }
             self.controller.push(CONTROLLER.to_owned());
         }
-        let mut controllers =
-            Controllers::new(&self.controller, self.controller_ca.clone(), self.token_file.clone())?;
+        let mut controllers = Controllers::new(&self.controller, self.controller_ca.clone(), self.token_file.clone())?;
         let source = self.controller.join(",");
         self.start_log()?;
         self.serve(&source, move |again| controllers.route(again)).await
@@ -275,10 +274,7 @@ impl Args {
             .http2_keepalive_interval(Some(Duration::from_secs(20)))
             .add_service(health)
             .add_service(picker.ext_proc().service())
-            .serve_with_incoming_shutdown(
-                Incoming::new(ext_proc_listener, speaks),
-                stop.clone().cancelled_owned(),
-            );
+            .serve_with_incoming_shutdown(Incoming::new(ext_proc_listener, speaks), stop.clone().cancelled_owned());
         let http_port = {
             let (proxy, stop) = (picker.proxy(), stop.clone());
             async move {
@@ -340,7 +336,8 @@ mod tests {
     }
 
     fn parsed(flags: &str) -> Args {
-        Args::try_parse_from(format!("thalamus-picker {flags}").split_whitespace()).unwrap_or_else(|error| panic!("{error}"))
+        Args::try_parse_from(format!("thalamus-picker {flags}").split_whitespace())
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     #[test]

@@ -151,14 +151,19 @@ impl ReferenceFlags {
 
     /// Fails on what asks for more security than there is, and on another kind of pool.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.metrics_endpoint_auth == Some(true) || self.metrics_client_ca_file.is_some() || self.metrics_cert_dir.is_some() {
+        if self.metrics_endpoint_auth == Some(true)
+            || self.metrics_client_ca_file.is_some()
+            || self.metrics_cert_dir.is_some()
+        {
             bail!(
                 "--metrics-endpoint-auth, --metrics-client-ca-file and --metrics-cert-dir: the admin port cannot ask who reads it; give \
                  --metrics-endpoint-auth=false, and let a NetworkPolicy say who reaches it"
             );
         }
         if self.tls_cipher_suites.is_some() {
-            bail!("--tls-cipher-suites: the suites cannot be chosen; those of rustls are spoken, all of them of TLS 1.2 and 1.3");
+            bail!(
+                "--tls-cipher-suites: the suites cannot be chosen; those of rustls are spoken, all of them of TLS 1.2 and 1.3"
+            );
         }
         if let Some(group) = self.pool_group.as_deref().filter(|group| *group != "inference.networking.k8s.io") {
             bail!("--pool-group {group}: pools of inference.networking.k8s.io are served, and no others");
@@ -182,7 +187,8 @@ impl ReferenceFlags {
     /// What their flags for logging ask for, where ours were left at their defaults.
     pub(crate) fn log(&self, ours: &LogArgs) -> LogArgs {
         let mut log = ours.clone();
-        let verbosity = self.v.unwrap_or(0).max(self.zap_log_level.as_deref().and_then(|level| level.parse().ok()).unwrap_or(0));
+        let verbosity =
+            self.v.unwrap_or(0).max(self.zap_log_level.as_deref().and_then(|level| level.parse().ok()).unwrap_or(0));
         if log.log == "info" {
             match self.zap_log_level.as_deref() {
                 Some("debug") => "debug".clone_into(&mut log.log),

@@ -48,61 +48,52 @@ const ENDS: [(&str, Operation); 21] = [
     ("/generate", Operation::Generate),
 ];
 
-/// How words of the paths begin by which vLLM and SGLang are managed, and those that say what a server is made of. They are open even
-/// where an API key is asked for (vLLM's key protects `/v1`, `/v2` and `/inference` alone). Verbs rather than names, because every release
-/// has new ones.
-const ADMINISTRATIVE: [&str; 50] = [
-    "abort",
-    "add_",
-    "attach",
-    "clear",
-    "close",
-    "collective",
-    "configure",
-    "continue",
-    "debug",
-    "delete_",
-    "destroy",
-    "detach",
-    "docs",
-    "dump",
-    "evict",
-    "fault",
-    "finish",
-    "flush",
-    "freeze",
-    "get_",
-    "init",
-    "invocations",
-    "is_",
-    "kill",
-    "kv_event",
-    "load",
-    "metrics",
-    "open_session",
-    "openapi",
-    "pause",
-    "redoc",
-    "release",
-    "remove",
-    "reset",
-    "resume",
-    "save",
-    "scale",
-    "server_info",
-    "set_",
-    "shutdown",
-    "sleep",
-    "slow_down",
-    "start",
-    "stop",
-    "tokenizer_info",
-    "unload",
-    "update",
-    "upload",
-    "wake",
-    "weight",
+/// Segments of the paths by which model servers and routers before them are managed, and of those that say what a server is made of. They
+/// are open even where an API key is asked for (vLLM's key protects `/v1`, `/v2`, `/inference` and `/cohere` alone), so they never pass.
+///
+/// Read from the route tables of vLLM 0.10 to 0.33 (`entrypoints/**/api_router.py`), vLLM-Omni 0.30 (`entrypoints/openai/api_server.py`), SGLang 0.4
+/// to 0.5.23 (`srt/entrypoints/http_server.py`, `multimodal_gen/runtime/entrypoints`), its router 0.1 to 0.3 and smg 1.13 (`server.rs`),
+/// TensorRT-LLM (`serve/openai_server.py`, `openai_disagg_server.py`), Triton (`http_server.cc`), llama.cpp (`tools/server/server.cpp`), LMDeploy
+/// (`serve/openai/endpoints`) and TGI (`router/src/server.rs`).
+#[rustfmt::skip]
+const ADMINISTRATIVE: [&str; 126] = [
+    "_control", "_resource_governor", "abort_request", "abort_requests", "add_external_corpus", "add_worker", "api-doc",
+    "begin_weight_update", "clear_hicache_storage_backend", "close_session", "cluster_info", "collective_rpc", "configure_logging",
+    "continue_generation", "cors-proxy", "cudasharedmemory", "data_transceiver_state", "destroy_weights_update_group", "distserve", "docs",
+    "dump_expert_distribution_record", "dumper", "end_weight_update", "energy_metrics", "engine_metrics", "fault_tolerance",
+    "finish_weight_update", "flush_cache", "freeze_gc", "get_hicache_l3_cache_layout", "get_load", "get_loads", "get_model_info",
+    "get_remote_instance_transfer_engine_info", "get_server_info", "get_transfer_engine_info", "get_weight_version",
+    "get_weights_by_name", "get_weights_checksum", "get_world_size", "heap_profile", "hicache", "init_weight_transfer_engine",
+    "init_weights_send_group_for_remote_instance", "init_weights_update_group", "invocations", "is_paused", "is_scaling_elastic_ep",
+    "is_sleeping", "kv_cache_events", "kv_cache_hints", "kv_event_sources", "list_external_corpora", "list_loras", "list_workers", "load",
+    "load_lora_adapter", "load_lora_adapter_from_tensors", "loads", "lora-adapters", "merge_lora_weights", "metrics", "model_info",
+    "open_session", "openapi.json", "pause", "pause_generation", "pd_role_switch", "perf_metrics", "props", "query_dp_ranks", "redoc",
+    "register_dp_rank", "register_transfer_engine_info", "release_kv_cache_memory", "release_memory", "release_memory_occupation",
+    "remote_instance_transfer_engine_info", "remove_external_corpus", "remove_worker", "reset_encoder_cache", "reset_mm_cache",
+    "reset_prefix_cache", "resume", "resume_memory", "resume_memory_occupation", "scale_elastic_ep", "scheduler_receive_meta_data",
+    "scheduler_receive_url", "send_weights_to_remote_instance", "server_info", "set_internal_state", "set_lora", "set_trace_level",
+    "shutdown_weight_transfer_engine", "sleep", "slots", "slow_down", "start_draft_weight_update", "start_expert_distribution_record",
+    "start_profile", "start_weight_update", "steady_clock_offset", "stop_expert_distribution_record", "stop_profile",
+    "systemsharedmemory", "terminate", "terminate_all", "tokenizer_info", "unload", "unload_lora_adapter", "unmerge_lora_weights",
+    "update_weight_version", "update_weights", "update_weights_from_disk", "update_weights_from_distributed", "update_weights_from_ipc",
+    "update_weights_from_tensor", "update_weights_from_tensor_checker", "wake_up", "wakeup", "wasm", "weight_checker", "weight_info",
+    "weight_version", "weights_checker",
 ];
+
+/// The same where it takes two segments in a row to tell: Ollama's `/api` (`server/routes.go`), Triton's repository, tracing and logging, llama.cpp's
+/// and the routers' own.
+#[rustfmt::skip]
+const ADMINISTRATIVE_PAIRS: [(&str, &str); 38] = [
+    ("api", "blobs"), ("api", "copy"), ("api", "create"), ("api", "delete"), ("api", "experimental"), ("api", "me"), ("api", "ps"),
+    ("api", "pull"), ("api", "push"), ("api", "show"), ("api", "signout"), ("api", "status"), ("api", "tags"), ("api", "user"),
+    ("api", "version"), ("ha", "config"), ("ha", "policies"), ("ha", "rate-limit"), ("ha", "shutdown"), ("ha", "status"),
+    ("ha", "workers"), ("models", "load"), ("models", "sse"), ("models", "unload"), ("nodes", "add"), ("nodes", "remove"),
+    ("nodes", "status"), ("nodes", "terminate"), ("trace", "setting"), ("v1", "license"), ("v1", "manifest"), ("v1", "metadata"),
+    ("v1", "rl"), ("v1", "tokenizers"), ("v1", "version"), ("v2", "logging"), ("v2", "repository"), ("workers", "engine"),
+];
+
+/// How the one segment begins that engines match by its beginning (`^/metrics(?P<path>.*)$` in vLLM, SGLang and LMDeploy).
+const METRICS: &str = "metrics";
 
 impl Resource {
     /// Reads a path with its query. What is percent-encoded is decoded once, as model servers do before they look.
@@ -156,14 +147,12 @@ impl Resource {
             }
             _ => {}
         }
-        if let Some((_, operation)) = ENDS.iter().find(|(end, _)| path.ends_with(end)) {
-            return Self::Operation(*operation);
+        match ENDS.iter().find(|(end, _)| path.ends_with(end)) {
+            // Below `/v1/rl/engine` a path goes to every server of smg's.
+            Some((_, operation)) if !path.contains("/v1/rl/") => Self::Operation(*operation),
+            _ if is_administrative(path) => Self::Administrative,
+            _ => Self::Unknown,
         }
-        let managed = |segment: &str| {
-            let segment = segment.to_ascii_lowercase();
-            ADMINISTRATIVE.iter().any(|word| segment.starts_with(word))
-        };
-        if path.split('/').any(managed) { Self::Administrative } else { Self::Unknown }
     }
 
     /// The methods that it is asked with.
@@ -191,6 +180,18 @@ impl Resource {
         let path = path.trim_end_matches('/');
         path.ends_with("/messages") || path.ends_with("/messages/count_tokens")
     }
+}
+
+/// Whether a path manages servers, by its whole segments: one that merely begins as such a segment does is somebody's own.
+fn is_administrative(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    let mut before = "";
+    path.split('/').any(|segment| {
+        let pair = (std::mem::replace(&mut before, segment), segment);
+        segment.starts_with(METRICS)
+            || ADMINISTRATIVE.binary_search(&segment).is_ok()
+            || ADMINISTRATIVE_PAIRS.binary_search(&pair).is_ok()
+    })
 }
 
 fn asks_for_all(query: &str) -> bool {
@@ -287,11 +288,46 @@ mod tests {
             "/metrics",
             "/update_weights_from_disk",
             "/slee%70",
+            "/SLEEP",
+            "/prefix/wake_up",
+            "/metrics/x",
+            "/metricsx",
+            "/api/pull",
+            "/v2/repository/models/m/load",
+            "/slots/3",
+            "/distserve/p2p_connect",
+            "/v1/rl/engine/generate",
         ] {
             check(path, Resource::Administrative);
         }
-        for path in ["/", "/health", "/v1/files", "/v1/rerank/x", "/100%/%zz%4", "/chat"] {
+        // What only begins as such a path does is somebody's own (the conformance suite asks for the first).
+        for path in [
+            "/weighted-two-pools-test",
+            "/release-notes",
+            "/loader/x",
+            "/docs-of-mine",
+            "/start",
+            "/startup",
+            "/api/items",
+            "/v1/versions",
+            "/",
+            "/health",
+            "/v1/files",
+            "/v1/rerank/x",
+            "/100%/%zz%4",
+            "/chat",
+        ] {
             check(path, Resource::Unknown);
+        }
+    }
+
+    #[test]
+    fn the_lists_are_in_order_and_in_small_letters() {
+        assert!(ADMINISTRATIVE.is_sorted() && ADMINISTRATIVE_PAIRS.is_sorted());
+        let words =
+            ADMINISTRATIVE.iter().chain(ADMINISTRATIVE_PAIRS.iter().flat_map(|(first, second)| [first, second]));
+        for word in words {
+            assert!(!word.is_empty() && !word.contains('/') && *word == word.to_ascii_lowercase(), "{word}");
         }
     }
 

@@ -18,7 +18,9 @@ pub(crate) fn selected(flags: &ReferenceFlags, namespace: &str) -> Result<Option
             Some((name, value)) if !name.is_empty() && !name.ends_with('!') && !value.starts_with('=') => {
                 match_labels.insert(name.trim().to_owned(), value.trim().to_owned());
             }
-            _ => bail!("--endpoint-selector {selector:?}: {term:?} is not a label's name=value; pods are selected by equality alone"),
+            _ => bail!(
+                "--endpoint-selector {selector:?}: {term:?} is not a label's name=value; pods are selected by equality alone"
+            ),
         }
     }
     let ports = &flags.endpoint_target_ports;

@@ -108,7 +108,8 @@ fn objects() -> Result<String> {
              inference.networking.k8s.io, kind: InferencePool, name: {pool}}}]}}]}}}}"
         );
     }
-    let picker = crate::kubectl().arg("kustomize").arg(root().join("manifests/picker")).output().context("running kubectl")?;
+    let picker =
+        crate::kubectl().arg("kustomize").arg(root().join("manifests/picker")).output().context("running kubectl")?;
     ensure!(picker.status.success(), "{}", String::from_utf8_lossy(&picker.stderr));
     let picker = String::from_utf8(picker.stdout)?.replace("namespace: serving", "namespace: wide");
     Ok(format!("{objects}\n---\n{picker}"))
@@ -131,7 +132,14 @@ fn picture(bytes: usize) -> String {
 }
 
 impl Requests {
-    async fn send(&self, host: &str, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Result<Answer> {
+    async fn send(
+        &self,
+        host: &str,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Answer> {
         let host = format!("{host}.example.com");
         let mut all = vec![("host", &*host), ("content-type", "application/json")];
         all.extend(headers);
@@ -187,7 +195,10 @@ impl Requests {
     }
 
     async fn forged(&self) -> Result<String> {
-        let forged = [("x-gateway-destination-endpoint", "10.245.0.1:1"), ("x-gateway-destination-endpoint-subset", "10.245.0.1:1")];
+        let forged = [
+            ("x-gateway-destination-endpoint", "10.245.0.1:1"),
+            ("x-gateway-destination-endpoint-subset", "10.245.0.1:1"),
+        ];
         let body = chat("chat", None).to_string();
         let answer = self.send("text", Method::POST, "/v1/chat/completions", &forged, body.into()).await?;
         ensure!(answer.status == 200, "{}", answer.shown());
@@ -216,7 +227,10 @@ impl Requests {
             let events = String::from_utf8_lossy(&buffer[..read]).matches("data: ").count();
             reads.extend(Some(events).filter(|events| *events > 0));
         }
-        ensure!(reads.len() > 3 && reads[..reads.len() - 1].iter().all(|events| *events == 1), "events of each read: {reads:?}");
+        ensure!(
+            reads.len() > 3 && reads[..reads.len() - 1].iter().all(|events| *events == 1),
+            "events of each read: {reads:?}"
+        );
         Ok(format!("events of each read: {reads:?}"))
     }
 
@@ -239,7 +253,16 @@ impl Requests {
 
     /// Two pickers: one is killed in the middle of requests that it decides, and what it had not decided goes to the other.
     async fn killed(&self) -> Result<String> {
-        let names = ["get", "pods", "-n", "serving", "-l", "app.kubernetes.io/instance=text-picker", "-o", "jsonpath={.items[*].metadata.name}"];
+        let names = [
+            "get",
+            "pods",
+            "-n",
+            "serving",
+            "-l",
+            "app.kubernetes.io/instance=text-picker",
+            "-o",
+            "jsonpath={.items[*].metadata.name}",
+        ];
         let pickers = self.lab.cluster.kubectl(&names)?;
         let killed = pickers.split(' ').next().context("there are pickers")?;
         let load = async {

@@ -32,8 +32,11 @@ pub(super) async fn run(tools: &Tools, part: Part, folder: &Path) -> Result<Vec<
         install_controller(&lab).await?;
     }
     if part == Part::Managed {
-        let template = "{apiVersion: thalamus.dev/v1alpha1, kind: PickerTemplate, metadata: {name: default}, spec: {otherPaths: true}}";
+        // The suite counts one pod behind each picker's Service.
+        let template = "{apiVersion: thalamus.dev/v1alpha1, kind: PickerTemplate, metadata: {name: default}, spec: {otherPaths: true, \
+             replicas: 1}}";
         lab.cluster.apply(BACKEND, template)?;
+        leave_invalid_pool_alone(tools, folder)?;
     }
     let base = std::fs::read_to_string(&tools.base).with_context(|| format!("reading {}", tools.base.display()))?;
     let resources = folder.join("resources");
@@ -70,6 +73,18 @@ pub(super) async fn run(tools: &Tools, part: Part, folder: &Path) -> Result<Vec<
     Ok(outcomes)
 }
 
+/// A pool of the suite names a Service that is not to be there, and would be made.
+fn leave_invalid_pool_alone(tools: &Tools, folder: &Path) -> Result<()> {
+    const FILE: &str = "tests/inferencepool_invalid_epp_service.yaml";
+    const NAME: &str = "  name: pool-with-invalid-epp\n";
+    let suite = tools.base.parent().and_then(Path::parent).context("the suite has a folder")?;
+    let pool = std::fs::read_to_string(suite.join(FILE)).with_context(|| format!("reading {FILE}"))?;
+    ensure!(pool.contains(NAME), "{FILE} has no pool of this name");
+    let unmanaged = format!("{NAME}  annotations: {{{}: unmanaged}}\n", api::annotations::PICKER);
+    std::fs::create_dir_all(folder.join("tests")).context("making a folder")?;
+    std::fs::write(folder.join(FILE), pool.replacen(NAME, &unmanaged, 1)).with_context(|| format!("writing {FILE}"))
+}
+
 /// The suite makes a picker unreachable by changing its Service, which the controller would mend.
 async fn take_services_back(lab: &Lab) -> Result<()> {
     let note = format!("{}=true", api::annotations::HANDS_OFF);
@@ -103,7 +118,8 @@ fn with_our_picker(base: &str, part: Part) -> Result<String> {
         }
         let mut document = document.to_owned();
         if is_picker {
-            let image = document.lines().find(|line| line.contains("image:")).context("a picker has an image")?.to_owned();
+            let image =
+                document.lines().find(|line| line.contains("image:")).context("a picker has an image")?.to_owned();
             document = document.replace(&image, "        image: thalamus-picker:0.0.0");
             let mut flags = vec!["--test-endpoint-selection"];
             if part == Part::Controller {
@@ -140,7 +156,8 @@ fn outcomes(said: &str) -> Vec<Outcome> {
     let outcome = |line: &str| {
         let (word, rest) = line.strip_prefix("    --- ")?.split_once(": TestConformance/")?;
         let (name, took) = rest.split_once(' ')?;
-        let one = Outcome { name: name.to_owned(), passed: word == "PASS", says: took.trim_matches(['(', ')']).to_owned() };
+        let one =
+            Outcome { name: name.to_owned(), passed: word == "PASS", says: took.trim_matches(['(', ')']).to_owned() };
         (word != "SKIP").then_some(one)
     };
     said.lines().filter_map(outcome).collect()

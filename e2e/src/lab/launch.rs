@@ -122,9 +122,8 @@ pub(super) fn start(
     server: &ApiServer,
 ) -> Result<Child> {
     let env = environment(pod, container, program, network, folder, server);
-    let expanded = |text: &String| {
-        env.iter().fold(text.clone(), |text, (name, value)| text.replace(&format!("$({name})"), value))
-    };
+    let expanded =
+        |text: &String| env.iter().fold(text.clone(), |text, (name, value)| text.replace(&format!("$({name})"), value));
     let mut mounts: Vec<(PathBuf, String)> = Vec::new();
     for VolumeMount { name, mount_path, .. } in container.volume_mounts.iter().flatten() {
         mounts.push((folder.join(name), mount_path.clone()));
@@ -135,7 +134,10 @@ pub(super) fn start(
     }
     let mut script = String::new();
     for (from, at) in &mounts {
-        ensure!(at.starts_with("/var/") || at.starts_with("/run/"), "{at}: pods of a lab mount below /var and /run alone");
+        ensure!(
+            at.starts_with("/var/") || at.starts_with("/run/"),
+            "{at}: pods of a lab mount below /var and /run alone"
+        );
         script += &format!("mkdir -p {at} && mount --bind {} {at} && ", from.display());
     }
     let log = std::fs::File::options().create(true).append(true).open(log).context("opening a log")?;

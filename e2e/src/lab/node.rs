@@ -103,7 +103,8 @@ impl Node {
         nodes.patch_status(NAME, &params, &Patch::Apply(&status)).await?;
         let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": NAME},
             "spec": {"holderIdentity": NAME, "leaseDurationSeconds": 40, "renewTime": format!("{now:.6}")}});
-        let leases: Api<k8s_openapi::api::coordination::v1::Lease> = Api::namespaced(self.client.clone(), "kube-node-lease");
+        let leases: Api<k8s_openapi::api::coordination::v1::Lease> =
+            Api::namespaced(self.client.clone(), "kube-node-lease");
         leases.patch(NAME, &params, &Patch::Apply(&lease)).await?;
         Ok(())
     }
@@ -154,8 +155,7 @@ impl Node {
         if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none()) {
             let target = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},
                 "target": {"apiVersion": "v1", "kind": "Node", "name": NAME}});
-            let _: Value =
-                self.api(&pod).create_subresource("binding", &name, &PostParams::default(), &target).await?;
+            let _: Value = self.api(&pod).create_subresource("binding", &name, &PostParams::default(), &target).await?;
         }
         let network = PodNetwork::make(self.free.pop().context("no address is free")?)?;
         let mut running = RunningPod { pod, network, folder, processes: Vec::new(), restarts: 0, ready: None };
@@ -180,11 +180,14 @@ impl Node {
         let mut hosts = "127.0.0.1 localhost\n".to_owned();
         for service in Api::<Service>::all(self.client.clone()).list(&ListParams::default()).await? {
             let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
-            let Some(all) = addresses.get(&(namespace.clone(), name.clone())).filter(|all| !all.is_empty()) else { continue };
+            let Some(all) = addresses.get(&(namespace.clone(), name.clone())).filter(|all| !all.is_empty()) else {
+                continue;
+            };
             let spec = service.spec.unwrap_or_default();
             let shown = if spec.cluster_ip.as_deref() == Some("None") { all.len() } else { 1 };
             for ip in &all[..shown] {
-                hosts += &format!("{ip} {name}.{namespace}.svc.cluster.local {name}.{namespace}.svc {name}.{namespace}\n");
+                hosts +=
+                    &format!("{ip} {name}.{namespace}.svc.cluster.local {name}.{namespace}.svc {name}.{namespace}\n");
             }
             let balancer = service.status.and_then(|status| status.load_balancer).and_then(|status| status.ingress);
             let is_told = balancer.iter().flatten().any(|ingress| ingress.ip.as_deref() == Some(&all[0]));
@@ -213,12 +216,8 @@ impl RunningPod {
             let image = container.image.clone().unwrap_or_default();
             let program = images.iter().find(|(name, _)| image.contains(*name)).map(|(_, program)| program);
             let program = program.with_context(|| format!("no program stands for the image {image}"))?;
-            let name = format!(
-                "{}.{}.{}.log",
-                self.pod.namespace().unwrap_or_default(),
-                self.pod.name_any(),
-                container.name
-            );
+            let name =
+                format!("{}.{}.{}.log", self.pod.namespace().unwrap_or_default(), self.pod.name_any(), container.name);
             let log = logs.join(name);
             let child = launch::start(&self.pod, &container, program, &self.network, &self.folder, &log, server)?;
             self.processes.push((container, child));

@@ -25,7 +25,8 @@ pub(super) async fn is_ready(ip: IpAddr, container: &Container) -> bool {
 async fn probe(ip: IpAddr, container: &Container) -> Result<()> {
     let probe = container.readiness_probe.clone().unwrap_or_default();
     if let Some(http) = &probe.http_get {
-        let answer = Client::new(address(ip, number(container, &http.port)?)).get(http.path.as_deref().unwrap_or("/")).await?;
+        let answer =
+            Client::new(address(ip, number(container, &http.port)?)).get(http.path.as_deref().unwrap_or("/")).await?;
         ensure!((200..400).contains(&answer.status), "{}", answer.status);
     } else if let Some(grpc) = &probe.grpc {
         let address = address(ip, grpc.port);

@@ -16,6 +16,7 @@ mod bad_input;
 mod crds;
 mod edges;
 mod failures;
+mod gateways;
 mod guide;
 mod kubectl;
 mod llm_d;
@@ -175,6 +176,13 @@ fn data_plane(trials: &mut Trials) {
         health_is_told_under_every_name_over_tls_and_in_plain_text,
         metrics_tell_what_happened,
     );
+    claims!(trials, gateways:
+        the_bytes_that_istio_sent_are_answered,
+        what_a_gateways_owner_can_mend_stands_in_the_log,
+        a_chart_for_another_picker_starts_ours,
+        a_pool_may_stand_in_flags_alone,
+        where_gateways_are_at_home_nothing_is_taken_from_anybody,
+    );
     claims!(trials, bad_input:
         what_cannot_be_read_is_refused_the_same_way_over_both_edges,
         a_client_that_stalls_is_cut,
@@ -219,6 +227,7 @@ fn control_plane(trials: &mut Trials) {
     claims!(trials, managed:
         a_managed_pool_gets_a_picker_that_serves_it_alone,
         what_others_changed_is_mended_and_what_they_added_stays,
+        what_its_owner_took_back_is_left_alone,
         nothing_that_others_made_is_touched,
         a_template_decides_how_pickers_run,
         an_upgrade_replaces_the_pickers_of_one_pool_at_a_time,

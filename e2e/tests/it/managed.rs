@@ -88,6 +88,24 @@ pub(crate) async fn what_others_changed_is_mended_and_what_they_added_stays(shar
     eventually("the ConfigMap is back", async || world.object("configmap", "thalamus-controller-ca").map(drop)).await
 }
 
+pub(crate) async fn what_its_owner_took_back_is_left_alone(shared: &Shared) -> Result<()> {
+    let world = shared.world().await?;
+    apply_managed_pool(&world, "eyes", "eyes-picker", &json!({}))?;
+    until(&world, "deployment", "eyes-picker", "/spec/replicas", &json!(2)).await?;
+    world.say_complete("eyes-picker", 1)?;
+    world.kubectl(&["annotate", "service", "eyes-picker", "thalamus.dev/hands-off=true"])?;
+    let told = "PickerReady=True Ready: 2 of 2 pickers are ready (left alone, as annotation thalamus.dev/hands-off asks: Service eyes-picker)";
+    until_condition(&world, "inferencepool", "eyes", told).await?;
+    let elsewhere = r#"{"spec":{"selector":{"app.kubernetes.io/instance":"nobody"}}}"#;
+    world.kubectl(&["patch", "service", "eyes-picker", "--type=merge", "-p", elsewhere])?;
+    // What is mended was looked at after that.
+    world.kubectl(&["scale", "deployment", "eyes-picker", "--replicas=7"])?;
+    until(&world, "deployment", "eyes-picker", "/spec/replicas", &json!(2)).await?;
+    until(&world, "service", "eyes-picker", "/spec/selector/app.kubernetes.io~1instance", &json!("nobody")).await?;
+    world.kubectl(&["annotate", "service", "eyes-picker", "thalamus.dev/hands-off-"])?;
+    until(&world, "service", "eyes-picker", "/spec/selector/app.kubernetes.io~1instance", &json!("eyes-picker")).await
+}
+
 pub(crate) async fn nothing_that_others_made_is_touched(shared: &Shared) -> Result<()> {
     let world = shared.world().await?;
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "taken"},

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use e2e::{gateway_api, helm, root};
+use e2e::{Cluster, gateway_api, helm, root};
 use serde_json::Value;
 
 use crate::{Shared, Trials};

@@ -22,10 +22,10 @@ use super::render::{self, BUNDLE, Settings};
 use super::rollout::{Phase, Progress};
 use super::seen::{Seen, Step};
 use super::{Failures, PickerState, Stage, Wanted};
-use daemon::Alarm;
 use crate::lease::Term;
 use crate::status::{MANAGER, is, within};
 use cluster_watch::{carry, follow, said};
+use daemon::Alarm;
 
 /// Act this long after something changed: what changes together is seen together.
 const QUIET: Duration = Duration::from_millis(100);

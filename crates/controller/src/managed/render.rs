@@ -294,7 +294,13 @@ impl Render<'_> {
 
     fn args(&self, drain: i32) -> Vec<String> {
         let PickerTemplateSpec {
-            http, tls_secret_name, max_body_bytes, max_buffered_bytes, fallbacks, other_paths, ..
+            http,
+            tls_secret_name,
+            max_body_bytes,
+            max_buffered_bytes,
+            fallbacks,
+            other_paths,
+            ..
         } = self.template;
         let mut args = vec![
             format!("--controller={}", self.settings.controller_url),

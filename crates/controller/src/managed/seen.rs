@@ -94,15 +94,17 @@ impl Seen {
         if !deployment.is_some_and(|deployment| Progress::of(deployment).phase == Phase::Complete) {
             return Vec::new();
         }
-        let stray = self.objects.iter().filter(|(key, object)| {
-            belongs(object, Some(owner)) && !wanted.contains(key) && !is_hands_off(object)
-        });
+        let stray = self
+            .objects
+            .iter()
+            .filter(|(key, object)| belongs(object, Some(owner)) && !wanted.contains(key) && !is_hands_off(object));
         stray.map(|(key, object)| Step::Remove(key.clone(), object.uid())).collect()
     }
 
     /// What belongs to the pool and was taken back.
     pub(super) fn hands_off(&self, owner: &str) -> impl Iterator<Item = &ChildKey> {
-        let taken_back = self.objects.iter().filter(move |(_, object)| is_hands_off(object) && belongs(object, Some(owner)));
+        let taken_back =
+            self.objects.iter().filter(move |(_, object)| is_hands_off(object) && belongs(object, Some(owner)));
         taken_back.map(|(key, _)| key)
     }
 

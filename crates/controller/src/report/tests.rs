@@ -24,7 +24,15 @@ impl Story {
         let start = Instant::now();
         let publisher = Publisher::new(1);
         publisher.publish([("a".to_owned(), Arc::default())].into());
-        Self { index, publisher, pickers: BTreeMap::new(), has_gateways: false, reports: Reports::default(), start, now: start }
+        Self {
+            index,
+            publisher,
+            pickers: BTreeMap::new(),
+            has_gateways: false,
+            reports: Reports::default(),
+            start,
+            now: start,
+        }
     }
 
     fn due(&mut self) -> Due {
@@ -132,7 +140,10 @@ fn a_status_on_its_way_is_taken_back_when_things_are_as_they_were() {
     story.written();
     story.outcome(true);
     story.seen("2", 1);
-    story.pickers.insert(ObjectKey::new("a", "p"), PickerState { ready: 0, wanted: 1, stage: Stage::Rolling, hands_off: vec![] });
+    story.pickers.insert(
+        ObjectKey::new("a", "p"),
+        PickerState { ready: 0, wanted: 1, stage: Stage::Rolling, hands_off: vec![] },
+    );
     let mut managed = pool("3", 1);
     managed.status = story.index.pool(&ObjectKey::new("a", "p")).unwrap().status.clone();
     let before = managed.clone();
@@ -214,7 +225,7 @@ fn a_model_that_is_not_in_use_is_not_programmed() {
 
 #[test]
 fn of_a_pool_that_no_gateway_is_attached_to_nothing_is_said_where_gateways_say_so_themselves() {
-    let gateway = json!({"parentRef": {"name": "gw"}, "controllerName": "example.com/gateway", "conditions": []});
+    let gateway = json!({"parentRef": {"name": "gw"}, "conditions": []});
     let seen = |story: &mut Story, version: &str, parents: Value| {
         let mut pool = pool(version, 1);
         pool.status = Some(serde_json::from_value(json!({ "parents": parents })).unwrap());

@@ -103,12 +103,13 @@ fn held(written: &str) -> String {
         body_timeout: Duration::MAX,
     };
     let mut exchange = Exchange::new(front.clone(), options);
-    let mut exchanges = Vec::new();
+    let (mut exchanges, mut rules) = (Vec::new(), Rules::default());
     let mut held = String::new();
     for line in written.lines().filter(|line| !line.starts_with('<')) {
         held += &format!("{line}\n");
         if line == "# another request" {
             exchanges.push(std::mem::replace(&mut exchange, Exchange::new(front.clone(), options)));
+            rules = Rules::default();
         }
         let Some(said) = line.strip_prefix("> ") else { continue };
         if said == "(nothing for 30 s)" {
@@ -117,6 +118,7 @@ fn held(written: &str) -> String {
             continue;
         }
         for answer in exchange.on(message(said), Instant::now, Draw::new(1)) {
+            rules.hold(&answer, options);
             held += &format!("< {}\n", shown(&answer));
         }
     }
@@ -124,6 +126,46 @@ fn held(written: &str) -> String {
     assert_eq!(front.director.board().in_flight(), 0, "a request is still counted");
     assert_eq!(front.budget.held(), 0, "a body is still held");
     held
+}
+
+/// What gateways make of an answer that is not as they want it stands in docs/gateways.md: another pod in silence, an empty body, 500. So these
+/// hold of every answer in every conversation.
+#[derive(Default)]
+struct Rules {
+    headers_answered: bool,
+    bodies_ended: usize,
+}
+
+impl Rules {
+    fn hold(&mut self, answer: &ProcessingResponse, options: Options) {
+        match answer.response.as_ref().unwrap() {
+            Answer::RequestHeaders(headers) => {
+                assert!(!self.headers_answered, "headers are answered once");
+                self.headers_answered = true;
+                let mutation = headers.response.clone().unwrap().header_mutation.unwrap();
+                let destination = mutation.set_headers.iter().find_map(|option| {
+                    let header = option.header.as_ref().filter(|header| header.key == DESTINATION)?;
+                    Some(headers::text(header))
+                });
+                let destination = destination.expect("the destination stands in a header");
+                assert_eq!(Some(&destination), metadata_of(answer).as_ref(), "header and metadata are equal");
+                let addresses: Vec<_> = destination.split(',').map(|one| one.parse::<SocketAddr>()).collect();
+                assert!(addresses.iter().all(Result::is_ok), "{destination} is not all addresses");
+                assert!(addresses.len() == 1 || options.fallbacks, "a list, which nobody asked for");
+            }
+            Answer::RequestBody(body) => {
+                assert!(self.headers_answered, "headers are answered before bodies");
+                let mutation = body.response.clone().unwrap().body_mutation.and_then(|mutation| mutation.mutation);
+                let Some(Mutation::StreamedResponse(streamed)) = mutation else {
+                    panic!("a body that is not streamed")
+                };
+                self.bodies_ended += usize::from(streamed.end_of_stream);
+                assert!(self.bodies_ended <= 1, "a body ends once");
+                assert!(streamed.body.len() <= 64 << 10, "a piece larger than gateways take");
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Reads `request-headers end | name: value | …`, `request-body end {…}`, and the like.
@@ -216,16 +258,16 @@ fn shown(answer: &ProcessingResponse) -> String {
             )
         }
     };
-    let metadata = answer.dynamic_metadata.as_ref().map(|metadata| {
-        let Some(Kind::StructValue(lb)) = metadata.fields["envoy.lb"].kind.clone() else {
-            unreachable!("no struct")
-        };
-        let Some(Kind::StringValue(to)) = lb.fields[DESTINATION].kind.clone() else {
-            unreachable!("no string")
-        };
-        format!(" | metadata {to}")
-    });
+    let metadata = metadata_of(answer).map(|to| format!(" | metadata {to}"));
     format!("{shown}{}", metadata.unwrap_or_default())
+}
+
+/// The destination as metadata.
+fn metadata_of(answer: &ProcessingResponse) -> Option<String> {
+    let metadata = answer.dynamic_metadata.as_ref()?;
+    let Some(Kind::StructValue(lb)) = metadata.fields["envoy.lb"].kind.clone() else { panic!("no struct") };
+    let Some(Kind::StringValue(to)) = lb.fields[DESTINATION].kind.clone() else { panic!("no string") };
+    Some(to)
 }
 
 fn mutation(mutation: &HeaderMutation) -> String {

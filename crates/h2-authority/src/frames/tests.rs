@@ -64,8 +64,9 @@ fn blocks_are_mended_whatever_frames_they_come_in() {
     for cut in 0..=fields.len() {
         let two = |fields: &[u8]| vec![frame(1, 0, &fields[..cut]), frame(9, 4, &fields[cut..]), data.clone()];
         check(&two(&fields), &two(&mended));
-        let three =
-            |fields: &[u8]| vec![frame(1, 0, &fields[..cut]), frame(9, 0, &[]), frame(9, 4, &fields[cut..]), data.clone()];
+        let three = |fields: &[u8]| {
+            vec![frame(1, 0, &fields[..cut]), frame(9, 0, &[]), frame(9, 4, &fields[cut..]), data.clone()]
+        };
         check(&three(&fields), &three(&mended));
     }
 }

@@ -1,0 +1,252 @@
+//! Does a picker stand behind gateways as others do, and in the place of other pickers?
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::{Client, Cluster, Options, PodSpec, Process, World, binary, eventually, gateway_api, root};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::Shared;
+use crate::kubectl::until_condition;
+use crate::routing::{chat, image, text};
+
+/// What Istio 1.31's Envoy sent over one connection to an endpoint picker: two requests, each to the end of its response.
+const ISTIO: &[u8] = include_bytes!("../../testdata/istio-plain.bin");
+
+/// Its greeting where a DestinationRule asks for TLS and names no `sni`.
+const ISTIO_GREETING: &[u8] = include_bytes!("../../testdata/istio-tls-greeting.bin");
+
+/// The head of a frame: its type, its stream, and how long its content is.
+fn head(bytes: &[u8]) -> Option<(u8, u32, usize)> {
+    let [a, b, c, kind, _, stream @ ..] = bytes.get(..9)? else { return None };
+    let stream = u32::from_be_bytes(stream.try_into().ok()?);
+    Some((*kind, stream, u32::from_be_bytes([0, *a, *b, *c]) as usize))
+}
+
+/// Cuts what a client sends behind the first frame of data of each stream, where it waits for an answer.
+fn turns(bytes: &[u8]) -> Vec<(u32, &[u8])> {
+    let (mut turns, mut from, mut at) = (Vec::new(), 0, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len());
+    let mut asked: Vec<u32> = Vec::new();
+    while let Some((kind, stream, length)) = head(&bytes[at..]) {
+        at += 9 + length;
+        if kind == 0 && !asked.contains(&stream) {
+            asked.push(stream);
+            turns.push((stream, &bytes[from..at]));
+            from = at;
+        }
+    }
+    turns
+}
+
+/// Reads frames until one of data comes for a stream; fails on one that says that the stream was refused.
+async fn answer(connection: &mut TcpStream, wanted: u32) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    loop {
+        while let Some((kind, stream, length)) = head(&bytes).filter(|(.., length)| bytes.len() >= 9 + length) {
+            let content: Vec<u8> = bytes.drain(..9 + length).skip(9).collect();
+            ensure!(kind != 3, "stream {stream} was reset: {content:?}");
+            ensure!(kind != 7, "the connection was refused: {content:?}");
+            if (kind, stream) == (0, wanted) && !content.is_empty() {
+                return Ok(content);
+            }
+        }
+        ensure!(connection.read_buf(&mut bytes).await? > 0, "the picker hung up");
+    }
+}
+
+pub(crate) async fn the_bytes_that_istio_sent_are_answered(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    world.apply_pool("text")?;
+    world.apply_model("llama", "{modelName: llama, poolRef: {name: text}}")?;
+    world.kubelet.run(PodSpec::new("text-0", "text", &["llama=text"])).await?;
+    crate::routing::until_answered(&world, &chat("llama", &text()), "200 text-0").await?;
+    let mut connection = TcpStream::connect(world.ext_proc).await?;
+    let turns = turns(ISTIO);
+    ensure!(turns.len() == 2, "two requests were recorded, and not {}", turns.len());
+    for ((stream, bytes), expected) in turns.into_iter().zip(["x-gateway-destination-endpoint", r#""object":"list""#]) {
+        connection.write_all(bytes).await?;
+        let answer = String::from_utf8_lossy(&answer(&mut connection, stream).await?).into_owned();
+        ensure!(answer.contains(expected), "stream {stream}: {answer:?}");
+    }
+    Ok(())
+}
+
+pub(crate) async fn what_a_gateways_owner_can_mend_stands_in_the_log(shared: &Shared) -> Result<()> {
+    let world = shared.world().await?;
+    // A name that is no DNS name, in a TLS greeting.
+    let mut connection = TcpStream::connect(world.ext_proc).await?;
+    connection.write_all(ISTIO_GREETING).await?;
+    let mut alert = Vec::new();
+    connection.read_to_end(&mut alert).await?;
+    ensure!(alert.first() == Some(&21), "an alert was to come, and not {alert:?}");
+    crate::trust::until_log(&world.picker, "trafficPolicy.tls.sni").await?;
+    // A header in capitals, which HTTP/2 does not have.
+    let mut connection = TcpStream::connect(world.ext_proc).await?;
+    let settings = b"\0\0\0\x04\0\0\0\0\0";
+    let headers = b"\0\0\x0a\x01\x04\0\0\0\x01\x83\x86\x84\x40\x01A\x01b\x88\x88";
+    connection.write_all(&[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], settings, headers].concat()).await?;
+    let refused = answer(&mut connection, 1).await;
+    ensure!(refused.is_err(), "it was answered");
+    crate::trust::until_log(&world.picker, "was refused for its form").await
+}
+
+/// A picker as a chart for another one starts it, with rights to this namespace as that chart gives; only the kubeconfig stands in for the pod.
+struct Standalone {
+    process: Process,
+    http: Client,
+    admin: Client,
+}
+
+async fn standalone(world: &World, name: &str, flags: &[&str]) -> Result<Standalone> {
+    let account = format!("system:serviceaccount:{}:{name}", world.namespace);
+    let kubeconfig = world.folder().join(format!("{name}.kubeconfig"));
+    world.cluster.write_kubeconfig(&account, &kubeconfig)?;
+    let mut args = vec![
+        format!("--kubeconfig={}", kubeconfig.display()),
+        format!("--pool-namespace={}", world.namespace),
+        "--zap-encoder=json".to_owned(),
+        "--health-checking=true".to_owned(),
+        "-v=2".to_owned(),
+    ];
+    // Where it listens is this machine's matter.
+    for listen in ["--ext-proc-listen", "--health-listen", "--http-listen", "--admin-listen"] {
+        args.push(format!("{listen}=127.0.0.1:0"));
+    }
+    args.extend(flags.iter().map(|&flag| flag.to_owned()));
+    let mut process = Process::start(world.folder(), name, &binary("thalamus-picker")?, &args, &[])?;
+    let said = process.said("picker started").await?;
+    let client =
+        |port: &str| Ok::<_, anyhow::Error>(Client::new(said[port].as_str().context("said")?.parse::<SocketAddr>()?));
+    Ok(Standalone { http: client("http")?, admin: client("admin")?, process })
+}
+
+/// As the conformance suite's manifests of the reference picker have it.
+fn rights(account: &str) -> String {
+    format!(
+        "{{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {{name: {account}}}, rules: [{{apiGroups: \
+         [inference.networking.k8s.io], resources: [inferencepools], verbs: [get, list, watch]}}, {{apiGroups: [''], resources: [pods], verbs: \
+         [get, list, watch]}}]}}\n---\n{{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {{name: {account}}}, roleRef: \
+         {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: {account}}}, subjects: [{{kind: ServiceAccount, name: {account}}}]}}"
+    )
+}
+
+pub(crate) async fn a_chart_for_another_picker_starts_ours(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    world.apply_pool("mixed")?;
+    world.apply_pool("others")?;
+    world
+        .kubelet
+        .run(PodSpec::new("plain-0", "mixed", &["m=text"]).annotated("thalamus.dev/input-modalities", "text"))
+        .await?;
+    world.kubelet.run(PodSpec::new("eyes-0", "mixed", &["m=text,image"])).await?;
+    world.kubelet.run(PodSpec::new("others-0", "others", &["m=text"])).await?;
+
+    let picker = standalone(&world, "chart", &["--pool-name=mixed", "--config-file=/config/epp.yaml"]).await?;
+    crate::trust::until_log(&picker.process, "grant it get, list and watch").await?;
+    ensure!(picker.admin.get("/ready").await?.status == 503, "it is ready without a table");
+    world.apply(&rights("chart"))?;
+    eventually("pictures go where they are taken", async || {
+        let answer = picker.http.chat(&chat("m", &image())).await?;
+        ensure!(answer.shown() == "200 eyes-0", "{}", answer.shown());
+        Ok(())
+    })
+    .await?;
+    ensure!(picker.admin.get("/ready").await?.status == 200, "it decides, and is not ready");
+    let log = picker.process.log();
+    for said in ["no controller", "--config-file is a flag of other endpoint pickers"] {
+        ensure!(log.contains(said), "the log does not say {said:?}:\n{}", picker.process.tail());
+    }
+    // A path that nobody knows goes to the pool, as with every other picker; one that manages servers does not.
+    let passed = picker.http.get("/hello").await?;
+    ensure!(passed.json()["error"]["code"] != "unknown_path", "{}", passed.shown());
+    let refused = picker.http.get("/metrics").await?;
+    ensure!(refused.status == 404 && refused.json()["error"]["code"] == "unknown_path", "{}", refused.shown());
+    // What becomes of pods is seen at once.
+    world.kubelet.set_ready("eyes-0", false).await?;
+    eventually("nobody takes pictures", async || {
+        let answer = picker.http.chat(&chat("m", &image())).await?;
+        ensure!(answer.status == 503 && answer.json()["error"]["code"] == "no_endpoint", "{}", answer.shown());
+        Ok(())
+    })
+    .await?;
+    let table = picker.admin.get("/debug/table").await?.text();
+    ensure!(!table.contains("others"), "it knows of another pool:\n{table}");
+    Ok(())
+}
+
+pub(crate) async fn a_pool_may_stand_in_flags_alone(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    let pod = world.kubelet.run(PodSpec::new("text-0", "text", &["m=text"])).await?;
+    world.apply(&rights("flags"))?;
+    let port = format!("--endpoint-target-ports={}", pod.port());
+    let picker = standalone(&world, "flags", &["--endpoint-selector=pool=text", &port]).await?;
+    eventually("it is served", async || {
+        let answer = picker.http.chat(&chat("m", &text())).await?;
+        ensure!(answer.shown() == "200 text-0", "{}", answer.shown());
+        Ok(())
+    })
+    .await
+}
+
+/// A cluster of its own: one that has the Gateway API, and in which somebody else installed InferencePool.
+pub(crate) async fn where_gateways_are_at_home_nothing_is_taken_from_anybody(shared: &Shared) -> Result<()> {
+    let folder = shared.folder().join("with-gateways");
+    std::fs::create_dir_all(&folder)?;
+    let cluster = Arc::new(Cluster::start_bare(&folder)?);
+    let theirs =
+        std::fs::read_to_string(root().join("crds/inference-pool/inferencepools.inference.networking.k8s.io.yaml"))?;
+    let theirs = theirs.replace("bundle-version: v1.6.0", "bundle-version: v9.9.9");
+    ensure!(theirs.contains("v9.9.9"), "our CRD does not say which bundle it is of");
+    cluster.apply("default", &theirs)?;
+    cluster.kubectl(&["apply", "--server-side", "-f", &gateway_api()?.display().to_string()])?;
+    // What the README says, in a cluster that has InferencePools.
+    let there = cluster.kubectl(&["create", "-k", &root().join("crds/inference-pool").display().to_string()]);
+    ensure!(there.is_err_and(|error| error.to_string().contains("AlreadyExists")), "their CRD was replaced");
+    cluster.install()?;
+    let version = "jsonpath={.metadata.annotations.inference\\.networking\\.k8s\\.io/bundle-version}";
+    let crd = "crd/inferencepools.inference.networking.k8s.io";
+    ensure!(cluster.kubectl(&["get", crd, "-o", version])? == "v9.9.9", "their CRD was changed");
+
+    let mut world = World::start(Arc::clone(&cluster), &folder, Options::default()).await?;
+    for pool in ["text", "vision"] {
+        world.apply_pool(pool)?;
+    }
+    let targets =
+        "[{name: t, poolRef: {name: text}}, {name: v, poolRef: {name: vision}, modalities: {input: [Text, Image]}}]";
+    world.apply_model("chat", &format!("{{modelName: chat, targetModels: {targets}}}"))?;
+    world.kubelet.run(PodSpec::new("text-0", "text", &["t=text"])).await?;
+    world.kubelet.run(PodSpec::new("vision-0", "vision", &["v=text,image"])).await?;
+    crate::routing::until_answered(&world, &chat("chat", &image()), "200 vision-0").await?;
+    let ours = |world: &World| -> Result<Vec<Value>> {
+        let parents = world.object("inferencepool", "text")?["status"]["parents"].clone();
+        let all = parents.as_array().cloned().unwrap_or_default();
+        Ok(all.into_iter().filter(|parent| parent["controllerName"] == api::CONTROLLER_NAME).collect())
+    };
+    let attach = |world: &World, parents: &Value| {
+        let patch = json!({"status": {"parents": parents}}).to_string();
+        world.kubectl(&["patch", "inferencepool", "text", "--subresource=status", "--type=merge", "-p", &patch])
+    };
+    let gateway = json!({"parentRef": {"name": "edge"}, "conditions": []});
+    attach(&world, &json!([gateway]))?;
+    let told = "TargetsReachable=False OtherPools: model chat has targets in pool vision as well; by this pool's route most gateways \
+        reach this pool alone (Envoy AI Gateway reaches all), so what only others take does not arrive: put all targets' pods into one pool, or give \
+        each pool a route of its own";
+    until_condition(&world, "inferencepool", "text", told).await?;
+    // The route is gone, and the gateway takes its entry away. Nobody is associated with the pool.
+    attach(&world, &json!(ours(&world)?))?;
+    eventually("no entry is left", async || {
+        let parents = world.object("inferencepool", "text")?["status"]["parents"].clone();
+        ensure!(parents.as_array().is_none_or(Vec::is_empty), "{parents}");
+        Ok(())
+    })
+    .await?;
+    // A picker that takes clients itself is a parent.
+    world.apply(
+        "{apiVersion: v1, kind: Service, metadata: {name: thalamus-picker}, spec: {selector: {app: thalamus-picker}, ports: [{name: ext-proc, \
+         port: 9002}, {name: http, port: 8080}]}}",
+    )?;
+    until_condition(&world, "inferencepool", "text", "EndpointsReady=True EndpointsReady: 1/1: 1 text").await
+}
