@@ -229,7 +229,9 @@ pub(crate) async fn where_gateways_are_at_home_nothing_is_taken_from_anybody(sha
         let patch = json!({"status": {"parents": parents}}).to_string();
         world.kubectl(&["patch", "inferencepool", "text", "--subresource=status", "--type=merge", "-p", &patch])
     };
-    let gateway = json!({"parentRef": {"name": "edge"}, "conditions": []});
+    // As Istio writes it: with conditions, and with no controller's name.
+    let accepted = json!({"type": "Accepted", "status": "True", "reason": "Accepted", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let gateway = json!({"parentRef": {"name": "edge"}, "conditions": [accepted]});
     attach(&world, &json!([gateway]))?;
     let told = "TargetsReachable=False OtherPools: model chat has targets in pool vision as well; by this pool's route most gateways \
         reach this pool alone (Envoy AI Gateway reaches all), so what only others take does not arrive: put all targets' pods into one pool, or give \
