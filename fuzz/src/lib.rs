@@ -180,7 +180,7 @@ pub fn header(bytes: &[u8]) {
 pub fn http2(bytes: &[u8]) {
     let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
         let (mut mender, mut out, mut held) = (Mender::default(), Vec::new(), Vec::new());
-        let (mut wanted, mut mended) = (0, 0);
+        let (mut wanted, mut replaced) = (0, 0);
         for piece in pieces {
             held.extend_from_slice(piece);
             if held.len() >= wanted {
@@ -188,17 +188,17 @@ pub fn http2(bytes: &[u8]) {
                 out.extend(held.drain(..passed.bytes));
                 assert!(held.is_empty() || held.len() < passed.wanted, "what is wanted is there and held all the same");
                 assert!(passed.wanted <= MAX_HELD + 9, "{} bytes would be held", passed.wanted);
-                (wanted, mended) = (passed.wanted, mended + passed.mended);
+                (wanted, replaced) = (passed.wanted, replaced + passed.mended);
             }
         }
-        (out, held, mended)
+        (out, held, replaced)
     };
     let bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", bytes].concat();
     let whole = read(&mut std::iter::once(&*bytes));
     assert_eq!(read(&mut pieces(&bytes)), whole, "how a connection is cut changes what is read");
     assert_eq!(read(&mut bytes.chunks(usize::from(bytes[bytes.len() - 1]) + 1)), whole, "how it is cut changes it");
-    let (out, held, mended) = whole;
+    let (out, held, replaced) = whole;
     assert_eq!(out.len() + held.len(), bytes.len(), "bytes were lost");
-    assert_eq!(mended > 0, out != bytes[..out.len()], "something was changed in silence");
+    assert_eq!(replaced > 0, out != bytes[..out.len()], "something was changed in silence");
     assert_eq!(read(&mut std::iter::once(&*out)).2, 0, "what was mended is to be mended again");
 }

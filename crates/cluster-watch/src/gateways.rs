@@ -13,7 +13,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// Looks for the kind HTTPRoute, from now on; nothing until that is known. Asks for what every account may ask (the ClusterRole
 /// `system:discovery`).
 pub fn gateways(client: Client) -> watch::Receiver<Option<bool>> {
-    let (known, knows) = watch::channel(None);
+    let (known, told) = watch::channel(None);
     tokio::spawn(async move {
         while !known.is_closed() {
             let wait = match has_routes(&client).await {
@@ -29,7 +29,7 @@ pub fn gateways(client: Client) -> watch::Receiver<Option<bool>> {
             tokio::time::sleep(wait).await;
         }
     });
-    knows
+    told
 }
 
 async fn has_routes(client: &Client) -> kube::Result<bool> {

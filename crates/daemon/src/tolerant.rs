@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     /// A connection's preface, a block in two frames with this value on both sides of the cut, and the head of a frame that never comes.
-    fn bytes(value: &[u8; 5]) -> Vec<u8> {
+    fn bytes(value: [u8; 5]) -> Vec<u8> {
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         let headers = [b"\0\0\x05\x01\0\0\0\0\x01\x83\x41\x05", &value[..2]].concat();
         let continuation = [b"\0\0\x03\x09\x04\0\0\0\x01", &value[2..]].concat();
@@ -151,7 +151,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_read_is_mended_however_it_arrives_and_the_end_is_the_end() {
-        let (sent, expected) = (bytes(b"a||bc"), bytes(b"xxxxx"));
+        let (sent, expected) = (bytes(*b"a||bc"), bytes(*b"xxxxx"));
         for piece in 1..sent.len() {
             let (mut client, server) = tokio::io::duplex(piece);
             let mut server = Tolerant::new(server, ([127, 0, 0, 1], 1).into());

@@ -129,9 +129,9 @@ impl Exchange {
                         *job = None;
                     }
                     if let Some(address) = served.and_then(|served| served.parse::<SocketAddr>().ok()) {
-                        let server = self.front.served(decision, address);
+                        let maker = self.front.served(decision, address);
                         // Where nobody knows who served, nobody knows who made a job.
-                        *job = job.take().zip(server).map(|(job, maker)| Job { maker, ..job });
+                        *job = job.take().zip(maker).map(|(job, maker)| Job { maker, ..job });
                     }
                 }
                 self.response(headers.end_of_stream);

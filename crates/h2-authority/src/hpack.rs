@@ -57,10 +57,11 @@ fn find(block: &[u8]) -> Option<Literal> {
 
 fn is_authority(name: &[u8], huffman: bool) -> bool {
     const NAME: &[u8] = b":authority";
-    match huffman {
+    if huffman {
         // Of ten bytes with codes of five to eight bits.
-        true => (7..=10).contains(&name.len()) && huffman::decode(name).is_some_and(|name| name == NAME),
-        false => name == NAME,
+        (7..=10).contains(&name.len()) && huffman::decode(name).is_some_and(|name| name == NAME)
+    } else {
+        name == NAME
     }
 }
 

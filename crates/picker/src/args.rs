@@ -142,7 +142,7 @@ impl Args {
         let mut controllers = Controllers::new(&self.controller, self.controller_ca.clone(), self.token_file.clone())?;
         let source = self.controller.join(",");
         self.start_log()?;
-        self.serve(&source, move |again| controllers.route(again)).await
+        Box::pin(self.serve(&source, move |again| controllers.route(again))).await
     }
 
     /// Whether the flags, or the environment, say anything of a controller.

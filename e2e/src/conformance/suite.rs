@@ -128,9 +128,9 @@ fn with_our_picker(base: &str, part: Part) -> Result<String> {
                     "--token-file=/var/run/thalamus/controller/token",
                 ]);
             }
-            let more: String = flags.iter().map(|flag| format!("        - {flag}\n")).collect();
             ensure!(document.contains(LAST_FLAG), "the suite's picker has other flags than those this was written for");
-            document = document.replacen(LAST_FLAG, &format!("{LAST_FLAG}{more}"), 1);
+            document =
+                document.replacen(LAST_FLAG, &format!("{LAST_FLAG}        - {}\n", flags.join("\n        - ")), 1);
             if part == Part::Controller {
                 document = document.trim_end().to_owned() + VOLUME;
             }

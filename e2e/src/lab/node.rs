@@ -11,7 +11,7 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Container, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::launch::{self, ApiServer};
@@ -112,7 +112,7 @@ impl Node {
     async fn look(&mut self) -> Result<()> {
         let wanted: Vec<Pod> = Api::<Pod>::all(self.client.clone()).list(&ListParams::default()).await?.items;
         let stays = |pod: &&Pod| pod.metadata.deletion_timestamp.is_none();
-        let uids: BTreeSet<String> = wanted.iter().filter(stays).filter_map(|pod| pod.uid()).collect();
+        let uids: BTreeSet<String> = wanted.iter().filter(stays).filter_map(ResourceExt::uid).collect();
         let gone: Vec<String> = self.pods.keys().filter(|uid| !uids.contains(*uid)).cloned().collect();
         let gone: Vec<RunningPod> = gone.iter().filter_map(|uid| self.pods.remove(uid)).collect();
         let stopped = join_all(gone.into_iter().map(RunningPod::stop)).await;

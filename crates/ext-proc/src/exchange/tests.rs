@@ -149,7 +149,7 @@ impl Rules {
                 });
                 let destination = destination.expect("the destination stands in a header");
                 assert_eq!(Some(&destination), metadata_of(answer).as_ref(), "header and metadata are equal");
-                let addresses: Vec<_> = destination.split(',').map(|one| one.parse::<SocketAddr>()).collect();
+                let addresses: Vec<_> = destination.split(',').map(str::parse::<SocketAddr>).collect();
                 assert!(addresses.iter().all(Result::is_ok), "{destination} is not all addresses");
                 assert!(addresses.len() == 1 || options.fallbacks, "a list, which nobody asked for");
             }

@@ -19,7 +19,8 @@ fn mended_fields() -> Vec<u8> {
 
 /// What passes of `bytes` when they come in pieces of these sizes, again and again, and what was still held at the end.
 fn passed(bytes: &[u8], sizes: &[usize]) -> (Vec<u8>, Vec<u8>, usize) {
-    let (mut mender, mut out, mut held, mut wanted, mut mended) = (Mender::default(), Vec::new(), Vec::new(), 0, 0);
+    let (mut mender, mut out, mut held) = (Mender::default(), Vec::new(), Vec::new());
+    let (mut wanted, mut replaced) = (0, 0);
     let (mut rest, mut sizes) = (bytes, sizes.iter().cycle());
     while !rest.is_empty() {
         let (piece, more) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
@@ -29,13 +30,13 @@ fn passed(bytes: &[u8], sizes: &[usize]) -> (Vec<u8>, Vec<u8>, usize) {
             continue;
         }
         let passed = mender.pass(&mut held);
-        mended += passed.mended;
+        replaced += passed.mended;
         out.extend(held.drain(..passed.bytes));
         assert!(held.is_empty() == (passed.wanted == 0) && (held.is_empty() || held.len() < passed.wanted));
         assert!(passed.wanted <= MAX_HELD + FRAME_HEAD);
         wanted = passed.wanted;
     }
-    (out, held, mended)
+    (out, held, replaced)
 }
 
 #[track_caller]
