@@ -32,5 +32,5 @@ pub use kubelet::{Kubelet, PodSpec};
 pub use process::{Process, end, end_all};
 pub use scale::Scale;
 pub use soak::{Soak, Summary};
-pub use tools::{binary, clients_python, envoy, gateway_api, helm, root};
+pub use tools::{binary, clients_python, envoy, gateway_api, h2spec, helm, root};
 pub use world::{Options, PickerPorts, Replica, World};

@@ -34,6 +34,11 @@ pub fn helm() -> Result<PathBuf> {
     find("THALAMUS_HELM")
 }
 
+/// What looks whether a server keeps to HTTP/2.
+pub fn h2spec() -> Result<PathBuf> {
+    find("THALAMUS_H2SPEC")
+}
+
 /// The folder of the CRDs of the Gateway API.
 pub fn gateway_api() -> Result<PathBuf> {
     find("THALAMUS_GATEWAY_API")

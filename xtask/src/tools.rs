@@ -16,6 +16,9 @@ const GATEWAY_API: &str = "sigs.k8s.io/gateway-api@v1.6.1";
 /// The Go program that renders the chart.
 const HELM: &str = "helm.sh/helm/v4/cmd/helm@v4.3.1";
 
+/// The Go program that looks whether a server keeps to HTTP/2.
+const H2SPEC: &str = "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible";
+
 /// Programs, what they are for, and where they come from.
 const NEEDED: [(&str, &str); 6] = [
     ("go", "builds the Kubernetes API server; any Go since 1.21 fetches the version that is needed"),
@@ -50,7 +53,8 @@ pub(crate) fn install(root: &Path) -> Result<Environment> {
         ("THALAMUS_ENVOY", envoy(&cache)?),
         ("THALAMUS_CLIENTS", clients(root, &cache)?),
         ("THALAMUS_GATEWAY_API", gateway_api()?),
-        ("THALAMUS_HELM", helm(&cache, &go_objects)?),
+        ("THALAMUS_HELM", go_program("helm", HELM, &cache, &go_objects)?),
+        ("THALAMUS_H2SPEC", go_program("h2spec", H2SPEC, &cache, &go_objects)?),
     ];
     kubernetes(root, &kube, &go_objects)?;
     environment.push(("KUBE_BIN", kube));
@@ -207,16 +211,20 @@ pub(crate) fn gateways(root: &Path) -> Result<Environment> {
     ])
 }
 
-fn helm(cache: &Path, go_objects: &Path) -> Result<PathBuf> {
-    let version = HELM.rsplit('@').next().unwrap_or_default();
-    let place = cache.join(format!("helm-{version}"));
-    let helm = place.join("helm");
-    if !helm.exists() {
+/// A program that is one Go package, in a folder that is named by its version.
+fn go_program(name: &str, package: &str, cache: &Path, go_objects: &Path) -> Result<PathBuf> {
+    let version = package.rsplit('@').next().unwrap_or_default();
+    let place = cache.join(format!("{name}-{version}"));
+    let program = place.join(name);
+    if !program.exists() {
         let mut go = Command::new("go");
-        go.args(["install", "-trimpath", HELM]).env("GOBIN", &place).env("GOCACHE", go_objects).env("CGO_ENABLED", "0");
-        run(&format!("Helm ({HELM})"), go.current_dir(std::env::temp_dir()))?;
+        go.args(["install", "-trimpath", package])
+            .env("GOBIN", &place)
+            .env("GOCACHE", go_objects)
+            .env("CGO_ENABLED", "0");
+        run(package, go.current_dir(std::env::temp_dir()))?;
     }
-    Ok(helm)
+    Ok(program)
 }
 
 fn gateway_api() -> Result<PathBuf> {

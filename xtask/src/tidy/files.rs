@@ -44,6 +44,16 @@ fn no_file_is_longer_than_someone_reads() {
     }
 }
 
+/// What stands between a gateway and h2 until h2 takes the gateway's names: it may not grow into an HTTP/2 of its own.
+const MAX_LINES_OF_H2_AUTHORITY: usize = 700;
+
+#[test]
+fn what_is_to_go_when_h2_takes_such_names_stays_small() {
+    let ours = rust_files().into_iter().filter(|(path, _)| path.starts_with("crates/h2-authority") && !is_test(path));
+    let lines: usize = ours.map(|(_, text)| text.lines().count()).sum();
+    assert!((1..=MAX_LINES_OF_H2_AUTHORITY).contains(&lines), "crates/h2-authority has {lines} lines (ADR 0012)");
+}
+
 #[test]
 fn every_file_says_first_what_it_holds() {
     // The tests of `foo.rs` in `foo/tests.rs` are explained by `foo.rs`.
