@@ -59,6 +59,7 @@ fn main() -> Result<ExitCode> {
         trial("a_managed_pool_is_served_by_pods_of_its_own", |shared| shared.block_on(served(shared))),
         trial("pickers_are_replaced_under_load_and_no_request_is_lost", |shared| shared.block_on(replaced(shared))),
         trial("the_leaders_pod_goes_and_another_leads", |shared| shared.block_on(handed_over(shared))),
+        trial("a_chart_for_another_picker_starts_our_image", |shared| shared.block_on(in_the_place_of_another(shared))),
         trial("a_pool_takes_its_picker_along", |shared| shared.block_on(taken_along(shared))),
     ];
     let conclusion = started.map(|()| libtest_mimic::run(&arguments, trials).exit_code());
@@ -272,6 +273,56 @@ async fn handed_over(shared: &Shared) -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// A Deployment as the charts of other pickers write it, with their rights and flags and no more; the image alone is ours.
+async fn in_the_place_of_another(shared: &Shared) -> Result<()> {
+    let pool = json!({
+        "apiVersion": "inference.networking.k8s.io/v1", "kind": "InferencePool", "metadata": {"name": "plain"},
+        "spec": {"selector": {"matchLabels": {"app": "eyes"}}, "targetPorts": [{"number": 8000}],
+            "endpointPickerRef": {"name": "plain-epp", "port": {"number": 9002}}},
+    });
+    let rule = |groups: &str, resources: &str| json!({"apiGroups": [groups], "resources": [resources], "verbs": ["get", "list", "watch"]});
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "epp"},
+        "rules": [rule("inference.networking.k8s.io", "inferencepools"), rule("", "pods")]});
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "epp"}});
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "epp"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "epp"},
+        "subjects": [{"kind": "ServiceAccount", "name": "epp"}]});
+    let probe = json!({"grpc": {"port": 9003, "service": "inference-extension"}, "periodSeconds": 1});
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "plain-epp"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "plain-epp"}}, "template": {
+            "metadata": {"labels": {"app": "plain-epp"}},
+            "spec": {"serviceAccountName": "epp", "containers": [{
+                "name": "epp", "image": "thalamus-picker:0.0.0",
+                "args": ["--pool-name", "plain", "--pool-namespace", "serving", "--zap-encoder", "json", "--grpc-port", "9002",
+                    "--grpc-health-port", "9003"],
+                "ports": [{"containerPort": 9002}, {"containerPort": 9003}, {"name": "metrics", "containerPort": 9090}],
+                "readinessProbe": probe, "livenessProbe": probe,
+            }]},
+        }},
+    });
+    for object in [pool, role, account, binding, deployment] {
+        shared.cluster.apply("serving", &object.to_string())?;
+    }
+    shared.until_available("serving", "plain-epp").await?;
+    let log = shared.kubectl(&["logs", "-n", "serving", "deployment/plain-epp"])?;
+    let pod = shared.kubectl(&[
+        "get",
+        "pod",
+        "-n",
+        "serving",
+        "-l",
+        "app=plain-epp",
+        "-o",
+        "jsonpath={.items[0].metadata.name}",
+    ])?;
+    ensure!(log.contains("no controller") && log.contains("endpoints ready: 2/2"), "{log}");
+    ensure!(pod.starts_with("plain-epp-"), "{pod}");
+    shared
+        .kubectl(&["delete", "deployment,inferencepool", "plain-epp", "plain", "-n", "serving", "--ignore-not-found"])
+        .map(drop)
 }
 
 async fn taken_along(shared: &Shared) -> Result<()> {
