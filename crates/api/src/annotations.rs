@@ -23,6 +23,6 @@ pub const PICKER: &str = "thalamus.dev/picker";
 /// On a managed pool, the PickerTemplate of its namespace by which its picker is run.
 pub const PICKER_TEMPLATE: &str = "thalamus.dev/picker-template";
 
-/// On an object of a managed picker: with the value `true` the controller neither changes nor removes it, whatever becomes of it, until the
-/// annotation is gone. So its owner can take one object back, for a while or for good.
+/// On an object of a managed picker: with the value `true`, and no other, the controller neither changes nor removes it, whatever becomes of it,
+/// until the annotation is gone. So its owner can take one object back, for as long as the pool is there: it goes with the pool all the same.
 pub const HANDS_OFF: &str = "thalamus.dev/hands-off";

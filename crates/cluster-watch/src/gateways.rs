@@ -10,22 +10,38 @@ use super::AGAIN;
 /// How often to look: it is installed once, and seldom taken away.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
+/// After so many failures in a row statuses do not wait for it any more.
+const TRIES: u32 = 3;
+
 /// Looks for the kind HTTPRoute, from now on; nothing until that is known. Asks for what every account may ask (the ClusterRole
 /// `system:discovery`).
 pub fn gateways(client: Client) -> watch::Receiver<Option<bool>> {
     let (known, told) = watch::channel(None);
     tokio::spawn(async move {
+        let mut failures = 0;
         while !known.is_closed() {
-            let wait = match has_routes(&client).await {
+            let there = has_routes(&client).await.map_err(|error| {
+                failures += 1;
+                // Said once: it may stay so for long.
+                if failures == TRIES {
+                    tracing::warn!(%error, "the API server does not say whether it has the Gateway API; it counts as not there until it does");
+                }
+            });
+            match there {
                 Ok(there) => {
+                    failures = 0;
                     known.send_if_modified(|known| known.replace(there) != Some(there));
-                    LOOK_AGAIN
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "the API server does not say whether it has the Gateway API");
-                    AGAIN
+                Err(()) if failures == TRIES => {
+                    known.send_if_modified(|known| {
+                        let is_news = known.is_none();
+                        known.get_or_insert(false);
+                        is_news
+                    });
                 }
-            };
+                Err(()) => {}
+            }
+            let wait = if (1..TRIES).contains(&failures) { AGAIN } else { LOOK_AGAIN };
             tokio::time::sleep(wait).await;
         }
     });
@@ -65,6 +81,16 @@ mod tests {
         }
         let after = |seconds| Duration::from_secs(seconds);
         assert_eq!(told, [(Some(false), after(1)), (Some(true), after(31)), (Some(false), after(61))]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_never_says_holds_up_nobody_for_long() {
+        let service =
+            tower::service_fn(move |_: http::Request<kube::client::Body>| std::future::ready(answer(403, &json!({}))));
+        let mut told = gateways(Client::new(service, "default"));
+        let start = tokio::time::Instant::now();
+        told.changed().await.unwrap();
+        assert_eq!((*told.borrow(), start.elapsed()), (Some(false), 2 * AGAIN));
     }
 
     fn resources(kind: &str) -> serde_json::Value {

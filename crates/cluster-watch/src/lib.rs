@@ -21,7 +21,7 @@ use index::{Change, Event, ObjectKey};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::core::{ApiResource, DeserializeGuard, DynamicObject, GroupVersionKind};
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use publish::Backoff;
 use serde::de::DeserializeOwned;
@@ -156,8 +156,32 @@ where
 {
     // The library goes on from the same place when a watch is refused because that place is gone.
     let is_stale = |said: &Said<W>| matches!(said, Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if status.code == 410);
-    watcher(api, config).backoff(Patience::default()).take_while(move |said| ready(!is_stale(said)))
+    patient(watcher(api, config)).take_while(move |said| ready(!is_stale(said)))
 }
+
+/// Waits after each error, longer and longer until something is known again: from 100 ms to 2 s, half of it jitter. An API server that is back is
+/// to be listened to at once, and one that refuses not to be asked without end. (The library's own wrapper begins anew with each attempt at a list.)
+fn patient<W>(said: impl Stream<Item = Said<W>>) -> impl Stream<Item = Said<W>> {
+    let start = (Box::pin(said), Backoff::default(), None);
+    futures::stream::unfold(start, |(mut said, mut backoff, wait)| async move {
+        if let Some(wait) = wait {
+            tokio::time::sleep(wait).await;
+        }
+        let item = said.next().await?;
+        let wait = match &item {
+            Err(_) => Some(backoff.next(fastrand::f64()).min(LONGEST)),
+            Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => None,
+            Ok(_) => {
+                backoff = Backoff::default();
+                None
+            }
+        };
+        Some((item, (said, backoff, wait)))
+    })
+}
+
+/// The longest wait between two tries.
+const LONGEST: Duration = Duration::from_secs(2);
 
 type Said<W> = watcher::Result<watcher::Event<W>>;
 
@@ -227,25 +251,6 @@ fn refusal(error: &watcher::Error) -> Option<u16> {
     }
 }
 
-/// Waits between tries: from 100 ms to 2 s, half of it jitter. An API server that is back is to be listened to at once; the default of the
-/// library goes to half a minute, twice over when what was known has expired.
-#[derive(Debug, Default)]
-struct Patience(Backoff);
-
-impl Iterator for Patience {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        Some(self.0.next(fastrand::f64()).min(Duration::from_secs(2)))
-    }
-}
-
-impl kube::runtime::utils::Backoff for Patience {
-    fn reset(&mut self) {
-        self.0 = Backoff::default();
-    }
-}
-
 /// The object, or the key of one that does not parse: such an object is left out, as if it were not there.
 fn read<K: Resource<DynamicType = ()>>(guard: DeserializeGuard<K>) -> Result<K, ObjectKey> {
     guard.0.map_err(|invalid| {
@@ -262,6 +267,24 @@ fn read<K: Resource<DynamicType = ()>>(guard: DeserializeGuard<K>) -> Result<K, 
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_may_not_look_asks_less_and_less_often() {
+        let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = std::sync::Arc::clone(&asked);
+        let service = tower::service_fn(move |_: http::Request<kube::client::Body>| {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            ready(testing::answer(403, &json!({})))
+        });
+        let pods: Api<Pod> = Api::all(Client::new(service, "default"));
+        let mut said = Box::pin(said(pods, watcher::Config::default()));
+        let minute = tokio::time::sleep(Duration::from_mins(1));
+        tokio::pin!(minute);
+        while tokio::select! { item = said.next() => item.is_some(), () = &mut minute => false } {}
+        // 2 s each, half of it jitter, after the first few.
+        let asked = asked.load(std::sync::atomic::Ordering::Relaxed);
+        assert!((25..80).contains(&asked), "asked {asked} times in a minute");
+    }
 
     #[test]
     fn an_object_that_cannot_be_read_is_left_out_by_its_key() {

@@ -34,6 +34,14 @@ pub(super) struct Optional {
     pub(super) groups: &'static [(&'static str, &'static str)],
 }
 
+/// What was seen of a kind in a group.
+#[derive(Debug, Default)]
+struct Known {
+    there: AtomicBool,
+    /// Whether it was said that it may not be seen.
+    told: AtomicBool,
+}
+
 /// Watches a kind in each of its groups.
 pub(super) fn one<K>(
     client: &Client,
@@ -49,7 +57,7 @@ where
     let (sender, changes) = mpsc::channel(64);
     for (place, (group, version)) in groups.iter().enumerate() {
         let api = dynamic(client, namespace, &GroupVersionKind::gvk(group, version, kind), plural);
-        let was_there = Arc::new(AtomicBool::new(false));
+        let was_there = Arc::new(Known::default());
         let again = move || of_group::<K>(api.clone(), kind, Arc::clone(&was_there)).boxed();
         tokio::spawn(carry(again, anew.clone(), sender.clone(), move |change| (place, change)));
     }
@@ -91,7 +99,7 @@ async fn merge<K: Resource + Clone, E>(
 }
 
 /// What happens to the objects of one group: that there are none, for as long as the API server does not have them, and then what it says.
-fn of_group<K>(api: Api<DynamicObject>, kind: &'static str, was_there: Arc<AtomicBool>) -> impl Stream<Item = Change<K>>
+fn of_group<K>(api: Api<DynamicObject>, kind: &'static str, was_there: Arc<Known>) -> impl Stream<Item = Change<K>>
 where
     K: Resource + DeserializeOwned + Send + 'static,
 {
@@ -109,17 +117,13 @@ where
 }
 
 /// That there are no objects, again and again until the API server has their kind.
-fn absence<K>(
-    api: Api<DynamicObject>,
-    kind: &'static str,
-    was_there: Arc<AtomicBool>,
-) -> impl Stream<Item = Change<K>> {
+fn absence<K>(api: Api<DynamicObject>, kind: &'static str, was_there: Arc<Known>) -> impl Stream<Item = Change<K>> {
     // A definition that is replaced is gone for a moment, one that was never installed for long.
     let longer = |wait: Duration| (2 * wait).clamp(AGAIN, LOOK_AGAIN);
     stream::unfold((api, was_there, Duration::ZERO), move |(api, was_there, wait)| async move {
         tokio::time::sleep(wait).await;
         loop {
-            match is_served(&api, &was_there).await {
+            match is_served(&api, kind, &was_there).await {
                 Ok(true) => return None,
                 Ok(false) => return Some((Change::Relisted(Vec::new()), (api, was_there, longer(wait)))),
                 Err(error) => {
@@ -132,17 +136,26 @@ fn absence<K>(
 }
 
 /// Whether the API server has a kind. One that we may not see, and never could, counts as one that is not there: it need not be granted.
-async fn is_served(api: &Api<DynamicObject>, was_there: &AtomicBool) -> kube::Result<bool> {
+async fn is_served(api: &Api<DynamicObject>, kind: &str, was_there: &Known) -> kube::Result<bool> {
     match api.list(&ListParams::default().limit(1)).await {
         Ok(_) => {
-            was_there.store(true, Ordering::Relaxed);
+            was_there.there.store(true, Ordering::Relaxed);
             Ok(true)
         }
         Err(kube::Error::Api(status)) if status.code == 404 => {
-            was_there.store(false, Ordering::Relaxed);
+            was_there.there.store(false, Ordering::Relaxed);
             Ok(false)
         }
-        Err(kube::Error::Api(status)) if status.code == 403 && !was_there.load(Ordering::Relaxed) => Ok(false),
+        Err(kube::Error::Api(status)) if status.code == 403 && !was_there.there.load(Ordering::Relaxed) => {
+            if !was_there.told.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    kind,
+                    "this account may not see objects of this kind, so they count for nothing, nor do policies in them; where there are any, \
+                     grant it get, list and watch"
+                );
+            }
+            Ok(false)
+        }
         Err(error) => Err(error),
     }
 }
@@ -250,7 +263,7 @@ mod tests {
     }
 
     /// How often it is said that there is none, and after how long there is one, by an API server that answers lists with these statuses.
-    async fn looked(was_there: &Arc<AtomicBool>, statuses: Vec<u16>) -> (usize, Duration) {
+    async fn looked(was_there: &Arc<Known>, statuses: Vec<u16>) -> (usize, Duration) {
         let mut statuses = statuses.into_iter();
         let service = tower::service_fn(move |_: http::Request<kube::client::Body>| {
             let empty = json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": []});

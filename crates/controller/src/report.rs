@@ -42,6 +42,9 @@ pub(crate) struct Reports {
     /// What the statuses that stand were made from. In a cluster of thousands all but a few are made from the same as a moment ago, and to
     /// make them only to find that would be most of what a controller does.
     made_from: BTreeMap<Key, MadeFrom>,
+    /// What was last said of each object, or would have been of a pool that has no entry of ours: what becomes of it is told by events all the
+    /// same, and times go on when an entry that was taken away comes back.
+    said: BTreeMap<Key, (Option<String>, Vec<Condition>)>,
     compiled: Arc<Compiled>,
 }
 
@@ -116,6 +119,7 @@ impl Reports {
         };
         self.sent.retain(|key, sent| metadata(key).is_some_and(|metadata| metadata.uid == sent.uid));
         self.made_from.retain(|key, _| metadata(key).is_some());
+        self.said.retain(|key, (uid, _)| metadata(key).is_some_and(|metadata| metadata.uid == *uid));
         self.failed.retain(|key, until| *until > facts.now && metadata(key).is_some());
         // One that took another's place, or changed, and is not compiled yet: there is nothing to say of it before that.
         let is_of = |metadata: &ObjectMeta, uid: &Option<String>, generation| {
@@ -137,9 +141,8 @@ impl Reports {
                 continue;
             }
             let seen = parents(pool).find(|parent| parent.is_ours()).cloned();
-            self.compare(of, pool, Some(Status::Pool(seen)), &heard, &mut due, |before| {
-                let status = || facts.pool_status(key, report, &heard.programmed, before);
-                Status::Pool(heard.attached.then(status))
+            self.compare(of, pool, Some(Status::Pool(seen)), &heard, facts.now, &mut due, |before| {
+                Status::Pool(Some(facts.pool_status(key, report, &heard.programmed, before)))
             });
         }
         for (key, report) in &facts.compiled.models {
@@ -154,7 +157,7 @@ impl Reports {
                 continue;
             }
             let seen = model.status.clone().map(Status::Model);
-            self.compare(of, model, seen, &heard, &mut due, |before| {
+            self.compare(of, model, seen, &heard, facts.now, &mut due, |before| {
                 Status::Model(facts.model_status(report, &heard.programmed, before))
             });
         }
@@ -195,12 +198,14 @@ impl Reports {
         self.failed.clear();
     }
 
+    #[expect(clippy::too_many_arguments, reason = "one object and all that is known of it, named once")]
     fn compare(
         &mut self,
         key: Key,
         object: &impl Resource<DynamicType = ()>,
         seen: Option<Status>,
         heard: &Heard<'_>,
+        now: Instant,
         due: &mut Due,
         status: impl FnOnce(&[Condition]) -> Status,
     ) {
@@ -210,12 +215,27 @@ impl Reports {
         }
         let version = &object.meta().resource_version;
         // What was written is seen by now, or somebody wrote over it.
-        if self.sent.get(&key).is_some_and(|sent| sent.written && sent.over != *version) {
+        if let Some(sent) = self.sent.get(&key).filter(|sent| sent.written && sent.over != *version) {
+            let overwritten = matches!((&sent.status, &seen), (Status::Pool(Some(_)), Some(Status::Pool(None))));
             self.sent.remove(&key);
+            if overwritten && heard.attached {
+                // Whoever writes all parents anew whenever they change is not to be answered at once, again and again.
+                self.failed.insert(key, now + RETRY);
+                due.no_later_than(now + RETRY);
+                return;
+            }
         }
         let stands = self.sent.get(&key).map(|sent| sent.status.clone()).or(seen);
-        let before = stands.as_ref().map_or(&[][..], Status::conditions);
-        let status = status(before);
+        let stood = stands.as_ref().map_or(&[][..], Status::conditions);
+        let before = if stood.is_empty() {
+            self.said.get(&key).map(|(_, said)| said.clone()).unwrap_or_default()
+        } else {
+            stood.to_vec()
+        };
+        let status = status(&before);
+        let transitions = events::transitions(&before, status.conditions());
+        self.said.insert(key.clone(), (object.meta().uid.clone(), status.conditions().to_vec()));
+        let status = if heard.attached { status } else { Status::Pool(None) };
         let said = match &heard.programmed {
             Programmed::Says(verdict) => Some(verdict.clone()),
             Programmed::Waits(_) => None,
@@ -227,10 +247,11 @@ impl Reports {
             version: version.clone(),
         };
         self.made_from.insert(key.clone(), made_from);
-        if stands.as_ref().is_some_and(|stands| stands.says_the_same(&status)) {
+        // Of a pool without an entry only what became of it may be left to tell.
+        let is_told = heard.attached || transitions.is_empty();
+        if is_told && stands.as_ref().is_some_and(|stands| stands.says_the_same(&status)) {
             return;
         }
-        let transitions = events::transitions(before, status.conditions());
         let uid = object.meta().uid.clone();
         let sent = Sent { status: status.clone(), uid, over: version.clone(), written: false };
         self.sent.insert(key.clone(), sent);

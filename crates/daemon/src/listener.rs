@@ -105,7 +105,7 @@ fn note_no_greeting(error: &io::Error, peer: SocketAddr) {
     } else if SERVER_NAMES.is_due(Instant::now()) {
         tracing::warn!(
             %peer,
-            "a gateway's TLS greeting names a server that is no DNS name, as Istio's do whose DestinationRule sets no sni; set \
+            "a TLS handshake asked for a server name that is not a valid DNS name; Istio does this where its DestinationRule sets no sni: set \
              trafficPolicy.tls.sni of that DestinationRule to the picker's Service, such as picker.serving.svc.cluster.local \
              (docs/gateways.md)"
         );

@@ -23,10 +23,14 @@ pub enum LogFormat {
     Json,
 }
 
+/// What libraries warn of with each try or each connection, and we say ourselves, once. `--log` may name them.
+const SAID_BY_US: &str = "kube_client=error,kube_runtime=error,rustls=error";
+
 impl LogArgs {
     /// Starts logging, to standard error.
     pub fn init(&self) -> Result<()> {
-        let filter = EnvFilter::try_new(&self.log).with_context(|| format!("--log {:?}", self.log))?;
+        let filter = EnvFilter::try_new(format!("{SAID_BY_US},{}", self.log));
+        let filter = filter.with_context(|| format!("--log {:?}", self.log))?;
         let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         let started = match self.log_format {
             LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),

@@ -36,16 +36,18 @@ impl<T> Tolerant<T> {
     }
 
     fn sent(&mut self, bytes: &[u8]) {
-        static REFUSED: Rarely = Rarely::new();
-        let Some(refusal) = self.refusals.look(bytes) else { return };
-        if REFUSED.is_due(Instant::now()) {
-            let what = match refusal {
-                Refusal::Stream => {
-                    "a stream was refused for its form (PROTOCOL_ERROR): its headers are not as HTTP/2 has them".into()
-                }
-                Refusal::Connection(code) => format!("a connection was refused for its form (HTTP/2 error {code})"),
-            };
-            tracing::warn!(peer = %self.peer, "{what}; --log h2=debug says which part; this line comes once a minute at most");
+        // One of each: a scanner's connections must not hide a gateway's streams.
+        static STREAMS: Rarely = Rarely::new();
+        static CONNECTIONS: Rarely = Rarely::new();
+        let (what, rarely) = match self.refusals.look(bytes) {
+            None => return,
+            Some(Refusal::Stream) => {
+                ("a stream was reset (PROTOCOL_ERROR): its headers are not valid HTTP/2".to_owned(), &STREAMS)
+            }
+            Some(Refusal::Connection(code)) => (format!("a connection was closed (HTTP/2 error {code})"), &CONNECTIONS),
+        };
+        if rarely.is_due(Instant::now()) {
+            tracing::warn!(peer = %self.peer, "{what}; --log h2=debug says why; this is logged once a minute at most");
         }
     }
 }

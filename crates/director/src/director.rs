@@ -99,6 +99,9 @@ pub struct Why {
 #[derive(Debug)]
 pub struct InFlight(Option<Arc<EndpointLoad>>);
 
+/// What Istio leaves of a pool's name at most, in the name of the Service that it makes for it (`InferencePoolServiceName`).
+const CUT_POOL_NAME: usize = 63 - "-ip-".len() - 8;
+
 /// A request is offered to this many endpoints in turn.
 pub const MAX_CHOICES: usize = 4;
 
@@ -125,11 +128,7 @@ impl Director {
             Some((name, model)) => policy::check(name, model, request)?,
             None => policy::check_undeclared(request)?,
         }
-        let route = match bound.pool.filter(|pool| snapshot.table.pools.contains_key(*pool)) {
-            Some(pool) => route.within(pool).map_err(|no_route| Rejection::no_route(no_route, request))?,
-            None => route,
-        };
-        self.decide(&snapshot, &route, request, bound, now, draw)
+        self.decide(&snapshot, route, request, bound, now, draw)
     }
 
     /// Sends a request to a pool as it is, whatever models are declared.
@@ -144,7 +143,7 @@ impl Director {
         let snapshot = self.snapshot.load_full().ok_or(Rejection::NotSynced)?;
         let route = snapshot.table.route_as_is(pool, request.requires);
         let route = route.map_err(|no_route| Rejection::no_route(no_route, request))?;
-        self.decide(&snapshot, &route, request, bound, now, draw)
+        self.decide(&snapshot, route, request, bound, now, draw)
     }
 
     /// Sends a request about a job to whoever made it. Where nobody is known as its maker and only one endpoint could be, that one is.
@@ -160,6 +159,9 @@ impl Director {
             Some(maker) => snapshot.slot_of(maker).ok_or_else(|| Rejection::LostJob { id: id.to_owned() })?,
             None => snapshot.only_maker().ok_or_else(|| Rejection::UnknownJob { id: id.to_owned() })?,
         };
+        if snapshot.bound_to(bound).is_some_and(|own| own != pool) {
+            return Err(Rejection::no_route(NoRoute::pool_elsewhere(&[pool]), request));
+        }
         if bound.subset.is_some_and(|subset| !subset.allows(slot.endpoint.address)) {
             let (pools, exhausted) = (vec![pool.to_string()], Exhausted::Filtered(InSubset::NAME));
             return Err(Rejection::NoEndpoints { model: None, pools, need: request.requires, exhausted });
@@ -204,12 +206,16 @@ impl Director {
     fn decide(
         &self,
         snapshot: &Snapshot,
-        route: &Route<'_>,
+        route: Route<'_>,
         request: &InferenceRequest,
         bound: Bound<'_>,
         now: Instant,
         draw: Draw,
     ) -> Result<Decision, Rejection> {
+        let route = &match snapshot.bound_to(bound) {
+            Some(pool) => route.within(pool).map_err(|no_route| Rejection::no_route(no_route, request))?,
+            None => route,
+        };
         let ask = Ask { need: request.requires, subset: bound.subset };
         let mut exhausted = Exhausted::NoEndpoints;
         for (number, profile) in self.profiles.iter().enumerate() {
@@ -347,6 +353,14 @@ fn media_tokens(request: &InferenceRequest, family: Option<Family>) -> Option<u6
 impl Snapshot {
     fn app_protocol(&self, pool: &str) -> AppProtocol {
         self.table.pools.get(pool).map(|pool| pool.app_protocol).unwrap_or_default()
+    }
+
+    /// The pool that a gateway is bound to. It may have cut a long name to fit a Service's.
+    fn bound_to(&self, bound: Bound<'_>) -> Option<&Arc<str>> {
+        let name = bound.pool?;
+        let exact = self.table.pools.get_key_value(name).map(|(pool, _)| pool);
+        let mut cut = self.table.pools.keys().filter(|pool| name.len() >= CUT_POOL_NAME && pool.starts_with(name));
+        exact.or_else(|| cut.next().filter(|_| cut.next().is_none()))
     }
 
     fn slot_of(&self, maker: &Maker) -> Option<(&Arc<str>, &Slot)> {

@@ -117,7 +117,7 @@ impl Rejection {
                 NoRoute::Uncovered { .. } => Code::UnsupportedModality,
                 NoRoute::NoModelNamed => Code::ModelRequired,
                 NoRoute::NothingServed => Code::NothingServed,
-                NoRoute::Elsewhere { .. } => Code::ModelElsewhere,
+                NoRoute::Elsewhere { .. } | NoRoute::PoolElsewhere { .. } => Code::ModelElsewhere,
             },
             Self::Media(refusal) => refusal.cause.code(),
             Self::NoEndpoints { .. } => Code::NoEndpoint,

@@ -169,8 +169,9 @@ fn alone(shared: &[(&str, Vec<&str>)]) -> Verdict {
         TYPE,
         "OtherPools",
         format!(
-            "model {model} has targets in pool {} as well{more}; by this pool's route most gateways reach this pool alone (Envoy AI Gateway \
-             reaches all), so what only others take does not arrive: put all targets' pods into one pool, or give each pool a route of its own",
+            "model {model} has targets in pool {} as well{more}; most gateways send what comes by this pool's route to this pool only (Envoy AI \
+             Gateway does not), so requests that only other pools accept are not served: put the pods of all targets into one pool, or give each \
+             pool a route of its own",
             others.join(", ")
         ),
     )

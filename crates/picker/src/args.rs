@@ -21,7 +21,7 @@ use crate::{Options, Picker};
 
 /// Answers gateways and clients which model server takes a request.
 #[derive(Debug, Parser)]
-#[command(name = "thalamus-picker", version)]
+#[command(name = "thalamus-picker", version, args_override_self = true)]
 pub struct Args {
     /// Where the controller publishes routing tables. Several, with commas between them or by repeating the flag, are tried in turn.
     /// https://thalamus-controller.thalamus-system:9004 when absent and --controller-ca is given. Without either the picker compiles the
@@ -133,25 +133,42 @@ pub struct Args {
 impl Args {
     /// Runs the picker until it is told to stop and has drained, with the tables of a controller.
     pub async fn run(mut self) -> Result<()> {
+        self.controller.retain(|url| !url.is_empty());
         if self.controller.is_empty() {
             if self.controller_ca.is_none() {
                 bail!("{NO_CONTROLLER}");
             }
             self.controller.push(CONTROLLER.to_owned());
         }
+        if self.reference.endpoint_selector.is_some() {
+            bail!(
+                "--endpoint-selector is for a picker without a controller: where there is one, name an InferencePool with --pool"
+            );
+        }
         let mut controllers = Controllers::new(&self.controller, self.controller_ca.clone(), self.token_file.clone())?;
         let source = self.controller.join(",");
         self.start_log()?;
+        if self.reference.kubeconfig.is_some() {
+            tracing::info!("--kubeconfig has no effect: tables come from the controller");
+        }
         Box::pin(self.serve(&source, move |again| controllers.route(again))).await
     }
 
     /// Whether the flags, or the environment, say anything of a controller.
     pub fn names_a_controller(&self) -> bool {
-        !self.controller.is_empty() || self.controller_ca.is_some()
+        let named = self.controller.iter().any(|url| !url.is_empty());
+        named || self.controller_ca.is_some() || self.token_file.is_some()
     }
 
-    /// Starts logging, as our flags or those of other pickers say.
+    /// Starts logging, as our flags or those of other pickers say; fails on flags that cannot be obeyed.
     pub fn start_log(&self) -> Result<()> {
+        if self.namespace.is_empty() {
+            bail!("--namespace is empty");
+        }
+        if self.pool.as_deref() == Some("") {
+            bail!("--pool is empty; leave it out to serve every pool of the namespace");
+        }
+        self.reference.check()?;
         self.reference.log(&self.log).init()
     }
 
@@ -201,15 +218,11 @@ impl Args {
             reference,
             log: _,
         } = self;
-        reference.check()?;
         for flag in reference.without_effect() {
             tracing::info!("--{flag} is a flag of other endpoint pickers, and has no effect here");
         }
         let [ext_proc_listen, health_listen, admin_listen] =
             reference.ports([ext_proc_listen, health_listen, admin_listen]);
-        if namespace.is_empty() {
-            bail!("--namespace is empty");
-        }
         let signal = daemon::stop_on_signal()?;
         let ext_proc_listener = daemon::bind(ext_proc_listen, "--ext-proc-listen").await?;
         let health_listener = daemon::bind(health_listen, "--health-listen").await?;
@@ -219,7 +232,7 @@ impl Args {
             None => None,
         };
         let versions = if reference.tls_1_3_alone()? { Versions::Since1_3 } else { Versions::Since1_2 };
-        let folder = reference.cert_path.as_deref();
+        let folder = reference.cert_path.as_deref().filter(|folder| !folder.as_os_str().is_empty());
         let files = tls_cert.zip(tls_key).or(folder.map(|folder| (folder.join("tls.crt"), folder.join("tls.key"))));
         let keys = match files {
             Some((certificate, key)) => tls::from_files(&certificate, &key, versions)?,
@@ -355,6 +368,9 @@ mod tests {
         let log = args.reference.log(&args.log);
         assert_eq!((&*log.log, log.log_format), ("debug", daemon::LogFormat::Json));
         assert!(!args.names_a_controller());
+        for flag in ["--controller=https://c:1", "--controller-ca=/x", "--token-file=/x"] {
+            assert!(parsed(flag).names_a_controller(), "{flag}");
+        }
         args.reference.check().unwrap();
     }
 
@@ -400,6 +416,13 @@ mod tests {
             "--v=5",
             "-v=5",
             "--model-server-metrics-port=8000",
+            "--model-server-metrics-scheme=http",
+            "--model-server-metrics-path=/metrics",
+            "--model-server-metrics-https-insecure-skip-verify=true",
+            "--enable-multi-engine",
+            "--engine-label-key=x",
+            "--secure-serving=True --tracing=1 --secure-serving=f",
+            "--cert-path= --kubeconfig= --tls-min-version= --tls-cipher-suites= --metrics-cert-dir= --metrics-client-ca-file=",
         ] {
             parsed(flag).reference.check().unwrap_or_else(|error| panic!("{flag}: {error}"));
         }

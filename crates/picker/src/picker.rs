@@ -124,13 +124,9 @@ impl Picker {
         let (director, budget) = (Arc::clone(&self.front.director), self.front.budget.clone());
         let (metrics, subscription) = (self.metrics.clone(), self.subscription.clone());
         let (scope, viewed, seen) = (self.options.scope.clone(), Arc::clone(&director), subscription.clone());
-        Admin::new(
-            registry,
-            self.ready(),
-            "no routing table has come from the controller yet, or the picker is stopping",
-        )
-        .with_refresh(move || metrics.look_up(&director, &budget, &subscription.borrow()))
-        .with_routes(debug::routes(self.front.clone()))
-        .with_table(move || view::table(&scope, &viewed, &seen.borrow()))
+        Admin::new(registry, self.ready(), "no routing table has come yet, or the picker is stopping")
+            .with_refresh(move || metrics.look_up(&director, &budget, &subscription.borrow()))
+            .with_routes(debug::routes(self.front.clone()))
+            .with_table(move || view::table(&scope, &viewed, &seen.borrow()))
     }
 }

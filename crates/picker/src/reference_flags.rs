@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use clap::builder::ArgAction;
+use clap::builder::{ArgAction, BoolishValueParser};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use daemon::{LogArgs, LogFormat};
 
@@ -30,11 +30,11 @@ pub struct ReferenceFlags {
     metrics_port: Option<u16>,
 
     /// Speak only TLS (true) or only plain text (false) to gateways. Both when absent.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub(crate) secure_serving: Option<bool>,
 
     /// A folder with tls.crt and tls.key, instead of --tls-cert and --tls-key.
-    #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
+    #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"], value_parser = path)]
     pub(crate) cert_path: Option<PathBuf>,
 
     /// The oldest TLS that is spoken: VersionTLS12 or VersionTLS13. Nothing older is spoken in any case.
@@ -46,7 +46,7 @@ pub struct ReferenceFlags {
     pub(crate) refresh_metrics_interval: Option<Duration>,
 
     /// Choose among all endpoints, whichever the gateway allows.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     disable_endpoint_subset_filter: Option<bool>,
 
     /// Lets clients of conformance suites choose endpoints by the header `test-epp-endpoint-selection`.
@@ -54,7 +54,7 @@ pub struct ReferenceFlags {
     pub(crate) test_endpoint_selection: bool,
 
     /// How the API server is reached by a picker that runs without a controller. As a pod does when absent.
-    #[arg(long)]
+    #[arg(long, value_parser = path)]
     pub kubeconfig: Option<PathBuf>,
 
     /// The labels of model servers, as name=value,name=value: a pool without an InferencePool, for a picker that runs without a controller.
@@ -74,10 +74,10 @@ pub struct ReferenceFlags {
     #[arg(long, hide = true)]
     zap_log_level: Option<String>,
 
-    #[arg(long, short = 'v', hide = true)]
-    v: Option<u8>,
+    #[arg(long, short = 'v', hide = true, allow_negative_numbers = true)]
+    v: Option<i64>,
 
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     metrics_endpoint_auth: Option<bool>,
 
     #[arg(long, hide = true)]
@@ -93,6 +93,12 @@ pub struct ReferenceFlags {
     without_effect: WithoutEffect,
 }
 
+/// A path, or nothing: charts write flags that are empty where a value has none.
+#[expect(clippy::unnecessary_wraps, reason = "the form of a parser")]
+fn path(text: &str) -> Result<PathBuf, std::convert::Infallible> {
+    Ok(text.into())
+}
+
 /// Flags that have no effect here, those that were given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct WithoutEffect(Vec<&'static str>);
@@ -105,7 +111,7 @@ enum Form {
 }
 
 /// What they would set there either is so here in any case, or is not there to be set.
-const WITHOUT_EFFECT: [(&str, Form); 23] = {
+const WITHOUT_EFFECT: [(&str, Form); 28] = {
     use Form::{Switch, Value};
     [
         ("health-checking", Switch),
@@ -120,6 +126,11 @@ const WITHOUT_EFFECT: [(&str, Form); 23] = {
         ("refresh-prometheus-metrics-interval", Value),
         ("metrics-staleness-threshold", Value),
         ("model-server-metrics-port", Value),
+        ("model-server-metrics-scheme", Value),
+        ("model-server-metrics-path", Value),
+        ("model-server-metrics-https-insecure-skip-verify", Switch),
+        ("enable-multi-engine", Switch),
+        ("engine-label-key", Value),
         ("total-queued-requests-metric", Value),
         ("total-running-requests-metric", Value),
         ("kv-cache-usage-percentage-metric", Value),
@@ -151,18 +162,19 @@ impl ReferenceFlags {
 
     /// Fails on what asks for more security than there is, and on another kind of pool.
     pub(crate) fn check(&self) -> Result<()> {
+        let is_set = |value: &Option<String>| value.as_deref().is_some_and(|value| !value.is_empty());
         if self.metrics_endpoint_auth == Some(true)
-            || self.metrics_client_ca_file.is_some()
-            || self.metrics_cert_dir.is_some()
+            || is_set(&self.metrics_client_ca_file)
+            || is_set(&self.metrics_cert_dir)
         {
             bail!(
                 "--metrics-endpoint-auth, --metrics-client-ca-file and --metrics-cert-dir: the admin port cannot ask who reads it; give \
                  --metrics-endpoint-auth=false, and let a NetworkPolicy say who reaches it"
             );
         }
-        if self.tls_cipher_suites.is_some() {
+        if is_set(&self.tls_cipher_suites) {
             bail!(
-                "--tls-cipher-suites: the suites cannot be chosen; those of rustls are spoken, all of them of TLS 1.2 and 1.3"
+                "--tls-cipher-suites: cipher suites cannot be chosen; rustls's defaults for TLS 1.2 and 1.3 are used"
             );
         }
         if let Some(group) = self.pool_group.as_deref().filter(|group| *group != "inference.networking.k8s.io") {
@@ -174,10 +186,15 @@ impl ReferenceFlags {
     /// Whether TLS 1.2 is not to be spoken.
     pub(crate) fn tls_1_3_alone(&self) -> Result<bool> {
         match self.tls_min_version.as_deref() {
-            None | Some("VersionTLS10" | "VersionTLS11" | "VersionTLS12") => Ok(false),
+            None | Some("" | "VersionTLS10" | "VersionTLS11" | "VersionTLS12") => Ok(false),
             Some("VersionTLS13") => Ok(true),
             Some(other) => bail!("--tls-min-version {other:?}: VersionTLS12 or VersionTLS13 is expected"),
         }
+    }
+
+    /// Whether the chart says itself that anybody may read metrics: other pickers ask for a token unless told otherwise.
+    pub fn leaves_metrics_open(&self) -> bool {
+        self.metrics_endpoint_auth == Some(false)
     }
 
     pub(crate) fn ignores_subset(&self) -> bool {
@@ -187,8 +204,10 @@ impl ReferenceFlags {
     /// What their flags for logging ask for, where ours were left at their defaults.
     pub(crate) fn log(&self, ours: &LogArgs) -> LogArgs {
         let mut log = ours.clone();
-        let verbosity =
-            self.v.unwrap_or(0).max(self.zap_log_level.as_deref().and_then(|level| level.parse().ok()).unwrap_or(0));
+        let verbosity = self
+            .v
+            .unwrap_or(0_i64)
+            .max(self.zap_log_level.as_deref().and_then(|level| level.parse().ok()).unwrap_or(0));
         if log.log == "info" {
             match self.zap_log_level.as_deref() {
                 Some("debug") => "debug".clone_into(&mut log.log),

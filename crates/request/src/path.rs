@@ -54,42 +54,46 @@ const ENDS: [(&str, Operation); 21] = [
 /// Read from the route tables of vLLM 0.10 to 0.33 (`entrypoints/**/api_router.py`), vLLM-Omni 0.30 (`entrypoints/openai/api_server.py`), SGLang 0.4
 /// to 0.5.23 (`srt/entrypoints/http_server.py`, `multimodal_gen/runtime/entrypoints`), its router 0.1 to 0.3 and smg 1.13 (`server.rs`),
 /// TensorRT-LLM (`serve/openai_server.py`, `openai_disagg_server.py`), Triton (`http_server.cc`), llama.cpp (`tools/server/server.cpp`), LMDeploy
-/// (`serve/openai/endpoints`) and TGI (`router/src/server.rs`).
+/// (`serve/openai/endpoints`) and TGI (`router/src/server.rs`); and words that no server of them has alone and none that infers would have
+/// (`debug`, `kill`, `shutdown`).
 #[rustfmt::skip]
-const ADMINISTRATIVE: [&str; 126] = [
-    "_control", "_resource_governor", "abort_request", "abort_requests", "add_external_corpus", "add_worker", "api-doc",
-    "begin_weight_update", "clear_hicache_storage_backend", "close_session", "cluster_info", "collective_rpc", "configure_logging",
-    "continue_generation", "cors-proxy", "cudasharedmemory", "data_transceiver_state", "destroy_weights_update_group", "distserve", "docs",
-    "dump_expert_distribution_record", "dumper", "end_weight_update", "energy_metrics", "engine_metrics", "fault_tolerance",
-    "finish_weight_update", "flush_cache", "freeze_gc", "get_hicache_l3_cache_layout", "get_load", "get_loads", "get_model_info",
-    "get_remote_instance_transfer_engine_info", "get_server_info", "get_transfer_engine_info", "get_weight_version",
+const ADMINISTRATIVE: [&str; 145] = [
+    "_control", "_resource_governor", "abort", "abort_request", "abort_requests", "add_external_corpus", "add_lora", "add_worker",
+    "api-doc", "attach_hicache_storage_backend", "begin_weight_update", "clear_hicache_storage_backend", "clear_kv_blocks",
+    "close_session", "cluster_info", "collective_rpc", "configure_logging", "continue_generation", "cors-proxy", "cudasharedmemory",
+    "data_transceiver_state", "debug", "delete_lora", "destroy_weights_update_group", "detach_hicache_storage_backend", "distserve",
+    "docs", "dump_expert_distribution_record", "dumper", "end_weight_update", "energy_metrics", "engine_metrics", "evict",
+    "fault_tolerance", "finish_weight_update", "flush_cache", "freeze_gc", "get_hicache_l3_cache_layout", "get_load", "get_loads",
+    "get_model_info", "get_remote_instance_transfer_engine_info", "get_server_info", "get_transfer_engine_info", "get_weight_version",
     "get_weights_by_name", "get_weights_checksum", "get_world_size", "heap_profile", "hicache", "init_weight_transfer_engine",
     "init_weights_send_group_for_remote_instance", "init_weights_update_group", "invocations", "is_paused", "is_scaling_elastic_ep",
-    "is_sleeping", "kv_cache_events", "kv_cache_hints", "kv_event_sources", "list_external_corpora", "list_loras", "list_workers", "load",
-    "load_lora_adapter", "load_lora_adapter_from_tensors", "loads", "lora-adapters", "merge_lora_weights", "metrics", "model_info",
-    "open_session", "openapi.json", "pause", "pause_generation", "pd_role_switch", "perf_metrics", "props", "query_dp_ranks", "redoc",
-    "register_dp_rank", "register_transfer_engine_info", "release_kv_cache_memory", "release_memory", "release_memory_occupation",
-    "remote_instance_transfer_engine_info", "remove_external_corpus", "remove_worker", "reset_encoder_cache", "reset_mm_cache",
-    "reset_prefix_cache", "resume", "resume_memory", "resume_memory_occupation", "scale_elastic_ep", "scheduler_receive_meta_data",
+    "is_sleeping", "kill", "kv_cache_events", "kv_cache_hints", "kv_event_sources", "list_external_corpora", "list_loras",
+    "list_workers", "load", "load_lora_adapter", "load_lora_adapter_from_tensors", "loads", "lora-adapters", "merge_lora_weights",
+    "metrics", "model_info", "open_session", "openapi.json", "openapi.yaml", "pause", "pause_generation", "pd_role_switch",
+    "perf_metrics", "props", "query_dp_ranks", "redoc", "register_dp_rank", "register_transfer_engine_info", "release_kv_cache_memory",
+    "release_memory", "release_memory_occupation", "remote_instance_transfer_engine_info", "remove_external_corpus", "remove_lora",
+    "remove_worker", "reset_encoder_cache", "reset_mm_cache", "reset_prefix_cache", "resume", "resume_memory",
+    "resume_memory_occupation", "save_remote_model", "save_sharded_model", "scale_elastic_ep", "scheduler_receive_meta_data",
     "scheduler_receive_url", "send_weights_to_remote_instance", "server_info", "set_internal_state", "set_lora", "set_trace_level",
-    "shutdown_weight_transfer_engine", "sleep", "slots", "slow_down", "start_draft_weight_update", "start_expert_distribution_record",
-    "start_profile", "start_weight_update", "steady_clock_offset", "stop_expert_distribution_record", "stop_profile",
-    "systemsharedmemory", "terminate", "terminate_all", "tokenizer_info", "unload", "unload_lora_adapter", "unmerge_lora_weights",
-    "update_weight_version", "update_weights", "update_weights_from_disk", "update_weights_from_distributed", "update_weights_from_ipc",
+    "shutdown", "shutdown_weight_transfer_engine", "sleep", "slots", "slow_down", "start_draft_weight_update",
+    "start_expert_distribution_record", "start_profile", "start_weight_update", "start_worker", "steady_clock_offset",
+    "stop_expert_distribution_record", "stop_profile", "stop_worker", "swagger", "swagger.json", "systemsharedmemory", "terminate",
+    "terminate_all", "tokenizer_info", "unload", "unload_lora_adapter", "unmerge_lora_weights", "update_weight_version",
+    "update_weights", "update_weights_from_disk", "update_weights_from_distributed", "update_weights_from_ipc",
     "update_weights_from_tensor", "update_weights_from_tensor_checker", "wake_up", "wakeup", "wasm", "weight_checker", "weight_info",
-    "weight_version", "weights_checker",
+    "weight_version", "weights_checker", "workers",
 ];
 
 /// The same where it takes two segments in a row to tell: Ollama's `/api` (`server/routes.go`), Triton's repository, tracing and logging, llama.cpp's
 /// and the routers' own.
 #[rustfmt::skip]
-const ADMINISTRATIVE_PAIRS: [(&str, &str); 38] = [
+const ADMINISTRATIVE_PAIRS: [(&str, &str); 36] = [
     ("api", "blobs"), ("api", "copy"), ("api", "create"), ("api", "delete"), ("api", "experimental"), ("api", "me"), ("api", "ps"),
     ("api", "pull"), ("api", "push"), ("api", "show"), ("api", "signout"), ("api", "status"), ("api", "tags"), ("api", "user"),
     ("api", "version"), ("ha", "config"), ("ha", "policies"), ("ha", "rate-limit"), ("ha", "shutdown"), ("ha", "status"),
-    ("ha", "workers"), ("models", "load"), ("models", "sse"), ("models", "unload"), ("nodes", "add"), ("nodes", "remove"),
+    ("models", "load"), ("models", "sse"), ("models", "unload"), ("nodes", "add"), ("nodes", "remove"),
     ("nodes", "status"), ("nodes", "terminate"), ("trace", "setting"), ("v1", "license"), ("v1", "manifest"), ("v1", "metadata"),
-    ("v1", "rl"), ("v1", "tokenizers"), ("v1", "version"), ("v2", "logging"), ("v2", "repository"), ("workers", "engine"),
+    ("v1", "rl"), ("v1", "tokenizers"), ("v1", "version"), ("v2", "logging"), ("v2", "repository"),
 ];
 
 /// How the one segment begins that engines match by its beginning (`^/metrics(?P<path>.*)$` in vLLM, SGLang and LMDeploy).
@@ -297,6 +301,8 @@ mod tests {
             "/slots/3",
             "/distserve/p2p_connect",
             "/v1/rl/engine/generate",
+            "/workers/1",
+            "/debug/pprof/heap",
         ] {
             check(path, Resource::Administrative);
         }

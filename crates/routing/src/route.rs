@@ -49,6 +49,9 @@ pub enum NoRoute {
         pools.join(" or ")
     )]
     Elsewhere { model: String, pools: Vec<String> },
+
+    #[error("pool {}, where this would go, is not served here; send the request by the route of that pool", pools.join(" or "))]
+    PoolElsewhere { pools: Vec<String> },
 }
 
 // === impl NoRoute ===
@@ -57,6 +60,11 @@ impl NoRoute {
     /// That a model is served by these pools, and none of them is here.
     pub fn elsewhere(model: &str, pools: &[impl ToString]) -> Self {
         Self::Elsewhere { model: model.to_owned(), pools: pools.iter().map(ToString::to_string).collect() }
+    }
+
+    /// The same of what names no model that is declared.
+    pub fn pool_elsewhere(pools: &[impl ToString]) -> Self {
+        Self::PoolElsewhere { pools: pools.iter().map(ToString::to_string).collect() }
     }
 }
 
@@ -111,7 +119,7 @@ impl<'t> Route<'t> {
         let tiers: Vec<_> = self.tiers.iter().filter_map(here).collect();
         match self.model {
             Some((model, _)) if tiers.is_empty() => Err(NoRoute::elsewhere(model, &self.pools())),
-            None if tiers.is_empty() => Err(NoRoute::NothingServed),
+            None if tiers.is_empty() => Err(NoRoute::pool_elsewhere(&self.pools())),
             _ => Ok(Self { tiers, ..self }),
         }
     }

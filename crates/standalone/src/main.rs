@@ -36,6 +36,11 @@ async fn main() -> Result<()> {
 
 async fn run(mut args: picker::Args) -> Result<()> {
     args.start_log()?;
+    if args.names_a_controller() {
+        bail!(
+            "this is the picker without a controller; with --controller, --controller-ca and --token-file start thalamus-picker"
+        );
+    }
     // Several crates in the tree could bring a provider; kube asks for the process's default.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a crypto provider was installed before");
@@ -68,6 +73,12 @@ async fn run(mut args: picker::Args) -> Result<()> {
         "no controller: this picker compiles the table of its pool by itself. Models across pools, managed pickers and status need the \
          controller (docs/moving.md)"
     );
+    if !args.reference().leaves_metrics_open() {
+        tracing::warn!(
+            "the admin port (/metrics, /debug/table) answers whoever reaches it, where other pickers ask for a token by default; let a \
+             NetworkPolicy say who does, and --metrics-endpoint-auth=false that you know"
+        );
+    }
     let publisher = Publisher::new(milliseconds_of_the_clock());
     let channel = publisher.channel();
     let compiler = Compiler::new(received, publisher, index::ObjectKey::new(&*args.namespace, &*name));
@@ -81,7 +92,7 @@ async fn run(mut args: picker::Args) -> Result<()> {
 }
 
 async fn config(flags: &ReferenceFlags) -> Result<Config> {
-    let Some(path) = &flags.kubeconfig else {
+    let Some(path) = flags.kubeconfig.as_ref().filter(|path| !path.as_os_str().is_empty()) else {
         return Config::infer().await.context(
             "neither a --kubeconfig, a KUBECONFIG nor a service account is there to reach the API server; the pod must mount its service \
              account's token (automountServiceAccountToken)",

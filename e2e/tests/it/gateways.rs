@@ -134,7 +134,7 @@ pub(crate) async fn what_a_gateways_owner_can_mend_stands_in_the_log(shared: &Sh
     connection.write_all(&[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], settings, headers].concat()).await?;
     let refused = answer(&mut connection, 1).await;
     ensure!(refused.is_err(), "it was answered");
-    crate::trust::until_log(&world.picker, "was refused for its form").await
+    crate::trust::until_log(&world.picker, "a stream was reset (PROTOCOL_ERROR)").await
 }
 
 /// A picker as a chart for another one starts it, with rights to this namespace as that chart gives; only the kubeconfig stands in for the pod.
@@ -277,9 +277,9 @@ pub(crate) async fn where_gateways_are_at_home_nothing_is_taken_from_anybody(sha
     let accepted = json!({"type": "Accepted", "status": "True", "reason": "Accepted", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
     let gateway = json!({"parentRef": {"name": "edge"}, "conditions": [accepted]});
     attach(&world, &json!([gateway]))?;
-    let told = "TargetsReachable=False OtherPools: model chat has targets in pool vision as well; by this pool's route most gateways \
-        reach this pool alone (Envoy AI Gateway reaches all), so what only others take does not arrive: put all targets' pods into one pool, or give \
-        each pool a route of its own";
+    let told = "TargetsReachable=False OtherPools: model chat has targets in pool vision as well; most gateways send what comes by \
+        this pool's route to this pool only (Envoy AI Gateway does not), so requests that only other pools accept are not served: put the pods of all \
+        targets into one pool, or give each pool a route of its own";
     until_condition(&world, "inferencepool", "text", told).await?;
     // The route is gone, and the gateway takes its entry away. Nobody is associated with the pool.
     attach(&world, &json!(ours(&world)?))?;

@@ -282,9 +282,9 @@ async fn in_the_place_of_another(shared: &Shared) -> Result<()> {
         "spec": {"selector": {"matchLabels": {"app": "eyes"}}, "targetPorts": [{"number": 8000}],
             "endpointPickerRef": {"name": "plain-epp", "port": {"number": 9002}}},
     });
-    let rule = |groups: &str, resources: &str| json!({"apiGroups": [groups], "resources": [resources], "verbs": ["get", "list", "watch"]});
+    let may_see = |groups: &str, resources: &str| json!({"apiGroups": [groups], "resources": [resources], "verbs": ["get", "list", "watch"]});
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "epp"},
-        "rules": [rule("inference.networking.k8s.io", "inferencepools"), rule("", "pods")]});
+        "rules": [may_see("inference.networking.k8s.io", "inferencepools"), may_see("", "pods")]});
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "epp"}});
     let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "epp"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "epp"},

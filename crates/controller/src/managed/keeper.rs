@@ -220,9 +220,9 @@ impl Keeper {
                     api.get_opt(&desired.name_any()).await.with_context(|| format!("looking for {}", shown(&key)))?;
                 let owner = owner(&desired).map(|owner| &*owner.uid);
                 match there {
-                    Some(there) if is_hands_off(&there) => Ok(Done::LeftAlone),
                     // One whose label somebody took away is ours all the same.
                     Some(there) if !belongs(&there, owner) => Ok(Done::Foreign(why_foreign(&key, &there, &desired))),
+                    Some(there) if is_hands_off(&there) => Ok(Done::LeftAlone),
                     Some(_) => self.apply(&api, key, desired, None, true).await,
                     None => self.apply(&api, key, desired, None, false).await,
                 }

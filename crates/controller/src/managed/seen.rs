@@ -74,7 +74,7 @@ impl Seen {
         let key = child_key(&desired)?;
         match self.objects.get(&key) {
             None => Some(Step::Make(desired)),
-            Some(there) if is_hands_off(there) => None,
+            Some(there) if belongs(there, owner) && is_hands_off(there) => None,
             // It says that it is ours and is not this pool's: looked at again, and told.
             Some(there) if !belongs(there, owner) => Some(Step::Make(desired)),
             Some(there) => {

@@ -250,6 +250,14 @@ fn of_a_pool_that_no_gateway_is_attached_to_nothing_is_said_where_gateways_say_s
     story.outcome(true);
     seen(&mut story, "3", json!([]));
     assert!(story.due().orders.is_empty());
+    // What becomes of it is told all the same, by events; here its picker fails.
+    let before = story.due().orders.len();
+    story.now += ACK_PATIENCE + PICKER_PATIENCE;
+    let told = story.due().orders;
+    assert!(before == 0 && told.iter().all(|(_, order)| order.status == Status::Pool(None)));
+    let told: Vec<_> = told.iter().flat_map(|(_, order)| &order.transitions).map(|one| &*one.reason).collect();
+    assert_eq!(told, ["NoPicker"]);
+    story.outcome(true);
     // A route refers to it, and the gateway says so.
     seen(&mut story, "4", json!([gateway]));
     let written = story.written();
@@ -261,4 +269,17 @@ fn of_a_pool_that_no_gateway_is_attached_to_nothing_is_said_where_gateways_say_s
     // The route is gone. What an older CRD writes as a default is nobody.
     seen(&mut story, "6", json!([{"parentRef": {"kind": "Status", "name": "default"}, "conditions": []}, entry]));
     assert_eq!(story.due().orders[0].1.status, Status::Pool(None));
+    story.outcome(true);
+    // Whoever writes all parents anew is answered, and not at once.
+    seen(&mut story, "7", json!([gateway]));
+    assert!(!story.due().orders.is_empty());
+    story.outcome(true);
+    seen(&mut story, "8", json!([gateway]));
+    let due = story.due();
+    assert!(
+        due.orders.is_empty() && due.look_again.is_some(),
+        "a gateway that does so would be answered again and again"
+    );
+    story.now += RETRY;
+    assert!(!story.due().orders.is_empty());
 }

@@ -52,6 +52,13 @@ fn table() -> RoutingTable {
     }
 }
 
+fn read(body: &str) -> Result<InferenceRequest, Rejection> {
+    let head = RequestHead { path: "/v1/chat/completions", ..RequestHead::default() };
+    let mut intake = Intake::new(&head, Limits::default(), &Budget::new(Budget::DEFAULT_BYTES))?;
+    intake.feed(body.to_owned().into())?;
+    Ok(intake.finish()?.0)
+}
+
 struct World {
     director: Director,
     now: Instant,
@@ -74,10 +81,7 @@ impl World {
     }
 
     fn ask_within(&self, body: &str, bound: Bound<'_>, seed: u64) -> Result<Decision, Rejection> {
-        let head = RequestHead { path: "/v1/chat/completions", ..RequestHead::default() };
-        let mut intake = Intake::new(&head, Limits::default(), &Budget::new(Budget::DEFAULT_BYTES))?;
-        intake.feed(body.to_owned().into())?;
-        let (request, ..) = intake.finish()?;
+        let request = read(body)?;
         self.director.direct(&request, bound, self.now, Draw::new(seed))
     }
 
@@ -319,4 +323,22 @@ fn a_gateway_that_is_bound_to_a_pool_is_told_where_else_a_request_belongs() {
     assert_eq!(&*direct(TEXT, "vision").unwrap().pool, "vision");
     assert_eq!(&*direct(IMAGE, "vision").unwrap().pool, "vision");
     assert_eq!(&*direct(IMAGE, "of another namespace").unwrap().pool, "vision", "it binds nobody");
+}
+
+#[test]
+fn what_names_no_model_is_bound_as_well_and_long_names_are_known_by_what_is_left_of_them() {
+    let long = "a-pool-whose-name-is-longer-than-what-a-service-may-be-called";
+    let mut pools = table();
+    pools.models.clear();
+    pools.pools.insert(long.into(), pool(&[(9, None)]));
+    let world = World::new(pools);
+    let request = read(TEXT).unwrap();
+    let as_is = |to: &str, bound: &str| {
+        world.director.direct_as_is(to, &request, Bound { subset: None, pool: Some(bound) }, world.now, Draw::new(0))
+    };
+    assert_eq!(&*as_is("text", "text").unwrap().pool, "text");
+    let rejection = as_is("text", "vision").unwrap_err();
+    assert_eq!(rejection.code().as_str(), "model_elsewhere");
+    assert_eq!(&*as_is(long, &long[..51]).unwrap().pool, long);
+    assert_eq!(as_is("text", &long[..51]).unwrap_err().code().as_str(), "model_elsewhere");
 }
