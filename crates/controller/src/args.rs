@@ -23,7 +23,7 @@ use crate::events::Teller;
 use crate::lease::Candidacy;
 use crate::managed::{Keeper, Settings};
 use crate::metrics::Metrics;
-use crate::speaker::{Keys, Port, Speaker, milliseconds_of_the_clock};
+use crate::speaker::{Keys, Port, Speaker};
 use crate::status::Writer;
 use crate::view;
 
@@ -147,7 +147,7 @@ impl Args {
 
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
-        let publisher = Publisher::new(milliseconds_of_the_clock());
+        let publisher = Publisher::new(publish::revision_of_the_clock());
         let (events, received) = mpsc::channel(EVENTS);
         let (anew, begun_anew) = latest::channel(0);
         let watches = cluster_watch::all(&client, watch_namespace.as_deref(), &events, &begun_anew);

@@ -124,7 +124,7 @@ impl Speaker {
     async fn serve(&mut self, until: CancellationToken, terms: watch::Receiver<Term>) -> Result<()> {
         let credentials = until.run_until_cancelled(self.credentials(&terms)).await;
         let Some((speaks, authority)) = credentials else { return Ok(()) };
-        self.publisher.renumber(milliseconds_of_the_clock());
+        self.publisher.renumber(publish::revision_of_the_clock());
         let incoming = Incoming::new(self.port.listen().await?, speaks);
         let serve = Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
@@ -185,11 +185,6 @@ fn read_authority(file: &Path) -> Option<String> {
             tracing::error!(file = %file.display(), %error, "--tls-ca cannot be read, so pickers are not told");
         })
         .ok()
-}
-
-pub(crate) fn milliseconds_of_the_clock() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(0)
 }
 
 #[cfg(test)]

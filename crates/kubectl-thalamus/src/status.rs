@@ -5,8 +5,9 @@ use std::fmt::Debug;
 use anyhow::{Context as _, Result};
 use api::{Condition, InferenceModel, InferencePool, PickerTemplate};
 use daemon::Table;
-use index::{Change, Compiled, Event, Index, ObjectKey};
+use index::{Change, Compiled, Event, Index, ManagedPicker, ObjectKey};
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::ListParams;
 use kube::{Api, Client, Resource};
@@ -27,7 +28,8 @@ pub(crate) async fn run(client: &Client, namespace: Option<&str>, screen: Screen
         return Ok(());
     }
     screen.table(&table(&index, &compiled));
-    let wrong = wrong(&index, &compiled);
+    let mut wrong = wrong(&index, &compiled);
+    wrong.extend(unready_pickers(client, namespace, &index, &compiled).await?);
     if !wrong.is_empty() {
         screen.title("What is wrong");
         let mut table = Table::default();
@@ -106,6 +108,38 @@ fn pickers(index: &Index, key: &ObjectKey) -> &'static str {
 fn ours(pool: &InferencePool) -> &[Condition] {
     let parents = pool.status.as_ref().map(|status| &*status.parents).unwrap_or_default();
     parents.iter().find(|parent| parent.is_ours()).map(|parent| &*parent.conditions).unwrap_or_default()
+}
+
+/// What is wrong with the pickers of managed pools of which the controller says nothing there.
+async fn unready_pickers(
+    client: &Client,
+    namespace: Option<&str>,
+    index: &Index,
+    compiled: &Compiled,
+) -> Result<Vec<[String; 3]>> {
+    let is_unsaid = |key: &ObjectKey| index.pool(key).is_some_and(|pool| ours(pool).is_empty());
+    let managed = compiled.pools.iter().filter_map(|(key, report)| Some((key, report.managed.as_ref()?)));
+    let managed: Vec<_> = managed.filter(|(key, _)| is_unsaid(key)).collect();
+    if managed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Change::Relisted(there) = list::<Deployment>(client, namespace).await? else { return Ok(Vec::new()) };
+    let row = |(key, picker): (&ObjectKey, &ManagedPicker)| {
+        let is_its = |one: &&Deployment| ObjectKey::of(*one) == ObjectKey::new(&*key.namespace, &*picker.service);
+        let status = there.iter().find(is_its).map(|one| one.status.clone().unwrap_or_default());
+        let says = match &status {
+            None => format!("there is no Deployment {}: kubectl describe inferencepool {}", picker.service, key.name),
+            Some(status) => {
+                let (ready, wanted) = (status.available_replicas.unwrap_or(0), status.replicas.unwrap_or(0));
+                if ready > 0 && ready >= wanted {
+                    return None;
+                }
+                format!("{ready} of {wanted} pickers are ready: kubectl describe deployment {}", picker.service)
+            }
+        };
+        Some([format!("InferencePool {key}"), "PickerReady: NotReady".to_owned(), says])
+    };
+    Ok(managed.into_iter().filter_map(row).collect())
 }
 
 /// Every condition that does not hold, as it stands in the objects; of a pool that no gateway is attached to, of which the controller says

@@ -26,7 +26,7 @@ mod wire;
 pub use authority::{Anyone, Authority};
 pub use delta::{Delta, EndpointKey, NotApplicable, PoolHead};
 pub use proto::routing_tables_server::RoutingTablesServer;
-pub use publisher::{Publisher, Sessions, Standing};
+pub use publisher::{Publisher, Sessions, Standing, revision_of_the_clock};
 pub use saved::{Unusable, restore, save};
 pub use subscriber::{Backoff, Received, Route, Subscriber, Subscription};
 pub use wire::{MAX_MESSAGE_BYTES, SCHEMA, Undecodable};

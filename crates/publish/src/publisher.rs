@@ -98,6 +98,12 @@ struct Pickers {
     left: BTreeMap<Scope, Instant>,
 }
 
+/// Milliseconds since 1970, to count revisions up from: one that is started again goes on above its former self.
+pub fn revision_of_the_clock() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(0)
+}
+
 // === impl Publisher ===
 
 impl Publisher {

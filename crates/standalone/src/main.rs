@@ -79,7 +79,7 @@ async fn run(mut args: picker::Args) -> Result<()> {
              NetworkPolicy say who does, and --metrics-endpoint-auth=false that you know"
         );
     }
-    let publisher = Publisher::new(milliseconds_of_the_clock());
+    let publisher = Publisher::new(publish::revision_of_the_clock());
     let channel = publisher.channel();
     let compiler = Compiler::new(received, publisher, index::ObjectKey::new(&*args.namespace, &*name));
     let route = move |_| Ok(Route { channel: channel.clone(), token: None, others: false });
@@ -101,9 +101,4 @@ async fn config(flags: &ReferenceFlags) -> Result<Config> {
     let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("--kubeconfig {}", path.display()))?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
     config.with_context(|| format!("--kubeconfig {}", path.display()))
-}
-
-fn milliseconds_of_the_clock() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(0)
 }

@@ -20,8 +20,7 @@ pub(crate) struct LocalController {
 
 impl LocalController {
     pub(crate) fn new() -> Self {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Self { index: Index::default(), publisher: Publisher::new(u64::try_from(now.as_millis()).unwrap_or(0)) }
+        Self { index: Index::default(), publisher: Publisher::new(publish::revision_of_the_clock()) }
     }
 
     /// Makes these the objects there are. Says what is wrong with them, an object a line.

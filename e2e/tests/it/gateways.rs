@@ -127,10 +127,10 @@ pub(crate) async fn what_a_gateways_owner_can_mend_stands_in_the_log(shared: &Sh
     connection.read_to_end(&mut alert).await?;
     ensure!(alert.first() == Some(&21), "an alert was to come, and not {alert:?}");
     crate::trust::until_log(&world.picker, "trafficPolicy.tls.sni").await?;
-    // A header in capitals, which HTTP/2 does not have.
+    // A header that HTTP/2 does not have.
     let mut connection = TcpStream::connect(world.ext_proc).await?;
     let settings = b"\0\0\0\x04\0\0\0\0\0";
-    let headers = b"\0\0\x0a\x01\x04\0\0\0\x01\x83\x86\x84\x40\x01A\x01b\x88\x88";
+    let headers = b"\0\0\x11\x01\x04\0\0\0\x01\x83\x86\x84\x40\x0aconnection\x01x";
     connection.write_all(&[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], settings, headers].concat()).await?;
     let refused = answer(&mut connection, 1).await;
     ensure!(refused.is_err(), "it was answered");
