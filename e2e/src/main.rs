@@ -122,6 +122,7 @@ fn conformance(folder: &Path, only: Option<Part>) -> Result<()> {
     let report = Report { ran };
     if only.is_none() {
         let path = root().join("docs/conformance/README.md");
+        std::fs::create_dir_all(root().join("docs/conformance")).context("making a folder")?;
         std::fs::write(&path, report.markdown()?).with_context(|| format!("writing {}", path.display()))?;
         println!("wrote {}", path.display());
     }
