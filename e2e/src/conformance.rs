@@ -156,7 +156,9 @@ impl Part {
     /// For people.
     pub const fn title(self) -> &'static str {
         match self {
-            Self::Standalone => "The suite's own Deployments with the image changed, and no controller; plain text",
+            Self::Standalone => {
+                "The suite's own Deployments, the image changed and --test-endpoint-selection added, and no controller; plain text"
+            }
             Self::Controller => "The same with our controller; TLS, with `sni` set in each DestinationRule",
             Self::Managed => "Managed pools: the controller runs the pickers",
             Self::Requests => "Real requests through the same gateway",

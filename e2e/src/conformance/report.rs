@@ -37,11 +37,20 @@ impl Report {
         );
         for (part, outcomes) in &self.ran {
             let passed = outcomes.iter().filter(|outcome| outcome.passed).count();
-            write!(text, "\n## {}\n\n{passed} of {} passed.\n\n| | |\n|---|---|\n", part.title(), outcomes.len())?;
+            write!(
+                text,
+                "\n## {}\n\n{passed} of {} passed.\n\n| | result |\n|---|---|\n",
+                part.title(),
+                outcomes.len()
+            )?;
             for Outcome { name, passed, says } in outcomes {
-                // How long a test took is another number each time.
-                let says = if *part == Part::Requests || !passed { says } else { "" };
-                writeln!(text, "| {name} | {}{says} |", if *passed { "" } else { "**failed** " })?;
+                let result = match (passed, part) {
+                    (false, _) => format!("**failed**: {says}"),
+                    (true, Part::Requests) => format!("passed: {says}"),
+                    // How long a test took is another number each time.
+                    (true, _) => "passed".to_owned(),
+                };
+                writeln!(text, "| {name} | {result} |")?;
             }
         }
         Ok(text)
