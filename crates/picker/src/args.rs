@@ -354,6 +354,12 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_repeated_adds_up_and_of_anything_else_the_last_counts() {
+        let args = parsed("--controller=https://a:1 --controller=https://b:1,https://c:1 --pool=first --pool-name=last");
+        assert_eq!((args.controller.len(), args.pool.as_deref()), (3, Some("last")));
+    }
+
+    #[test]
     fn what_a_chart_for_another_picker_says_is_understood() {
         let args = parsed(
             "--pool-name vision --pool-namespace serving --grpc-port 9102 --grpc-health-port=9103 --zap-encoder json --metrics-port 9190 \
