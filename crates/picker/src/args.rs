@@ -355,7 +355,8 @@ mod tests {
 
     #[test]
     fn what_may_be_repeated_adds_up_and_of_anything_else_the_last_counts() {
-        let args = parsed("--controller=https://a:1 --controller=https://b:1,https://c:1 --pool=first --pool-name=last");
+        let args =
+            parsed("--controller=https://a:1 --controller=https://b:1,https://c:1 --pool=first --pool-name=last");
         assert_eq!((args.controller.len(), args.pool.as_deref()), (3, Some("last")));
     }
 
