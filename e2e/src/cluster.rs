@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use serde_json::Value;
 
 use crate::tools;
 
@@ -132,6 +133,17 @@ impl Cluster {
             return Ok(said);
         }
         bail!("kubectl {}: {}{said}", args.join(" "), String::from_utf8_lossy(&output.stderr))
+    }
+
+    /// Whether every pod of a Deployment is there, of its newest template, and available; the error says what is amiss.
+    pub fn deployment_stands(&self, namespace: &str, deployment: &str) -> Result<()> {
+        let said = self.kubectl(&["get", "deployment", deployment, "-n", namespace, "-o", "json"])?;
+        let object: Value = serde_json::from_str(&said).context("reading a Deployment")?;
+        let number = |at: &str| object.pointer(at).and_then(Value::as_i64).unwrap_or(0);
+        let wanted = number("/spec/replicas");
+        let is = ["/status/availableReplicas", "/status/updatedReplicas", "/status/replicas"].map(number);
+        ensure!(is == [wanted; 3], "{wanted} wanted; {is:?} are available, updated, there");
+        Ok(())
     }
 
     /// Applies a text of objects of one namespace.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -122,20 +122,8 @@ async fn install_controller(lab: &Lab) -> Result<()> {
 }
 
 async fn available(lab: &Lab, namespace: &str, deployment: &str) -> Result<()> {
-    eventually(&format!("Deployment {deployment} is available"), async || {
-        let ask = [
-            "get",
-            "deployment",
-            deployment,
-            "-n",
-            namespace,
-            "-o",
-            "jsonpath={.status.availableReplicas} {.spec.replicas}",
-        ];
-        let said = lab.cluster.kubectl(&ask)?;
-        let (available, wanted) = said.split_once(' ').context("two numbers")?;
-        ensure!(available == wanted, "{available} of {wanted}");
-        Ok(())
+    eventually(&format!("Deployment {deployment} stands"), async || {
+        lab.cluster.deployment_stands(namespace, deployment)
     })
     .await
 }

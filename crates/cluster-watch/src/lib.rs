@@ -277,10 +277,8 @@ mod tests {
             ready(testing::answer(403, &json!({})))
         });
         let pods: Api<Pod> = Api::all(Client::new(service, "default"));
-        let mut said = Box::pin(said(pods, watcher::Config::default()));
-        let minute = tokio::time::sleep(Duration::from_mins(1));
-        tokio::pin!(minute);
-        while tokio::select! { item = said.next() => item.is_some(), () = &mut minute => false } {}
+        let listening = said(pods, watcher::Config::default()).for_each(|_| ready(()));
+        assert!(tokio::time::timeout(Duration::from_mins(1), listening).await.is_err(), "it never ends");
         // 2 s each, half of it jitter, after the first few.
         let asked = asked.load(std::sync::atomic::Ordering::Relaxed);
         assert!((25..80).contains(&asked), "asked {asked} times in a minute");

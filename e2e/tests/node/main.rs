@@ -79,20 +79,7 @@ impl Shared {
     /// Waits until a Deployment stands; when it does not, says what its pods have to say.
     async fn until_available(&self, namespace: &str, deployment: &str) -> Result<()> {
         let stands = eventually(&format!("Deployment {deployment} stands"), async || {
-            let object: Value = serde_json::from_str(&self.kubectl(&[
-                "get",
-                "deployment",
-                deployment,
-                "-n",
-                namespace,
-                "-o",
-                "json",
-            ])?)?;
-            let number = |at: &str| object.pointer(at).and_then(Value::as_i64).unwrap_or(0);
-            let wanted = number("/spec/replicas");
-            let is = ["/status/availableReplicas", "/status/updatedReplicas", "/status/replicas"].map(number);
-            ensure!(is == [wanted; 3], "{wanted} wanted; {is:?} are available, updated, there");
-            Ok(())
+            self.cluster.deployment_stands(namespace, deployment)
         })
         .await;
         stands.with_context(|| {
