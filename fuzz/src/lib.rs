@@ -10,7 +10,7 @@ use base64::Engine as _;
 use bytes::Bytes;
 use h2_authority::{MAX_HELD, Mender};
 use media::{ByteReader, Probe, Slot, TextReader};
-use request::{InferenceRequest, Limits, RequestHead, Scanner, Unreadable, rewrite};
+use request::{InferenceRequest, Limits, RequestHead, Scanner, Unreadable, splice};
 use serde_json::Value;
 
 pub use mutate::Mutator;
@@ -83,7 +83,7 @@ fn json(path: &str, body: &[u8]) {
 /// A rewrite changes the model and nothing else.
 fn renamed(path: &str, content_type: Option<&str>, body: &[u8], request: &InferenceRequest) {
     let Some(span) = &request.model_span else { return };
-    let rewritten = rewrite(pieces(body).map(Bytes::copy_from_slice), span, "an \"other\" name").concat();
+    let rewritten = splice(pieces(body).map(Bytes::copy_from_slice), &[span.renamed("an \"other\" name")]).concat();
     let again = scan(path, content_type, [&*rewritten]).expect("a rewritten body can be read");
     let changed = InferenceRequest {
         model: Some("an \"other\" name".into()),

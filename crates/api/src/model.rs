@@ -65,7 +65,8 @@ pub struct InferenceModelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modalities: Option<Modalities>,
 
-    /// The operations that the target models serve which do not say it themselves. Every one when absent.
+    /// The operations that the target models serve which do not say it themselves. When absent, every one that no target of the model
+    /// names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 32, "x-kubernetes-list-type" = "set"))]
     pub operations: Vec<Operation>,
@@ -99,7 +100,7 @@ pub struct TargetModel {
     pub modalities: Option<Modalities>,
 
     /// The operations that it serves, such as Transcriptions and Translations for a Whisper server, which has no chat. The model's
-    /// operations when absent, every one when those are absent too.
+    /// operations when absent; when those are absent too, every one that no target of the model names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 32, "x-kubernetes-list-type" = "set"))]
     pub operations: Vec<Operation>,
@@ -181,6 +182,8 @@ pub enum UnsafeFeature {
     FrameLists,
     PlaceholderTokens,
     EngineInternals,
+    #[serde(rename = "SharedUUIDs")]
+    SharedUuids,
 }
 
 /// How much a request matters.
@@ -210,8 +213,9 @@ pub struct MediaPolicy {
     /// What is let through although it can crash, stall or open a model server: tensors in the place of media (Embeds), file: URLs
     /// (FileURLs), mm_processor_kwargs and media_io_kwargs in a request (ProcessorArguments), videos as lists of pictures (FrameLists),
     /// a model's own placeholders typed as text (PlaceholderTokens), and inner forms of its engine (EngineInternals). None when absent.
+    /// With SharedUUIDs the names that clients give to media (uuid) mean the same for all of them; else each client's are its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("maxItems" = 6, "x-kubernetes-list-type" = "set"))]
+    #[schemars(extend("maxItems" = 7, "x-kubernetes-list-type" = "set"))]
     pub allow: Vec<UnsafeFeature>,
 }
 
@@ -258,7 +262,7 @@ pub struct MediaRule {
     /// Hosts that URLs may name; `*.example.com` for every host below example.com. Any when absent, but for private ones: localhost,
     /// names without a dot, of the cluster and of metadata services, and addresses that are not on the internet must be named here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("maxItems" = 64, "x-kubernetes-list-type" = "set"), inner(length(min = 1, max = 253), regex(pattern = "^(\\*\\.)?[A-Za-z0-9]([-A-Za-z0-9.:]*[A-Za-z0-9])?$")))]
+    #[schemars(extend("maxItems" = 74, "x-kubernetes-list-type" = "set"), inner(length(min = 1, max = 253), regex(pattern = "^(\\*\\.)?[A-Za-z0-9]([-A-Za-z0-9.:]*[A-Za-z0-9])?$")))]
     pub allowed_hosts: Vec<String>,
 
     /// Schemes that URLs may have. Both when absent.

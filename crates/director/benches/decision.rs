@@ -1,13 +1,14 @@
-//! One decision over 100 models and 200 endpoints: `cargo bench -p director`.
+//! One request over 100 models and 200 endpoints: `cargo bench -p director`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use director::{Bound, Budget, Director, Intake};
+use bytes::Bytes;
+use director::{Bound, Director, HeldBody, RequestHandler, Step};
 use divan::Bencher;
-use request::{InferenceRequest, Limits, RequestHead};
+use request::{RequestHead, splice};
 use routing::{
     Capability, Criticality, Draw, Endpoint, MediaPolicy, Modality, ModalitySet, Model, Pool, RoutingTable, Target,
 };
@@ -28,7 +29,7 @@ fn table() -> RoutingTable {
     let endpoint = |i: u8| {
         (
             Arc::from(format!("pod-{i}")),
-            Endpoint { address: SocketAddr::from(([10, 0, 0, i], 8000)), capability: Some(vision) },
+            Endpoint { address: SocketAddr::from(([10, 0, 0, i], 8000)), uid: "".into(), capability: Some(vision) },
         )
     };
     let pool = |hosts: u8| Arc::new(Pool { endpoints: (0..hosts).map(endpoint).collect(), ..Pool::default() });
@@ -39,24 +40,51 @@ fn table() -> RoutingTable {
     }
 }
 
-fn request() -> InferenceRequest {
-    let body = r#"{"model":"model-50","messages":[{"content":["what?",{"image_url":"https://example.com/x"}]}]}"#;
-    let head = RequestHead { path: "/v1/chat/completions", ..RequestHead::default() };
-    let mut intake = Intake::new(&head, Limits::default(), &Budget::new(Budget::DEFAULT_BYTES)).expect("within limits");
-    intake.feed(body.into()).expect("valid");
-    intake.finish().expect("valid").0
+/// With a picture, which one of the pools takes, or with a text of 1 KB, which both do.
+fn body(with_a_picture: bool) -> String {
+    if with_a_picture {
+        return r#"{"model":"model-50","messages":[{"content":["what?",{"image_url":"https://example.com/x"}]}]}"#
+            .into();
+    }
+    let text = "How many angels dance on a pin? ".repeat(30);
+    format!(r#"{{"model":"model-50","messages":[{{"role":"user","content":"{text}"}}]}}"#)
 }
 
-#[expect(clippy::disallowed_methods, reason = "a bench is an edge")]
-#[divan::bench]
-fn decision_100_models_200_endpoints(bencher: Bencher<'_, '_>) {
-    let now = Instant::now();
-    let director = Director::new(now);
+fn run(bencher: Bencher<'_, '_>, body: &str) {
+    #[expect(clippy::disallowed_methods, reason = "a bench is an edge")]
+    let clock = Instant::now;
+    let director = Director::new(clock());
     director.replace_table(1, Arc::new(table()));
-    let request = request();
+    let handler = Arc::new(RequestHandler::new(Arc::new(director), "serving"));
+    let body = Bytes::copy_from_slice(body.as_bytes());
+    let head = RequestHead {
+        method: "POST",
+        path: "/v1/chat/completions",
+        content_type: Some("application/json"),
+        ..RequestHead::default()
+    };
     let mut seed = 0;
     bencher.bench_local(|| {
         seed += 1;
-        director.direct(&request, Bound::default(), now, Draw::new(seed))
+        let mut transaction = handler.open(&head).expect("sound");
+        let mut kept = HeldBody::open(&handler.budget, None).expect("room");
+        kept.push(body.clone()).expect("room");
+        transaction.feed(&body).expect("valid");
+        let Ok(Step::Dispatch(dispatch)) = transaction.finish(Bound::default(), None, clock, Draw::new(seed)) else {
+            unreachable!("it has an endpoint")
+        };
+        let (chunks, reservation) = kept.finish();
+        (splice(chunks, &dispatch.plan.first().splices), reservation, dispatch)
     });
+}
+
+/// A whole life up to its dispatch: opened, read, decided, and the model's name written.
+#[divan::bench]
+fn request_with_a_picture(bencher: Bencher<'_, '_>) {
+    run(bencher, &body(true));
+}
+
+#[divan::bench]
+fn request_of_1_kb(bencher: Bencher<'_, '_>) {
+    run(bencher, &body(false));
 }

@@ -54,6 +54,7 @@ codes! {
     ModelElsewhere = "model_elsewhere", NOT_FOUND, "The model takes this in a pool that this picker does not serve, as the message says which.";
     NothingServed = "nothing_served", NOT_FOUND, "No pool is served here.";
     JobNotFound = "job_not_found", NOT_FOUND, "This job is not known, or the model server that worked on it is gone.";
+    ResponseNotFound = "response_not_found", NOT_FOUND, "The response that this follows, or asks for, is not known, or the model server that made it is gone or cannot take this.";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path is served with another method; `allow` names it.";
     BodyStalled = "body_stalled", REQUEST_TIMEOUT, "No more of the body came for too long.";
     BodyTooSlow = "body_too_slow", REQUEST_TIMEOUT, "The body was not complete in time.";
@@ -64,6 +65,7 @@ codes! {
     Saturated = "saturated", TOO_MANY_REQUESTS, "Every endpoint that could take this is full, and the model is sheddable.";
     GatewayMisconfigured = "gateway_misconfigured", INTERNAL_SERVER_ERROR, "The gateway sends bodies to the picker in a mode in which no answer can wait for them.";
     EndpointBrokeOff = "endpoint_broke_off", BAD_GATEWAY, "The model server broke off before it answered; it may have worked on the request.";
+    EndpointTimedOut = "endpoint_timed_out", GATEWAY_TIMEOUT, "The model server began no answer within `--first-byte-timeout`; it may work on the request.";
     NoEndpoint = "no_endpoint", SERVICE_UNAVAILABLE, "No endpoint is ready for this.";
     EndpointUnreachable = "endpoint_unreachable", SERVICE_UNAVAILABLE, "None of the endpoints tried could be reached.";
     NotReady = "not_ready", SERVICE_UNAVAILABLE, "The picker has no routing table yet.";
@@ -96,7 +98,7 @@ impl Code {
             StatusCode::PAYLOAD_TOO_LARGE => "request_too_large",
             StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
             StatusCode::SERVICE_UNAVAILABLE => "overloaded_error",
-            StatusCode::BAD_GATEWAY | StatusCode::INTERNAL_SERVER_ERROR => "api_error",
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT | StatusCode::INTERNAL_SERVER_ERROR => "api_error",
             _ => "invalid_request_error",
         }
     }

@@ -1,37 +1,45 @@
-//! The life of a request: read, route, filter, score, pick, or say why not.
+//! The life of a request: read, route, filter, score, dispatch, or say why not.
 //!
 //! ```text
-//!  edge ──chunks──► Intake ──InferenceRequest──► Front ──► Director ──► Decision: endpoints, target model, why
-//!                                                │         │  ▲       or Rejection: code, param, words
-//!                     Reply: lists of models ◄───┘         │  │
-//!                                                one table │  │ one load board
+//!  edge ──head──► RequestHandler ──► Transaction ◄──feed── bytes
+//!                                        │ finish(bound, clock, draw)      one table, one instant, one draw
+//!                                        ▼
+//!                Step: find an owner │ answer this │ dispatch that ──► Plan: attempts in order, why
+//!                                                                      RunningAttempt ◄── what happens, from the edge
+//!                                                                          │
+//!                                        Director: table, board ◄──────────┘
 //! ```
 //!
 //! Invariants:
-//! - a decision is made at one instant from one snapshot, and no clock is read; only finding out who made a job waits, before it;
-//! - nothing here logs or counts: a decision and a rejection are values, and whoever wants to know of them is a [`Witness`];
-//! - every edge makes the same decision, because there is one call to make it.
+//! - a decision is made at one instant from one table; who waits does so between two steps, and goes on from where it was;
+//! - nothing here opens a socket, sets a timer, logs or counts: whoever wants to know of a request is an [`Observer`];
+//! - every edge makes the same decision, because there is one call to make it; what it does with bodies and connections is its own.
 
+mod board;
+mod body;
 mod budget;
 mod code;
-mod director;
-mod front;
-mod intake;
-mod jobs;
-mod load;
+mod dispatch;
+mod explain;
+mod handler;
+mod owners;
 mod policy;
 mod rejection;
 mod reply;
+mod snapshot;
+mod splices;
+mod transaction;
 
+pub use board::{EndpointId, EndpointState, Reading, SILENT_AFTER, STALE_AFTER, STUCK_AFTER};
+pub use body::HeldBody;
 pub use budget::{Budget, Reservation};
 pub use code::Code;
-pub use director::{
-    Bound, Considered, Decision, Destination, Director, EndpointChoice, Explanation, InFlight, MAX_CHOICES, Why,
-};
-pub use front::{Front, Outcome, Witness};
-pub use intake::Intake;
-pub use jobs::{JobFinder, Jobs, Maker, PossibleMaker};
-pub use load::LoadBoard;
+pub use dispatch::{Attempt, AttemptReport, Dispatch, Ending, HeaderChanges, MAX_ATTEMPTS, Plan, RunningAttempt, Why};
+pub use explain::{Considered, Explanation};
+pub use handler::{Observer, RequestHandler, caller};
+pub use owners::{OwnerFinder, Owners, PossibleOwner};
 pub use policy::{MediaRefusal, RefusalCause};
 pub use rejection::{Dialect, Rejection};
 pub use reply::Reply;
+pub use snapshot::{Director, KnownEndpoint};
+pub use transaction::{Bound, OwnerQuestion, Step, Transaction};

@@ -90,6 +90,7 @@ const fn words_for(danger: Danger) -> &'static str {
         Danger::FrameLists => "videos as lists of pictures (video/jpeg)",
         Danger::PlaceholderTokens => "placeholders typed as text",
         Danger::EngineInternals => "inner forms of its engine",
+        Danger::SharedUuids => "names for media that clients share",
     }
 }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use request::{PartPath, Unreadable};
+use request::{Owned, OwnedKind, PartPath, Unreadable};
 use routing::{NoRoute, Requirement};
-use scheduling::{Covers, Exhausted, InSubset};
+use scheduling::{Exhausted, Filter};
 use serde_json::json;
 
 use crate::{Code, MediaRefusal, Reply};
@@ -59,11 +59,19 @@ pub enum Rejection {
     #[error("no endpoint serves the model {model:?} now; ask with ?all=true for what it is declared to take")]
     NotServedNow { model: String },
 
-    #[error("no model server that was asked knows the job {id:?}: it was never made, was deleted, or has expired")]
-    UnknownJob { id: String },
+    #[error(
+        "no model server that was asked knows the {} {:?}: it was never made, was deleted, or has expired", owned.kind.as_str(), owned.id
+    )]
+    UnknownOwned { owned: Owned },
 
-    #[error("the model server that made the job {id:?} is gone, and the job with it")]
-    LostJob { id: String },
+    #[error("the model server that made the {0} {1:?} is gone, and the {0} with it", owned.kind.as_str(), owned.id)]
+    LostOwned { owned: Owned },
+
+    #[error(
+        "the {0} {1:?} was made in pool {pool}, whose model servers cannot take this: ask for the model that made it, with what that takes",
+        owned.kind.as_str(), owned.id
+    )]
+    OwnedElsewhere { owned: Owned, pool: String },
 
     #[error("this picker has no routing table yet: it has not heard from its controller")]
     NotSynced,
@@ -81,6 +89,9 @@ pub enum Rejection {
 
     #[error("none of the endpoints tried for this ({tried}) could be reached")]
     Unreachable { tried: usize },
+
+    #[error("the endpoint sent no byte of an answer for {} seconds; it may be working on the request", waited.as_secs())]
+    TimedOut { waited: Duration },
 }
 
 /// The shape of errors that a client expects.
@@ -112,7 +123,7 @@ impl Rejection {
             Self::UnknownPath => Code::UnknownPath,
             Self::WebSocket(_) => Code::WebSocketNotHere,
             Self::NoRoute { no_route, .. } => match no_route {
-                NoRoute::UnknownModel { .. } => Code::ModelNotFound,
+                NoRoute::UnknownModel { .. } | NoRoute::Undeclared { .. } => Code::ModelNotFound,
                 NoRoute::Uncovered { missing, .. } if missing.operation.is_some() => Code::UnsupportedOperation,
                 NoRoute::Uncovered { .. } => Code::UnsupportedModality,
                 NoRoute::NoModelNamed => Code::ModelRequired,
@@ -122,11 +133,17 @@ impl Rejection {
             Self::Media(refusal) => refusal.cause.code(),
             Self::NoEndpoints { .. } => Code::NoEndpoint,
             Self::Saturated { .. } => Code::Saturated,
-            Self::UnknownJob { .. } | Self::LostJob { .. } => Code::JobNotFound,
+            Self::UnknownOwned { owned } | Self::LostOwned { owned } | Self::OwnedElsewhere { owned, .. } => {
+                match owned.kind {
+                    OwnedKind::Video => Code::JobNotFound,
+                    OwnedKind::Response => Code::ResponseNotFound,
+                }
+            }
             Self::NotServedNow { .. } => Code::ModelNotFound,
             Self::NotSynced => Code::NotReady,
             Self::GatewayMode { .. } => Code::GatewayMisconfigured,
             Self::Unreachable { .. } => Code::EndpointUnreachable,
+            Self::TimedOut { .. } => Code::EndpointTimedOut,
             Self::BrokenOff => Code::EndpointBrokeOff,
         }
     }
@@ -135,18 +152,14 @@ impl Rejection {
         self.code().status()
     }
 
-    /// Whether the client is at fault; else it is the servers.
-    pub fn is_clients_fault(&self) -> bool {
-        self.status().is_client_error() && self.status() != StatusCode::TOO_MANY_REQUESTS
-    }
-
     /// The field at fault.
     pub fn param(&self) -> Option<String> {
         match self {
             Self::Unreadable(unreadable) => unreadable.param().map(str::to_owned),
-            Self::NoRoute { no_route: NoRoute::UnknownModel { .. } | NoRoute::NoModelNamed, .. } => {
-                Some("model".into())
-            }
+            Self::NoRoute {
+                no_route: NoRoute::UnknownModel { .. } | NoRoute::Undeclared { .. } | NoRoute::NoModelNamed,
+                ..
+            } => Some("model".into()),
             Self::NoRoute { no_route: NoRoute::Uncovered { missing, .. }, part, asks_by_field } => match part {
                 Some(part) => Some(part.to_string()),
                 None if missing.operation.is_none() && missing.input.is_empty() && *asks_by_field => {
@@ -212,10 +225,10 @@ fn no_endpoints(model: Option<&str>, pools: &[String], need: Requirement, exhaus
         pools => format!(" in pools {}", pools.join(", ")),
     };
     match exhausted {
-        Exhausted::Filtered(Covers::NAME) => {
+        Exhausted::Filtered(Filter::Capability) => {
             format!("no ready endpoint for {what}{place} takes {} now", need.input.in_words())
         }
-        Exhausted::Filtered(InSubset::NAME) => format!("no endpoint that the gateway allows can take {what}{place}"),
+        Exhausted::Filtered(Filter::Subset) => format!("no endpoint that the gateway allows can take {what}{place}"),
         Exhausted::Filtered(_) | Exhausted::NoEndpoints => format!("no endpoint is ready for {what}{place}"),
     }
 }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use routing::{ModalitySet, Model, RoutingTable};
+use routing::{ModalitySet, Model};
 use serde_json::{Value, json};
+
+use crate::snapshot::Snapshot;
 
 /// An answer in JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,26 +20,36 @@ pub struct Reply {
 }
 
 impl Reply {
-    fn ok(body: &Value) -> Self {
-        Self { status: StatusCode::OK, retry_after: None, allow: None, body: Bytes::from(body.to_string()) }
+    fn ok(body: Bytes) -> Self {
+        Self { status: StatusCode::OK, retry_after: None, allow: None, body }
     }
 
-    /// The list of models, in OpenAI's shape with the `architecture` that OpenRouter and llama.cpp say modalities by. With `all` also
-    /// those that nobody serves now, with what they are declared to take.
-    pub(crate) fn models(table: &RoutingTable, all: bool, owner: &str) -> Self {
-        let models = table.models.iter().filter_map(|(name, model)| model_value(table, name, model, all, owner));
-        Self::ok(&json!({"object": "list", "data": models.collect::<Vec<_>>()}))
+    /// The list of models. With `all` also those that nobody serves now, with what they are declared to take.
+    pub(crate) fn models(snapshot: &Snapshot, all: bool, owner: &str) -> Self {
+        Self::ok(snapshot.list(all, owner))
     }
 
     /// One model; none when it is not declared, or not served now and not asked for all the same.
-    pub(crate) fn model(table: &RoutingTable, name: &str, all: bool, owner: &str) -> Option<Self> {
-        let model = table.models.get(name)?;
-        model_value(table, name, model, all, owner).map(|model| Self::ok(&model))
+    pub(crate) fn model(snapshot: &Snapshot, name: &str, all: bool, owner: &str) -> Option<Self> {
+        let model = snapshot.table.models.get(name)?;
+        model_value(snapshot, name, model, all, owner).map(|model| Self::ok(model.to_string().into()))
     }
 }
 
-fn model_value(table: &RoutingTable, name: &str, model: &Model, all: bool, owner: &str) -> Option<Value> {
-    let on_offer = table.model_on_offer(model);
+/// In OpenAI's shape, with the `architecture` that OpenRouter and llama.cpp say modalities by.
+pub(crate) fn list_of_models(snapshot: &Snapshot, all: bool, owner: &str) -> Bytes {
+    let models = &snapshot.table.models;
+    let data: Vec<Value> =
+        models.iter().filter_map(|(name, model)| model_value(snapshot, name, model, all, owner)).collect();
+    let mut list = json!({"object": "list", "data": data});
+    if models.is_empty() {
+        list["message"] = "no model is declared, and the pools that are here cannot be told apart without one".into();
+    }
+    list.to_string().into()
+}
+
+fn model_value(snapshot: &Snapshot, name: &str, model: &Model, all: bool, owner: &str) -> Option<Value> {
+    let on_offer = snapshot.on_offer(model);
     let shown = on_offer.or(all.then(|| model.offered()))?;
     let words = |set: ModalitySet| set.iter().map(routing::Modality::as_str).collect::<Vec<_>>();
     let (input, output) = (words(shown.input), words(shown.output));

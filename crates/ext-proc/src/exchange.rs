@@ -1,7 +1,8 @@
 //! One request's exchange with a gateway, without I/O: messages in, messages out.
 //!
 //! ```text
-//!  Start ──headers──► Reading ──end of body──► Decided ──► (response direction passes through) ──► Ended
+//!  Start ──headers──► Reading ──end of body──► Dispatched ──► (response direction passes through) ──► Ended
+//!                        │            └──► Asking ──owner──┘
 //!                        └───── anything wrong ──► immediate response ──► Ended
 //! ```
 //!
@@ -13,8 +14,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use director::{Bound, Decision, Dialect, Front, Intake, Maker, Outcome, Rejection, Reservation};
-use request::{InferenceRequest, JobSeeker, Resource, rewrite};
+use director::{
+    Bound, Dialect, Dispatch, EndpointId, HeldBody, OwnerQuestion, Plan, Rejection, RequestHandler, Reservation,
+    RunningAttempt, Step, Transaction,
+};
+use request::{Resource, splice};
 use routing::{Draw, Operation};
 use scheduling::Subset;
 
@@ -34,7 +38,7 @@ pub(crate) const DESTINATION: &str = "x-gateway-destination-endpoint";
 /// One request, from its headers to the end of its response.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    front: Front,
+    handler: Arc<RequestHandler>,
     options: Options,
     state: State,
     /// Of the errors that the client expects; known with the path.
@@ -51,30 +55,38 @@ enum State {
     Start,
     Reading {
         head: Head,
-        intake: Box<Intake>,
+        transaction: Transaction,
+        body: HeldBody,
     },
-    /// The decision counts at its endpoint until it is dropped.
-    Decided {
-        decision: Box<Decision>,
+    /// The body has ended, and somebody is being asked who owns what the request is about.
+    Asking {
+        question: Box<OwnerQuestion>,
+        read: Box<Read>,
+    },
+    /// The attempt counts at its endpoint until it is dropped.
+    Dispatched {
+        plan: Plan,
+        attempt: RunningAttempt,
         /// Of the body, until all of it is sent.
         reservation: Option<Reservation>,
-        job: Option<Job>,
     },
     Ended,
 }
 
-/// A job that is being made: its name stands in the answer. Told only by gateways that send answers' bodies.
+/// A request whose body has ended.
 #[derive(Debug)]
-struct Job {
-    maker: Maker,
-    seeker: JobSeeker,
+struct Read {
+    head: Head,
+    chunks: Vec<Bytes>,
+    reservation: Reservation,
+    end: End,
 }
 
 impl Exchange {
-    pub(crate) fn new(front: Front, options: Options) -> Self {
+    pub(crate) fn new(handler: Arc<RequestHandler>, options: Options) -> Self {
         let full_duplex = BodySendMode::FullDuplexStreamed;
         Self {
-            front,
+            handler,
             options,
             state: State::Start,
             dialect: Dialect::OpenAi,
@@ -90,15 +102,27 @@ impl Exchange {
         matches!(self.state, State::Start | State::Reading { .. })
     }
 
-    /// The job that a message asks for, whose maker should be known before the message is taken, and what the client authorizes by.
-    pub(crate) fn job_of(message: &ProcessingRequest) -> Option<(Resource, Option<String>)> {
-        let Some(Asked::RequestHeaders(headers)) = &message.request else { return None };
-        // Every message passes here, and nearly none is about a job.
-        let mut all = headers.headers.iter().flat_map(|map| &map.headers);
-        all.find(|header| header.key == ":path" && headers::text(header).contains("/videos/"))?;
-        let Head { path, authorization, .. } = Head::read(headers);
-        let resource = Resource::of_path(&path).ok().filter(|resource| matches!(resource, Resource::Job(_)))?;
-        Some((resource, authorization))
+    /// What is to be found out before the exchange goes on, and what the client authorizes by.
+    pub(crate) fn question(&self) -> Option<(&OwnerQuestion, Option<&str>)> {
+        match &self.state {
+            State::Asking { question, read } => Some((question, read.head.authorization())),
+            _ => None,
+        }
+    }
+
+    /// The answer to [`Self::question`].
+    pub(crate) fn answered(
+        &mut self,
+        owner: Option<EndpointId>,
+        clock: impl Fn() -> Instant,
+    ) -> Vec<ProcessingResponse> {
+        match std::mem::replace(&mut self.state, State::Ended) {
+            State::Asking { question, read } => self.go_on(question.answered(owner, clock), *read),
+            other => {
+                self.state = other;
+                Vec::new()
+            }
+        }
     }
 
     /// Takes a message and says what to answer, which may be nothing.
@@ -124,23 +148,23 @@ impl Exchange {
             Some(Asked::RequestTrailers(_)) => self.request_trailers(clock, draw),
             Some(Asked::ResponseHeaders(headers)) => {
                 let served = message.metadata_context.as_ref().and_then(headers::served);
-                if let State::Decided { decision, job, .. } = &mut self.state {
-                    if !headers::succeeded(&headers) {
-                        *job = None;
-                    }
+                if let State::Dispatched { plan, attempt, .. } = &mut self.state {
                     if let Some(address) = served.and_then(|served| served.parse::<SocketAddr>().ok()) {
-                        let maker = self.front.served(decision, address);
-                        // Where nobody knows who served, nobody knows who made a job.
-                        *job = job.take().zip(maker).map(|(job, maker)| Job { maker, ..job });
+                        self.handler.served(plan, attempt, address);
+                    }
+                    if let Some(status) = headers::status(&headers) {
+                        attempt.head(status, clock());
                     }
                 }
-                self.response(headers.end_of_stream);
+                self.response(headers.end_of_stream, clock);
                 vec![answer::response_headers(served.filter(|_| self.options.test_selection))]
             }
             Some(Asked::ResponseBody(body)) => {
                 let streamed = self.response_mode == BodySendMode::FullDuplexStreamed;
-                self.learn(&body.body, body.end_of_stream);
-                self.response(body.end_of_stream);
+                if let State::Dispatched { attempt, .. } = &mut self.state {
+                    attempt.body(&body.body, &clock);
+                }
+                self.response(body.end_of_stream, clock);
                 if streamed {
                     answer::response_body(&body.body, body.end_of_stream)
                 } else {
@@ -148,8 +172,7 @@ impl Exchange {
                 }
             }
             Some(Asked::ResponseTrailers(_)) => {
-                self.learn(&[], true);
-                self.response(true);
+                self.response(true, clock);
                 vec![answer::response_trailers()]
             }
             None => Vec::new(),
@@ -182,75 +205,81 @@ impl Exchange {
         if head.ambiguous {
             return vec![self.reject_new(Rejection::AmbiguousHead("a header given twice that may be given once"))];
         }
-        match self.front.intake(&head.of_request()) {
-            Ok(intake) if *intake.resource() == Resource::Operation(Operation::Realtime) => {
+        match self.open(&head) {
+            Ok((transaction, _)) if *transaction.resource() == Resource::Operation(Operation::Realtime) => {
                 let why = "/v1/realtime is served by the picker's HTTP port; let the gateway send WebSockets there";
                 vec![self.reject_new(Rejection::WebSocket(why))]
             }
-            Ok(intake) => {
-                self.state = State::Reading { head, intake: Box::new(intake) };
+            Ok((transaction, body)) => {
+                self.state = State::Reading { head, transaction, body };
                 if headers.end_of_stream { self.end_of_body(End::OfHeaders, clock, draw) } else { Vec::new() }
             }
-            Err(rejection) => vec![self.reject_new(rejection)],
+            Err(rejection) => vec![self.reject(&rejection)],
         }
     }
 
-    fn request_body(&mut self, body: HttpBody, clock: impl Fn() -> Instant, draw: Draw) -> Vec<ProcessingResponse> {
+    fn open(&self, head: &Head) -> Result<(Transaction, HeldBody), Rejection> {
+        let transaction = self.handler.open(&head.of_request())?;
+        let body = HeldBody::open(&self.handler.budget, head.content_length);
+        Ok((transaction, body.map_err(|rejection| self.handler.reject(rejection))?))
+    }
+
+    fn request_body(&mut self, message: HttpBody, clock: impl Fn() -> Instant, draw: Draw) -> Vec<ProcessingResponse> {
         // After the end, or after an immediate response, gateways may still send what was under way.
-        let State::Reading { intake, .. } = &mut self.state else { return Vec::new() };
-        if let Err(rejection) = intake.feed(body.body) {
-            return vec![self.reject_new(rejection)];
+        let State::Reading { transaction, body, .. } = &mut self.state else { return Vec::new() };
+        let read = transaction.feed(&message.body);
+        if let Err(rejection) =
+            read.and_then(|()| body.push(message.body).map_err(|rejection| self.handler.reject(rejection)))
+        {
+            return vec![self.reject(&rejection)];
         }
-        if body.end_of_stream { self.end_of_body(End::OfStream, clock, draw) } else { Vec::new() }
+        if message.end_of_stream { self.end_of_body(End::OfStream, clock, draw) } else { Vec::new() }
     }
 
     fn request_trailers(&mut self, clock: impl Fn() -> Instant, draw: Draw) -> Vec<ProcessingResponse> {
         match self.state {
             State::Reading { .. } => self.end_of_body(End::WithTrailers, clock, draw),
-            State::Decided { .. } => vec![answer::request_trailers()],
-            State::Start | State::Ended => Vec::new(),
+            State::Dispatched { .. } => vec![answer::request_trailers()],
+            State::Start | State::Asking { .. } | State::Ended => Vec::new(),
         }
     }
 
     fn end_of_body(&mut self, end: End, clock: impl Fn() -> Instant, draw: Draw) -> Vec<ProcessingResponse> {
-        let State::Reading { head, intake } = std::mem::replace(&mut self.state, State::Ended) else {
+        let State::Reading { head, transaction, body } = std::mem::replace(&mut self.state, State::Ended) else {
             return Vec::new();
         };
-        match intake.finish() {
-            Ok((request, chunks, reservation)) => {
-                let bound = Bound { subset: self.subset.as_ref(), pool: head.pool.as_deref() };
-                match self.front.respond(&request, bound, clock, draw) {
-                    Ok(Outcome::Forward(decision)) => self.forward(&request, &head, chunks, reservation, end, decision),
-                    Ok(Outcome::Answer(reply)) => vec![answer::reply(reply, "answered_by_the_picker")],
-                    Err(rejection) => vec![self.reject(&rejection)],
-                }
+        let (chunks, reservation) = body.finish();
+        let bound = Bound { subset: self.subset.clone(), pool: head.pool.clone() };
+        let step = transaction.finish(bound, head.caller().as_deref(), clock, draw);
+        self.go_on(step, Read { head, chunks, reservation, end })
+    }
+
+    fn go_on(&mut self, step: Result<Step, Rejection>, read: Read) -> Vec<ProcessingResponse> {
+        match step {
+            Ok(Step::FindOwner(question)) => {
+                self.state = State::Asking { question, read: Box::new(read) };
+                Vec::new()
             }
-            Err(rejection) => vec![self.reject_new(rejection)],
+            Ok(Step::Answer(reply)) => vec![answer::reply(reply, "answered_by_the_picker")],
+            Ok(Step::Dispatch(dispatch)) => self.forward(*dispatch, read),
+            Err(rejection) => vec![self.reject(&rejection)],
         }
     }
 
     fn forward(
         &mut self,
-        request: &InferenceRequest,
-        head: &Head,
-        chunks: Vec<Bytes>,
-        reservation: Reservation,
-        end: End,
-        decision: Decision,
+        Dispatch { plan, attempt }: Dispatch,
+        Read { head, chunks, reservation, end }: Read,
     ) -> Vec<ProcessingResponse> {
-        let chunks = match (decision.rewrite(request), &request.model_span) {
-            (Some(model), Some(span)) => rewrite(chunks, span, model),
-            _ => chunks,
-        };
-        let makes_a_job = request.resource == Resource::Operation(Operation::Videos);
-        // Where the gateway chooses, nobody here knows who made a job.
-        let destination = if self.options.fallbacks && !makes_a_job {
-            decision.endpoints.iter().map(|choice| choice.address.to_string()).collect::<Vec<_>>().join(",")
+        let chunks = splice(chunks, &plan.first().splices);
+        // Where the gateway chooses, nobody here knows who made what the answer says is made.
+        let destination = if self.options.fallbacks && plan.makes.is_none() {
+            plan.alike().map(|attempt| attempt.address.to_string()).collect::<Vec<_>>().join(",")
         } else {
-            decision.endpoints[0].address.to_string()
+            plan.first().address.to_string()
         };
         let length = head.content_length.map(|_| chunks.iter().map(Bytes::len).sum());
-        let mut answers = vec![answer::request_headers(&destination, length)];
+        let mut answers = vec![answer::request_headers(&destination, length, &plan.headers)];
         match end {
             End::OfHeaders => {}
             End::OfStream => answer::request_body(&chunks, true, &mut answers),
@@ -259,43 +288,30 @@ impl Exchange {
                 answers.push(answer::request_trailers());
             }
         }
-        let maker = || Maker { pool: Arc::clone(&decision.pool), endpoint: Arc::clone(&decision.endpoints[0].name) };
-        let job = makes_a_job.then(|| Job { maker: maker(), seeker: JobSeeker::default() });
-        self.state = State::Decided { decision: Box::new(decision), reservation: Some(reservation), job };
+        self.state = State::Dispatched { plan, attempt, reservation: Some(reservation) };
         answers
     }
 
     /// All that was answered so far is sent, and the request's body with it.
     pub(crate) fn sent(&mut self) {
-        if let State::Decided { reservation, .. } = &mut self.state {
+        if let State::Dispatched { reservation, .. } = &mut self.state {
             *reservation = None;
         }
     }
 
-    /// Looks for the name of a job in its answer.
-    fn learn(&mut self, body: &[u8], ended: bool) {
-        let State::Decided { job, .. } = &mut self.state else { return };
-        if let Some(job) = job {
-            job.seeker.feed(body);
-        }
-        if ended
-            && let Some(Job { maker, seeker }) = job.take()
-            && let Some(id) = seeker.finish()
-        {
-            self.front.job_made(id, maker);
-        }
-    }
-
     /// The response direction has begun, so that nothing is asked any more; when it has ended, the request is no more under way.
-    fn response(&mut self, ended: bool) {
-        if ended || self.is_reading() {
-            self.state = State::Ended;
+    fn response(&mut self, ended: bool, clock: impl Fn() -> Instant) {
+        if !ended && !self.is_reading() {
+            return;
+        }
+        if let State::Dispatched { attempt, .. } = std::mem::replace(&mut self.state, State::Ended) {
+            attempt.ended(clock());
         }
     }
 
-    /// Tells the witness of what this edge found by itself; the director's own rejections are told of already.
+    /// Tells of what this edge found by itself; the director's own rejections are told of already.
     fn reject_new(&mut self, rejection: Rejection) -> ProcessingResponse {
-        let rejection = self.front.reject(rejection);
+        let rejection = self.handler.reject(rejection);
         self.reject(&rejection)
     }
 

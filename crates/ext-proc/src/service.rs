@@ -2,11 +2,14 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use director::{Front, Rejection};
+use director::{Rejection, RequestHandler};
 use futures::Stream;
 use routing::Draw;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::exchange::Exchange;
@@ -31,16 +34,18 @@ pub struct Options {
 /// The external processor.
 #[derive(Debug, Clone)]
 pub struct ExtProc {
-    front: Front,
+    handler: Arc<RequestHandler>,
     options: Options,
+    under_way: TaskTracker,
 }
 
 /// Largest message that is taken. Envoy sends up to its listener's buffer limit at once: 1 MiB by default, 16 MB were seen.
 const MAX_MESSAGE_BYTES: usize = 32 << 20;
 
 impl ExtProc {
-    pub fn new(front: Front, options: Options) -> Self {
-        Self { front, options }
+    /// `under_way` holds each request from its stream's first message to its end: what a port that stops waits for.
+    pub fn new(handler: Arc<RequestHandler>, options: Options, under_way: TaskTracker) -> Self {
+        Self { handler, options, under_way }
     }
 
     /// The gRPC service.
@@ -60,12 +65,13 @@ impl ExternalProcessor for ExtProc {
         request: Request<Streaming<ProcessingRequest>>,
     ) -> Result<Response<Self::ProcessStream>, Status> {
         let conversation = Conversation {
-            front: self.front.clone(),
+            handler: Arc::clone(&self.handler),
             messages: request.into_inner(),
-            exchange: Exchange::new(self.front.clone(), self.options),
+            exchange: Exchange::new(Arc::clone(&self.handler), self.options),
             options: self.options,
             deadline: tokio::time::Instant::now() + self.options.body_timeout,
             pending: VecDeque::new(),
+            _under_way: self.under_way.token(),
         };
         // Driven by whoever reads the answers: when the gateway hangs up, this is dropped, and the request in flight with it.
         Ok(Response::new(Box::pin(futures::stream::unfold(conversation, Conversation::next))))
@@ -73,13 +79,14 @@ impl ExternalProcessor for ExtProc {
 }
 
 struct Conversation {
-    front: Front,
+    handler: Arc<RequestHandler>,
     messages: Streaming<ProcessingRequest>,
     exchange: Exchange,
     options: Options,
     /// When the request must have come.
     deadline: tokio::time::Instant,
     pending: VecDeque<ProcessingResponse>,
+    _under_way: TaskTrackerToken,
 }
 
 impl Conversation {
@@ -108,11 +115,12 @@ impl Conversation {
             };
             match message {
                 Ok(Some(message)) => {
-                    if let Some((job, authorization)) = Exchange::job_of(&message) {
-                        self.front.find_job(&job, authorization.as_deref()).await;
-                    }
                     let draw = Draw::new(fastrand::u64(..));
                     self.pending.extend(self.exchange.on(message, Instant::now, draw));
+                    if let Some((question, authorization)) = self.exchange.question() {
+                        let owner = self.handler.find_owner(question, authorization).await;
+                        self.pending.extend(self.exchange.answered(owner, Instant::now));
+                    }
                 }
                 // The gateway is done with the request, or is gone.
                 Ok(None) | Err(_) => return None,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use api::annotations::{ACTIVE_PORTS, ACTIVE_PORTS_LLM_D, INPUT_MODALITIES, OPERATIONS, OUTPUT_MODALITIES};
 use k8s_openapi::api::core::v1::Pod;
@@ -9,6 +10,7 @@ use routing::{Capability, Modality, ModalitySet, OperationSet};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PodFacts {
+    pub(crate) uid: Arc<str>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) ip: Option<IpAddr>,
     /// The Ready condition is True, and nobody has asked for the pod's end.
@@ -46,6 +48,7 @@ impl PodFacts {
             operations: operations.unwrap_or(OperationSet::ALL),
         });
         Self {
+            uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
             labels: pod.metadata.labels.clone().unwrap_or_default(),
             ip: status.and_then(|status| status.pod_ip.as_deref()).and_then(|ip| ip.parse().ok()),
             ready: is_ready && pod.metadata.deletion_timestamp.is_none(),

@@ -82,6 +82,7 @@ const fn danger(feature: api::UnsafeFeature) -> Danger {
         api::UnsafeFeature::FrameLists => Danger::FrameLists,
         api::UnsafeFeature::PlaceholderTokens => Danger::PlaceholderTokens,
         api::UnsafeFeature::EngineInternals => Danger::EngineInternals,
+        api::UnsafeFeature::SharedUuids => Danger::SharedUuids,
     }
 }
 

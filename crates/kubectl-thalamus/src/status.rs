@@ -76,7 +76,10 @@ fn table(index: &Index, compiled: &Compiled) -> Table {
             view.row(of_pool.iter().map(|&cell| cell.to_owned()).chain(of_target));
         }
         if alone {
-            let anything = ["(any)", "-", "-", "-", "as it is"];
+            // A picker of the whole namespace goes by models where there are any, or another pool.
+            let is_only = table.models.is_empty() && table.pools.len() == 1;
+            let served = if is_only { "as it is" } else { "as it is, by a picker of this pool alone" };
+            let anything = ["(none)", "-", "-", "-", served];
             view.row(of_pool.iter().chain(&anything).map(|&cell| cell.to_owned()));
         }
     }

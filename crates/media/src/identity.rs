@@ -12,8 +12,8 @@ pub enum Identity {
     Content([u8; 32]),
     /// Of its normalised URL. What the URL answers may change.
     Url([u8; 32]),
-    /// Of the name that a client gave it (`uuid`, `file_id`), which means something only among requests for the same model in the same
-    /// namespace; see [`Identity::within`].
+    /// Of the name that a client gave it (`uuid`, `file_id`), which means something only among this client's requests for the same model
+    /// in the same namespace; see [`Identity::within`].
     Named([u8; 32]),
 }
 
@@ -22,6 +22,8 @@ pub enum Identity {
 pub struct Scope<'a> {
     pub namespace: &'a str,
     pub model: &'a str,
+    /// What the client authorizes by; empty where it does not, or where all clients share their names.
+    pub caller: &'a [u8],
 }
 
 impl Identity {
@@ -34,14 +36,15 @@ impl Identity {
         Self::Named(*blake3::hash(name).as_bytes())
     }
 
-    /// A key for caches and affinity. A client's own name is kept apart per namespace and model, so that nobody guesses another's.
+    /// A key for caches and affinity. A client's own name is kept apart per namespace, model and caller, so that nobody guesses
+    /// another's.
     #[must_use]
     pub fn within(self, scope: Scope<'_>) -> [u8; 32] {
         match self {
             Self::Content(hash) | Self::Url(hash) => hash,
             Self::Named(hash) => {
                 let mut hasher = blake3::Hasher::new_derive_key("thalamus 2026 media named by a client");
-                for part in [scope.namespace.as_bytes(), scope.model.as_bytes()] {
+                for part in [scope.namespace.as_bytes(), scope.model.as_bytes(), scope.caller] {
                     // The length first, so that no two pairs run into the same bytes.
                     hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
                 }
@@ -75,14 +78,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clients_name_is_kept_apart_per_namespace_and_model() {
+    fn a_clients_name_is_kept_apart_per_namespace_model_and_caller() {
         let named = Identity::of_name(b"cat");
-        let within = |namespace, model| named.within(Scope { namespace, model });
-        assert_eq!(within("a", "m"), within("a", "m"));
-        assert_ne!(within("a", "m"), within("b", "m"));
-        assert_ne!(within("a", "m"), within("a", "n"));
-        assert_ne!(within("ab", "c"), within("a", "bc"));
+        let scope = |namespace, model, caller| Scope { namespace, model, caller };
+        let within = |namespace, model, caller: &'static [u8]| named.within(scope(namespace, model, caller));
+        assert_eq!(within("a", "m", b"x"), within("a", "m", b"x"));
+        assert_ne!(within("a", "m", b"x"), within("b", "m", b"x"));
+        assert_ne!(within("a", "m", b"x"), within("a", "n", b"x"));
+        assert_ne!(within("a", "m", b"x"), within("a", "m", b"y"));
+        assert_ne!(within("ab", "c", b""), within("a", "bc", b""));
         let url = Identity::of_url("https://a/b");
-        assert_eq!(url.within(Scope { namespace: "a", model: "m" }), url.within(Scope { namespace: "b", model: "n" }));
+        assert_eq!(url.within(scope("a", "m", b"x")), url.within(scope("b", "n", b"y")));
     }
 }

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use daemon::{Incoming, Speaks};
-use director::{Budget, Decision, Director, Front, Rejection, Witness};
+use director::{Director, RequestHandler};
 use futures::StreamExt as _;
-use request::{InferenceRequest, Limits};
 use routing::{Endpoint, Pool, RoutingTable};
+use tokio_util::task::TaskTracker;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Server};
 use tonic::{Request, Status};
@@ -76,7 +76,8 @@ impl Picker {
                     stall_timeout: minutes,
                     body_timeout: minutes,
                 };
-                let router = Server::builder().add_service(ext_proc::ExtProc::new(front(), options).service());
+                let router = Server::builder()
+                    .add_service(ext_proc::ExtProc::new(handler(), options, TaskTracker::new()).service());
                 if tolerant {
                     router.serve_with_incoming(Incoming::new(listener, Speaks::Plain)).await.expect("it serves");
                 } else {
@@ -96,31 +97,13 @@ impl Picker {
     }
 }
 
-#[derive(Debug)]
-struct Nobody;
-
-impl Witness for Nobody {
-    fn decided(&self, _: &InferenceRequest, _: &Decision, _: Duration) {}
-    fn rejected(&self, _: &Rejection) {}
-    fn served_elsewhere(&self, _: &Decision, _: SocketAddr) {}
-}
-
-fn front() -> Front {
-    let endpoint = Endpoint { address: ([10, 0, 0, 1], 8000).into(), capability: None };
+fn handler() -> Arc<RequestHandler> {
+    let endpoint = Endpoint { address: ([10, 0, 0, 1], 8000).into(), uid: "".into(), capability: None };
     let pool = Pool { endpoints: [("pod-0".into(), endpoint)].into(), ..Pool::default() };
     let director = Director::new(Instant::now());
     let table = RoutingTable { pools: [("pool".into(), Arc::new(pool))].into(), ..RoutingTable::default() };
     director.replace_table(1, Arc::new(table));
-    Front {
-        director: Arc::new(director),
-        limits: Limits::default(),
-        budget: Budget::new(Budget::DEFAULT_BYTES),
-        jobs: Arc::default(),
-        job_finder: None,
-        owner: "serving".into(),
-        other_paths: None,
-        witness: Arc::new(Nobody),
-    }
+    Arc::new(RequestHandler::new(Arc::new(director), "serving"))
 }
 
 /// A gateway's requests over one connection, each to the end of its response.

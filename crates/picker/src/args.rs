@@ -7,13 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use daemon::tls::{self, Versions};
-use daemon::{Incoming, LogArgs, Speaks};
+use daemon::{LogArgs, Speaks};
 use director::Budget;
 use prometheus_client::registry::Registry;
 use publish::{Route, Scope};
 use request::Limits;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
 
 use crate::controllers::Controllers;
 use crate::reference_flags::ReferenceFlags;
@@ -110,6 +109,11 @@ pub struct Args {
     /// How long a model server may take to accept a connection, for requests over HTTP.
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     pub connect_timeout: Duration,
+
+    /// How long a model server may take to the first byte of its answer, for requests over HTTP. No limit when absent: a long prompt is no
+    /// fault.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub first_byte_timeout: Option<Duration>,
 
     /// How often each model server's /metrics are read.
     #[arg(long, default_value = "500ms", value_parser = humantime::parse_duration)]
@@ -212,6 +216,7 @@ impl Args {
             stall_timeout,
             body_timeout,
             connect_timeout,
+            first_byte_timeout,
             scrape_interval,
             drain_delay,
             drain_timeout,
@@ -257,6 +262,7 @@ impl Args {
             stall_timeout,
             body_timeout,
             connect_timeout,
+            first_byte_timeout,
             scrape_interval: reference.refresh_metrics_interval.unwrap_or(scrape_interval),
             table_file,
         };
@@ -278,16 +284,8 @@ impl Args {
         );
 
         let admin = tokio::spawn(picker.admin(registry).serve(admin_listener, CancellationToken::new()));
-        let health = ext_proc::serve_health(picker.ready()).await;
-        let health_port = Server::builder().add_service(health.clone()).serve_with_incoming_shutdown(
-            Incoming::new(health_listener, Speaks::Plain),
-            stop.clone().cancelled_owned(),
-        );
-        let ext_proc_port = Server::builder()
-            .http2_keepalive_interval(Some(Duration::from_secs(20)))
-            .add_service(health)
-            .add_service(picker.ext_proc().service())
-            .serve_with_incoming_shutdown(Incoming::new(ext_proc_listener, speaks), stop.clone().cancelled_owned());
+        let health_port = picker.serve_health(health_listener, stop.clone());
+        let ext_proc_port = picker.serve_ext_proc(ext_proc_listener, speaks, stop.clone());
         let http_port = {
             let (proxy, stop) = (picker.proxy(), stop.clone());
             async move {

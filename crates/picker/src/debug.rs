@@ -9,16 +9,16 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::{get, post};
 use axum::{Json, response::IntoResponse, response::Response};
-use director::{Destination, Director, Explanation, Front, Rejection};
+use director::{Explanation, KnownEndpoint, Rejection, RequestHandler};
 use http_body_util::BodyExt as _;
-use request::{InferenceRequest, RequestHead};
+use request::RequestHead;
 use routing::Draw;
-use scheduling::Explained;
+use scheduling::{Explained, Filter, Load, Scraped};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-/// How many requests are explained at once. They are held by the same budget as the traffic, and must leave it nearly all.
+/// How many requests are explained at once: it is not what a picker is for.
 const AT_ONCE: usize = 2;
 
 /// How long a body may take.
@@ -26,13 +26,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone)]
 struct Debug {
-    front: Front,
+    handler: Arc<RequestHandler>,
     turns: Arc<Semaphore>,
 }
 
 /// The routes, for the admin port.
-pub(crate) fn routes(front: Front) -> Router {
-    let debug = Debug { front, turns: Arc::new(Semaphore::new(AT_ONCE)) };
+pub(crate) fn routes(handler: &RequestHandler) -> Router {
+    let debug = Debug { handler: handler.unobserved(), turns: Arc::new(Semaphore::new(AT_ONCE)) };
     Router::new().route("/debug/explain", post(explain)).route("/debug/load", get(load)).with_state(debug)
 }
 
@@ -48,7 +48,7 @@ fn chat() -> String {
 
 /// The body is a request as a client would send it. Nothing is sent anywhere, counted or kept.
 async fn explain(
-    State(Debug { front, turns }): State<Debug>,
+    State(Debug { handler, turns }): State<Debug>,
     Query(asked): Query<Asked>,
     headers: HeaderMap,
     body: Body,
@@ -58,74 +58,88 @@ async fn explain(
     };
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let head = RequestHead { path: &asked.path, content_type, ..RequestHead::default() };
-    let read = tokio::time::timeout(PATIENCE, read(&front, &head, body)).await;
-    let request = match read {
-        Ok(Ok(Some(request))) => request,
-        Ok(Ok(None)) => return (StatusCode::BAD_REQUEST, "the body broke off\n").into_response(),
-        Ok(Err(rejection)) => return Json(json!({"refused": refused(&rejection)})).into_response(),
+    let explained = match tokio::time::timeout(PATIENCE, read_and_explain(&handler, &head, body)).await {
+        Ok(Some(explained)) => explained,
+        Ok(None) => return (StatusCode::BAD_REQUEST, "the body broke off\n").into_response(),
         Err(_) => return (StatusCode::REQUEST_TIMEOUT, "the body did not come in time\n").into_response(),
     };
-    // The draw is of no secret: who asks again may see another of equals.
-    let draw = Draw::new(fastrand::u64(..));
-    let Explanation { need, revision, outcome, candidates } = front.director.explain(&request, Instant::now(), draw);
+    let Explanation { request, revision, outcome, candidates } = match explained {
+        Ok(explanation) => explanation,
+        Err(rejection) => return Json(json!({"refused": refused(&rejection)})).into_response(),
+    };
     let candidates: Vec<Value> = candidates
         .into_iter()
         .map(|one| {
-            let (left_out_by, score, scores) = match one.verdict {
-                Explained::LeftOut { by } => (Some(by), None, Value::Null),
-                Explained::Scored { score, parts } => {
-                    (None, Some(score), parts.into_iter().map(|(name, part)| (name.to_owned(), json!(part))).collect())
+            let (left_out_by, lacks, score, scores) = match one.verdict {
+                Explained::LeftOut { by } => (Some(by.as_str()), None, None, Value::Null),
+                Explained::Scored { lacks, score, parts } => {
+                    let parts = parts.into_iter().map(|(scorer, part)| (scorer.as_str().to_owned(), json!(part)));
+                    (None, lacks.map(Filter::as_str), Some(score), parts.collect())
                 }
             };
             json!({
                 "tier": one.tier, "pool": one.pool, "target": one.target, "endpoint": one.endpoint,
-                "address": one.address.to_string(), "leftOutBy": left_out_by, "score": score, "scores": scores,
+                "address": one.address.to_string(), "leftOutBy": left_out_by, "lacks": lacks, "score": score, "scores": scores,
             })
         })
         .collect();
-    let goes_to = outcome.as_ref().ok().map(|Destination { endpoint, address, pool, target, why }| {
-        json!({"endpoint": endpoint, "address": address.to_string(), "pool": pool, "target": target, "why": why})
+    let goes_to = outcome.as_ref().ok().map(|plan| {
+        let first = plan.first();
+        json!({
+            "endpoint": &*first.endpoint().name, "address": first.address.to_string(), "pool": &**first.pool(),
+            "target": first.target.as_deref(), "why": plan.why.to_string(),
+            "then": plan.attempts[1..].iter().map(|attempt| attempt.endpoint().to_string()).collect::<Vec<_>>(),
+        })
     });
     Json(json!({
-        "model": request.model, "needs": need.to_string(), "revision": revision, "goesTo": goes_to,
+        "model": request.model, "needs": request.requires.to_string(), "revision": revision, "goesTo": goes_to,
         "refused": outcome.as_ref().err().map(refused), "candidates": candidates,
     }))
     .into_response()
 }
 
 /// Reads a request as it comes, as the edges do; none where the body broke off.
-async fn read(front: &Front, head: &RequestHead<'_>, mut body: Body) -> Result<Option<InferenceRequest>, Rejection> {
-    let mut intake = front.intake(head)?;
+async fn read_and_explain(
+    handler: &Arc<RequestHandler>,
+    head: &RequestHead<'_>,
+    mut body: Body,
+) -> Option<Result<Explanation, Rejection>> {
+    let mut transaction = match handler.open(head) {
+        Ok(transaction) => transaction,
+        Err(rejection) => return Some(Err(rejection)),
+    };
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Ok(None) };
-        if let Ok(chunk) = frame.into_data() {
-            intake.feed(chunk)?;
+        if let Ok(chunk) = frame.ok()?.into_data()
+            && let Err(rejection) = transaction.feed(&chunk)
+        {
+            return Some(Err(rejection));
         }
     }
-    Ok(Some(intake.finish()?.0))
+    // The draw is of no secret: who asks again may see another of equals.
+    Some(transaction.explain(Instant::now(), Draw::new(fastrand::u64(..))))
 }
 
 fn refused(rejection: &Rejection) -> Value {
     json!({"status": rejection.status().as_u16(), "code": rejection.code().as_str(), "message": rejection.to_string()})
 }
 
-async fn load(State(Debug { front, .. }): State<Debug>) -> Response {
-    let Some((_, table)) = front.director.table() else {
+async fn load(State(Debug { handler, .. }): State<Debug>) -> Response {
+    let director = &handler.director;
+    if director.table().is_none() {
         return (StatusCode::SERVICE_UNAVAILABLE, "no routing table yet\n").into_response();
-    };
-    let director: &Arc<Director> = &front.director;
-    let rows: Vec<Value> = table
-        .pools
-        .iter()
-        .flat_map(|(pool, endpoints)| endpoints.endpoints.iter().map(move |(name, endpoint)| (pool, name, endpoint)))
-        .map(|(pool, name, endpoint)| {
-            let load = director.board().load(endpoint.address);
-            json!({
-                "pool": &**pool, "endpoint": &**name, "address": endpoint.address.to_string(), "inFlight": load.in_flight,
-                "running": load.running, "waiting": load.waiting, "kvCacheUsage": load.kv_cache_usage,
-                "silentSeconds": load.silent_since.map(|since| since.elapsed().as_secs()), "known": load.scraped_at.is_some(),
-            })
+    }
+    let now = Instant::now();
+    let row = |KnownEndpoint { state, address, .. }: KnownEndpoint| {
+        let (id, Load { in_flight, scraped }, health) = (state.id(), state.load(now), state.health(now));
+        let known = scraped.is_some();
+        let Scraped { waiting, running, kv_cache_usage } = scraped.unwrap_or_default();
+        json!({
+            "pool": &*id.pool, "endpoint": &*id.name, "address": address.to_string(), "inFlight": in_flight,
+            "running": running, "waiting": waiting, "kvCacheUsage": kv_cache_usage, "known": known,
+            "silentSeconds": state.silent_for(now).map(|silent| silent.as_secs()),
+            "responsive": health.responsive, "answering": health.answering,
         })
-        .collect();
+    };
+    let rows: Vec<Value> = director.endpoints().into_iter().map(row).collect();
     Json(json!({"endpoints": rows})).into_response()
 }

@@ -1,9 +1,9 @@
-//! The endpoint picker: subscribes to tables, scrapes load, and answers over ext_proc and plain HTTP.
+//! The endpoint picker: subscribes to tables, polls load, and answers over ext_proc and plain HTTP.
 //!
 //! ```text
 //!  controller ══tables══► subscription ──replace_table──► director ◄── ext-proc ◄══ gateways
-//!  model servers ──/metrics──► scrape ──────load────────►    ▲   └──── proxy    ◄══ clients
-//!                                            metrics, log ◄──┘ witness
+//!  model servers ──/metrics──► poll ────────load────────►    ▲   └──── proxy    ◄══ clients
+//!                                            metrics, log ◄──┘ observer
 //! ```
 //!
 //! Invariants:
@@ -11,13 +11,13 @@
 //! - not ready before the first table; after it, ready whatever happens to the controller.
 
 mod args;
+mod ask_around;
 mod controllers;
 mod debug;
-mod jobs;
 mod metrics;
 mod picker;
+mod poll;
 mod reference_flags;
-mod scrape;
 mod subscription;
 mod table_file;
 mod view;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use daemon::Rarely;
-use director::{Budget, Decision, Director, Rejection, Witness};
+use director::{AttemptReport, Budget, Director, Observer, Plan, Rejection, Reply};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -19,6 +19,9 @@ use request::InferenceRequest;
 pub struct Metrics {
     decisions: Family<DecisionLabels, Counter>,
     rejections: Family<RejectionLabels, Counter>,
+    failures: Family<RejectionLabels, Counter>,
+    answers: Counter,
+    attempts: Family<AttemptLabels, Counter>,
     decision_seconds: Histogram,
     request_bytes: Histogram,
     media_items: Family<MediaLabels, Counter>,
@@ -45,6 +48,14 @@ struct RejectionLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    pool: String,
+    ending: &'static str,
+    /// The hundred that the status is of; 0 where none came.
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MediaLabels {
     modality: &'static str,
     source: &'static str,
@@ -61,6 +72,9 @@ impl Metrics {
         let metrics = Self {
             decisions: Family::default(),
             rejections: Family::default(),
+            failures: Family::default(),
+            answers: Counter::default(),
+            attempts: Family::default(),
             // 1 µs to 16 ms.
             decision_seconds: Histogram::new(exponential_buckets(1e-6, 2.0, 15)),
             // 256 B to 64 MiB.
@@ -82,6 +96,17 @@ impl Metrics {
             metrics.decisions.clone(),
         );
         registry.register("rejections", "Requests that were refused, by reason", metrics.rejections.clone());
+        registry.register("answers", "Requests that the picker answered itself", metrics.answers.clone());
+        registry.register(
+            "failures",
+            "Requests that were given an endpoint and got no whole answer from one, by reason",
+            metrics.failures.clone(),
+        );
+        registry.register(
+            "attempts",
+            "Attempts at endpoints, by how they ended and the hundred of the status",
+            metrics.attempts.clone(),
+        );
         registry.register(
             "decision_seconds",
             "Time from a read request to its decision",
@@ -135,20 +160,21 @@ impl Metrics {
     /// Brings the gauges up to date.
     pub(crate) fn look_up(&self, director: &Director, budget: &Budget, subscription: &Subscription) {
         self.buffered_bytes.set(i64::try_from(budget.held()).unwrap_or(i64::MAX));
-        self.in_flight.set(i64::try_from(director.board().in_flight()).unwrap_or(i64::MAX));
+        self.in_flight.set(i64::try_from(director.in_flight()).unwrap_or(i64::MAX));
         let revision = director.table().map_or(0, |(revision, _)| revision);
         self.table_revision.set(i64::try_from(revision).unwrap_or(i64::MAX));
         self.table_age_seconds.set(subscription.age(tokio::time::Instant::now()).as_secs_f64());
     }
 }
 
-impl Witness for Metrics {
-    fn decided(&self, request: &InferenceRequest, decision: &Decision, took: Duration) {
+impl Observer for Metrics {
+    fn dispatched(&self, request: &InferenceRequest, plan: &Plan, took: Duration) {
+        let first = plan.first();
         let labels = DecisionLabels {
-            pool: decision.pool.to_string(),
+            pool: first.pool().to_string(),
             input: request.requires.input.to_string(),
             output: request.requires.output.to_string(),
-            tier: u32::try_from(decision.why.tier).unwrap_or(u32::MAX),
+            tier: u32::try_from(plan.why.tier).unwrap_or(u32::MAX),
         };
         self.decisions.get_or_create(&labels).inc();
         self.decision_seconds.observe(took.as_secs_f64());
@@ -158,34 +184,63 @@ impl Witness for Metrics {
             let labels = MediaLabels { modality: item.modality.as_str(), source: item.source.as_str() };
             self.media_items.get_or_create(&labels).inc();
         }
-        if let Some(tokens) = decision.media_tokens.filter(|tokens| *tokens > 0) {
+        if let Some(tokens) = plan.media_tokens.filter(|tokens| *tokens > 0) {
             #[expect(clippy::cast_precision_loss, reason = "estimates are far below 2^52")]
             self.media_tokens.observe(tokens as f64);
         }
         tracing::info!(
             model = request.model,
             operation = request.requires.operation.as_str(),
-            endpoint = %decision.endpoints[0].address,
-            pool = %decision.pool,
-            target = decision.target.as_deref(),
+            endpoint = %first.address,
+            pool = %first.pool(),
+            target = first.target.as_deref(),
             bytes = request.bytes,
             media = request.media.len(),
-            media_tokens = decision.media_tokens,
-            revision = decision.revision,
+            media_tokens = plan.media_tokens,
+            revision = plan.revision,
             took_us = took.as_micros(),
-            why = %decision.why,
+            why = %plan.why,
             "decided"
         );
     }
 
-    fn served_elsewhere(&self, decision: &Decision, address: SocketAddr) {
+    fn answered(&self, request: &InferenceRequest, reply: &Reply) {
+        self.answers.inc();
+        tracing::debug!(operation = request.requires.operation.as_str(), status = reply.status.as_u16(), "answered");
+    }
+
+    fn failed(&self, plan: &Plan, rejection: &Rejection) {
+        self.failures.get_or_create(&RejectionLabels { reason: rejection.code().as_str() }).inc();
+        tracing::warn!(reason = rejection.code().as_str(), pool = %plan.first().pool(), why = %rejection, "failed");
+    }
+
+    fn attempted(&self, report: &AttemptReport<'_>) {
+        let AttemptReport { endpoint, address, ending, status, to_first_byte, took, .. } = report;
+        let labels = AttemptLabels {
+            pool: endpoint.pool.to_string(),
+            ending: ending.as_str(),
+            status: status.map_or(0, |status| status.as_u16() / 100 * 100),
+        };
+        self.attempts.get_or_create(&labels).inc();
+        tracing::debug!(
+            endpoint = %address,
+            pool = %endpoint.pool,
+            ending = ending.as_str(),
+            status = status.map(|status| status.as_u16()),
+            first_byte_ms = to_first_byte.map(|passed| passed.as_millis()),
+            took_ms = took.map(|passed| passed.as_millis()),
+            "attempted"
+        );
+    }
+
+    fn served_elsewhere(&self, plan: &Plan, address: SocketAddr) {
         static SAID: Rarely = Rarely::new();
         self.served_elsewhere.inc();
         if SAID.is_due(Instant::now()) {
             tracing::warn!(
-                chosen = %decision.endpoints[0].address,
+                chosen = %plan.first().address,
                 served = %address,
-                pool = %decision.pool,
+                pool = %plan.first().pool(),
                 "the gateway sent a request to another endpoint than the one chosen for it, as it does with an endpoint that it does not \
                  know: its route may lead to another pool (docs/gateways.md); this line comes once a minute at most"
             );

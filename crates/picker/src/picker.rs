@@ -4,19 +4,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daemon::Admin;
-use director::{Budget, Director, Front};
+use daemon::{Admin, Incoming, Speaks};
+use director::{Budget, Director, Owners, RequestHandler};
 use ext_proc::ExtProc;
 use prometheus_client::registry::Registry;
 use proxy::{Cors, Proxy};
 use publish::{Route, Scope, Subscriber, Subscription};
 use request::Limits;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Server;
 
-use crate::jobs::AskAround;
+use crate::ask_around::AskAround;
 use crate::metrics::Metrics;
-use crate::{debug, scrape, subscription, table_file, view};
+use crate::{debug, poll, subscription, table_file, view};
 
 /// How a picker behaves.
 #[derive(Debug, Clone)]
@@ -37,6 +40,8 @@ pub struct Options {
     pub stall_timeout: Duration,
     pub body_timeout: Duration,
     pub connect_timeout: Duration,
+    /// How long a model server may take to the first byte of its answer, over HTTP.
+    pub first_byte_timeout: Option<Duration>,
     pub scrape_interval: Duration,
     /// Where the last table is kept.
     pub table_file: Option<PathBuf>,
@@ -46,11 +51,15 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Picker {
     options: Options,
-    front: Front,
+    handler: Arc<RequestHandler>,
     metrics: Metrics,
     subscription: watch::Receiver<Subscription>,
     ready: watch::Receiver<bool>,
+    under_way: TaskTracker,
 }
+
+/// How long the last answers may take to go out, once their requests are done.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Picker {
     /// Starts subscribing over what `route` gives, and scraping. Once `stop` is cancelled the picker is not ready any more, and decides
@@ -63,16 +72,16 @@ impl Picker {
     ) -> Self {
         let director = Arc::new(Director::new(Instant::now()));
         let metrics = Metrics::register(registry);
-        let front = Front {
+        let handler = Arc::new(RequestHandler {
             director: Arc::clone(&director),
             limits: options.limits,
             budget: Budget::new(options.max_buffered_bytes),
-            jobs: Arc::default(),
-            job_finder: Some(Arc::new(AskAround::new())),
-            owner: options.scope.namespace.as_str().into(),
+            owners: Arc::new(Owners::default()),
+            owner_finder: Some(Arc::new(AskAround::new())),
+            namespace: options.scope.namespace.as_str().into(),
             other_paths: options.other_paths_to.as_deref().map(Arc::from),
-            witness: Arc::new(metrics.clone()),
-        };
+            observer: Arc::new(metrics.clone()),
+        });
         let (sender, subscription) = watch::channel(Subscription::default());
         let subscriber = Subscriber { picker: options.name.clone(), scope: options.scope.clone() };
         if let Some(file) = options.table_file.clone() {
@@ -80,10 +89,12 @@ impl Picker {
         }
         tokio::spawn(subscriber.run(route, sender));
         let (ready_sender, ready) = watch::channel(false);
-        tokio::spawn(subscription::follow(subscription.clone(), Arc::clone(&director), ready_sender, stop.clone()));
+        let (table_sender, tables) = watch::channel(0);
+        let told = subscription::Told { ready: ready_sender, tables: table_sender };
+        tokio::spawn(subscription::follow(subscription.clone(), Arc::clone(&director), told, stop.clone()));
         // To the end of the process: decisions go on while requests drain, and want to know who is busy.
-        tokio::spawn(scrape::run(director, options.scrape_interval, metrics.clone()));
-        Self { options, front, metrics, subscription, ready }
+        tokio::spawn(poll::run(director, tables, options.scrape_interval, metrics.clone()));
+        Self { options, handler, metrics, subscription, ready, under_way: TaskTracker::new() }
     }
 
     /// True from the first table until the picker is told to stop.
@@ -97,36 +108,82 @@ impl Picker {
 
     /// Requests under way.
     pub fn in_flight(&self) -> u64 {
-        self.front.director.board().in_flight()
+        self.handler.director.in_flight()
     }
 
-    pub fn front(&self) -> &Front {
-        &self.front
+    /// Serves gateways, and health beside, until `stop` is cancelled and the requests under way are done.
+    pub async fn serve_ext_proc(
+        &self,
+        listener: TcpListener,
+        speaks: Speaks,
+        stop: CancellationToken,
+    ) -> Result<(), tonic::transport::Error> {
+        let port = Server::builder()
+            .http2_keepalive_interval(Some(Duration::from_secs(20)))
+            .add_service(ext_proc::serve_health(self.ready()).await)
+            .add_service(self.ext_proc().service())
+            .serve_with_incoming_shutdown(Incoming::new(listener, speaks), stop.clone().cancelled_owned());
+        self.until_idle(port, &stop).await
+    }
+
+    /// Serves health alone, in clear text, for as long.
+    pub async fn serve_health(
+        &self,
+        listener: TcpListener,
+        stop: CancellationToken,
+    ) -> Result<(), tonic::transport::Error> {
+        let port = Server::builder()
+            .add_service(ext_proc::serve_health(self.ready()).await)
+            .serve_with_incoming_shutdown(Incoming::new(listener, Speaks::Plain), stop.clone().cancelled_owned());
+        self.until_idle(port, &stop).await
+    }
+
+    /// Serves a port to its end, or, once it takes no more, until no request is under way: connections of strangers, who say nothing or
+    /// never end what they began, are not waited for.
+    async fn until_idle<E>(
+        &self,
+        port: impl Future<Output = Result<(), E>>,
+        stop: &CancellationToken,
+    ) -> Result<(), E> {
+        let idle = async {
+            stop.cancelled().await;
+            self.under_way.close();
+            self.under_way.wait().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        tokio::select! {
+            ended = port => ended,
+            () = idle => Ok(()),
+        }
+    }
+
+    pub fn handler(&self) -> &Arc<RequestHandler> {
+        &self.handler
     }
 
     /// The edge for gateways.
-    pub fn ext_proc(&self) -> ExtProc {
+    fn ext_proc(&self) -> ExtProc {
         let Options { fallbacks, ignore_subset, test_selection, stall_timeout, body_timeout, .. } = self.options;
         let options = ext_proc::Options { fallbacks, ignore_subset, test_selection, stall_timeout, body_timeout };
-        ExtProc::new(self.front.clone(), options)
+        ExtProc::new(Arc::clone(&self.handler), options, self.under_way.clone())
     }
 
     /// The edge for clients.
     pub fn proxy(&self) -> Proxy {
-        let Options { stall_timeout, body_timeout, connect_timeout, .. } = self.options;
+        let Options { stall_timeout, body_timeout, connect_timeout, first_byte_timeout, .. } = self.options;
         let cors = Cors::new(self.options.cors_allow_origins.clone());
-        let options = proxy::Options { stall_timeout, body_timeout, connect_timeout, cors };
-        Proxy::new(self.front.clone(), options)
+        let options = proxy::Options { stall_timeout, body_timeout, connect_timeout, first_byte_timeout, cors };
+        Proxy::new(Arc::clone(&self.handler), options, self.under_way.clone())
     }
 
     /// The admin port's content.
     pub fn admin(&self, registry: Registry) -> Admin {
-        let (director, budget) = (Arc::clone(&self.front.director), self.front.budget.clone());
+        let (director, budget) = (Arc::clone(&self.handler.director), self.handler.budget.clone());
         let (metrics, subscription) = (self.metrics.clone(), self.subscription.clone());
         let (scope, viewed, seen) = (self.options.scope.clone(), Arc::clone(&director), subscription.clone());
         Admin::new(registry, self.ready(), "no routing table has come yet, or the picker is stopping")
             .with_refresh(move || metrics.look_up(&director, &budget, &subscription.borrow()))
-            .with_routes(debug::routes(self.front.clone()))
+            .with_routes(debug::routes(&self.handler))
             .with_table(move || view::table(&scope, &viewed, &seen.borrow()))
     }
 }

@@ -7,12 +7,20 @@ use publish::Subscription;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+/// Who hears of tables.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) ready: watch::Sender<bool>,
+    /// The revision that decisions are made from.
+    pub(crate) tables: watch::Sender<u64>,
+}
+
 /// Gives the director each new table. The first one makes the picker ready; being told to stop makes it unready, while decisions, and
 /// the tables they are made from, go on until the process ends.
 pub(crate) async fn follow(
     mut subscription: watch::Receiver<Subscription>,
     director: Arc<Director>,
-    ready: watch::Sender<bool>,
+    Told { ready, tables }: Told,
     stop: CancellationToken,
 ) {
     loop {
@@ -24,6 +32,7 @@ pub(crate) async fn follow(
             let endpoints: usize = received.table.pools.values().map(|pool| pool.endpoints.len()).sum();
             tracing::info!(revision = received.revision, models, pools, endpoints, "table received");
             director.replace_table(received.revision, received.table);
+            tables.send_replace(received.revision);
         }
         ready.send_replace(director.table().is_some() && !stop.is_cancelled());
         tokio::select! {

@@ -1,10 +1,12 @@
 //! `/debug/table`: what a picker decides by, for a person.
 
+use std::time::Instant;
+
 use daemon::Table;
-use director::Director;
+use director::{Director, EndpointState, KnownEndpoint};
 use publish::{Scope, Subscription};
 use routing::{Model, RoutingTable};
-use scheduling::Load;
+use scheduling::{Health, Load};
 
 pub(crate) fn table(scope: &Scope, director: &Director, subscription: &Subscription) -> Table {
     let mut view = Table::default();
@@ -46,29 +48,39 @@ fn models(table: &RoutingTable, view: &mut Table) {
 }
 
 fn pools(table: &RoutingTable, director: &Director, view: &mut Table) {
-    view.row(["POOL", "ENDPOINT", "ADDRESS", "TAKES", "IN FLIGHT", "RUNNING", "WAITING", "KV CACHE"]);
-    for (pool, endpoints) in table.pools.iter().map(|(name, pool)| (name, &pool.endpoints)) {
-        if endpoints.is_empty() {
+    view.row(["POOL", "ENDPOINT", "ADDRESS", "TAKES", "IN FLIGHT", "RUNNING", "WAITING", "KV CACHE", "HEALTH"]);
+    let now = Instant::now();
+    let endpoints = director.endpoints();
+    for (pool, facts) in &table.pools {
+        if facts.endpoints.is_empty() {
             view.row([pool.to_string(), "(none is ready)".to_owned()]);
         }
-        for (name, endpoint) in endpoints {
-            let Load { in_flight, waiting, running, kv_cache_usage, scraped_at, silent_since } =
-                director.board().load(endpoint.address);
-            let scraped = |value: String| match (silent_since, scraped_at) {
-                (Some(since), _) => format!("silent for {} s", since.elapsed().as_secs()),
-                (None, None) => "?".to_owned(),
-                (None, Some(_)) => value,
-            };
+        for KnownEndpoint { state, address, .. } in endpoints.iter().filter(|one| one.state.id().pool == *pool) {
+            let Load { in_flight, scraped } = state.load(now);
+            let scraped = scraped.unwrap_or_default();
+            let known = |count: Option<u32>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
+            let name = &state.id().name;
+            let own = facts.endpoints.get(name).and_then(|endpoint| endpoint.capability);
             view.row([
                 pool.to_string(),
                 name.to_string(),
-                endpoint.address.to_string(),
-                endpoint.capability.map_or_else(|| "as its pool".to_owned(), |own| own.input.to_string()),
+                address.to_string(),
+                own.map_or_else(|| "as its pool".to_owned(), |own| own.input.to_string()),
                 in_flight.to_string(),
-                scraped(running.to_string()),
-                scraped(waiting.to_string()),
-                scraped(format!("{:.0} %", kv_cache_usage * 100.0)),
+                known(scraped.running),
+                known(scraped.waiting),
+                scraped.kv_cache_usage.map_or_else(|| "?".to_owned(), |usage| format!("{:.0} %", usage * 100.0)),
+                health(state, now),
             ]);
         }
+    }
+}
+
+fn health(state: &EndpointState, now: Instant) -> String {
+    match (state.silent_for(now), state.health(now)) {
+        (Some(silent), _) => format!("silent for {} s", silent.as_secs()),
+        (None, Health { responsive: false, .. }) => "stuck: works and gets nothing done".to_owned(),
+        (None, Health { answering: false, .. }) => "failing".to_owned(),
+        (None, _) => "ok".to_owned(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use director::Rejection;
+use director::{HeaderChanges, Rejection};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, ORIGIN, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
@@ -22,21 +22,19 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     HeaderName::from_static("proxy-authenticate"),
 ];
 
-/// Headers of a request that are said anew for the model server, or that only a gateway may say.
-const NOT_FORWARDED: [HeaderName; 7] = [
+/// Headers of a request that are said anew for the model server.
+const NOT_FORWARDED: [HeaderName; 4] = [
     HOST,
     // Who may ask from a browser is decided here.
     ORIGIN,
     CONTENT_LENGTH,
     EXPECT,
-    HeaderName::from_static("x-gateway-destination-endpoint"),
-    HeaderName::from_static("x-gateway-destination-endpoint-subset"),
-    HeaderName::from_static("x-gateway-destination-endpoint-served"),
 ];
 
 /// The request as the model server at `address` gets it.
 pub(crate) fn to_model_server<B>(
     parts: &http::request::Parts,
+    changes: &HeaderChanges,
     address: SocketAddr,
     body: B,
 ) -> Result<Request<B>, Rejection> {
@@ -51,7 +49,7 @@ pub(crate) fn to_model_server<B>(
     let mut request = Request::new(body);
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Rejection::Unreachable { tried: 1 })?;
-    *request.headers_mut() = forwarded(&parts.headers);
+    *request.headers_mut() = forwarded(&parts.headers, changes);
     Ok(request)
 }
 
@@ -71,17 +69,23 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// The headers of a request as the model server gets them.
-fn forwarded(headers: &HeaderMap) -> HeaderMap {
+fn forwarded(headers: &HeaderMap, changes: &HeaderChanges) -> HeaderMap {
     let mut headers = headers.clone();
     remove_hop_by_hop(&mut headers);
     for name in &NOT_FORWARDED {
         headers.remove(name);
     }
+    for name in changes.remove {
+        headers.remove(*name);
+    }
+    headers.extend(changes.set.iter().cloned());
     headers
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -98,9 +102,12 @@ mod tests {
         ] {
             headers.insert(HeaderName::from_static(name), value.parse().unwrap());
         }
-        let passed = forwarded(&headers);
+        let mine = (HeaderName::from_static("x-mine"), HeaderValue::from_static("2"));
+        let changes = HeaderChanges { set: vec![mine], remove: &["x-gateway-destination-endpoint"] };
+        let passed = forwarded(&headers, &changes);
+        assert_eq!(passed["x-mine"], "2");
         let mut names: Vec<&str> = passed.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["authorization", "content-type"]);
+        assert_eq!(names, ["authorization", "content-type", "x-mine"]);
     }
 }

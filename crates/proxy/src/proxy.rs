@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use director::{Bound, Decision, Dialect, Front, Intake, Maker, Outcome, Rejection, Reply, Reservation};
+use director::{Bound, Dialect, HeldBody, Rejection, Reply, RequestHandler, Step, Transaction};
 use http::header::{
     ALLOW, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE,
 };
@@ -12,15 +12,16 @@ use http::uri::Authority;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use request::{InferenceRequest, JobSeeker, RequestHead, Resource, rewrite};
-use routing::{AppProtocol, Draw, Operation};
+use request::{RequestHead, Resource};
+use routing::{Draw, Operation};
+use tokio_util::task::TaskTracker;
 
-use crate::body::{Answer, Chunks, Job, ResponseBody};
+use crate::body::ResponseBody;
 use crate::cors::Cors;
-use crate::{forwarding, websocket};
+use crate::forward::{Going, forward};
+use crate::upload::Original;
+use crate::upstream::Upstream;
+use crate::websocket;
 
 /// How the proxy behaves.
 #[derive(Debug, Clone)]
@@ -31,49 +32,35 @@ pub struct Options {
     pub body_timeout: Duration,
     /// How long a model server may take to accept a connection before the next is tried.
     pub connect_timeout: Duration,
+    /// How long a model server may take to the first byte of its answer; none waits for as long as the client does.
+    pub first_byte_timeout: Option<Duration>,
     pub cors: Cors,
 }
 
 /// The proxy. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Proxy {
-    pub(crate) front: Front,
-    pub(crate) options: Options,
-    http1: Client<HttpConnector, Chunks>,
-    h2c: Client<HttpConnector, Chunks>,
+    handler: Arc<RequestHandler>,
+    options: Options,
+    upstream: Upstream,
+    /// Requests that have begun and not ended; what a listener that stops waits for.
+    pub(crate) under_way: TaskTracker,
 }
 
 /// How much of an upload that was refused is read, so that the client has time to read the refusal before the connection closes.
 const DRAINED_BYTES: usize = 16 << 20;
 const DRAINED_FOR: Duration = Duration::from_secs(2);
 
-/// A request that was read.
-struct Read {
-    request: InferenceRequest,
-    chunks: Vec<Bytes>,
-    reservation: Reservation,
-}
+/// Headers by which clients authorize: OpenAI's, Anthropic's and Azure's.
+const CREDENTIALS: [&str; 3] = ["authorization", "x-api-key", "api-key"];
 
 /// Headers that name an objective; the first counts.
 const OBJECTIVES: [&str; 2] = ["x-llm-d-inference-objective", "x-gateway-inference-objective"];
 
 impl Proxy {
-    pub fn new(front: Front, options: Options) -> Self {
-        let connector = || {
-            let mut connector = HttpConnector::new();
-            connector.set_connect_timeout(Some(options.connect_timeout));
-            connector.set_nodelay(true);
-            connector
-        };
-        let builder = || {
-            let mut builder = Client::builder(TokioExecutor::new());
-            // Below the 5 s after which uvicorn closes: a request must not be written into a connection that is closing.
-            builder.pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(4));
-            builder
-        };
-        let http1 = builder().build(connector());
-        let h2c = builder().http2_only(true).build(connector());
-        Self { front, options, http1, h2c }
+    pub fn new(handler: Arc<RequestHandler>, options: Options, under_way: TaskTracker) -> Self {
+        let upstream = Upstream::new(options.connect_timeout);
+        Self { handler, options, upstream, under_way }
     }
 
     /// Answers a request: with the model server's answer, the picker's own, or with why there is none.
@@ -87,7 +74,7 @@ impl Proxy {
         let origin = cors.allows(request.headers());
         let dialect = Dialect::of_path(request.uri().path());
         let asks_for_an_upgrade = request.headers().contains_key(UPGRADE);
-        let mut response = match self.place(request).await {
+        let mut response = match self.place(request, dialect).await {
             Ok(response) => response,
             Err(rejection) => answered(rejection.reply(dialect)),
         };
@@ -101,56 +88,64 @@ impl Proxy {
 
     /// Answers a request that was refused before it was one.
     pub(crate) fn refuse(&self, rejection: Rejection) -> Response<ResponseBody> {
-        let mut response = answered(self.front.reject(rejection).reply(Dialect::OpenAi));
+        let mut response = answered(self.handler.reject(rejection).reply(Dialect::OpenAi));
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         response
     }
 
-    async fn place(&self, request: Request<Incoming>) -> Result<Response<ResponseBody>, Rejection> {
+    async fn place(&self, request: Request<Incoming>, dialect: Dialect) -> Result<Response<ResponseBody>, Rejection> {
+        let under_way = self.under_way.token();
         let (mut parts, body) = request.into_parts();
-        let intake = self.open(&parts).map_err(|rejection| self.front.reject(rejection));
-        let read = match intake {
-            Ok(intake) if is_websocket(intake.resource()) => Self::read_websocket(&parts, intake),
-            Ok(intake) => self.read(intake, body).await,
+        let (transaction, held) = match self.open(&parts) {
+            Ok(opened) => opened,
             Err(rejection) => {
                 tokio::spawn(drain(body));
                 return Err(rejection);
             }
         };
-        let authorization = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        if let Ok(read) = &read {
-            self.front.find_job(&read.request.resource, authorization).await;
-        }
-        let Read { request, chunks, reservation } = read.map_err(|rejection| self.front.reject(rejection))?;
-        let draw = Draw::new(fastrand::u64(..));
-        let decision = match self.front.respond(&request, Bound::default(), Instant::now, draw)? {
-            Outcome::Forward(decision) => decision,
-            Outcome::Answer(reply) => return Ok(answered(reply)),
-        };
-        if is_websocket(&request.resource) {
-            if let Some(target) = decision.rewrite(&request) {
-                websocket::rename(&mut parts, target)?;
+        let is_websocket = *transaction.resource() == Resource::Operation(Operation::Realtime);
+        let (transaction, held) = if is_websocket {
+            if !websocket::is_asked_for(&parts) {
+                let why = "/v1/realtime is a WebSocket: ask for it with `upgrade: websocket` over HTTP/1.1";
+                return Err(self.handler.reject(Rejection::WebSocket(why)));
             }
-            let upgraded = websocket::connect(&mut parts, decision, &self.options).await;
-            return upgraded.map_err(|rejection| self.front.reject(rejection));
-        }
-        let chunks = match (decision.rewrite(&request), &request.model_span) {
-            (Some(model), Some(span)) => rewrite(chunks, span, model),
-            _ => chunks,
+            (transaction, held)
+        } else {
+            self.read(transaction, held, body).await?
         };
-        let chunks = Chunks::new(chunks, reservation);
-        let forwarded = self.forward(&parts, &request, chunks, decision).await;
-        forwarded.map_err(|rejection| self.front.reject(rejection))
+        let draw = Draw::new(fastrand::u64(..));
+        let caller = director::caller(
+            CREDENTIALS.iter().flat_map(|name| parts.headers.get_all(*name)).map(HeaderValue::as_bytes),
+        );
+        let mut step = transaction.finish(Bound::default(), caller.as_deref(), Instant::now, draw)?;
+        let dispatch = loop {
+            step = match step {
+                Step::FindOwner(question) => {
+                    let authorization = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+                    let owner = self.handler.find_owner(&question, authorization).await;
+                    question.answered(owner, Instant::now)?
+                }
+                Step::Answer(reply) => return Ok(answered(reply)),
+                Step::Dispatch(dispatch) => break *dispatch,
+            }
+        };
+        if is_websocket {
+            return websocket::connect(&mut parts, dispatch, &self.options, under_way).await;
+        }
+        let (chunks, reservation) = held.finish();
+        let body = Original::new(chunks, reservation);
+        let going = Going { dialect, first_byte_timeout: self.options.first_byte_timeout, under_way };
+        forward(&self.upstream, &parts, body, dispatch, going).await
     }
 
-    fn open(&self, parts: &http::request::Parts) -> Result<Intake, Rejection> {
+    fn open(&self, parts: &http::request::Parts) -> Result<(Transaction, HeldBody), Rejection> {
         if [CONTENT_TYPE, CONTENT_ENCODING].iter().any(|name| parts.headers.get_all(name).iter().count() > 1) {
-            return Err(Rejection::AmbiguousHead("a header given twice that may be given once"));
+            return Err(self.handler.reject(Rejection::AmbiguousHead("a header given twice that may be given once")));
         }
         let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         // What is no text is no host either; any character that no host has says so.
         let host = parts.headers.get(HOST).map(|value| value.to_str().unwrap_or("?"));
-        self.front.intake(&RequestHead {
+        let head = RequestHead {
             method: parts.method.as_str(),
             path: parts.uri.path_and_query().map_or("/", |path| path.as_str()),
             authority: host.or(parts.uri.authority().map(Authority::as_str)),
@@ -158,102 +153,56 @@ impl Proxy {
             content_encoding: parts.headers.get(CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?")),
             content_length: text(CONTENT_LENGTH).and_then(|length| length.trim().parse().ok()),
             objective: OBJECTIVES.iter().find_map(|name| parts.headers.get(*name)?.to_str().ok()),
-        })
+        };
+        let transaction = self.handler.open(&head)?;
+        let body = HeldBody::open(&self.handler.budget, head.content_length);
+        Ok((transaction, body.map_err(|rejection| self.handler.reject(rejection))?))
     }
 
-    fn read_websocket(parts: &http::request::Parts, intake: Intake) -> Result<Read, Rejection> {
-        if !websocket::is_asked_for(parts) {
-            return Err(Rejection::WebSocket(
-                "/v1/realtime is a WebSocket: ask for it with `upgrade: websocket` over HTTP/1.1",
-            ));
-        }
-        let (request, chunks, reservation) = intake.finish()?;
-        Ok(Read { request, chunks, reservation })
-    }
-
-    async fn read(&self, intake: Intake, mut body: Incoming) -> Result<Read, Rejection> {
-        let result = self.fill(intake, &mut body).await;
+    async fn read(
+        &self,
+        transaction: Transaction,
+        held: HeldBody,
+        mut body: Incoming,
+    ) -> Result<(Transaction, HeldBody), Rejection> {
+        let result = self.fill(transaction, held, &mut body).await;
         if result.is_err() {
             tokio::spawn(drain(body));
         }
         result
     }
 
-    async fn fill(&self, mut intake: Intake, body: &mut Incoming) -> Result<Read, Rejection> {
+    async fn fill(
+        &self,
+        mut transaction: Transaction,
+        mut held: HeldBody,
+        body: &mut Incoming,
+    ) -> Result<(Transaction, HeldBody), Rejection> {
         let Options { stall_timeout, body_timeout, .. } = self.options;
+        let reject = |rejection| Err(self.handler.reject(rejection));
         let deadline = tokio::time::Instant::now() + body_timeout;
         loop {
             let now = tokio::time::Instant::now();
             // A body that always has more ready is never waited for.
             if now > deadline {
-                return Err(Rejection::TooSlow { limit: body_timeout });
+                return reject(Rejection::TooSlow { limit: body_timeout });
             }
             let stalled = now + stall_timeout;
             match tokio::time::timeout_at(stalled.min(deadline), body.frame()).await {
-                Err(_) if stalled > deadline => return Err(Rejection::TooSlow { limit: body_timeout }),
-                Err(_) => return Err(Rejection::Stalled { waited: stall_timeout }),
-                Ok(None) => {
-                    let (request, chunks, reservation) = intake.finish()?;
-                    return Ok(Read { request, chunks, reservation });
-                }
+                Err(_) if stalled > deadline => return reject(Rejection::TooSlow { limit: body_timeout }),
+                Err(_) => return reject(Rejection::Stalled { waited: stall_timeout }),
+                Ok(None) => return Ok((transaction, held)),
                 Ok(Some(Ok(frame))) => {
                     if let Ok(chunk) = frame.into_data() {
-                        intake.feed(chunk)?;
+                        transaction.feed(&chunk)?;
+                        held.push(chunk).map_err(|rejection| self.handler.reject(rejection))?;
                     }
                 }
                 // The client is gone, or broke its own framing; what came of the body says the rest.
-                Ok(Some(Err(_))) => return Err(Rejection::Incomplete),
+                Ok(Some(Err(_))) => return reject(Rejection::Incomplete),
             }
         }
     }
-
-    async fn forward(
-        &self,
-        parts: &http::request::Parts,
-        request: &InferenceRequest,
-        body: Chunks,
-        mut decision: Decision,
-    ) -> Result<Response<ResponseBody>, Rejection> {
-        let client = match decision.app_protocol {
-            AppProtocol::Http => &self.http1,
-            AppProtocol::H2c => &self.h2c,
-        };
-        for choice in 0..decision.endpoints.len() {
-            decision.move_to(choice);
-            let address = decision.endpoints[choice].address;
-            match client.request(forwarding::to_model_server(parts, address, body.clone())?).await {
-                Ok(response) => {
-                    let (mut parts, body) = response.into_parts();
-                    forwarding::remove_hop_by_hop(&mut parts.headers);
-                    let makes_a_job =
-                        request.resource == Resource::Operation(Operation::Videos) && parts.status.is_success();
-                    let maker = || Maker {
-                        pool: Arc::clone(&decision.pool),
-                        endpoint: Arc::clone(&decision.endpoints[choice].name),
-                    };
-                    let job = makes_a_job.then(|| Job {
-                        front: self.front.clone(),
-                        maker: maker(),
-                        seeker: JobSeeker::default(),
-                    });
-                    return Ok(Response::from_parts(parts, Either::Left(Answer::new(body, job, decision.in_flight))));
-                }
-                Err(error) if error.is_connect() => {
-                    tracing::warn!(endpoint = %address, pool = %decision.pool, %error, "endpoint cannot be reached");
-                }
-                // It may have got the request, and a generation is not to be paid for twice.
-                Err(error) => {
-                    tracing::warn!(endpoint = %address, pool = %decision.pool, %error, "endpoint broke off");
-                    return Err(Rejection::BrokenOff);
-                }
-            }
-        }
-        Err(Rejection::Unreachable { tried: decision.endpoints.len() })
-    }
-}
-
-fn is_websocket(resource: &Resource) -> bool {
-    *resource == Resource::Operation(Operation::Realtime)
 }
 
 /// Our own answer.

@@ -17,6 +17,9 @@ use crate::guard::{Guarded, MAX_HEAD, Refused};
 /// How long a client may take over the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long the last answers may take to go out, once their requests are done.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Serves until `stop` is cancelled; then takes no new connection, and returns when the requests under way are done.
 pub async fn serve(listener: TcpListener, proxy: Proxy, stop: CancellationToken) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -55,10 +58,15 @@ pub async fn serve(listener: TcpListener, proxy: Proxy, stop: CancellationToken)
                 })
             }
         });
-        let (builder, watcher) = (builder.clone(), graceful.watcher());
+        let (builder, watcher, stop) = (builder.clone(), graceful.watcher(), stop.clone());
         tokio::spawn(async move {
             // A connection that says nothing is not waited for: hyper's own patience begins with the first byte.
-            if !matches!(tokio::time::timeout(HEAD_TIMEOUT, stream.peek(&mut [0])).await, Ok(Ok(1..))) {
+            let mut first = [0];
+            let said = tokio::select! {
+                said = tokio::time::timeout(HEAD_TIMEOUT, stream.peek(&mut first)) => matches!(said, Ok(Ok(1..))),
+                () = stop.cancelled() => false,
+            };
+            if !said {
                 return;
             }
             let stream = TokioIo::new(Guarded::new(stream, refused, HEAD_TIMEOUT));
@@ -69,5 +77,14 @@ pub async fn serve(listener: TcpListener, proxy: Proxy, stop: CancellationToken)
         });
     }
     drop(listener);
-    graceful.shutdown().await;
+    // Connections end with the requests on them; those of strangers, who have begun one and do not go on, are not waited for.
+    let idle = async {
+        proxy.under_way.close();
+        proxy.under_way.wait().await;
+        tokio::time::sleep(LAST_WORDS).await;
+    };
+    tokio::select! {
+        () = graceful.shutdown() => {}
+        () = idle => {}
+    }
 }

@@ -1,10 +1,10 @@
 //! WebSockets (RFC 6455): the model server is asked for one, and then bytes flow both ways until either side ends.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use director::{Decision, Rejection};
+use director::{Attempt, Dispatch, HeaderChanges, Rejection, RunningAttempt};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
@@ -14,6 +14,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::Options;
 use crate::body::ResponseBody;
@@ -44,7 +45,7 @@ pub(crate) fn is_asked_for(parts: &http::request::Parts) -> bool {
 }
 
 /// Asks for another model: the parameter `model` of the query is what names it.
-pub(crate) fn rename(parts: &mut http::request::Parts, target: &str) -> Result<(), Rejection> {
+fn rename(parts: &mut http::request::Parts, target: &str) -> Result<(), Rejection> {
     let query = parts.uri.query().unwrap_or_default();
     let pairs = query.split('&').filter(|pair| !pair.is_empty() && pair.split('=').next() != Some("model"));
     let mut renamed = format!("{}?model=", parts.uri.path());
@@ -64,26 +65,49 @@ pub(crate) fn rename(parts: &mut http::request::Parts, target: &str) -> Result<(
 /// Connects a client to the first endpoint that can be reached.
 pub(crate) async fn connect(
     parts: &mut http::request::Parts,
-    mut decision: Decision,
+    Dispatch { plan, mut attempt }: Dispatch,
     options: &Options,
+    under_way: TaskTrackerToken,
 ) -> Result<Response<ResponseBody>, Rejection> {
+    let asked = parts.uri.clone();
     let client = hyper::upgrade::on(http::Request::from_parts(clone_for_upgrade(parts), ()));
-    for choice in 0..decision.endpoints.len() {
-        decision.move_to(choice);
-        let address = decision.endpoints[choice].address;
+    loop {
+        let Attempt { address, target, .. } = attempt.of(&plan);
+        if let Some(target) = target {
+            parts.uri.clone_from(&asked);
+            rename(parts, target).map_err(|rejection| plan.failed(rejection))?;
+        }
         let Ok(Ok(stream)) = tokio::time::timeout(options.connect_timeout, TcpStream::connect(address)).await else {
-            tracing::warn!(endpoint = %address, pool = %decision.pool, "endpoint cannot be reached");
+            tracing::warn!(endpoint = %address, "endpoint cannot be reached");
+            let next = plan.next_after(&attempt, Instant::now());
+            attempt.unreachable(Instant::now());
+            let Some(next) = next else {
+                return Err(plan.failed(Rejection::Unreachable { tried: plan.attempts.len() }));
+            };
+            attempt = next;
             continue;
         };
-        let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, shake_hands(stream, parts, address)).await;
-        let response = shaken.ok().and_then(Result::ok).ok_or(Rejection::BrokenOff)?;
-        return if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            Ok(switched(response, client, decision))
-        } else {
-            passed_on(response).await
+        let shaken = shake_hands(stream, parts, &plan.headers, *address);
+        let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, shaken).await;
+        let Some(response) = shaken.ok().and_then(Result::ok) else {
+            attempt.broke_off(Instant::now());
+            return Err(plan.failed(Rejection::BrokenOff));
+        };
+        attempt.head(response.status(), Instant::now());
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(switched(response, client, attempt, under_way));
+        }
+        return match passed_on(response).await {
+            Some(response) => {
+                attempt.ended(Instant::now());
+                Ok(response)
+            }
+            None => {
+                attempt.broke_off(Instant::now());
+                Err(plan.failed(Rejection::BrokenOff))
+            }
         };
     }
-    Err(Rejection::Unreachable { tried: decision.endpoints.len() })
 }
 
 /// What of a request the upgrade hangs on: hyper keeps it in the extensions.
@@ -96,13 +120,14 @@ fn clone_for_upgrade(parts: &mut http::request::Parts) -> http::request::Parts {
 async fn shake_hands(
     stream: TcpStream,
     parts: &http::request::Parts,
+    changes: &HeaderChanges,
     address: SocketAddr,
 ) -> Result<Response<hyper::body::Incoming>, ()> {
     // Events are small, and each is waited for.
     let _ = stream.set_nodelay(true);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(drop)?;
     tokio::spawn(connection.with_upgrades());
-    let mut request = forwarding::to_model_server(parts, address, Empty::<Bytes>::new()).map_err(drop)?;
+    let mut request = forwarding::to_model_server(parts, changes, address, Empty::<Bytes>::new()).map_err(drop)?;
     // A client of one connection names path and host by itself.
     let path = request.uri().path_and_query().cloned().ok_or(())?;
     *request.uri_mut() = path.into();
@@ -122,7 +147,8 @@ fn agree(headers: &mut HeaderMap) {
 fn switched(
     mut response: Response<hyper::body::Incoming>,
     client: OnUpgrade,
-    decision: Decision,
+    attempt: RunningAttempt,
+    under_way: TaskTrackerToken,
 ) -> Response<ResponseBody> {
     let server = hyper::upgrade::on(&mut response);
     tokio::spawn(async move {
@@ -136,7 +162,8 @@ fn switched(
             }
             let _ = tokio::join!(to_client.shutdown(), to_server.shutdown());
         }
-        drop(decision.in_flight);
+        attempt.ended(Instant::now());
+        drop(under_way);
     });
     let mut answer = Response::new(Either::Right(Full::default()));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -147,13 +174,13 @@ fn switched(
 }
 
 /// A model server's refusal is the client's answer.
-async fn passed_on(response: Response<hyper::body::Incoming>) -> Result<Response<ResponseBody>, Rejection> {
+async fn passed_on(response: Response<hyper::body::Incoming>) -> Option<Response<ResponseBody>> {
     let (mut parts, body) = response.into_parts();
     forwarding::remove_hop_by_hop(&mut parts.headers);
     parts.headers.remove(http::header::CONTENT_LENGTH);
     let body = tokio::time::timeout(HANDSHAKE_TIMEOUT, Limited::new(body, MAX_REFUSAL).collect()).await;
-    let body = body.ok().and_then(Result::ok).ok_or(Rejection::BrokenOff)?;
-    Ok(Response::from_parts(parts, Either::Right(Full::new(body.to_bytes()))))
+    let body = body.ok().and_then(Result::ok)?;
+    Some(Response::from_parts(parts, Either::Right(Full::new(body.to_bytes()))))
 }
 
 #[cfg(test)]

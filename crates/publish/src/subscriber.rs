@@ -239,6 +239,7 @@ mod tests {
     #[test]
     fn an_update_is_refused_whole_with_a_reason_for_each_resource() {
         let endpoint = |name: &str, address: &str| crate::proto::Endpoint {
+            uid: String::new(),
             key: Some(crate::proto::EndpointKey { pool: "p".into(), name: name.into() }),
             address: address.into(),
             capability: None,

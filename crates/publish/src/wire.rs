@@ -84,6 +84,7 @@ fn encode_endpoint(key: &EndpointKey, endpoint: &Endpoint) -> proto::Endpoint {
     proto::Endpoint {
         key: Some(encode_key(key)),
         address: endpoint.address.to_string(),
+        uid: endpoint.uid.to_string(),
         capability: endpoint.capability.map(encode_capability),
     }
 }
@@ -257,7 +258,8 @@ fn decode_endpoint(endpoint: proto::Endpoint) -> Result<(EndpointKey, Endpoint),
         return Err(Undecodable::Address { pool: key.pool, name: key.name, address: endpoint.address });
     };
     named(&key.name, "endpoint")?;
-    Ok((decode_key(key), Endpoint { address, capability: endpoint.capability.as_ref().map(decode_capability) }))
+    let capability = endpoint.capability.as_ref().map(decode_capability);
+    Ok((decode_key(key), Endpoint { address, uid: endpoint.uid.into(), capability }))
 }
 
 fn decode_model(model: proto::Model) -> Result<(Arc<str>, Arc<Model>), Undecodable> {

@@ -6,8 +6,8 @@ use std::ops::Range;
 use media::{Facts, Identity, MediaUrl, UrlFault};
 use routing::{Danger, MediaSource, Modality, ModalitySet, Operation, Requirement};
 
-use crate::Unreadable;
 use crate::placeholders::Seeker;
+use crate::{Owned, Unreadable};
 
 /// Something other than text that a request carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct MediaItem {
     pub media_type: Option<String>,
     /// None where nothing came that could tell one item from another.
     pub identity: Option<Identity>,
+    /// Where the client's own name for it stands, with its quotes, if it is one by which engines find media again (`uuid`).
+    pub uuid_at: Option<Range<u64>>,
     /// What its first bytes tell; nothing for what would have to be fetched.
     pub facts: Facts,
     /// Whether what should be base64 is none. An engine refuses it, or makes something of it that nobody foresees.
@@ -67,6 +69,7 @@ pub(crate) struct Findings {
     pub(crate) model: Option<String>,
     pub(crate) model_span: Option<ModelSpan>,
     pub(crate) stream: bool,
+    pub(crate) follows: Option<Owned>,
     pub(crate) media: Vec<MediaItem>,
     /// The first of each kind.
     pub(crate) dangers: Vec<DangerAt>,

@@ -95,6 +95,7 @@ impl FormReading {
             bytes: self.bytes,
             media_type: self.head.media_type.take(),
             identity: Some(identity).filter(|_| facts.bytes > 0),
+            uuid_at: None,
             facts,
             broken: false,
             url: None,

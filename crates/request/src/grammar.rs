@@ -45,6 +45,8 @@ pub(crate) enum Slot {
     Words,
     /// Something that engines should not be asked by strangers.
     Danger(Danger),
+    /// The response that this one follows.
+    Previous,
     Ignored,
 }
 
@@ -123,6 +125,7 @@ fn slot_of_root(operation: Operation, key: Key) -> Slot {
         (Op::Messages, Key::System) => Slot::Content,
         (Op::ChatCompletions | Op::Tokenize, Key::Documents) => Slot::Words,
         (Op::Responses, Key::Input) => Slot::Messages,
+        (Op::Responses, Key::PreviousResponseId) => Slot::Previous,
         (Op::Responses, Key::Instructions) => Slot::Text,
         (Op::Embeddings | Op::Pooling | Op::Classify, Key::Input) => Slot::Documents,
         (Op::Pooling, Key::Data) | (Op::Generate, Key::Features) => Slot::Danger(Danger::EngineInternals),

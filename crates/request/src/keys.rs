@@ -43,6 +43,7 @@ keys! {
     Uuid = b"uuid",
     Prompt = b"prompt",
     Input = b"input",
+    PreviousResponseId = b"previous_response_id",
     InputImage = b"input_image",
     ImagePil = b"image_pil",
     ImageEmbeds = b"image_embeds",

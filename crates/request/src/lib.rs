@@ -5,7 +5,7 @@
 //!  chunks ──feed──► Scanner ──finish──► InferenceRequest: model, requirement, media, dangers, where the model's name stands
 //!                   ├ json  bytes → tokens, resumable at every byte     ├ form  bytes → parts
 //!                   └ reading  tokens → findings, by the grammar        └ form_reading  parts → findings
-//!  chunks, span, target ──rewrite──► chunks with the model's bytes replaced, nothing else touched
+//!  chunks, splices ──splice──► chunks with those ranges replaced (the model's name is one), nothing else touched
 //! ```
 //!
 //! Invariants:
@@ -18,21 +18,21 @@ mod findings;
 mod form;
 mod form_reading;
 mod grammar;
-mod job;
 mod json;
 mod keys;
+mod owned;
 mod part;
 mod path;
 mod placeholders;
 mod reading;
-mod rewrite;
 mod scanner;
+mod splice;
 mod unreadable;
 
 pub use findings::{DangerAt, MediaItem, ModelSpan, NameEncoding, PartPath};
-pub use job::JobSeeker;
+pub use owned::{IdSeeker, Owned, OwnedKind};
 pub use path::Resource;
 pub use placeholders::Placeholders;
-pub use rewrite::rewrite;
 pub use scanner::{InferenceRequest, Limits, RequestHead, Scanner};
+pub use splice::{Splice, splice};
 pub use unreadable::Unreadable;

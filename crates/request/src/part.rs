@@ -1,5 +1,7 @@
 //! A content part, put together from its fields once all of them were seen.
 
+use std::ops::Range;
+
 use media::{Facts, Identity, TextFound, UrlFault};
 use routing::{Danger, MediaSource, Modality};
 
@@ -15,6 +17,7 @@ pub(crate) struct Part {
     /// The client's own name for the media: `uuid`, or `file_id`.
     pub(crate) name: Option<Identity>,
     pub(crate) has_uuid: bool,
+    pub(crate) uuid_at: Option<Range<u64>>,
     /// Whether the `source` of an Anthropic block holds text.
     pub(crate) text_source: bool,
     pub(crate) media_type: Option<String>,
@@ -116,7 +119,8 @@ impl Part {
         // A text to be fetched is a document like any other.
         let modality = if modality == Modality::Text { Modality::Image } else { modality };
         let identity = self.name.or(identity);
-        findings.add(MediaItem { modality, source, bytes, media_type, identity, facts, broken, url, at: at() })
+        let uuid_at = self.uuid_at.clone();
+        findings.add(MediaItem { modality, source, bytes, media_type, identity, uuid_at, facts, broken, url, at: at() })
     }
 }
 

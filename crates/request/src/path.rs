@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use routing::Operation;
 
-use crate::Unreadable;
+use crate::{Owned, OwnedKind, Unreadable};
 
 /// What a path names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,8 +15,8 @@ pub enum Resource {
     Models { all: bool },
     /// `GET /v1/models/{id}`; `all` as above. Names may hold slashes.
     Model { id: String, all: bool },
-    /// `/v1/videos/{id}` and what is below it: a job that only its maker knows.
-    Job(String),
+    /// `/v1/videos/{id}`, `/v1/responses/{id}` and what is below them: what only its owner knows.
+    Owned(Owned),
     /// A path by which model servers are managed, not used.
     Administrative,
     /// Any other path.
@@ -146,9 +146,9 @@ impl Resource {
             // Names may hold slashes, and even look like other paths.
             Some(("models", Some(id))) => return Self::Model { id: id.to_owned(), all: asks_for_all(query) },
             Some(("models", None)) => return Self::Models { all: asks_for_all(query) },
-            Some(("videos", Some(rest))) if rest != "sync" => {
-                return Self::Job(rest.split('/').next().unwrap_or_default().to_owned());
-            }
+            Some(("videos", Some(rest))) if rest != "sync" => return Self::owned(OwnedKind::Video, rest),
+            // What is said so far, made shorter: an operation of its own, which no engine has.
+            Some(("responses", Some(rest))) if rest != "compact" => return Self::owned(OwnedKind::Response, rest),
             _ => {}
         }
         match ENDS.iter().find(|(end, _)| path.ends_with(end)) {
@@ -159,13 +159,20 @@ impl Resource {
         }
     }
 
+    fn owned(kind: OwnedKind, path: &str) -> Self {
+        let id = path.split('/').next().unwrap_or_default().to_owned();
+        Self::Owned(Owned { kind, id })
+    }
+
     /// The methods that it is asked with.
     pub const fn methods(&self) -> &'static [&'static str] {
         match self {
             Self::Operation(Operation::Realtime) => &["GET"],
             Self::Operation(_) => &["POST"],
             Self::Models { .. } | Self::Model { .. } => &["GET", "HEAD"],
-            Self::Job(_) => &["GET", "HEAD", "DELETE"],
+            Self::Owned(Owned { kind: OwnedKind::Video, .. }) => &["GET", "HEAD", "DELETE"],
+            // One that is under way is cancelled by a POST below it.
+            Self::Owned(Owned { kind: OwnedKind::Response, .. }) => &["GET", "HEAD", "DELETE", "POST"],
             Self::Administrative | Self::Unknown => &[],
         }
     }
@@ -173,7 +180,8 @@ impl Resource {
     pub const fn operation(&self) -> Operation {
         match self {
             Self::Operation(operation) => *operation,
-            Self::Job(_) => Operation::Videos,
+            Self::Owned(Owned { kind: OwnedKind::Video, .. }) => Operation::Videos,
+            Self::Owned(Owned { kind: OwnedKind::Response, .. }) => Operation::Responses,
             Self::Models { .. } | Self::Model { .. } | Self::Administrative | Self::Unknown => Operation::Other,
         }
     }
@@ -270,8 +278,11 @@ mod tests {
         check("/v1/models?all=true", Resource::Models { all: true });
         check("/v1/models/Qwen/Qwen2-VL", Resource::Model { id: "Qwen/Qwen2-VL".into(), all: false });
         check("/v1/models/a%2Fscore?all=1", Resource::Model { id: "a/score".into(), all: true });
-        check("/v1/videos/video_1", Resource::Job("video_1".into()));
-        check("/v1/videos/video_1/content?variant=x", Resource::Job("video_1".into()));
+        check("/v1/videos/video_1", Resource::owned(OwnedKind::Video, "video_1"));
+        check("/v1/responses/resp_1", Resource::owned(OwnedKind::Response, "resp_1"));
+        check("/openai/v1/responses/resp_1/cancel", Resource::owned(OwnedKind::Response, "resp_1"));
+        check("/v1/responses/compact", Resource::Unknown);
+        check("/v1/videos/video_1/content?variant=x", Resource::owned(OwnedKind::Video, "video_1"));
     }
 
     #[test]

@@ -8,7 +8,6 @@ use std::fmt::Write as _;
 use media::{Identity, TextReader};
 use routing::{Modality, ModalitySet, Operation};
 
-use crate::Unreadable;
 use crate::findings::{Findings, MAX_MODEL, ModelSpan, NameEncoding, PartPath};
 use crate::grammar::{
     Kind as MediaKind, Slot, Spelling, TypeWord, array_slot, object_slot, slot_of_element, slot_of_key,
@@ -16,7 +15,9 @@ use crate::grammar::{
 };
 use crate::json::{Kind, Sink, StringToken, Want};
 use crate::keys::Key;
+use crate::owned::MAX_ID;
 use crate::part::Part;
+use crate::{Owned, OwnedKind, Unreadable};
 
 /// An open object or array.
 #[derive(Debug)]
@@ -52,7 +53,7 @@ pub(crate) struct Reading {
 /// Longest word that is compared with others.
 const MAX_WORD: usize = 32;
 
-/// Longest name of a client's own for media; of a longer one the beginning and the length count.
+/// Longest name of a client's own for media; of a longer `file_id` the beginning and the length count.
 const MAX_NAME: usize = 256;
 
 // === impl Reading ===
@@ -117,6 +118,7 @@ impl Reading {
             Slot::ModalityWord | Slot::PartType | Slot::SourceType => Want::Head(MAX_WORD),
             Slot::MediaType => Want::Head(64),
             Slot::PartUuid | Slot::PartFileId => Want::Head(MAX_NAME),
+            Slot::Previous => Want::Head(MAX_ID + 1),
             // Templates write the parts of a message one behind the other.
             Slot::PartText | Slot::Part => Want::Pieces,
             Slot::Words => {
@@ -290,6 +292,11 @@ impl Sink for Reading {
                 let range = string.span.clone();
                 self.findings.model_span = Some(ModelSpan { range, encoding: NameEncoding::Json });
             }
+            Slot::Previous if string.length > MAX_ID as u64 => {
+                return Err(Unreadable::FieldTooLong { field: "previous_response_id", limit: MAX_ID });
+            }
+            Slot::Previous if string.length == 0 => {}
+            Slot::Previous => self.findings.follows = Some(Owned { kind: OwnedKind::Response, id: word() }),
             Slot::ModalityWord => {
                 let modality: Modality = word().parse()?;
                 self.findings.output = Some(self.findings.output.unwrap_or_default().with(modality));
@@ -302,7 +309,15 @@ impl Sink for Reading {
                         Slot::PartType => part.type_word = Some(TypeWord::of(string.kept)),
                         Slot::SourceType => part.text_source = string.kept == b"text",
                         Slot::MediaType => part.media_type = Some(word().to_ascii_lowercase()),
-                        Slot::PartUuid | Slot::PartFileId => part.name = name_of(string).or(part.name),
+                        // Beyond what is read of it, two names would be one.
+                        Slot::PartUuid if string.length > MAX_NAME as u64 => {
+                            return Err(Unreadable::FieldTooLong { field: "uuid", limit: MAX_NAME });
+                        }
+                        Slot::PartUuid => {
+                            part.name = name_of(string).or(part.name);
+                            part.uuid_at = Some(string.span.clone());
+                        }
+                        Slot::PartFileId => part.name = name_of(string).or(part.name),
                         _ => {}
                     }
                 }

@@ -2,7 +2,6 @@
 
 use routing::{Operation, Requirement};
 
-use crate::Unreadable;
 use crate::findings::{DangerAt, Findings, MediaItem, ModelSpan};
 use crate::form::FormReader;
 use crate::form_reading::FormReading;
@@ -10,6 +9,7 @@ use crate::json::Lexer;
 use crate::path::{self, Resource};
 use crate::placeholders::Placeholders;
 use crate::reading::Reading;
+use crate::{Owned, Unreadable};
 
 /// What is known of a request before its body.
 #[derive(Debug, Clone, Copy, Default)]
@@ -71,6 +71,8 @@ pub struct InferenceRequest {
     pub placeholders: Placeholders,
     /// Whether the client asked for a stream of events.
     pub stream: bool,
+    /// What it follows, that only its owner knows (`previous_response_id`).
+    pub follows: Option<Owned>,
     /// Where the model's name stands in the body.
     pub model_span: Option<ModelSpan>,
     /// Size of the body.
@@ -168,7 +170,7 @@ impl Scanner {
             Body::Opaque { model, .. } => Findings { model, ..Findings::default() },
         };
         let requires = findings.requires(self.resource.operation());
-        let Findings { model, model_span, stream, media, dangers, seeker, aside, .. } = findings;
+        let Findings { model, model_span, stream, follows, media, dangers, seeker, aside, .. } = findings;
         let (resource, placeholders) = (self.resource, seeker.found().union(aside.found()));
         let objective = self.objective;
         Ok(InferenceRequest {
@@ -179,6 +181,7 @@ impl Scanner {
             dangers,
             placeholders,
             stream,
+            follows,
             model_span,
             bytes,
             objective,

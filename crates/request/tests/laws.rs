@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use request::{InferenceRequest, Limits, RequestHead, Scanner, Unreadable, rewrite};
+use request::{InferenceRequest, Limits, RequestHead, Scanner, Unreadable, splice};
 use routing::{Modality, ModalitySet};
 use serde_json::{Map, Value, json};
 
@@ -240,7 +240,7 @@ proptest! {
         prop_assert_eq!(cut.as_ref(), Ok(&whole));
         prop_assert_eq!((&whole.model, whole.requires.input), (&model, input));
         if let Some(span) = &whole.model_span {
-            let rewritten = rewrite(pieces.into_iter().map(Bytes::copy_from_slice), span, "other").concat();
+            let rewritten = splice(pieces.into_iter().map(Bytes::copy_from_slice), &[span.renamed("other")]).concat();
             let old = [b"\r\n\r\n", model.expect("named").as_bytes(), b"\r\n--b0undary"].concat();
             let place = usize::try_from(span.range.start).expect("small") - 4;
             prop_assert_eq!(&body[place..place + old.len()], &old[..]);
@@ -263,7 +263,7 @@ proptest! {
         let Some(span) = span else { return Ok(()) };
         let cut = cut.index(bytes.len() + 1);
         let chunks = [Bytes::copy_from_slice(&bytes[..cut]), Bytes::copy_from_slice(&bytes[cut..])];
-        let rewritten = rewrite(chunks, &span, &target).concat();
+        let rewritten = splice(chunks, &[span.renamed(&target)]).concat();
         let mut expected: Map<String, Value> = body.as_object().expect("an object").clone();
         expected.insert("model".into(), target.into());
         prop_assert_eq!(serde_json::from_slice::<Value>(&rewritten).expect("JSON"), Value::Object(expected));

@@ -58,6 +58,11 @@ impl Capability {
         Self { operations, ..self }
     }
 
+    /// Whether the operations are named, rather than assumed to be all.
+    pub fn declares_operations(self) -> bool {
+        self.operations != OperationSet::ALL
+    }
+
     /// The fit of this capability for `need`, or none when something is missing.
     pub fn fit(self, need: Requirement) -> Option<Fit> {
         self.covers(need).then(|| Fit {

@@ -61,16 +61,20 @@ pub enum Danger {
     PlaceholderTokens,
     /// An engine's inner forms: `features` and `kwargs_data` of `/inference/v1/generate`.
     EngineInternals,
+    /// Clients' own names for media (`uuid`) reach the engine as they are, so that one client is answered from what another put into its
+    /// cache. Else each client's are its own; nothing is refused.
+    SharedUuids,
 }
 
 impl Danger {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Embeds,
         Self::FileUrls,
         Self::ProcessorArguments,
         Self::FrameLists,
         Self::PlaceholderTokens,
         Self::EngineInternals,
+        Self::SharedUuids,
     ];
 
     /// Its name, as InferenceModel spells it in `media.allow`.
@@ -82,6 +86,7 @@ impl Danger {
             Self::FrameLists => "FrameLists",
             Self::PlaceholderTokens => "PlaceholderTokens",
             Self::EngineInternals => "EngineInternals",
+            Self::SharedUuids => "SharedUUIDs",
         }
     }
 }

@@ -35,6 +35,9 @@ pub enum NoRoute {
     #[error("the model {model:?} does not exist{}", near_names(near))]
     UnknownModel { model: String, near: Vec<String> },
 
+    #[error("no model is declared here, and pools {} cannot be told apart by {model:?}: declare an InferenceModel", pools.join(" and "))]
+    Undeclared { model: String, pools: Vec<String> },
+
     #[error("{}", uncovered(model, *offered, *missing, alternatives))]
     Uncovered { model: String, offered: Capability, missing: Missing, alternatives: Vec<String> },
 
@@ -74,6 +77,11 @@ impl<'t> Route<'t> {
     pub(crate) fn of_model(name: &'t Arc<str>, model: &'t Model, need: Requirement) -> Option<Self> {
         let mut fitting: Vec<(Fit, &'t Target)> =
             model.targets.iter().filter_map(|target| Some((target.capability.fit(need)?, target))).collect();
+        // Declared beats assumed. A server that serves everything by assumption most often does not know a path that another target names.
+        let names = |target: &Target| target.capability.declares_operations();
+        if fitting.iter().any(|(_, target)| names(target)) {
+            fitting.retain(|(_, target)| names(target));
+        }
         // Stable: equals keep the order of the object.
         fitting.sort_by_key(|(fit, _)| std::cmp::Reverse(*fit));
         let tiers: Vec<Tier<'t>> = fitting
@@ -111,7 +119,7 @@ impl<'t> Route<'t> {
     }
 
     /// What of the route leads to one pool, or where else it leads.
-    pub fn within(self, pool: &str) -> Result<Self, NoRoute> {
+    pub fn within(&self, pool: &str) -> Result<Self, NoRoute> {
         let here = |tier: &Tier<'t>| {
             let choices: Vec<_> = tier.choices.iter().copied().filter(|choice| **choice.pool == *pool).collect();
             (!choices.is_empty()).then_some(Tier { fit: tier.fit, choices })
@@ -120,7 +128,7 @@ impl<'t> Route<'t> {
         match self.model {
             Some((model, _)) if tiers.is_empty() => Err(NoRoute::elsewhere(model, &self.pools())),
             None if tiers.is_empty() => Err(NoRoute::pool_elsewhere(&self.pools())),
-            _ => Ok(Self { tiers, ..self }),
+            _ => Ok(Self { model: self.model, tiers }),
         }
     }
 

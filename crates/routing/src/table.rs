@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::route::{NoRoute, Route};
@@ -70,9 +71,11 @@ pub enum AppProtocol {
 }
 
 /// One ip:port of a ready model server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub address: SocketAddr,
+    /// Of the pod that it is in, so that one that comes back under an old name and address is known for another; empty where nobody says.
+    pub uid: Arc<str>,
     /// What this endpoint says of itself; it narrows what its pool's targets offer and never widens it.
     pub capability: Option<Capability>,
 }
@@ -134,6 +137,10 @@ impl RoutingTable {
         if let Some(pools) = self.elsewhere.get(name) {
             return NoRoute::elsewhere(name, pools);
         }
+        if self.models.is_empty() {
+            let pools = self.pools.keys().map(ToString::to_string).take(NAMES_SHOWN).collect();
+            return NoRoute::Undeclared { model: name.to_owned(), pools };
+        }
         NoRoute::UnknownModel { model: name.to_owned(), near: self.near(name) }
     }
 
@@ -186,7 +193,7 @@ impl RoutingTable {
             (Some((pool, facts)), None) => Ok(Route::undeclared(pool, &facts.policy, model, need)),
             (None, _) => Err(NoRoute::NothingServed),
             (Some(_), Some(_)) => match model {
-                Some(name) => Err(NoRoute::UnknownModel { model: name.to_owned(), near: Vec::new() }),
+                Some(name) => Err(self.unknown_model(name)),
                 None => Err(NoRoute::NoModelNamed),
             },
         }
@@ -214,9 +221,12 @@ impl RoutingTable {
         if name.len() > 256 {
             return Vec::new();
         }
-        let mut scored: Vec<(f64, &Arc<str>)> = self
-            .models
-            .keys()
+        // A stranger may ask as often as they like: those that stand next to it in the alphabet are enough.
+        let before = self.models.range::<str, _>((Bound::Unbounded, Bound::Excluded(name)));
+        let after = self.models.range::<str, _>((Bound::Included(name), Bound::Unbounded));
+        let near = before.rev().take(COMPARED).chain(after.take(COMPARED));
+        let mut scored: Vec<(f64, &Arc<str>)> = near
+            .map(|(known, _)| known)
             .map(|known| (strsim::jaro_winkler(name, known), known))
             .filter(|(score, _)| *score > 0.8)
             .collect();
@@ -227,6 +237,9 @@ impl RoutingTable {
 
 /// How many names an error shows: as many as a person reads.
 const NAMES_SHOWN: usize = 3;
+
+/// How many names before and after one that is not known are compared with it.
+const COMPARED: usize = 64;
 
 // === impl Model ===
 

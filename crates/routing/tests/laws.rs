@@ -5,22 +5,50 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use routing::{
-    Capability, Criticality, Draw, MediaPolicy, Modality, ModalitySet, Model, Operation, Requirement, RoutingTable,
-    Target,
+    Capability, Criticality, Draw, MediaPolicy, Modality, ModalitySet, Model, Operation, OperationSet, Requirement,
+    RoutingTable, Target,
 };
 
 fn modalities() -> impl Strategy<Value = ModalitySet> {
     proptest::collection::vec(0..5_usize, 0..5).prop_map(|picks| picks.into_iter().map(|i| Modality::ALL[i]).collect())
 }
 
+/// All of them, as of a target that names none, or those that it names.
+fn operations() -> impl Strategy<Value = OperationSet> {
+    let named = proptest::sample::subsequence(Operation::ALL[..4].to_vec(), 0..=4);
+    proptest::option::of(named).prop_map(|named| named.map_or(OperationSet::ALL, |named| named.into_iter().collect()))
+}
+
+fn need() -> impl Strategy<Value = Requirement> {
+    (0..4_usize, modalities(), modalities())
+        .prop_map(|(operation, input, output)| Requirement::new(Operation::ALL[operation], input, output))
+}
+
+/// The targets that may serve it: those that can, and of these those that name the operation, if any does.
+fn entitled(targets: &[Target], need: Requirement) -> Vec<&Target> {
+    let can = |target: &&Target| {
+        let Capability { input, output, operations } = target.capability;
+        operations.iter().any(|one| one == need.operation)
+            && need.input.iter().all(|one| input.contains(one))
+            && need.output.iter().all(|one| output.contains(one))
+    };
+    let all: Vec<&Target> = targets.iter().filter(can).collect();
+    let naming: Vec<&Target> =
+        all.iter().copied().filter(|target| target.capability.operations.len() < OperationSet::ALL.len()).collect();
+    if naming.is_empty() { all } else { naming }
+}
+
 fn targets() -> impl Strategy<Value = Vec<Target>> {
-    let target = (modalities(), modalities(), 1..1_000_000_u32).prop_map(|(input, output, weight)| Target {
-        name: "m".into(),
-        pool: "p".into(),
-        capability: Capability::new(input, output),
-        family: None,
-        weight,
-    });
+    let target =
+        (modalities(), modalities(), operations(), 1..1_000_000_u32).prop_map(|(input, output, operations, weight)| {
+            Target {
+                name: "m".into(),
+                pool: "p".into(),
+                capability: Capability { input, output, operations },
+                family: None,
+                weight,
+            }
+        });
     proptest::collection::vec(target, 1..8).prop_map(|mut targets| {
         for (i, target) in targets.iter_mut().enumerate() {
             target.pool = format!("p{i}").into();
@@ -47,11 +75,10 @@ fn first_pool(targets: Vec<Target>, need: Requirement, seed: u64) -> Option<Stri
 proptest! {
     #[test]
     fn every_target_of_every_tier_covers_the_request_and_tiers_get_looser(
-        targets in targets(), input in modalities(), output in modalities(), seed: u64,
+        targets in targets(), need in need(), seed: u64,
     ) {
-        let need = Requirement::new(Operation::ChatCompletions, input, output);
         let table = table(targets.clone());
-        let covering = targets.iter().filter(|t| t.capability.covers(need)).count();
+        let covering = entitled(&targets, need).len();
         match table.route(Some("m"), need) {
             Ok(route) => {
                 let mut draw = Draw::new(seed);
@@ -65,12 +92,12 @@ proptest! {
     }
 
     #[test]
-    fn removing_a_looser_target_changes_nothing(targets in targets(), input in modalities(), output in modalities(), seed: u64) {
-        let need = Requirement::new(Operation::ChatCompletions, input, output);
+    fn removing_a_looser_target_changes_nothing(targets in targets(), need in need(), seed: u64) {
         let Some(chosen) = first_pool(targets.clone(), need, seed) else { return Ok(()) };
-        let best = targets.iter().filter_map(|t| t.capability.fit(need)).max();
+        let best = entitled(&targets, need).iter().filter_map(|t| t.capability.fit(need)).max();
         for i in 0..targets.len() {
-            if targets[i].capability.fit(need) != best {
+            let is_entitled = entitled(&targets, need).iter().any(|one| one.pool == targets[i].pool);
+            if !is_entitled || targets[i].capability.fit(need) != best {
                 let mut fewer = targets.clone();
                 fewer.remove(i);
                 prop_assert_eq!(first_pool(fewer, need, seed), Some(chosen.clone()));

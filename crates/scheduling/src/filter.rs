@@ -1,83 +1,54 @@
-//! Filters: which endpoints may take a request at all.
+//! Filters: which endpoints can take a request, and which had better.
 
-use crate::{Ask, Candidate};
+use std::fmt;
+
+use crate::{Candidate, SchedulingRequest};
 
 /// Keeps or removes one candidate.
-pub trait Filter: Send + Sync + std::fmt::Debug {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Filter {
+    /// The endpoint's own word covers what the request needs.
+    Capability,
+    /// The endpoint is among those that the gateway allows, if it named any.
+    Subset,
+    /// The server gives some sign of life, and gets on with its work.
+    Responsive,
+    /// What it was sent of late, it answered.
+    Answering,
+    /// Another request would not only wait there.
+    Room,
+}
+
+impl Filter {
     /// A lower-case word for logs and metric labels.
-    fn name(&self) -> &'static str;
-
-    fn keep(&self, ask: &Ask<'_>, candidate: &Candidate<'_>) -> bool;
-}
-
-/// The endpoint's own word covers what the request needs.
-#[derive(Debug)]
-pub struct Covers;
-
-/// The endpoint is among those the gateway allows, if it named any.
-#[derive(Debug)]
-pub struct InSubset;
-
-/// The server gives some sign of life.
-#[derive(Debug)]
-pub struct NotSilent;
-
-/// Another request would not only wait there.
-#[derive(Debug)]
-pub struct NotSaturated;
-
-impl Covers {
-    pub const NAME: &str = "capability";
-}
-
-impl InSubset {
-    pub const NAME: &str = "subset";
-}
-
-impl NotSilent {
-    pub const NAME: &str = "silent";
-}
-
-impl NotSaturated {
-    pub const NAME: &str = "saturated";
-}
-
-impl Filter for Covers {
-    fn name(&self) -> &'static str {
-        Self::NAME
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Capability => "capability",
+            Self::Subset => "subset",
+            Self::Responsive => "responsive",
+            Self::Answering => "answering",
+            Self::Room => "room",
+        }
     }
 
-    fn keep(&self, ask: &Ask<'_>, candidate: &Candidate<'_>) -> bool {
-        candidate.endpoint.covers(ask.need)
+    /// Whether an endpoint that fails it cannot take the request. One that fails another filter is asked when nobody better is left.
+    pub const fn is_required(self) -> bool {
+        matches!(self, Self::Capability | Self::Subset)
+    }
+
+    pub fn keeps(self, request: &SchedulingRequest<'_>, candidate: &Candidate<'_>) -> bool {
+        match self {
+            Self::Capability => candidate.endpoint.covers(request.need),
+            Self::Subset => request.subset.is_none_or(|subset| subset.allows(candidate.endpoint.address)),
+            Self::Responsive => candidate.health.responsive,
+            Self::Answering => candidate.health.answering,
+            Self::Room => !candidate.load.is_saturated(),
+        }
     }
 }
 
-impl Filter for InSubset {
-    fn name(&self) -> &'static str {
-        Self::NAME
-    }
-
-    fn keep(&self, ask: &Ask<'_>, candidate: &Candidate<'_>) -> bool {
-        ask.subset.is_none_or(|subset| subset.allows(candidate.endpoint.address))
-    }
-}
-
-impl Filter for NotSilent {
-    fn name(&self) -> &'static str {
-        Self::NAME
-    }
-
-    fn keep(&self, _: &Ask<'_>, candidate: &Candidate<'_>) -> bool {
-        !candidate.load.is_silent()
-    }
-}
-
-impl Filter for NotSaturated {
-    fn name(&self) -> &'static str {
-        Self::NAME
-    }
-
-    fn keep(&self, _: &Ask<'_>, candidate: &Candidate<'_>) -> bool {
-        !candidate.load.is_saturated()
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }

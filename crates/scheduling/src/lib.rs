@@ -1,23 +1,26 @@
-//! Filters, scorers and pickers over endpoints and their load, and the profile that chains them.
+//! Filters and scorers over endpoints, and the profile that chains them.
 //!
 //! ```text
-//!  candidates ──filters──► those that may ──scorers──► score each ──picker──► Ranking, best first
+//!  candidates ──required filters──► those that can ──preferred filters, scorers──► Ranking: the best few, in order
 //! ```
 //!
-//! The words are the field's: a *filter* removes, a *scorer* gives 0 to 1, a *picker* chooses, a *profile* chains them.
+//! The words are the field's: a *filter* says which endpoints can or had better take a request, a *scorer* gives 0 to 1, a *profile* chains
+//! them. All three are data.
 //!
 //! Invariants:
-//! - filters only remove; a scorer looks at one endpoint alone, so that worsening one endpoint's load never makes it likelier;
-//! - time and randomness are arguments, and nothing here waits or fails: an empty ranking says which filter emptied it.
+//! - an endpoint that fails a required filter is never ranked; one that fails a preferred filter comes after all that pass it;
+//! - a scorer looks at one endpoint alone, so that worsening one endpoint's load never makes it likelier;
+//! - what is not known of an endpoint is not taken for zero;
+//! - time and randomness are arguments, and nothing here waits or fails: where nobody can, the answer says which filter left nobody.
 
 mod filter;
 mod load;
-mod picker;
 mod profile;
 mod scorer;
+mod subset;
 
-pub use filter::{Covers, Filter, InSubset, NotSaturated, NotSilent};
-pub use load::{Load, SATURATED_KV_CACHE, SATURATED_WAITING, SILENT_AFTER, STALE_AFTER};
-pub use picker::{HighestScore, Picker};
-pub use profile::{Ask, Candidate, Exhausted, Explained, Profile, Ranking, Scored, Subset};
-pub use scorer::{FreeKvCache, LeastActive, Scorer, ShortestQueue};
+pub use filter::Filter;
+pub use load::{Health, Load, SATURATED_KV_CACHE, SATURATED_WAITING, Scraped};
+pub use profile::{Candidate, Exhausted, Explained, Profile, Ranked, Ranking, SchedulingRequest};
+pub use scorer::Scorer;
+pub use subset::Subset;

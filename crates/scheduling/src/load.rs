@@ -1,29 +1,33 @@
-//! How busy an endpoint is, as far as is known.
+//! How busy and how healthy an endpoint is, as far as is known at the instant of a decision.
 
-use std::time::{Duration, Instant};
-
-/// What is known of one endpoint's load at one instant.
+/// How busy an endpoint is.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Load {
     /// Requests that this picker sent there and that have not ended.
     pub in_flight: u32,
-    /// Requests the model server has queued (`vllm:num_requests_waiting`).
-    pub waiting: u32,
-    /// Requests the model server is working on (`vllm:num_requests_running`).
-    pub running: u32,
-    /// Share of the KV cache in use, 0 to 1 (`vllm:kv_cache_usage_perc`).
-    pub kv_cache_usage: f32,
-    /// When the last three were read; none when never.
-    pub scraped_at: Option<Instant>,
-    /// Since when its metrics port gives no answer at all; none while it answers, or was never asked.
-    pub silent_since: Option<Instant>,
+    /// What its metrics said; none where they were never read, say nothing of load, or are too old to be believed.
+    pub scraped: Option<Scraped>,
 }
 
-/// A scrape older than this says nothing any more.
-pub const STALE_AFTER: Duration = Duration::from_secs(5);
+/// What a model server's metrics say of its load. What they do not say is not known, which is another thing than zero.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Scraped {
+    /// Requests in its queue.
+    pub waiting: Option<u32>,
+    /// Requests that it works on.
+    pub running: Option<u32>,
+    /// Share of the KV cache in use, 0 to 1.
+    pub kv_cache_usage: Option<f32>,
+}
 
-/// A server that has not answered for this long is taken for dead or stuck. A busy engine may skip a second.
-pub const SILENT_AFTER: Duration = Duration::from_secs(3);
+/// Whether an endpoint can be expected to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Health {
+    /// False once it has given no sign of life for some time, or has got on with nothing although it has work.
+    pub responsive: bool,
+    /// False for some time after it failed what it was sent.
+    pub answering: bool,
+}
 
 /// A queue this long means saturated. The value is llm-d's default for its utilisation detector.
 pub const SATURATED_WAITING: u32 = 5;
@@ -33,25 +37,31 @@ pub const SATURATED_WAITING: u32 = 5;
 pub const SATURATED_KV_CACHE: f32 = 0.95;
 
 impl Load {
-    /// This load as it is to be believed: without a scrape that is too old, and without a silence that is still short.
-    #[must_use]
-    pub fn believed_at(self, now: Instant) -> Self {
-        let age = |at: Instant| now.saturating_duration_since(at);
-        let silent_since = self.silent_since.filter(|since| age(*since) >= SILENT_AFTER);
-        if self.scraped_at.is_some_and(|at| age(at) <= STALE_AFTER) {
-            Self { silent_since, ..self }
-        } else {
-            Self { in_flight: self.in_flight, silent_since, ..Self::default() }
-        }
+    /// Requests there: what this picker sent counts at once, what others sent as soon as it was scraped; the larger of both, since the
+    /// server's own count holds ours too.
+    pub fn active(&self) -> u32 {
+        let scraped = self.scraped.unwrap_or_default();
+        self.in_flight.max(scraped.running.unwrap_or(0).saturating_add(scraped.waiting.unwrap_or(0)))
     }
 
-    /// Whether the server is taken for dead or stuck.
-    pub fn is_silent(&self) -> bool {
-        self.silent_since.is_some()
-    }
-
-    /// Whether another request would only wait. An endpoint nobody has read is not saturated.
+    /// Whether another request would only wait. Where nothing is known, nobody says so.
     pub fn is_saturated(&self) -> bool {
-        self.waiting >= SATURATED_WAITING || self.kv_cache_usage >= SATURATED_KV_CACHE
+        self.scraped.is_some_and(|scraped| {
+            scraped.waiting.is_some_and(|waiting| waiting >= SATURATED_WAITING)
+                || scraped.kv_cache_usage.is_some_and(|usage| usage >= SATURATED_KV_CACHE)
+        })
+    }
+}
+
+impl Scraped {
+    /// Whether it says anything at all.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { responsive: true, answering: true }
     }
 }

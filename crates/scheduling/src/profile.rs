@@ -1,181 +1,194 @@
-//! A profile: filters, scorers and a picker in a row, run over the candidates of one target.
-
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+//! A profile: filters and weighted scorers, run over the candidates of one target.
 
 use routing::{Draw, Endpoint, Requirement};
 
-use crate::{
-    Covers, Filter, FreeKvCache, HighestScore, InSubset, LeastActive, Load, NotSaturated, NotSilent, Picker, Scorer,
-    ShortestQueue,
-};
+use crate::{Filter, Health, Load, Scorer, Subset};
 
 /// What is asked of the endpoints.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask<'a> {
+pub struct SchedulingRequest<'a> {
     pub need: Requirement,
     pub subset: Option<&'a Subset>,
 }
 
-/// Addresses that a gateway allows: `ip:port`, or `ip` for each port of it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Subset {
-    addresses: Vec<SocketAddr>,
-    hosts: Vec<IpAddr>,
-}
-
-/// An endpoint, and its load at the instant of the decision.
+/// An endpoint, and what is known of it at the instant of the decision. Whoever offers it fills this in; scorers read nothing else.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
-    pub name: &'a Arc<str>,
     pub endpoint: &'a Endpoint,
     pub load: Load,
+    pub health: Health,
     /// Its place among those that were offered, for whoever offered them.
     pub place: usize,
 }
 
-/// A candidate that passed the filters.
-#[derive(Debug, Clone, Copy)]
-pub struct Scored<'a> {
-    pub candidate: Candidate<'a>,
+/// A candidate that can take the request.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ranked {
+    /// Of the candidate.
+    pub place: usize,
     /// The weighted mean of the scorers, 0 to 1.
     pub score: f32,
-    pub(crate) tie_break: u64,
+    /// The most important of the preferred filters that it fails.
+    pub lacks: Option<Filter>,
+    /// How important that filter is; 0 where it lacks nothing. Whoever has less comes first, whatever the scores.
+    pub demotion: usize,
+    tie_break: u64,
 }
 
-/// The candidates that may take the request, best first; at least one. Those after the first are fallbacks.
-#[derive(Debug)]
-pub struct Ranking<'a>(Vec<Scored<'a>>);
+/// The best of the candidates, in order; at least one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ranking {
+    best: Vec<Ranked>,
+    /// How many are as good as the first, but for their scores.
+    pub equals: usize,
+}
 
 /// What became of a candidate.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Explained {
-    /// The filter of this name removed it.
-    LeftOut { by: &'static str },
-    /// It passed; its score, and what each scorer gave.
-    Scored { score: f32, parts: Vec<(&'static str, f32)> },
+    /// This required filter removed it.
+    LeftOut { by: Filter },
+    /// It can take the request: what it lacks, its score, and what each scorer gave.
+    Scored { lacks: Option<Filter>, score: f32, parts: Vec<(Scorer, f32)> },
 }
 
-/// No candidate passed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why no candidate can take the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exhausted {
     /// There was none to begin with.
     NoEndpoints,
-    /// The filter of this name removed the last.
-    Filtered(&'static str),
+    /// The required filter that the best of them failed.
+    Filtered(Filter),
 }
 
-/// Filters, scorers with their weights, and a picker.
-#[derive(Debug)]
+/// Filters, the more important ones first, and scorers with their weights.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Profile {
-    filters: Vec<Box<dyn Filter>>,
-    scorers: Vec<(Box<dyn Scorer>, f32)>,
-    picker: Box<dyn Picker>,
+    pub filters: Vec<Filter>,
+    pub scorers: Vec<(Scorer, f32)>,
 }
 
 // === impl Profile ===
 
+impl Default for Profile {
+    /// Those with room before those that are full, these before those that fail, and these before those that seem dead. Least active,
+    /// shortest queue and free cache count alike.
+    fn default() -> Self {
+        Self {
+            filters: vec![Filter::Capability, Filter::Subset, Filter::Responsive, Filter::Answering, Filter::Room],
+            scorers: vec![(Scorer::LeastActive, 1.0), (Scorer::ShortestQueue, 1.0), (Scorer::FreeKvCache, 1.0)],
+        }
+    }
+}
+
 impl Profile {
-    pub fn new(filters: Vec<Box<dyn Filter>>, scorers: Vec<(Box<dyn Scorer>, f32)>, picker: Box<dyn Picker>) -> Self {
-        Self { filters, scorers, picker }
-    }
-
-    /// The profiles to try in turn, each without a filter that the one before had: first those with room, then those that live, then
-    /// whoever there is. Least active, shortest queue and free cache count alike.
-    pub fn in_turn() -> [Self; 3] {
-        let with = |filters: Vec<Box<dyn Filter>>| Self::new(filters, standard_scorers(), Box::new(HighestScore));
-        [
-            with(vec![Box::new(Covers), Box::new(InSubset), Box::new(NotSilent), Box::new(NotSaturated)]),
-            with(vec![Box::new(Covers), Box::new(InSubset), Box::new(NotSilent)]),
-            with(vec![Box::new(Covers), Box::new(InSubset)]),
-        ]
-    }
-
-    /// Ranks the candidates that may take the request.
+    /// The best `limit` of the candidates, best first; a draw decides among equals, so that idle endpoints share the load.
     pub fn run<'a>(
         &self,
-        ask: &Ask<'_>,
+        request: &SchedulingRequest<'_>,
         candidates: impl IntoIterator<Item = Candidate<'a>>,
+        limit: usize,
         draw: &mut Draw,
-    ) -> Result<Ranking<'a>, Exhausted> {
+    ) -> Result<Ranking, Exhausted> {
+        let weights = self.weights();
         let mut exhausted = Exhausted::NoEndpoints;
-        let mut furthest = 0;
-        let mut scored = Vec::new();
+        let mut best: Vec<Ranked> = Vec::with_capacity(limit + 1);
+        let mut equals = 0;
         for candidate in candidates {
-            match self.filters.iter().position(|filter| !filter.keep(ask, &candidate)) {
-                None => scored.push(Scored { candidate, score: self.score(&candidate), tie_break: 0 }),
-                // The filter that the best of them reached is the reason worth telling.
-                Some(at) if at >= furthest => {
-                    furthest = at;
-                    exhausted = Exhausted::Filtered(self.filters[at].name());
+            let ranked = match self.judge(request, &candidate) {
+                Err(filter) => {
+                    exhausted = exhausted.max(Exhausted::Filtered(filter));
+                    continue;
                 }
-                Some(_) => {}
+                Ok((lacks, demotion)) => Ranked {
+                    place: candidate.place,
+                    score: self.score(&candidate, weights),
+                    lacks,
+                    demotion,
+                    tie_break: draw.next(),
+                },
+            };
+            match best.first() {
+                Some(first) if first.demotion == ranked.demotion => equals += 1,
+                Some(first) if first.demotion < ranked.demotion => {}
+                _ => equals = 1,
+            }
+            if best.len() < limit || best.last().is_some_and(|last| ranked.precedes(last)) {
+                let at = best.partition_point(|other| other.precedes(&ranked));
+                best.insert(at, ranked);
+                best.truncate(limit);
             }
         }
-        if scored.is_empty() {
-            return Err(exhausted);
-        }
-        self.picker.order(&mut scored, draw);
-        Ok(Ranking(scored))
+        if best.is_empty() { Err(exhausted) } else { Ok(Ranking { best, equals }) }
     }
 
     /// What becomes of one candidate, for a person.
-    pub fn explain(&self, ask: &Ask<'_>, candidate: &Candidate<'_>) -> Explained {
-        match self.filters.iter().find(|filter| !filter.keep(ask, candidate)) {
-            Some(filter) => Explained::LeftOut { by: filter.name() },
-            None => Explained::Scored {
-                score: self.score(candidate),
-                parts: self.scorers.iter().map(|(scorer, _)| (scorer.name(), scorer.score(candidate))).collect(),
+    pub fn explain(&self, request: &SchedulingRequest<'_>, candidate: &Candidate<'_>) -> Explained {
+        match self.judge(request, candidate) {
+            Err(by) => Explained::LeftOut { by },
+            Ok((lacks, _)) => Explained::Scored {
+                lacks,
+                score: self.score(candidate, self.weights()),
+                parts: self.scorers.iter().map(|(scorer, _)| (*scorer, scorer.score(candidate))).collect(),
             },
         }
     }
 
-    fn score(&self, candidate: &Candidate<'_>) -> f32 {
-        // What is known of a silent server is what it said before; it is as good as none.
-        if candidate.load.is_silent() {
+    /// The required filter that it fails; or the preferred one, and how far from the last.
+    fn judge(
+        &self,
+        request: &SchedulingRequest<'_>,
+        candidate: &Candidate<'_>,
+    ) -> Result<(Option<Filter>, usize), Filter> {
+        let mut lacks = (None, 0);
+        for (number, filter) in self.filters.iter().enumerate() {
+            if !filter.keeps(request, candidate) {
+                if filter.is_required() {
+                    return Err(*filter);
+                }
+                if lacks.0.is_none() {
+                    lacks = (Some(*filter), self.filters.len() - number);
+                }
+            }
+        }
+        Ok(lacks)
+    }
+
+    fn weights(&self) -> f32 {
+        self.scorers.iter().map(|(_, weight)| weight).sum()
+    }
+
+    fn score(&self, candidate: &Candidate<'_>, weights: f32) -> f32 {
+        // What is known of a server that is silent is what it said before; it is as good as nothing.
+        if !candidate.health.responsive || weights <= 0.0 {
             return 0.0;
         }
-        let total: f32 = self.scorers.iter().map(|(_, weight)| weight).sum();
         let sum: f32 = self.scorers.iter().map(|(scorer, weight)| scorer.score(candidate) * weight).sum();
-        if total > 0.0 { sum / total } else { 0.0 }
+        sum / weights
     }
-}
-
-fn standard_scorers() -> Vec<(Box<dyn Scorer>, f32)> {
-    vec![(Box::new(LeastActive), 1.0), (Box::new(ShortestQueue), 1.0), (Box::new(FreeKvCache), 1.0)]
 }
 
 // === impl Ranking ===
 
-impl<'a> Ranking<'a> {
-    pub fn best(&self) -> &Scored<'a> {
-        &self.0[0]
+impl Ranking {
+    pub fn best(&self) -> &Ranked {
+        &self.best[0]
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Scored<'a>> {
-        self.0.iter()
+    pub fn iter(&self) -> impl Iterator<Item = &Ranked> {
+        self.best.iter()
     }
 }
 
-// === impl Subset ===
+// === impl Ranked ===
 
-impl Subset {
-    /// Reads items such as `10.0.0.1:8000`, `[fd00::1]:8000` or `10.0.0.1`; each may be a comma-separated list. What is no address
-    /// allows nothing, so that a list of only such items is an empty one.
-    pub fn parse<'a>(items: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut subset = Self::default();
-        for item in items.into_iter().flat_map(|item| item.split(',')).map(str::trim) {
-            if let Ok(address) = item.parse() {
-                subset.addresses.push(address);
-            } else if let Ok(host) = item.trim_start_matches('[').trim_end_matches(']').parse() {
-                subset.hosts.push(host);
-            }
-        }
-        subset
-    }
-
-    pub fn allows(&self, address: SocketAddr) -> bool {
-        self.addresses.contains(&address) || self.hosts.contains(&address.ip())
+impl Ranked {
+    fn precedes(&self, other: &Self) -> bool {
+        self.demotion
+            .cmp(&other.demotion)
+            .then(other.score.total_cmp(&self.score))
+            .then(self.tie_break.cmp(&other.tie_break))
+            .is_lt()
     }
 }
 

@@ -3,54 +3,37 @@
 use crate::Candidate;
 
 /// Scores one candidate.
-pub trait Scorer: Send + Sync + std::fmt::Debug {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scorer {
+    /// 1 / (1 + requests there).
+    LeastActive,
+    /// 1 / (1 + requests queued).
+    ShortestQueue,
+    /// The free share of the KV cache.
+    FreeKvCache,
+}
+
+/// What an endpoint scores of which the matter is not known: worse than an idle one, better than a busy one.
+const UNKNOWN: f32 = 0.5;
+
+impl Scorer {
     /// A lower-case word for logs and metric labels.
-    fn name(&self) -> &'static str;
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::LeastActive => "active",
+            Self::ShortestQueue => "queue",
+            Self::FreeKvCache => "kv-cache",
+        }
+    }
 
     /// From 0 (worst) to 1 (best).
-    fn score(&self, candidate: &Candidate<'_>) -> f32;
-}
-
-/// 1 / (1 + requests there). What this picker sent counts at once, what others sent as soon as it was scraped; the larger of both,
-/// since the server's own count holds ours too.
-#[derive(Debug)]
-pub struct LeastActive;
-
-/// 1 / (1 + requests queued).
-#[derive(Debug)]
-pub struct ShortestQueue;
-
-/// The free share of the KV cache.
-#[derive(Debug)]
-pub struct FreeKvCache;
-
-impl Scorer for LeastActive {
-    fn name(&self) -> &'static str {
-        "active"
-    }
-
-    fn score(&self, candidate: &Candidate<'_>) -> f32 {
-        one_over(candidate.load.in_flight.max(candidate.load.running.saturating_add(candidate.load.waiting)))
-    }
-}
-
-impl Scorer for ShortestQueue {
-    fn name(&self) -> &'static str {
-        "queue"
-    }
-
-    fn score(&self, candidate: &Candidate<'_>) -> f32 {
-        one_over(candidate.load.waiting)
-    }
-}
-
-impl Scorer for FreeKvCache {
-    fn name(&self) -> &'static str {
-        "kv-cache"
-    }
-
-    fn score(&self, candidate: &Candidate<'_>) -> f32 {
-        1.0 - candidate.load.kv_cache_usage.clamp(0.0, 1.0)
+    pub fn score(self, candidate: &Candidate<'_>) -> f32 {
+        let scraped = candidate.load.scraped.unwrap_or_default();
+        match self {
+            Self::LeastActive => one_over(candidate.load.active()),
+            Self::ShortestQueue => scraped.waiting.map_or(UNKNOWN, one_over),
+            Self::FreeKvCache => scraped.kv_cache_usage.map_or(UNKNOWN, |usage| 1.0 - usage.clamp(0.0, 1.0)),
+        }
     }
 }
 

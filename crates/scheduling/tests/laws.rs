@@ -1,91 +1,131 @@
 //! Laws of scheduling.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use routing::{Draw, Endpoint, ModalitySet, Operation, Requirement};
-use scheduling::{Ask, Candidate, Load, Profile, SILENT_AFTER, STALE_AFTER};
+use routing::{Capability, Draw, Endpoint, Modality, ModalitySet, Operation, OperationSet, Requirement};
+use scheduling::{Candidate, Filter, Health, Load, Profile, SchedulingRequest, Scraped};
+
+const EVERY: usize = 100;
+
+#[derive(Debug, Clone)]
+struct Server {
+    capability: Option<Capability>,
+    load: Load,
+    health: Health,
+}
 
 fn load() -> impl Strategy<Value = Load> {
-    (0..50_u32, 0..10_u32, 0..50_u32, 0.0..1.0_f32).prop_map(|(in_flight, waiting, running, kv_cache_usage)| Load {
-        in_flight,
-        waiting,
-        running,
-        kv_cache_usage,
-        scraped_at: None,
-        silent_since: None,
+    let some = |below: u32| proptest::option::of(0..below);
+    let scraped = (some(10), some(50), proptest::option::of(0.0..1.0_f32))
+        .prop_map(|(waiting, running, kv_cache_usage)| Scraped { waiting, running, kv_cache_usage });
+    (0..50_u32, proptest::option::of(scraped)).prop_map(|(in_flight, scraped)| Load { in_flight, scraped })
+}
+
+fn capability() -> impl Strategy<Value = Capability> {
+    let set = proptest::sample::subsequence(Modality::ALL.to_vec(), 0..=Modality::ALL.len());
+    let operations = proptest::sample::subsequence(Operation::ALL.to_vec(), 0..=Operation::ALL.len());
+    (set.clone(), set, operations).prop_map(|(input, output, operations)| Capability {
+        input: ModalitySet::of(&input),
+        output: ModalitySet::of(&output),
+        operations: operations.into_iter().collect::<OperationSet>(),
     })
 }
 
-fn rank(profile: &Profile, loads: &[Load], seed: u64) -> Vec<u16> {
-    let named: Vec<(Arc<str>, Endpoint)> = (0..loads.len())
-        .map(|i| {
-            let port = u16::try_from(i).expect("few");
-            (format!("pod-{i}").into(), Endpoint { address: SocketAddr::from(([10, 0, 0, 1], port)), capability: None })
-        })
-        .collect();
+fn server() -> impl Strategy<Value = Server> {
+    let health = (any::<bool>(), any::<bool>()).prop_map(|(responsive, answering)| Health { responsive, answering });
+    (proptest::option::of(capability()), load(), health).prop_map(|(capability, load, health)| Server {
+        capability,
+        load,
+        health,
+    })
+}
+
+fn need() -> impl Strategy<Value = Requirement> {
+    let small = proptest::sample::subsequence(Modality::ALL.to_vec(), 0..=1);
+    (proptest::sample::select(Operation::ALL.to_vec()), small.clone(), small).prop_map(|(operation, input, output)| {
+        Requirement::new(operation, ModalitySet::of(&input), ModalitySet::of(&output))
+    })
+}
+
+/// Places in the order of the ranking; none where nobody can.
+fn rank(servers: &[Server], need: Requirement, limit: usize, seed: u64) -> Vec<usize> {
+    let address = SocketAddr::from(([10, 0, 0, 1], 8000));
+    let endpoints: Vec<Endpoint> =
+        servers.iter().map(|server| Endpoint { address, uid: "".into(), capability: server.capability }).collect();
     let candidates =
-        named.iter().zip(loads).map(|((name, endpoint), load)| Candidate { name, endpoint, load: *load, place: 0 });
-    let ask = Ask {
-        need: Requirement::new(Operation::ChatCompletions, ModalitySet::EMPTY, ModalitySet::EMPTY),
-        subset: None,
-    };
-    let ranking = profile.run(&ask, candidates, &mut Draw::new(seed));
-    ranking.map_or_else(|_| Vec::new(), |ranking| ranking.iter().map(|s| s.candidate.endpoint.address.port()).collect())
+        endpoints.iter().zip(servers).enumerate().map(|(place, (endpoint, Server { load, health, .. }))| Candidate {
+            endpoint,
+            load: *load,
+            health: *health,
+            place,
+        });
+    let request = SchedulingRequest { need, subset: None };
+    let ranking = Profile::default().run(&request, candidates, limit, &mut Draw::new(seed));
+    ranking.map_or_else(|_| Vec::new(), |ranking| ranking.iter().map(|ranked| ranked.place).collect())
+}
+
+/// How much is wrong with a server: silent, failing, full, in that order.
+fn faults(server: &Server) -> (bool, bool, bool) {
+    (!server.health.responsive, !server.health.answering, server.load.is_saturated())
 }
 
 proptest! {
     #[test]
-    fn filters_only_remove(loads in proptest::collection::vec(load(), 0..12), seed: u64) {
-        let mut ranked = rank(&Profile::in_turn()[0], &loads, seed);
+    fn who_covers_the_need_is_ranked_and_nobody_else(servers in proptest::collection::vec(server(), 0..12), need in need(), seed: u64) {
+        let mut ranked = rank(&servers, need, EVERY, seed);
         ranked.sort_unstable();
-        let expected: Vec<u16> =
-            (0_u16..).zip(&loads).filter(|(_, load)| !load.is_saturated()).map(|(i, _)| i).collect();
+        // Said without the crate's own words: every part of the need is in what the server offers.
+        let can = |server: &Server| server.capability.is_none_or(|own| {
+            own.operations.iter().any(|one| one == need.operation)
+                && need.input.iter().all(|one| own.input.contains(one))
+                && need.output.iter().all(|one| own.output.contains(one))
+        });
+        let expected: Vec<usize> = (0..servers.len()).filter(|place| can(&servers[*place])).collect();
         prop_assert_eq!(ranked, expected);
     }
 
     #[test]
+    fn nobody_stands_before_one_with_fewer_faults(servers in proptest::collection::vec(server(), 0..12), need in need(), seed: u64) {
+        let ranked = rank(&servers, need, EVERY, seed);
+        let first = |faults: (bool, bool, bool)| if faults.0 { 3 } else if faults.1 { 2 } else { u8::from(faults.2) };
+        prop_assert!(ranked.is_sorted_by_key(|place| first(faults(&servers[*place]))));
+    }
+
+    #[test]
+    fn the_few_are_the_first_of_all(servers in proptest::collection::vec(server(), 0..12), need in need(), limit in 1..6_usize, seed: u64) {
+        let all = rank(&servers, need, EVERY, seed);
+        let few = rank(&servers, need, limit, seed);
+        prop_assert_eq!(&few[..], &all[..all.len().min(limit)]);
+    }
+
+    #[test]
     fn worsening_one_load_never_moves_it_forward(
-        loads in proptest::collection::vec(load(), 2..12), more in load(), which: prop::sample::Index, seed: u64,
+        servers in proptest::collection::vec(server(), 2..12), more in load(), which: prop::sample::Index, need in need(), seed: u64,
     ) {
-        for profile in &Profile::in_turn() {
-            let place = |loads: &[Load], i: usize| {
-                rank(profile, loads, seed).iter().position(|port| usize::from(*port) == i).unwrap_or(usize::MAX)
-            };
-            let i = which.index(loads.len());
-            let before = place(&loads, i);
-            let mut worse = loads.clone();
-            worse[i].in_flight += more.in_flight;
-            worse[i].waiting += more.waiting;
-            worse[i].running += more.running;
-            worse[i].kv_cache_usage = worse[i].kv_cache_usage.max(more.kv_cache_usage);
-            let after = place(&worse, i);
-            prop_assert!(after >= before, "{before} → {after}");
-            // And the worst there is: it falls silent.
-            worse[i] = Load { silent_since: Some(some_instant()), ..worse[i] };
-            let silent = place(&worse, i);
-            prop_assert!(silent >= after, "{after} → {silent} when silent");
+        let i = which.index(servers.len());
+        let place = |servers: &[Server]| {
+            rank(servers, need, EVERY, seed).iter().position(|place| *place == i).unwrap_or(usize::MAX)
+        };
+        let mut worse = servers.clone();
+        worse[i].load.in_flight += more.in_flight;
+        if let (Some(scraped), Some(more)) = (&mut worse[i].load.scraped, more.scraped) {
+            scraped.waiting = scraped.waiting.map(|waiting| waiting + more.waiting.unwrap_or(0));
+            scraped.running = scraped.running.map(|running| running + more.running.unwrap_or(0));
+            scraped.kv_cache_usage = scraped.kv_cache_usage.map(|usage| usage.max(more.kv_cache_usage.unwrap_or(0.0)));
+        }
+        prop_assert!(place(&worse) >= place(&servers));
+        // And the worst there is: it fails, and then it falls silent.
+        for health in [Health { answering: false, ..worse[i].health }, Health { responsive: false, answering: false }] {
+            let before = place(&worse);
+            worse[i].health = health;
+            prop_assert!(place(&worse) >= before, "{:?}", health);
         }
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "some instant must come from somewhere")]
-fn some_instant() -> Instant {
-    Instant::now()
-}
-
 #[test]
-fn an_old_scrape_is_not_believed_and_a_short_silence_neither() {
-    let at = some_instant();
-    let load =
-        Load { in_flight: 2, waiting: 9, running: 9, kv_cache_usage: 0.9, scraped_at: Some(at), silent_since: None };
-    assert_eq!(load.believed_at(at + STALE_AFTER), load);
-    let later = load.believed_at(at + STALE_AFTER + Duration::from_millis(1));
-    assert_eq!((later.in_flight, later.waiting, later.running), (2, 0, 0));
-    let silent = Load { silent_since: Some(at), ..load };
-    assert!(!silent.believed_at(at + Duration::from_secs(1)).is_silent());
-    assert!(silent.believed_at(at + SILENT_AFTER).is_silent());
-    assert!(silent.believed_at(at + STALE_AFTER * 2).is_silent(), "an old scrape does not end a silence");
+fn required_filters_stand_before_the_others() {
+    assert!(Profile::default().filters.is_sorted_by_key(|filter| !filter.is_required()));
+    assert_eq!(Filter::Room.to_string(), "room");
 }

@@ -66,6 +66,7 @@ impl LocalController {
             stall_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_mins(5),
             connect_timeout: Duration::from_secs(2),
+            first_byte_timeout: None,
             scrape_interval: Duration::from_millis(500),
             table_file: None,
         };

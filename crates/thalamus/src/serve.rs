@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use daemon::Speaks;
+use daemon::tls::{self, Versions};
 use kube::ResourceExt as _;
 use notify::{RecursiveMode, Watcher as _};
 use prometheus_client::registry::Registry;
@@ -32,6 +34,11 @@ pub(crate) struct ServeArgs {
     #[arg(long, default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
 
+    /// Where to serve gateways, over ext_proc (`manifests/envoy/envoy.yaml` asks there). TLS with a key of its own, and plain text, on one
+    /// port.
+    #[arg(long)]
+    pub(crate) ext_proc_listen: Option<SocketAddr>,
+
     /// Where /metrics, /ready, /live and /debug/table are.
     #[arg(long)]
     pub(crate) admin_listen: Option<SocketAddr>,
@@ -46,7 +53,7 @@ pub(crate) struct ServeArgs {
 }
 
 pub(crate) async fn run(args: ServeArgs) -> Result<()> {
-    let ServeArgs { manifests, listen, admin_listen, namespace, max_body_bytes } = args;
+    let ServeArgs { manifests, listen, ext_proc_listen, admin_listen, namespace, max_body_bytes } = args;
     // Watched before it is read, so that no change falls between.
     let (look, mut looks) = mpsc::channel(1);
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -76,13 +83,33 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
         let admin = daemon::bind(address, "--admin-listen").await?;
         tokio::spawn(picker.admin(registry).serve(admin, CancellationToken::new()));
     }
-    tracing::info!(listen = %listener.local_addr()?, namespace, manifests = %manifests.display(), "serving");
+    let gateways = match ext_proc_listen {
+        Some(address) => Some(daemon::bind(address, "--ext-proc-listen").await?),
+        None => None,
+    };
+    tracing::info!(
+        listen = %listener.local_addr()?,
+        ext_proc = gateways.as_ref().and_then(|listener| Some(listener.local_addr().ok()?.to_string())),
+        namespace,
+        manifests = %manifests.display(),
+        "serving"
+    );
+    let keys = tls::self_signed("thalamus", Versions::Since1_2)?;
     // A task of its own: reading a folder must not hold up requests.
-    let mut serve = tokio::spawn(proxy::serve(listener, picker.proxy(), stop.clone()));
+    let mut serve = tokio::spawn(async move {
+        let http = proxy::serve(listener, picker.proxy(), stop.clone());
+        let ext_proc = async {
+            match gateways {
+                Some(listener) => picker.serve_ext_proc(listener, Speaks::Both(keys), stop.clone()).await,
+                None => Ok(()),
+            }
+        };
+        tokio::join!(http, ext_proc).1
+    });
     let mut known_folder = folder_id(&manifests);
     loop {
         tokio::select! {
-            ended = &mut serve => return ended.context("the server failed"),
+            ended = &mut serve => return ended.context("the server failed")?.context("the ext_proc port failed"),
             Some(()) = looks.recv() => {
                 while let Ok(Some(())) = tokio::time::timeout(QUIET, looks.recv()).await {}
                 reload(&mut controller, &manifests, &namespace);

@@ -8,7 +8,6 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use daemon::Table;
-use director::Bound;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
@@ -75,7 +74,7 @@ pub(crate) async fn run(screen: Screen, picker: &Picker, address: SocketAddr) ->
 
 async fn visit(picker: &Picker, address: SocketAddr, stop: &Stop) -> Result<Landing> {
     let body = Bytes::from(stop.body.to_string());
-    let expected = expected(picker, body.clone())?;
+    let expected = expected(picker, &body)?;
     let client = Client::builder(TokioExecutor::new()).build_http();
     let request = Request::post(format!("http://{address}/v1/chat/completions"))
         .header("content-type", "application/json")
@@ -108,20 +107,19 @@ async fn visit(picker: &Picker, address: SocketAddr, stop: &Stop) -> Result<Land
 /// The pool that the table has for a body, its pods and the reason; or the code and message of the refusal.
 type Expected = Result<(String, Vec<String>, String), (&'static str, String)>;
 
-fn expected(picker: &Picker, body: Bytes) -> Result<Expected> {
+fn expected(picker: &Picker, body: &Bytes) -> Result<Expected> {
     let head = RequestHead { path: "/v1/chat/completions", ..RequestHead::default() };
-    let mut intake = picker.front().intake(&head).context("reading our own request")?;
-    intake.feed(body).context("reading our own request")?;
-    let (request, ..) = intake.finish().context("reading our own request")?;
-    let director = &picker.front().director;
-    Ok(match director.direct(&request, Bound::default(), Instant::now(), Draw::new(fastrand::u64(..))) {
-        Ok(decision) => {
-            let (_, table) = director.table().context("there is a table")?;
-            let pods = table.pools[&decision.pool]
-                .endpoints
-                .keys()
-                .filter_map(|name| Some(name.rsplit_once("-rank-")?.0.to_owned()));
-            Ok((decision.pool.to_string(), pods.collect(), decision.why.to_string()))
+    let handler = picker.handler().unobserved();
+    let mut transaction = handler.open(&head).context("reading our own request")?;
+    transaction.feed(body).context("reading our own request")?;
+    let explanation = transaction.explain(Instant::now(), Draw::new(fastrand::u64(..)));
+    Ok(match explanation.context("reading our own request")?.outcome {
+        Ok(plan) => {
+            let pool = plan.first().pool();
+            let (_, table) = handler.director.table().context("there is a table")?;
+            let pods =
+                table.pools[pool].endpoints.keys().filter_map(|name| Some(name.rsplit_once("-rank-")?.0.to_owned()));
+            Ok((pool.to_string(), pods.collect(), plan.why.to_string()))
         }
         Err(rejection) => Err((rejection.code().as_str(), rejection.to_string())),
     })
@@ -141,7 +139,7 @@ pub(crate) fn show_pods(screen: Screen, pods: &[SimulatedPod]) {
 }
 
 pub(crate) fn show_models(screen: Screen, picker: &Picker) {
-    let Some((_, routing)) = picker.front().director.table() else { return };
+    let Some((_, routing)) = picker.handler().director.table() else { return };
     let mut table = Table::default();
     table.row(["MODEL", "TAKES", "GIVES", "BY THE TIGHTEST FIT OF"]);
     for (name, model) in &routing.models {

@@ -1,7 +1,7 @@
 //! The messages that an exchange answers with.
 
 use bytes::Bytes;
-use director::Reply;
+use director::{HeaderChanges, Reply};
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 
@@ -16,13 +16,17 @@ use crate::proto::{
 /// Largest piece of a body in one message. Some gateways refuse more than 64 KiB; llm-d keeps to the same number.
 const MAX_PIECE: usize = 62_000;
 
-/// Headers by which a client might steer a gateway; they are ours and the gateway's alone.
-const NOT_FROM_CLIENTS: [&str; 2] = ["x-gateway-destination-endpoint-subset", "x-gateway-destination-endpoint-served"];
-
-pub(super) fn request_headers(destination: &str, content_length: Option<usize>) -> ProcessingResponse {
+pub(super) fn request_headers(
+    destination: &str,
+    content_length: Option<usize>,
+    changes: &HeaderChanges,
+) -> ProcessingResponse {
     let mut set_headers = vec![set(DESTINATION, destination)];
     set_headers.extend(content_length.map(|length| set("content-length", &length.to_string())));
-    let mutation = HeaderMutation { set_headers, remove_headers: NOT_FROM_CLIENTS.map(str::to_owned).to_vec() };
+    set_headers.extend(changes.set.iter().filter_map(|(name, value)| Some(set(name.as_str(), value.to_str().ok()?))));
+    // The destination is overwritten, which removes a client's own as well.
+    let removed = changes.remove.iter().filter(|name| **name != DESTINATION);
+    let mutation = HeaderMutation { set_headers, remove_headers: removed.map(|name| (*name).to_owned()).collect() };
     let response =
         CommonResponse { header_mutation: Some(mutation), clear_route_cache: true, ..CommonResponse::default() };
     ProcessingResponse {

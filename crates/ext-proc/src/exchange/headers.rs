@@ -1,5 +1,6 @@
 //! What the gateway says of a request: the headers that matter, and the subset it allows.
 
+use http::StatusCode;
 use prost_types::Value;
 use prost_types::value::Kind;
 use request::RequestHead;
@@ -16,7 +17,8 @@ pub(crate) struct Head {
     content_type: Option<String>,
     content_encoding: Option<String>,
     pub(crate) content_length: Option<u64>,
-    pub(crate) authorization: Option<String>,
+    /// What the client authorizes by: OpenAI's way, Anthropic's, and Azure's.
+    credentials: [Vec<String>; 3],
     objective: Option<String>,
     /// By its older name, which counts where the newer is not given.
     objective_alias: Option<String>,
@@ -38,7 +40,9 @@ impl Head {
                 ":authority" | "host" => head.authority = Some(text(header)),
                 "content-type" => head.ambiguous |= head.content_type.replace(text(header)).is_some(),
                 "content-encoding" => head.ambiguous |= head.content_encoding.replace(text(header)).is_some(),
-                "authorization" => head.authorization = Some(text(header)),
+                "authorization" => head.credentials[0].push(text(header)),
+                "x-api-key" => head.credentials[1].push(text(header)),
+                "api-key" => head.credentials[2].push(text(header)),
                 // The first one counts, as with the reference picker.
                 "test-epp-endpoint-selection" if head.test_selection.is_none() => {
                     head.test_selection = Some(text(header));
@@ -51,6 +55,15 @@ impl Head {
             }
         }
         head
+    }
+
+    /// What the client authorizes by.
+    pub(crate) fn caller(&self) -> Option<Vec<u8>> {
+        director::caller(self.credentials.iter().flatten().map(String::as_bytes))
+    }
+
+    pub(crate) fn authorization(&self) -> Option<&str> {
+        self.credentials[0].first().map(String::as_str)
     }
 
     pub(crate) fn of_request(&self) -> RequestHead<'_> {
@@ -76,10 +89,10 @@ fn pool_of_operation(operation: &str) -> Option<String> {
     (is_hash && !pool.is_empty()).then(|| pool.to_owned())
 }
 
-/// Whether a response says that all went well.
-pub(crate) fn succeeded(headers: &HttpHeaders) -> bool {
+/// The status of a response.
+pub(crate) fn status(headers: &HttpHeaders) -> Option<StatusCode> {
     let mut all = headers.headers.iter().flat_map(|map| &map.headers);
-    all.find(|header| header.key == ":status").is_some_and(|header| text(header).starts_with('2'))
+    StatusCode::from_bytes(text(all.find(|header| header.key == ":status")?).as_bytes()).ok()
 }
 
 /// Envoy fills `raw_value`, others `value`.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use director::{Budget, Decision, Director, Witness};
+use director::Director;
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use request::Limits;
 use routing::{Capability, Criticality, Endpoint, MediaPolicy, ModalitySet, Model, Pool, RoutingTable, Target};
@@ -16,17 +16,8 @@ use crate::proto::{
     HeaderMap, HeaderMutation, HeaderValue, HttpTrailers, Metadata, ProtocolConfiguration, body_mutation::Mutation,
 };
 
-#[derive(Debug)]
-struct Nobody;
-
-impl Witness for Nobody {
-    fn decided(&self, _: &InferenceRequest, _: &Decision, _: Duration) {}
-    fn rejected(&self, _: &Rejection) {}
-    fn served_elsewhere(&self, _: &Decision, _: SocketAddr) {}
-}
-
 /// Model `chat`: text at 10.0.0.1:8000 as `llama`, text+image at 10.0.0.2:8000 and 10.0.0.3:8000 as `qwen`.
-fn front() -> Front {
+fn handler() -> Arc<RequestHandler> {
     let capability = |input: &str| Capability::new(ModalitySet::parse_list(input).unwrap(), ModalitySet::TEXT);
     let target = |name: &str, pool: &str, input| Target {
         name: name.into(),
@@ -51,7 +42,7 @@ fn front() -> Front {
             .map(|host| {
                 (
                     Arc::from(format!("pod-{host}")),
-                    Endpoint { address: ([10, 0, 0, *host], 8000).into(), capability: None },
+                    Endpoint { address: ([10, 0, 0, *host], 8000).into(), uid: "".into(), capability: None },
                 )
             })
             .collect(),
@@ -64,16 +55,8 @@ fn front() -> Front {
         1,
         Arc::new(RoutingTable { models: [("chat".into(), Arc::new(model))].into(), pools, ..RoutingTable::default() }),
     );
-    Front {
-        director: Arc::new(director),
-        limits: Limits { max_body_bytes: 1 << 20 },
-        budget: Budget::new(Budget::DEFAULT_BYTES),
-        jobs: Arc::default(),
-        job_finder: None,
-        owner: "serving".into(),
-        other_paths: None,
-        witness: Arc::new(Nobody),
-    }
+    let handler = RequestHandler::new(Arc::new(director), "serving");
+    Arc::new(RequestHandler { limits: Limits { max_body_bytes: 1 << 20 }, ..handler })
 }
 
 #[test]
@@ -94,7 +77,7 @@ fn every_conversation_goes_as_written() {
 
 /// The conversation as it goes: comments and `>` lines as they are, after each of the latter what was answered.
 fn held(written: &str) -> String {
-    let front = front();
+    let handler = handler();
     let options = Options {
         fallbacks: written.contains("# fallbacks"),
         ignore_subset: written.contains("# subsets ignored"),
@@ -102,13 +85,13 @@ fn held(written: &str) -> String {
         stall_timeout: Duration::MAX,
         body_timeout: Duration::MAX,
     };
-    let mut exchange = Exchange::new(front.clone(), options);
+    let mut exchange = Exchange::new(Arc::clone(&handler), options);
     let (mut exchanges, mut rules) = (Vec::new(), Rules::default());
     let mut held = String::new();
     for line in written.lines().filter(|line| !line.starts_with('<')) {
         held += &format!("{line}\n");
         if line == "# another request" {
-            exchanges.push(std::mem::replace(&mut exchange, Exchange::new(front.clone(), options)));
+            exchanges.push(std::mem::replace(&mut exchange, Exchange::new(Arc::clone(&handler), options)));
             rules = Rules::default();
         }
         let Some(said) = line.strip_prefix("> ") else { continue };
@@ -117,14 +100,19 @@ fn held(written: &str) -> String {
                 &format!("< {}\n", shown(&exchange.give_up(Rejection::Stalled { waited: Duration::from_secs(30) })));
             continue;
         }
-        for answer in exchange.on(message(said), Instant::now, Draw::new(1)) {
+        let mut answers = exchange.on(message(said), Instant::now, Draw::new(1));
+        // Whoever is asked around, nobody knows it.
+        if exchange.question().is_some() {
+            answers.extend(exchange.answered(None, Instant::now));
+        }
+        for answer in answers {
             rules.hold(&answer, options);
             held += &format!("< {}\n", shown(&answer));
         }
     }
     drop((exchange, exchanges));
-    assert_eq!(front.director.board().in_flight(), 0, "a request is still counted");
-    assert_eq!(front.budget.held(), 0, "a body is still held");
+    assert_eq!(handler.director.in_flight(), 0, "a request is still counted");
+    assert_eq!(handler.budget.held(), 0, "a body is still held");
     held
 }
 

@@ -40,15 +40,17 @@ fn policy() -> impl Strategy<Value = PoolPolicy> {
 }
 
 fn pool() -> impl Strategy<Value = Pool> {
-    let endpoint =
-        (0..3_u8, any::<bool>(), proptest::option::of(capability())).prop_map(|(host, six, capability)| Endpoint {
+    let endpoint = (0..3_u8, any::<bool>(), "[ab]?", proptest::option::of(capability())).prop_map(
+        |(host, six, uid, capability)| Endpoint {
+            uid: uid.into(),
             address: if six {
                 SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(host)], 8000))
             } else {
                 SocketAddr::from(([10, 0, 0, host], 8000))
             },
             capability,
-        });
+        },
+    );
     let app_protocol = prop_oneof![Just(AppProtocol::Http), Just(AppProtocol::H2c)];
     (app_protocol, policy(), proptest::collection::btree_map(name(), endpoint, 0..4))
         .prop_map(|(app_protocol, policy, endpoints)| Pool { app_protocol, policy, endpoints })
@@ -101,7 +103,7 @@ pub(crate) fn table() -> impl Strategy<Value = RoutingTable> {
 pub(crate) fn one_pool(pool: &str, hosts: &[u8]) -> RoutingTable {
     let endpoint = |host: &u8| {
         let address = SocketAddr::from(([10, 0, 0, *host], 8000));
-        (Arc::from(format!("pod-{host}")), Endpoint { address, capability: None })
+        (Arc::from(format!("pod-{host}")), Endpoint { address, uid: "".into(), capability: None })
     };
     let facts = Pool { endpoints: hosts.iter().map(endpoint).collect(), ..Pool::default() };
     RoutingTable { pools: [(Arc::from(pool), Arc::new(facts))].into(), ..RoutingTable::default() }

@@ -114,7 +114,8 @@ fn a_pool_that_no_model_refers_to_is_asked_as_it_is() {
 fn two_pools_without_models_cannot_be_told_apart_by_name() {
     let pools = [("a".into(), Arc::default()), ("b".into(), Arc::default())].into();
     let table = RoutingTable { pools, ..RoutingTable::default() };
-    assert!(matches!(table.route(Some("m"), need("", "")), Err(NoRoute::UnknownModel { .. })));
+    let said = table.route(Some("m"), need("", "")).unwrap_err().to_string();
+    assert!(said.contains(r#"pools a and b cannot be told apart by "m": declare an InferenceModel"#), "{said}");
     assert_eq!(table.route(None, need("", "")).unwrap_err(), NoRoute::NoModelNamed);
     assert_eq!(RoutingTable::default().route(None, need("", "")).unwrap_err(), NoRoute::NothingServed);
 }
@@ -133,8 +134,8 @@ fn a_scope_keeps_its_pool_and_the_models_that_live_there() {
 #[test]
 fn an_endpoint_narrows_and_never_widens() {
     let address = "10.0.0.1:8000".parse().unwrap();
-    let silent = Endpoint { address, capability: None };
-    let text = Endpoint { address, capability: Some(Capability::TEXT) };
+    let silent = Endpoint { address, uid: "".into(), capability: None };
+    let text = Endpoint { address, uid: "".into(), capability: Some(Capability::TEXT) };
     let image = need("image", "");
     assert!(silent.covers(image));
     assert!(!text.covers(image));
@@ -157,11 +158,18 @@ fn a_target_of_other_operations_is_passed_by() {
 }
 
 #[test]
-fn of_equal_modalities_the_specialist_wins() {
-    let mut table = table(&[("m", &["all=audio>text", "asr=audio>text"])]);
-    Arc::make_mut(table.models.get_mut("m").unwrap()).targets[1].capability.operations =
-        OperationSet::EMPTY.with(Operation::Transcriptions);
-    let need = Requirement::new(Operation::Transcriptions, ModalitySet::of(&[Modality::Audio]), ModalitySet::TEXT);
-    let route = table.route(Some("m"), need).unwrap();
-    assert_eq!(route.pools().iter().map(ToString::to_string).collect::<Vec<_>>(), ["asr", "all"]);
+fn what_is_declared_beats_what_is_assumed_and_never_spills_over_to_it() {
+    let mut table =
+        table(&[("m", &["chat=text+audio>text", "asr=text+audio>text", "omni=text+image+audio>text+audio"])]);
+    let targets = &mut Arc::make_mut(table.models.get_mut("m").unwrap()).targets;
+    targets[1].capability.operations = OperationSet::EMPTY.with(Operation::Transcriptions);
+    let pools = |operation, input: &str| {
+        let need = Requirement::new(operation, ModalitySet::parse_list(input).unwrap(), ModalitySet::TEXT);
+        let route = table.route(Some("m"), need).unwrap();
+        route.pools().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(pools(Operation::Transcriptions, "audio"), ["asr"]);
+    // Where nobody who could take it names it, the others are assumed to.
+    assert_eq!(pools(Operation::ChatCompletions, "audio"), ["chat", "omni"]);
+    assert_eq!(pools(Operation::Transcriptions, "image"), ["omni"]);
 }

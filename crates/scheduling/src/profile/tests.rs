@@ -1,111 +1,143 @@
+use std::net::SocketAddr;
+
 use super::*;
+use crate::{SATURATED_WAITING, Scraped};
 use routing::{Capability, Modality, ModalitySet, Operation};
 
 const NOTHING: Requirement = Requirement::new(Operation::ChatCompletions, ModalitySet::EMPTY, ModalitySet::EMPTY);
 const IMAGE: Requirement =
     Requirement::new(Operation::ChatCompletions, ModalitySet::of(&[Modality::Image]), ModalitySet::EMPTY);
+const ANYTHING: SchedulingRequest<'_> = SchedulingRequest { need: NOTHING, subset: None };
 
-fn standard() -> Profile {
-    let [standard, ..] = Profile::in_turn();
-    standard
+const IDLE: Load = queue(0);
+const FULL: Load = queue(SATURATED_WAITING);
+const WELL: Health = Health { responsive: true, answering: true };
+
+const fn queue(waiting: u32) -> Load {
+    Load {
+        in_flight: 0,
+        scraped: Some(Scraped { waiting: Some(waiting), running: Some(0), kv_cache_usage: Some(0.0) }),
+    }
 }
 
-fn saturated() -> Profile {
-    let [_, saturated, _] = Profile::in_turn();
-    saturated
+/// A server at a port.
+struct Server {
+    endpoint: Endpoint,
+    load: Load,
+    health: Health,
 }
 
-fn endpoint(port: u16, capability: Option<Capability>) -> (Arc<str>, Endpoint) {
-    (format!("pod-{port}").into(), Endpoint { address: SocketAddr::from(([10, 0, 0, 1], port)), capability })
+fn server(port: u16, load: Load) -> Server {
+    let address = SocketAddr::from(([10, 0, 0, 1], port));
+    Server { endpoint: Endpoint { address, uid: "".into(), capability: None }, load, health: WELL }
+}
+
+impl Server {
+    fn taking(mut self, capability: Capability) -> Self {
+        self.endpoint.capability = Some(capability);
+        self
+    }
+
+    fn of_health(self, responsive: bool, answering: bool) -> Self {
+        Self { health: Health { responsive, answering }, ..self }
+    }
+}
+
+fn candidates(servers: &[Server]) -> impl Iterator<Item = Candidate<'_>> {
+    servers.iter().enumerate().map(|(place, Server { endpoint, load, health })| Candidate {
+        endpoint,
+        load: *load,
+        health: *health,
+        place,
+    })
 }
 
 /// Ports in the order of the ranking, or the reason there is none.
-fn rank(
-    profile: &Profile,
-    ask: &Ask<'_>,
-    endpoints: &[(u16, Option<Capability>, Load)],
-) -> Result<Vec<u16>, Exhausted> {
-    let named: Vec<_> =
-        endpoints.iter().map(|(port, capability, load)| (endpoint(*port, *capability), *load)).collect();
-    let candidates = named.iter().map(|((name, endpoint), load)| Candidate { name, endpoint, load: *load, place: 0 });
-    let ranking = profile.run(ask, candidates, &mut Draw::new(7))?;
-    Ok(ranking.iter().map(|scored| scored.candidate.endpoint.address.port()).collect())
+fn rank(request: &SchedulingRequest<'_>, servers: &[Server]) -> Result<Vec<u16>, Exhausted> {
+    let ranking = Profile::default().run(request, candidates(servers), 4, &mut Draw::new(7))?;
+    Ok(ranking.iter().map(|ranked| servers[ranked.place].endpoint.address.port()).collect())
 }
-
-const ANYTHING: Ask<'_> = Ask { need: NOTHING, subset: None };
 
 #[test]
 fn the_least_busy_comes_first() {
-    let busy = Load { in_flight: 3, ..Load::default() };
-    let queued = Load { waiting: 2, running: 4, ..Load::default() };
-    let order = rank(&standard(), &ANYTHING, &[(1, None, queued), (2, None, busy), (3, None, Load::default())]);
-    assert_eq!(order, Ok(vec![3, 2, 1]));
+    let busy = Load { in_flight: 3, ..IDLE };
+    let queued = Load {
+        scraped: Some(Scraped { waiting: Some(2), running: Some(4), kv_cache_usage: Some(0.0) }),
+        ..Load::default()
+    };
+    assert_eq!(rank(&ANYTHING, &[server(1, queued), server(2, busy), server(3, IDLE)]), Ok(vec![3, 2, 1]));
 }
 
 #[test]
 fn a_full_cache_loses_to_an_empty_one() {
-    let full = Load { kv_cache_usage: 0.9, ..Load::default() };
-    let order = rank(&standard(), &ANYTHING, &[(1, None, full), (2, None, Load::default())]);
-    assert_eq!(order, Ok(vec![2, 1]));
+    let full = Load { scraped: IDLE.scraped.map(|all| Scraped { kv_cache_usage: Some(0.9), ..all }), ..IDLE };
+    assert_eq!(rank(&ANYTHING, &[server(1, full), server(2, IDLE)]), Ok(vec![2, 1]));
+}
+
+#[test]
+fn what_is_not_known_is_between_idle_and_busy() {
+    let unknown = Load::default();
+    assert_eq!(rank(&ANYTHING, &[server(1, unknown), server(2, queue(3)), server(3, IDLE)]), Ok(vec![3, 1, 2]));
+    // Of those that nobody knows, what was sent there says who is busy.
+    let sent = Load { in_flight: 1, ..unknown };
+    assert_eq!(rank(&ANYTHING, &[server(1, sent), server(2, unknown)]), Ok(vec![2, 1]));
 }
 
 #[test]
 fn an_endpoint_that_cannot_take_it_is_never_ranked() {
-    let ask = Ask { need: IMAGE, subset: None };
-    let text = Some(Capability::TEXT);
-    assert_eq!(rank(&standard(), &ask, &[(1, text, Load::default()), (2, None, Load::default())]), Ok(vec![2]));
-    assert_eq!(rank(&standard(), &ask, &[(1, text, Load::default())]), Err(Exhausted::Filtered("capability")));
+    let request = SchedulingRequest { need: IMAGE, subset: None };
+    let text = || server(1, IDLE).taking(Capability::TEXT);
+    assert_eq!(rank(&request, &[text(), server(2, IDLE)]), Ok(vec![2]));
+    assert_eq!(rank(&request, &[text()]), Err(Exhausted::Filtered(Filter::Capability)));
+    assert_eq!(rank(&request, &[]), Err(Exhausted::NoEndpoints));
 }
 
 #[test]
 fn the_reason_is_the_filter_that_the_best_of_them_reached() {
-    let full = Load { waiting: crate::SATURATED_WAITING, ..Load::default() };
-    let ask = Ask { need: IMAGE, subset: None };
-    let endpoints = [(1, Some(Capability::TEXT), Load::default()), (2, None, full)];
-    assert_eq!(rank(&standard(), &ask, &endpoints), Err(Exhausted::Filtered("saturated")));
-    assert_eq!(rank(&saturated(), &ask, &endpoints), Ok(vec![2]));
-    assert_eq!(rank(&standard(), &ask, &[]), Err(Exhausted::NoEndpoints));
+    let subset = Subset::parse(["10.0.0.1:9"]);
+    let request = SchedulingRequest { need: IMAGE, subset: Some(&subset) };
+    let servers = [server(2, IDLE), server(1, IDLE).taking(Capability::TEXT)];
+    assert_eq!(rank(&request, &servers), Err(Exhausted::Filtered(Filter::Subset)));
 }
 
 #[test]
-fn a_subset_is_read_in_every_spelling_and_obeyed() {
-    let subset = Subset::parse(["10.0.0.1:2, [fd00::1]:8000", "10.0.0.9", "nonsense"]);
-    assert!(subset.allows("10.0.0.1:2".parse().unwrap()));
-    assert!(!subset.allows("10.0.0.1:3".parse().unwrap()));
-    assert!(subset.allows("10.0.0.9:1234".parse().unwrap()));
-    assert!(subset.allows("[fd00::1]:8000".parse().unwrap()));
-    let ask = Ask { need: NOTHING, subset: Some(&subset) };
-    assert_eq!(rank(&standard(), &ask, &[(1, None, Load::default()), (2, None, Load::default())]), Ok(vec![2]));
-    let nobody = Subset::parse(["nonsense"]);
-    let ask = Ask { need: NOTHING, subset: Some(&nobody) };
-    assert_eq!(rank(&standard(), &ask, &[(1, None, Load::default())]), Err(Exhausted::Filtered("subset")));
+fn a_subset_is_obeyed() {
+    let subset = Subset::parse(["10.0.0.1:2"]);
+    let request = SchedulingRequest { need: NOTHING, subset: Some(&subset) };
+    assert_eq!(rank(&request, &[server(1, IDLE), server(2, IDLE)]), Ok(vec![2]));
 }
 
 #[test]
 fn equals_share_the_first_place() {
-    let (one, two) = (endpoint(1, None), endpoint(2, None));
+    let servers = [server(1, IDLE), server(2, IDLE)];
     let first = |seed| {
-        let candidates =
-            [&one, &two].map(|(name, endpoint)| Candidate { name, endpoint, load: Load::default(), place: 0 });
-        standard().run(&ANYTHING, candidates, &mut Draw::new(seed)).unwrap().best().candidate.endpoint.address.port()
+        let ranking = Profile::default().run(&ANYTHING, candidates(&servers), 4, &mut Draw::new(seed)).unwrap();
+        assert_eq!(ranking.equals, 2);
+        ranking.best().place
     };
-    let ones = (0..1000).filter(|seed| first(*seed) == 1).count();
+    let ones = (0..1000).filter(|seed| first(*seed) == 0).count();
     assert!((400..600).contains(&ones), "{ones} of 1,000");
 }
 
 #[test]
-fn a_silent_server_is_asked_only_when_nobody_else_is_left() {
-    let now = some_instant();
-    let silent = Load { silent_since: Some(now), ..Load::default() };
-    let full = Load { waiting: 50, running: 50, kv_cache_usage: 1.0, ..Load::default() };
-    let [with_room, alive, anybody] = Profile::in_turn();
-    let endpoints = [(1, None, silent), (2, None, full)];
-    assert_eq!(rank(&with_room, &ANYTHING, &endpoints), Err(Exhausted::Filtered("saturated")));
-    assert_eq!(rank(&alive, &ANYTHING, &endpoints), Ok(vec![2]));
-    assert_eq!(rank(&anybody, &ANYTHING, &endpoints), Ok(vec![2, 1]));
+fn the_full_come_after_those_with_room_then_those_that_fail_then_the_silent() {
+    let servers = [
+        server(1, IDLE).of_health(false, true),
+        server(2, IDLE).of_health(true, false),
+        server(3, FULL),
+        server(4, Load { in_flight: 100, ..IDLE }),
+    ];
+    assert_eq!(rank(&ANYTHING, &servers), Ok(vec![4, 3, 2, 1]));
+    let ranking = Profile::default().run(&ANYTHING, candidates(&servers), 4, &mut Draw::new(7)).unwrap();
+    let lacks: Vec<_> = ranking.iter().map(|ranked| ranked.lacks).collect();
+    assert_eq!(lacks, [None, Some(Filter::Room), Some(Filter::Answering), Some(Filter::Responsive)]);
+    assert_eq!(ranking.equals, 1);
 }
 
-#[expect(clippy::disallowed_methods, reason = "some instant must come from somewhere")]
-fn some_instant() -> std::time::Instant {
-    std::time::Instant::now()
+#[test]
+fn no_more_are_ranked_than_are_wanted_and_they_are_the_best() {
+    let servers: Vec<Server> = (0..50).map(|port| server(port, queue(u32::from(50 - port) % 5))).collect();
+    let ranking = Profile::default().run(&ANYTHING, candidates(&servers), 3, &mut Draw::new(1)).unwrap();
+    assert!(ranking.iter().all(|ranked| servers[ranked.place].load == IDLE), "{ranking:?}");
+    assert_eq!((ranking.iter().count(), ranking.equals), (3, 50));
 }

@@ -1,4 +1,4 @@
-//! Asks model servers which of them made a job.
+//! Asks model servers which of them made a job, or a response.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use director::{JobFinder, Maker, PossibleMaker};
+use director::{EndpointId, OwnerFinder, PossibleOwner};
 use futures::StreamExt as _;
 use http::Request;
 use http::header::AUTHORIZATION;
@@ -15,17 +15,18 @@ use http_body_util::Empty;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use request::Owned;
 use routing::AppProtocol;
 use tokio::sync::Semaphore;
 
 /// How long one may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many are asked for one job, and how many at once.
+/// How many are asked for one of them, and how many at once.
 const MAX_ASKED: usize = 64;
 const AT_ONCE: usize = 16;
 
-/// How many jobs are looked for at once, and for how long: whoever asks for names that nobody made keeps model servers busy with that and
+/// How many searches there are at once, and for how long: whoever asks for names that nobody made keeps model servers busy with that and
 /// no more. One that finds no place is not looked for.
 const SEARCHES: usize = 16;
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(4);
@@ -40,7 +41,7 @@ pub(crate) struct AskAround {
     http1: Client<HttpConnector, Empty<Bytes>>,
     h2c: Client<HttpConnector, Empty<Bytes>>,
     searches: Semaphore,
-    missed: Mutex<HashMap<String, Instant>>,
+    missed: Mutex<HashMap<Owned, Instant>>,
 }
 
 impl AskAround {
@@ -53,21 +54,27 @@ impl AskAround {
         Self { http1: client(false), h2c: client(true), searches: Semaphore::new(SEARCHES), missed: Mutex::default() }
     }
 
-    fn was_missed(&self, id: &str) -> bool {
+    fn was_missed(&self, what: &Owned) -> bool {
         let missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
-        missed.get(id).is_some_and(|at| at.elapsed() < MISSED_FOR)
+        missed.get(what).is_some_and(|at| at.elapsed() < MISSED_FOR)
     }
 
-    fn remember_miss(&self, id: &str) {
+    fn remember_miss(&self, what: &Owned) {
         let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
         if missed.len() >= MAX_MISSED {
             missed.clear();
         }
-        missed.insert(id.to_owned(), Instant::now());
+        missed.insert(what.clone(), Instant::now());
     }
 
-    async fn knows(&self, address: SocketAddr, protocol: AppProtocol, id: &str, authorization: Option<&str>) -> bool {
-        let mut request = Request::get(format!("http://{address}/v1/videos/{id}"));
+    async fn knows(
+        &self,
+        address: SocketAddr,
+        protocol: AppProtocol,
+        what: &Owned,
+        authorization: Option<&str>,
+    ) -> bool {
+        let mut request = Request::get(format!("http://{address}{}/{}", what.kind.folder(), what.id));
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
@@ -81,31 +88,28 @@ impl AskAround {
     }
 }
 
-impl JobFinder for AskAround {
+impl OwnerFinder for AskAround {
     fn find<'f>(
         &'f self,
-        id: &'f str,
+        what: &'f Owned,
         authorization: Option<&'f str>,
-        among: Vec<PossibleMaker>,
-    ) -> Pin<Box<dyn Future<Output = Option<Maker>> + Send + 'f>> {
+        among: &'f [PossibleOwner],
+    ) -> Pin<Box<dyn Future<Output = Option<EndpointId>> + Send + 'f>> {
         Box::pin(async move {
             // Any other name would have to be encoded, and no server makes such.
             let sound = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-            if !id.bytes().all(sound) {
-                return None;
-            }
-            if self.was_missed(id) {
+            if !what.id.bytes().all(sound) || self.was_missed(what) {
                 return None;
             }
             let _search = self.searches.try_acquire().ok()?;
-            let asked =
-                among.into_iter().take(MAX_ASKED).map(|PossibleMaker { maker, address, app_protocol }| async move {
-                    self.knows(address, app_protocol, id, authorization).await.then_some(maker)
-                });
+            let among = among[..among.len().min(MAX_ASKED)].to_vec();
+            let asked = among.into_iter().map(|PossibleOwner { endpoint, address, app_protocol }| async move {
+                self.knows(address, app_protocol, what, authorization).await.then_some(endpoint)
+            });
             let mut found = futures::stream::iter(asked).buffer_unordered(AT_ONCE).filter_map(std::future::ready);
             let first = tokio::time::timeout(SEARCH_TIMEOUT, std::pin::pin!(&mut found).next()).await.ok().flatten();
             if first.is_none() {
-                self.remember_miss(id);
+                self.remember_miss(what);
             }
             first
         })

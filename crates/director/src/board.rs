@@ -1,0 +1,274 @@
+//! The board: what is known of each endpoint, written by attempts and pollers, read by every decision.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use scheduling::{Health, Load, Scraped};
+
+/// What an endpoint is, wherever it listens: a pod that comes back under an old name and address is another one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointId {
+    pub pool: Arc<str>,
+    pub name: Arc<str>,
+    /// Of its pod; empty where nobody says.
+    pub uid: Arc<str>,
+    pub port: u16,
+}
+
+/// What is known of one endpoint. Each number is read by itself: a decision may see a queue and a cache of two scrapes, which does no
+/// harm.
+#[derive(Debug)]
+pub struct EndpointState {
+    id: EndpointId,
+    clock: Clock,
+    /// Requests under way everywhere.
+    total: Arc<AtomicU64>,
+    in_flight: AtomicU32,
+    /// [`UNKNOWN`] where the last scrape did not tell; so for the next.
+    waiting: AtomicU32,
+    running: AtomicU32,
+    /// As bits; NaN where the last scrape did not tell.
+    kv_cache_usage: AtomicU32,
+    scraped_at: AtomicU64,
+    silent_since: AtomicU64,
+    /// What the server has got done in all, as it counts it.
+    progress: AtomicU64,
+    /// Since when it has work and gets on with nothing.
+    stuck_since: AtomicU64,
+    /// How bad the last answers in a row were.
+    demerits: AtomicU32,
+    failed_at: AtomicU64,
+}
+
+/// One reading of an endpoint's metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Reading {
+    pub scraped: Scraped,
+    /// What the server has got done since it started, in tokens and requests; none where it does not count.
+    pub progress: Option<u64>,
+}
+
+/// How an attempt went, as far as it speaks for or against the endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Answered,
+    /// A 429 or 5xx, a break, or no byte in time: may be the request's fault.
+    Failed,
+    /// Not even a connection.
+    Unreachable,
+}
+
+/// The states of all endpoints of the table, and of those that left it with requests under way.
+#[derive(Debug)]
+pub(crate) struct Board {
+    clock: Clock,
+    total: Arc<AtomicU64>,
+    /// An endpoint that comes back, as one does that was not ready for a moment, still has its requests.
+    left: Mutex<HashMap<EndpointId, Weak<EndpointState>>>,
+}
+
+/// Instants as nanoseconds after an epoch, plus one: 0 is never.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock(Instant);
+
+/// A scrape older than this says nothing any more.
+pub const STALE_AFTER: Duration = Duration::from_secs(5);
+
+/// A server that has not answered for this long is taken for dead or stuck. A busy engine may skip a second.
+pub const SILENT_AFTER: Duration = Duration::from_secs(3);
+
+/// An engine that works on requests and has got on with nothing for this long is taken for stuck: its `/health` may still say 200. A long
+/// prefill counts nothing before its end, and few take longer.
+pub const STUCK_AFTER: Duration = Duration::from_secs(30);
+
+/// From so many demerits on an endpoint counts as failing: one refused connection, or three bad answers in a row. A single 500 may be the
+/// fault of what was asked.
+const FAILING: u32 = 3;
+
+/// For how long it does at first; with each further demerit twice as long, up to the most.
+const FAILING_FOR: Duration = Duration::from_secs(1);
+const MAX_DOUBLINGS: u32 = 5;
+
+const UNKNOWN: u32 = u32::MAX;
+
+// === impl EndpointId ===
+
+/// `pool/name:port`.
+impl fmt::Display for EndpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pool, name, port, .. } = self;
+        write!(f, "{pool}/{name}:{port}")
+    }
+}
+
+// === impl EndpointState ===
+
+impl EndpointState {
+    fn new(id: EndpointId, clock: Clock, total: Arc<AtomicU64>) -> Self {
+        Self {
+            id,
+            clock,
+            total,
+            in_flight: AtomicU32::new(0),
+            waiting: AtomicU32::new(UNKNOWN),
+            running: AtomicU32::new(UNKNOWN),
+            kv_cache_usage: AtomicU32::new(f32::NAN.to_bits()),
+            scraped_at: AtomicU64::new(0),
+            silent_since: AtomicU64::new(0),
+            progress: AtomicU64::new(0),
+            stuck_since: AtomicU64::new(0),
+            demerits: AtomicU32::new(0),
+            failed_at: AtomicU64::new(0),
+        }
+    }
+
+    pub fn id(&self) -> &EndpointId {
+        &self.id
+    }
+
+    /// Notes what its metrics said at `at`.
+    pub fn scraped(&self, reading: &Reading, at: Instant) {
+        let Reading { scraped: Scraped { waiting, running, kv_cache_usage }, progress } = *reading;
+        let at = self.clock.stamp(at);
+        let known = |count: Option<u32>| count.map_or(UNKNOWN, |count| count.min(UNKNOWN - 1));
+        self.waiting.store(known(waiting), Relaxed);
+        self.running.store(known(running), Relaxed);
+        self.kv_cache_usage.store(kv_cache_usage.unwrap_or(f32::NAN).to_bits(), Relaxed);
+        self.scraped_at.store(if reading.scraped.is_empty() { 0 } else { at }, Relaxed);
+        self.silent_since.store(0, Relaxed);
+        let got_on = progress.is_none_or(|progress| self.progress.swap(progress, Relaxed) != progress);
+        if got_on || running.is_none_or(|running| running == 0) {
+            self.stuck_since.store(0, Relaxed);
+        } else {
+            let _ = self.stuck_since.compare_exchange(0, at, Relaxed, Relaxed);
+        }
+    }
+
+    /// Notes that its metrics port gave no answer at `at`. The silence began with the first time that it did not.
+    pub fn silent(&self, at: Instant) {
+        let _ = self.silent_since.compare_exchange(0, self.clock.stamp(at), Relaxed, Relaxed);
+    }
+
+    /// Notes that it answered, if not with metrics.
+    pub fn alive(&self) {
+        self.silent_since.store(0, Relaxed);
+    }
+
+    /// How busy it is, as far as is known at `now`.
+    pub fn load(&self, now: Instant) -> Load {
+        self.load_at(self.clock.stamp(now))
+    }
+
+    /// How healthy it is at `now`.
+    pub fn health(&self, now: Instant) -> Health {
+        self.health_at(self.clock.stamp(now))
+    }
+
+    /// For how long it has given no sign of life at all; none while it answers, or was never asked.
+    pub fn silent_for(&self, now: Instant) -> Option<Duration> {
+        let since = self.silent_since.load(Relaxed);
+        (since > 0).then(|| Duration::from_nanos(self.clock.stamp(now).saturating_sub(since)))
+    }
+
+    pub(crate) fn load_at(&self, now: u64) -> Load {
+        let in_flight = self.in_flight.load(Relaxed);
+        let scraped_at = self.scraped_at.load(Relaxed);
+        if scraped_at == 0 || now.saturating_sub(scraped_at) > nanos(STALE_AFTER) {
+            return Load { in_flight, scraped: None };
+        }
+        let known = |count: &AtomicU32| Some(count.load(Relaxed)).filter(|count| *count != UNKNOWN);
+        let kv_cache_usage = Some(f32::from_bits(self.kv_cache_usage.load(Relaxed))).filter(|usage| !usage.is_nan());
+        let scraped = Scraped { waiting: known(&self.waiting), running: known(&self.running), kv_cache_usage };
+        Load { in_flight, scraped: Some(scraped) }
+    }
+
+    pub(crate) fn health_at(&self, now: u64) -> Health {
+        let lasts = |since: &AtomicU64, limit: Duration| {
+            let since = since.load(Relaxed);
+            since > 0 && now.saturating_sub(since) >= nanos(limit)
+        };
+        let responsive = !lasts(&self.silent_since, SILENT_AFTER) && !lasts(&self.stuck_since, STUCK_AFTER);
+        let over = self.demerits.load(Relaxed).checked_sub(FAILING);
+        let answering = over.is_none_or(|over| lasts(&self.failed_at, FAILING_FOR * (1 << over.min(MAX_DOUBLINGS))));
+        Health { responsive, answering }
+    }
+
+    pub(crate) fn begin(&self) {
+        self.in_flight.fetch_add(1, Relaxed);
+        self.total.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn end(&self) {
+        self.in_flight.fetch_sub(1, Relaxed);
+        self.total.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn judge(&self, verdict: Verdict, at: Instant) {
+        let demerits = match verdict {
+            Verdict::Answered => return self.demerits.store(0, Relaxed),
+            Verdict::Failed => 1,
+            Verdict::Unreachable => FAILING,
+        };
+        self.failed_at.store(self.clock.stamp(at), Relaxed);
+        // What has failed for long needs no more of them, and a number that grows for ever would come round again.
+        let most = FAILING + MAX_DOUBLINGS;
+        let _ = self.demerits.fetch_update(Relaxed, Relaxed, |now| {
+            // A refused connection counts for all the bad answers it takes, and for one where it is failing already.
+            Some(if now >= FAILING { (now + 1).min(most) } else { now + demerits }.min(most))
+        });
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+// === impl Clock ===
+
+impl Clock {
+    pub(crate) fn stamp(self, at: Instant) -> u64 {
+        nanos(at.saturating_duration_since(self.0)).saturating_add(1)
+    }
+}
+
+// === impl Board ===
+
+impl Board {
+    /// `epoch` is any instant before the first request.
+    pub(crate) fn new(epoch: Instant) -> Self {
+        Self { clock: Clock(epoch), total: Arc::default(), left: Mutex::default() }
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Requests under way, everywhere.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.total.load(Relaxed)
+    }
+
+    /// The state of an endpoint that comes into the table: its old one where it still has requests, or a new one.
+    pub(crate) fn enter(&self, id: EndpointId) -> Arc<EndpointState> {
+        let known = self.left().remove(&id).and_then(|state| state.upgrade());
+        known.unwrap_or_else(|| Arc::new(EndpointState::new(id, self.clock, Arc::clone(&self.total))))
+    }
+
+    /// These endpoints are in the table no more.
+    pub(crate) fn leave<'a>(&self, gone: impl IntoIterator<Item = &'a Arc<EndpointState>>) {
+        let mut left = self.left();
+        left.retain(|_, state| state.strong_count() > 0);
+        left.extend(gone.into_iter().map(|state| (state.id.clone(), Arc::downgrade(state))));
+    }
+
+    fn left(&self) -> MutexGuard<'_, HashMap<EndpointId, Weak<EndpointState>>> {
+        // A panic elsewhere leaves the map whole: each call changes it at once.
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+use super::*;
+
+fn id(name: &str, uid: &str) -> EndpointId {
+    EndpointId { pool: "p".into(), name: name.into(), uid: uid.into(), port: 8000 }
+}
+
+struct World {
+    board: Board,
+    state: Arc<EndpointState>,
+    now: Instant,
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests are an edge: some instant must come from somewhere")]
+fn world() -> World {
+    let now = Instant::now();
+    let board = Board::new(now);
+    let state = board.enter(id("a", "1"));
+    World { board, state, now }
+}
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn reading(running: u32, progress: u64) -> Reading {
+    Reading { scraped: Scraped { running: Some(running), ..Scraped::default() }, progress: Some(progress) }
+}
+
+#[test]
+fn what_was_never_read_or_is_old_is_not_known() {
+    let World { state, now, .. } = world();
+    assert_eq!(state.load(now).scraped, None);
+    let scraped = Scraped { waiting: Some(9), running: None, kv_cache_usage: Some(0.5) };
+    state.scraped(&Reading { scraped, progress: None }, now);
+    assert_eq!(state.load(now + STALE_AFTER).scraped, Some(scraped));
+    assert_eq!(state.load(now + STALE_AFTER + Duration::from_millis(1)).scraped, None);
+    state.scraped(&Reading::default(), now);
+    assert_eq!(state.load(now).scraped, None, "an answer that says nothing of load");
+}
+
+#[test]
+fn a_short_silence_is_none_and_an_answer_ends_a_long_one() {
+    let World { state, now, .. } = world();
+    state.silent(now);
+    state.silent(now + secs(2));
+    assert!(state.health(now + secs(2)).responsive);
+    assert!(!state.health(now + SILENT_AFTER).responsive);
+    assert_eq!(state.silent_for(now + secs(7)), Some(secs(7)));
+    state.alive();
+    assert!(state.health(now + secs(9)).responsive);
+}
+
+#[test]
+fn an_engine_that_works_and_gets_on_with_nothing_is_stuck_until_it_does() {
+    let World { state, now, .. } = world();
+    for second in 0..=31 {
+        state.scraped(&reading(2, 700), now + secs(second));
+    }
+    assert!(!state.health(now + secs(31)).responsive);
+    state.scraped(&reading(2, 701), now + secs(32));
+    assert!(state.health(now + secs(32)).responsive);
+    // One without work is idle, however long.
+    for second in 0..=100 {
+        state.scraped(&reading(0, 701), now + secs(second));
+    }
+    assert!(state.health(now + secs(100)).responsive);
+}
+
+#[test]
+fn a_refused_connection_counts_at_once_and_a_bad_answer_when_it_is_the_third() {
+    let World { state, now, .. } = world();
+    let answering = |after: u64| state.health(now + secs(after)).answering;
+    state.judge(Verdict::Failed, now);
+    state.judge(Verdict::Failed, now);
+    assert!(answering(0));
+    state.judge(Verdict::Answered, now);
+    state.judge(Verdict::Failed, now);
+    state.judge(Verdict::Failed, now);
+    assert!(answering(0), "an answer between them ends the row");
+    state.judge(Verdict::Failed, now);
+    assert!(!answering(0) && answering(1));
+    state.judge(Verdict::Answered, now);
+    state.judge(Verdict::Unreachable, now);
+    assert!(!answering(0) && answering(1));
+}
+
+#[test]
+fn who_fails_again_is_left_alone_for_twice_as_long_and_never_for_ever() {
+    let World { state, now, .. } = world();
+    for expected in [1, 2, 4, 8, 16, 32, 32, 32] {
+        state.judge(Verdict::Unreachable, now);
+        let back = (0..100).find(|second| state.health(now + secs(*second)).answering);
+        assert_eq!(back, Some(expected));
+    }
+}
+
+#[test]
+fn an_endpoint_that_comes_back_has_its_requests_and_its_heir_has_not() {
+    let World { board, state, .. } = world();
+    state.begin();
+    board.leave([&state]);
+    assert_eq!(board.enter(id("a", "2")).in_flight.load(Relaxed), 0);
+    assert_eq!(board.enter(id("a", "1")).in_flight.load(Relaxed), 1);
+    board.leave([&state]);
+    assert_eq!(board.in_flight(), 1);
+    state.end();
+    drop(state);
+    board.leave([]);
+    assert!(board.left().is_empty());
+    assert_eq!(board.in_flight(), 0);
+}

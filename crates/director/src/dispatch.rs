@@ -1,0 +1,343 @@
+//! What goes out: the attempts in order, each with what it changes in the request, and what comes back of them.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderName, HeaderValue, StatusCode};
+use request::{OwnedKind, Splice};
+use routing::{AppProtocol, Capability, Requirement};
+use scheduling::Filter;
+
+use crate::board::{EndpointId, EndpointState, Verdict};
+use crate::owners::{Learner, Owners};
+use crate::{Observer, Rejection};
+
+/// Where a request goes. The first attempt has begun: it counts at its endpoint from the decision on.
+#[derive(Debug)]
+pub struct Dispatch {
+    pub plan: Plan,
+    pub attempt: RunningAttempt,
+}
+
+/// What an edge may try, in order.
+#[derive(Debug)]
+pub struct Plan {
+    /// Over endpoints, then targets, then tiers; those with room first. At least one, at most [`MAX_ATTEMPTS`].
+    pub attempts: Vec<Attempt>,
+    pub headers: HeaderChanges,
+    /// What the request's media are estimated to add to the prompt; none where one of them cannot be told.
+    pub media_tokens: Option<u64>,
+    /// Of the table that it was made from.
+    pub revision: u64,
+    pub why: Why,
+    /// What the answer may say that its model server made.
+    pub makes: Option<OwnedKind>,
+    pub(crate) owners: Arc<Owners>,
+    pub(crate) observer: Arc<dyn Observer>,
+}
+
+/// One endpoint that may take the request, and what it is sent.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    pub(crate) state: Arc<EndpointState>,
+    pub address: SocketAddr,
+    pub app_protocol: AppProtocol,
+    /// What the model server is asked for; none where the request's own name stays.
+    pub target: Option<Arc<str>>,
+    /// What changes in the body, in its order.
+    pub splices: Arc<[Splice]>,
+    /// 0 to 1.
+    pub score: f32,
+}
+
+/// What changes in the head of a request, whichever attempt it is.
+#[derive(Debug, Default)]
+pub struct HeaderChanges {
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// In lower case.
+    pub remove: &'static [&'static str],
+}
+
+/// How a decision came about, for people.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Why {
+    pub need: Requirement,
+    pub capability: Capability,
+    /// Of `tiers`, counted from 1; the tightest is the first.
+    pub tier: usize,
+    pub tiers: usize,
+    /// Endpoints that could take it as well there.
+    pub candidates: usize,
+    /// What all of them lack, so that one was taken that had better not be.
+    pub lacks: Option<Filter>,
+}
+
+/// A request under way at an endpoint. Whoever carries it says what happens; to drop it is an end as well: nobody wants the answer any
+/// more.
+#[derive(Debug)]
+pub struct RunningAttempt {
+    number: usize,
+    endpoint: Option<Served>,
+    observer: Arc<dyn Observer>,
+    began: Instant,
+    head: Option<(StatusCode, Instant)>,
+    first_byte: Option<Instant>,
+    learner: Option<Learner>,
+}
+
+/// Whose answer it is.
+#[derive(Debug, Clone)]
+struct Served {
+    state: Arc<EndpointState>,
+    address: SocketAddr,
+}
+
+/// What became of an attempt.
+#[derive(Debug)]
+pub struct AttemptReport<'a> {
+    pub endpoint: &'a EndpointId,
+    pub address: SocketAddr,
+    pub ending: Ending,
+    pub status: Option<StatusCode>,
+    /// From the attempt's begin to the head of the answer, and to the first byte after it.
+    pub to_head: Option<Duration>,
+    pub to_first_byte: Option<Duration>,
+    /// To its end; none where nobody said when that was.
+    pub took: Option<Duration>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ending {
+    /// The answer came whole, whatever it says.
+    Complete,
+    /// No connection.
+    Unreachable,
+    /// The connection broke, before the answer or in the middle of it.
+    BrokeOff,
+    /// Nothing came of the answer for too long.
+    TimedOut,
+    /// The client went away, or its gateway did.
+    Abandoned,
+}
+
+/// So many attempts are planned for a request, of these so many at one target.
+pub const MAX_ATTEMPTS: usize = 8;
+pub(crate) const MAX_PER_TARGET: usize = 4;
+
+/// Headers by which gateways and pickers tell each other where a request goes; never a client's to say.
+pub(crate) const STEERING: &[&str] = &[
+    "x-gateway-destination-endpoint",
+    "x-gateway-destination-endpoint-subset",
+    "x-gateway-destination-endpoint-served",
+];
+
+// === impl Attempt ===
+
+impl Attempt {
+    pub fn endpoint(&self) -> &EndpointId {
+        self.state.id()
+    }
+
+    pub fn pool(&self) -> &Arc<str> {
+        &self.state.id().pool
+    }
+}
+
+// === impl Plan ===
+
+impl Plan {
+    pub fn first(&self) -> &Attempt {
+        &self.attempts[0]
+    }
+
+    /// The attempts to which the very same bytes can be sent as to the first.
+    pub fn alike(&self) -> impl Iterator<Item = &Attempt> {
+        let first = self.first();
+        self.attempts.iter().take_while(|attempt| attempt.splices == first.splices && attempt.pool() == first.pool())
+    }
+
+    /// Begins the attempt after `last`, if there is one; whoever asks says next how that one ended.
+    pub fn next_after(&self, last: &RunningAttempt, at: Instant) -> Option<RunningAttempt> {
+        (last.number + 1 < self.attempts.len()).then(|| self.begin(last.number + 1, at))
+    }
+
+    /// Makes the same attempt once more: its endpoint cannot have seen it.
+    pub fn again(&self, last: &RunningAttempt, at: Instant) -> RunningAttempt {
+        self.begin(last.number, at)
+    }
+
+    pub(crate) fn begin(&self, number: usize, at: Instant) -> RunningAttempt {
+        let Attempt { state, address, .. } = &self.attempts[number];
+        state.begin();
+        RunningAttempt {
+            number,
+            endpoint: Some(Served { state: Arc::clone(state), address: *address }),
+            observer: Arc::clone(&self.observer),
+            began: at,
+            head: None,
+            first_byte: None,
+            learner: self.makes.map(|kind| Learner::new(&self.owners, kind)),
+        }
+    }
+
+    /// Says that the request is answered with an error of ours after all.
+    pub fn failed(&self, rejection: Rejection) -> Rejection {
+        self.observer.failed(self, &rejection);
+        rejection
+    }
+}
+
+// === impl RunningAttempt ===
+
+impl RunningAttempt {
+    /// Which of the plan's attempts it is.
+    pub fn of<'p>(&self, plan: &'p Plan) -> &'p Attempt {
+        &plan.attempts[self.number]
+    }
+
+    /// No connection could be made.
+    pub fn unreachable(mut self, at: Instant) {
+        self.close(Ending::Unreachable, Some(at));
+    }
+
+    /// The endpoint closed a connection that was kept from an earlier request, and cannot have seen this one: no mark against it.
+    pub fn unseen(mut self) {
+        self.release();
+    }
+
+    /// The head of the answer.
+    pub fn head(&mut self, status: StatusCode, at: Instant) {
+        self.head = Some((status, at));
+        if !status.is_success() {
+            self.learner = None;
+        }
+    }
+
+    /// Some of the answer's body.
+    pub fn body(&mut self, bytes: &[u8], at: impl FnOnce() -> Instant) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.first_byte.is_none() {
+            self.first_byte = Some(at());
+        }
+        if let Some(learner) = &mut self.learner {
+            learner.feed(bytes);
+        }
+    }
+
+    /// Whether the body is looked at, so that an edge that need not see it knows.
+    pub fn is_learning(&self) -> bool {
+        self.learner.is_some()
+    }
+
+    /// The answer has ended well.
+    pub fn ended(mut self, at: Instant) {
+        self.close(Ending::Complete, Some(at));
+    }
+
+    /// The connection broke.
+    pub fn broke_off(mut self, at: Instant) {
+        self.close(Ending::BrokeOff, Some(at));
+    }
+
+    /// Nothing came for too long.
+    pub fn timed_out(mut self, at: Instant) {
+        self.close(Ending::TimedOut, Some(at));
+    }
+
+    /// The gateway says that another served: it counts there from now on, and nowhere if that is no endpoint of ours. Nobody knows then who
+    /// made what was made.
+    pub(crate) fn served_by(&mut self, served: Option<(Arc<EndpointState>, SocketAddr)>) {
+        if let Some(Served { state, .. }) = self.endpoint.take() {
+            state.end();
+        }
+        self.endpoint = served.map(|(state, address)| {
+            state.begin();
+            Served { state, address }
+        });
+        if self.endpoint.is_none() {
+            self.learner = None;
+        }
+    }
+
+    fn release(&mut self) -> Option<Served> {
+        let served = self.endpoint.take()?;
+        served.state.end();
+        Some(served)
+    }
+
+    fn close(&mut self, ending: Ending, at: Option<Instant>) {
+        let Some(Served { state, address }) = self.release() else { return };
+        if let Some(learner) = self.learner.take() {
+            // What it said before it broke is made all the same.
+            learner.finish(state.id());
+        }
+        let status = self.head.map(|(status, _)| status);
+        let refused = status.is_some_and(|status| status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS);
+        let verdict = match ending {
+            Ending::Complete if refused => Some(Verdict::Failed),
+            Ending::Complete => Some(Verdict::Answered),
+            Ending::Unreachable => Some(Verdict::Unreachable),
+            Ending::BrokeOff | Ending::TimedOut => Some(Verdict::Failed),
+            Ending::Abandoned => None,
+        };
+        if let (Some(verdict), Some(at)) = (verdict, at) {
+            state.judge(verdict, at);
+        }
+        let since = |at: Instant| at.saturating_duration_since(self.began);
+        self.observer.attempted(&AttemptReport {
+            endpoint: state.id(),
+            address,
+            ending,
+            status,
+            to_head: self.head.map(|(_, at)| since(at)),
+            to_first_byte: self.first_byte.map(since),
+            took: at.map(since),
+        });
+    }
+}
+
+impl Drop for RunningAttempt {
+    fn drop(&mut self) {
+        self.close(Ending::Abandoned, None);
+    }
+}
+
+// === impl Ending ===
+
+impl Ending {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Unreachable => "unreachable",
+            Self::BrokeOff => "broke_off",
+            Self::TimedOut => "timed_out",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+// === impl Why ===
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { need, capability, tier, tiers, candidates, lacks } = self;
+        let spare = capability.fit(*need).map_or(0, routing::Fit::spare);
+        write!(f, "{need} fits {capability}")?;
+        match spare {
+            0 => write!(f, " exactly")?,
+            spare => write!(f, " with {spare} to spare")?,
+        }
+        write!(f, ", tier {tier} of {tiers}, best of {candidates} by load")?;
+        match lacks {
+            None => Ok(()),
+            Some(Filter::Room) => write!(f, " (none has room)"),
+            Some(Filter::Answering) => write!(f, " (each has failed of late)"),
+            Some(_) => write!(f, " (none responds)"),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Why a request goes where it goes: the decision taken apart, for a person. Nothing of it is on the way of a request.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use request::InferenceRequest;
+use routing::Draw;
+use scheduling::{Explained, SchedulingRequest};
+
+use crate::transaction::Undecided;
+use crate::{Bound, Plan, Rejection, Transaction};
+
+/// What would become of a request, and what every endpoint that is looked at has to do with it.
+#[derive(Debug)]
+pub struct Explanation {
+    pub request: InferenceRequest,
+    pub revision: u64,
+    /// Where it would go, or why nowhere. Nothing of it has begun.
+    pub outcome: Result<Plan, Rejection>,
+    /// In the order of the tiers, and in each as the draw has it.
+    pub candidates: Vec<Considered>,
+}
+
+/// An endpoint that was looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Considered {
+    /// Counted from 1; the tightest fit is the first.
+    pub tier: usize,
+    pub target: Option<String>,
+    pub pool: String,
+    pub endpoint: String,
+    pub address: SocketAddr,
+    /// The filter that left it out, or its scores.
+    pub verdict: Explained,
+}
+
+impl Transaction {
+    /// Decides as [`Transaction::finish`] does for a request about a model, and says how. Counts no request. Fails where there is nothing to
+    /// explain: the body is unreadable, or there is no table.
+    pub fn explain(self, now: Instant, draw: Draw) -> Result<Explanation, Rejection> {
+        let undecided = self.read(Bound::default(), None, now, draw)?;
+        let outcome = undecided.route().and_then(|route| undecided.plan(&route, None));
+        let (candidates, revision) = (undecided.considered(), undecided.snapshot.revision);
+        Ok(Explanation { request: undecided.request, revision, outcome, candidates })
+    }
+}
+
+impl Undecided {
+    fn considered(&self) -> Vec<Considered> {
+        let mut considered = Vec::new();
+        let need = self.request.requires;
+        let Ok(route) = self.snapshot.table.route(self.request.model.as_deref(), need) else { return considered };
+        let asked = SchedulingRequest { need, subset: None };
+        let (director, mut draw) = (self.director(), self.draw);
+        let now = director.stamp(self.now);
+        for (number, tier) in route.tiers().iter().enumerate() {
+            for target in tier.order(&mut draw) {
+                for (place, slot) in self.snapshot.slots(target.pool()).iter().enumerate() {
+                    considered.push(Considered {
+                        tier: number + 1,
+                        target: target.name().map(ToString::to_string),
+                        pool: target.pool().to_string(),
+                        endpoint: slot.state.id().name.to_string(),
+                        address: slot.endpoint.address,
+                        verdict: director.profile.explain(&asked, &slot.candidate(place, now)),
+                    });
+                }
+            }
+        }
+        considered
+    }
+}

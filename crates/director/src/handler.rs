@@ -1,0 +1,115 @@
+//! What all requests of a process share, whichever edge they come by.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use request::{InferenceRequest, Limits, RequestHead};
+
+use crate::{
+    AttemptReport, Budget, Director, EndpointId, OwnerFinder, OwnerQuestion, Owners, Plan, Rejection, Reply,
+    RunningAttempt, Transaction,
+};
+
+/// Is told what becomes of requests: log lines, counters, or a test's memory. Of the first three each request has exactly one.
+pub trait Observer: Send + Sync + std::fmt::Debug {
+    /// It goes to an endpoint.
+    fn dispatched(&self, _: &InferenceRequest, _: &Plan, _took: Duration) {}
+
+    /// The picker answers it.
+    fn answered(&self, _: &InferenceRequest, _: &Reply) {}
+
+    /// It is refused.
+    fn rejected(&self, _: &Rejection) {}
+
+    /// It went to an endpoint, or was to, and is answered with an error of ours.
+    fn failed(&self, _: &Plan, _: &Rejection) {}
+
+    /// An attempt has ended.
+    fn attempted(&self, _: &AttemptReport<'_>) {}
+
+    /// A gateway sent it to an endpoint that was not among the attempts.
+    fn served_elsewhere(&self, _: &Plan, _: SocketAddr) {}
+}
+
+/// Hears it and says nothing.
+impl Observer for () {}
+
+/// Who asks, by everything that they authorize by, in the order of its headers; none where they do not.
+pub fn caller<'h>(credentials: impl IntoIterator<Item = &'h [u8]>) -> Option<Vec<u8>> {
+    let mut caller = Vec::new();
+    for credential in credentials {
+        // The length first, so that no two lists run into the same bytes.
+        caller.extend_from_slice(&(credential.len() as u64).to_le_bytes());
+        caller.extend_from_slice(credential);
+    }
+    (!caller.is_empty()).then_some(caller)
+}
+
+/// What requests are handled by.
+#[derive(Debug, Clone)]
+pub struct RequestHandler {
+    pub director: Arc<Director>,
+    pub limits: Limits,
+    pub budget: Budget,
+    pub owners: Arc<Owners>,
+    /// Who asks around for owners that are not known; none leaves them unknown.
+    pub owner_finder: Option<Arc<dyn OwnerFinder>>,
+    /// Whose models these are, in lists of models.
+    pub namespace: Arc<str>,
+    /// The pool that paths go to which nothing is known of; none refuses them.
+    pub other_paths: Option<Arc<str>>,
+    pub observer: Arc<dyn Observer>,
+}
+
+impl RequestHandler {
+    /// A handler of these tables with everything else as it is by default, that tells nobody.
+    pub fn new(director: Arc<Director>, namespace: &str) -> Self {
+        Self {
+            director,
+            limits: Limits::default(),
+            budget: Budget::new(Budget::DEFAULT_BYTES),
+            owners: Arc::default(),
+            owner_finder: None,
+            namespace: namespace.into(),
+            other_paths: None,
+            observer: Arc::new(()),
+        }
+    }
+
+    /// The same, and nobody hears of what it is asked.
+    #[must_use]
+    pub fn unobserved(&self) -> Arc<Self> {
+        Arc::new(Self { observer: Arc::new(()), ..self.clone() })
+    }
+
+    /// Begins the life of a request: what its head alone forbids is refused now.
+    pub fn open(self: &Arc<Self>, head: &RequestHead<'_>) -> Result<Transaction, Rejection> {
+        Transaction::open(self, head)
+    }
+
+    /// Asks those that may own it. To be awaited between the steps of a request, where nothing else is.
+    pub async fn find_owner(&self, question: &OwnerQuestion, authorization: Option<&str>) -> Option<EndpointId> {
+        self.owner_finder.as_ref()?.find(question.owned(), authorization, question.among()).await
+    }
+
+    /// The gateway says who served a request: it counts there from now on, and nowhere if that is no endpoint of ours.
+    pub fn served(&self, plan: &Plan, attempt: &mut RunningAttempt, address: SocketAddr) {
+        if !plan.attempts.iter().any(|attempt| attempt.address == address) {
+            self.observer.served_elsewhere(plan, address);
+        }
+        // Nearly always it is the first, where it counts already.
+        if attempt.of(plan).address != address {
+            let snapshot = self.director.snapshot();
+            let slot = snapshot.as_ref().and_then(|snapshot| snapshot.slot_at(address));
+            attempt.served_by(slot.map(|slot| (Arc::clone(&slot.state), address)));
+        }
+    }
+
+    /// Says that a request is refused for what an edge found by itself, before it was decided.
+    pub fn reject(&self, rejection: impl Into<Rejection>) -> Rejection {
+        let rejection = rejection.into();
+        self.observer.rejected(&rejection);
+        rejection
+    }
+}

@@ -1,0 +1,107 @@
+//! Who owns what only a model server knows: learned from the answer that says it was made, or by asking those that may have made it.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use request::{IdSeeker, Owned, OwnedKind};
+use routing::AppProtocol;
+
+use crate::EndpointId;
+
+/// An endpoint that may be an owner.
+#[derive(Debug, Clone)]
+pub struct PossibleOwner {
+    pub endpoint: EndpointId,
+    pub address: SocketAddr,
+    pub app_protocol: AppProtocol,
+}
+
+/// Asks endpoints for what nobody here saw made: another picker did, or this one before it was started anew.
+pub trait OwnerFinder: Send + Sync + std::fmt::Debug {
+    /// The first that knows it. `authorization` is the client's own.
+    fn find<'f>(
+        &'f self,
+        owned: &'f Owned,
+        authorization: Option<&'f str>,
+        among: &'f [PossibleOwner],
+    ) -> Pin<Box<dyn Future<Output = Option<EndpointId>> + Send + 'f>>;
+}
+
+/// The owners of what was made last; of more than are remembered the oldest are forgotten.
+#[derive(Debug, Default)]
+pub struct Owners(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    owners: HashMap<Owned, EndpointId>,
+    order: VecDeque<Owned>,
+}
+
+/// Reads in an answer what was made, and remembers who made it.
+#[derive(Debug)]
+pub(crate) struct Learner {
+    owners: Arc<Owners>,
+    seeker: IdSeeker,
+}
+
+/// Some 50 MB of them, if their ids are as long as they may be.
+const MAX_OWNED: usize = 100_000;
+
+impl Owners {
+    pub fn remember(&self, what: Owned, owner: EndpointId) {
+        let mut known = self.lock();
+        if known.owners.insert(what.clone(), owner).is_none() {
+            known.order.push_back(what);
+        }
+        if known.order.len() > MAX_OWNED
+            && let Some(oldest) = known.order.pop_front()
+        {
+            known.owners.remove(&oldest);
+        }
+    }
+
+    pub fn owner(&self, owned: &Owned) -> Option<EndpointId> {
+        self.lock().owners.get(owned).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // A panic elsewhere leaves the maps whole: each call changes them at once.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Learner {
+    pub(crate) fn new(owners: &Arc<Owners>, kind: OwnedKind) -> Self {
+        Self { owners: Arc::clone(owners), seeker: IdSeeker::new(kind) }
+    }
+
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        self.seeker.feed(bytes);
+    }
+
+    /// The answer has ended, or as much of it as there will be.
+    pub(crate) fn finish(self, owner: &EndpointId) {
+        if let Some(owned) = self.seeker.found() {
+            self.owners.remember(owned, owner.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_are_forgotten() {
+        let owners = Owners::default();
+        let owner = EndpointId { pool: "p".into(), name: "e".into(), uid: "u".into(), port: 1 };
+        let video = |number: usize| Owned { kind: OwnedKind::Video, id: number.to_string() };
+        for number in 0..=MAX_OWNED {
+            owners.remember(video(number), owner.clone());
+            owners.remember(video(number), owner.clone());
+        }
+        assert_eq!((owners.owner(&video(0)), owners.owner(&video(1))), (None, Some(owner)));
+    }
+}

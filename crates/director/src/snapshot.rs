@@ -1,0 +1,232 @@
+//! A routing table with the state of each endpoint laid beside it, so that a decision looks nothing up; and what is made of a table once
+//! that requests would else make anew.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use request::OwnedKind;
+use routing::{AppProtocol, Capability, Endpoint, Modality, Model, Operation, Pool, RoutingTable, Target};
+use scheduling::{Candidate, Profile};
+
+use crate::board::{Board, EndpointId, EndpointState};
+use crate::reply;
+
+/// Knows the newest table, and what is known of its endpoints.
+#[derive(Debug)]
+pub struct Director {
+    newest: ArcSwapOption<Snapshot>,
+    board: Board,
+    pub(crate) profile: Profile,
+}
+
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) revision: u64,
+    pub(crate) table: Arc<RoutingTable>,
+    pools: HashMap<Arc<str>, Arc<Slots>>,
+    /// The list of models that are served, and of all.
+    lists: [OnceLock<Bytes>; 2],
+    /// The pools whose servers make what only they know.
+    makers: [OnceLock<HashSet<Arc<str>>>; 2],
+}
+
+/// The endpoints of a pool.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    pool: Arc<Pool>,
+    pub(crate) all: Vec<Slot>,
+    /// What its endpoints say of themselves, each once: thousands say the same.
+    words: Vec<Option<Capability>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) state: Arc<EndpointState>,
+}
+
+/// An endpoint whose state somebody keeps up to date.
+#[derive(Debug, Clone)]
+pub struct KnownEndpoint {
+    pub state: Arc<EndpointState>,
+    pub address: SocketAddr,
+    pub app_protocol: AppProtocol,
+}
+
+/// What Istio leaves of a pool's name at most, in the name of the Service that it makes for it (`InferencePoolServiceName`).
+const CUT_POOL_NAME: usize = 63 - "-ip-".len() - 8;
+
+// === impl Director ===
+
+impl Director {
+    /// A director that knows no table yet. `epoch` is any instant before the first request: what is known is dated from it.
+    pub fn new(epoch: Instant) -> Self {
+        Self { newest: ArcSwapOption::empty(), board: Board::new(epoch), profile: Profile::default() }
+    }
+
+    /// Decides by this table from now on. Requests under way keep the decision they have. Pools that are the same in both tables cost
+    /// nothing.
+    pub fn replace_table(&self, revision: u64, table: Arc<RoutingTable>) {
+        let before = self.newest.load_full();
+        let known = |name: &Arc<str>| before.as_ref().and_then(|before| before.pools.get(name));
+        let pools: HashMap<_, _> = table
+            .pools
+            .iter()
+            .map(|(name, pool)| {
+                let slots = match known(name) {
+                    Some(slots) if Arc::ptr_eq(&slots.pool, pool) => Arc::clone(slots),
+                    slots => Arc::new(Slots::new(name, pool, slots.map(|slots| &**slots), &self.board)),
+                };
+                (Arc::clone(name), slots)
+            })
+            .collect();
+        let still = |slots: &Arc<Slots>, name: &Arc<str>| pools.get(name).is_some_and(|now| Arc::ptr_eq(now, slots));
+        for (name, slots) in before.iter().flat_map(|before| &before.pools).filter(|(name, slots)| !still(slots, name))
+        {
+            let now: HashSet<&EndpointId> =
+                pools.get(name).into_iter().flat_map(|now| &now.all).map(|slot| slot.state.id()).collect();
+            let gone = slots.all.iter().map(|slot| &slot.state).filter(|state| !now.contains(state.id()));
+            self.board.leave(gone);
+        }
+        let (lists, makers) = ([const { OnceLock::new() }; 2], [const { OnceLock::new() }; 2]);
+        let snapshot = Snapshot { revision, table, pools, lists, makers };
+        self.newest.store(Some(Arc::new(snapshot)));
+    }
+
+    /// The table that decisions are made from, and its revision.
+    pub fn table(&self) -> Option<(u64, Arc<RoutingTable>)> {
+        self.newest.load().as_ref().map(|snapshot| (snapshot.revision, Arc::clone(&snapshot.table)))
+    }
+
+    /// Requests under way, everywhere.
+    pub fn in_flight(&self) -> u64 {
+        self.board.in_flight()
+    }
+
+    /// Every endpoint of the table, by pool and name.
+    pub fn endpoints(&self) -> Vec<KnownEndpoint> {
+        let Some(snapshot) = self.newest.load_full() else { return Vec::new() };
+        let of_pool = |(name, pool): (&Arc<str>, &Arc<Pool>)| {
+            let known = |slot: &Slot| slot.known(pool.app_protocol);
+            snapshot.slots(name).iter().map(known).collect::<Vec<_>>()
+        };
+        snapshot.table.pools.iter().flat_map(of_pool).collect()
+    }
+
+    pub(crate) fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.newest.load_full()
+    }
+
+    pub(crate) fn stamp(&self, at: Instant) -> u64 {
+        self.board.clock().stamp(at)
+    }
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    pub(crate) fn slots(&self, pool: &str) -> &[Slot] {
+        self.pools.get(pool).map_or(&[], |slots| &slots.all)
+    }
+
+    pub(crate) fn app_protocol(&self, pool: &str) -> AppProtocol {
+        self.table.pools.get(pool).map(|pool| pool.app_protocol).unwrap_or_default()
+    }
+
+    /// The pool that a gateway is bound to. It may have cut a long name to fit a Service's.
+    pub(crate) fn pool_named(&self, name: &str) -> Option<&Arc<str>> {
+        let exact = self.table.pools.get_key_value(name).map(|(pool, _)| pool);
+        let mut cut = self.table.pools.keys().filter(|pool| name.len() >= CUT_POOL_NAME && pool.starts_with(name));
+        exact.or_else(|| cut.next().filter(|_| cut.next().is_none()))
+    }
+
+    pub(crate) fn slot_of(&self, id: &EndpointId) -> Option<&Slot> {
+        self.slots(&id.pool).iter().find(|slot| slot.state.id() == id)
+    }
+
+    pub(crate) fn slot_at(&self, address: SocketAddr) -> Option<&Slot> {
+        self.pools.values().flat_map(|slots| &slots.all).find(|slot| slot.endpoint.address == address)
+    }
+
+    /// Every endpoint of the pools whose servers make such.
+    pub(crate) fn makers_of(&self, kind: OwnedKind) -> Vec<KnownEndpoint> {
+        let (place, operation, output) = match kind {
+            OwnedKind::Video => (0, Operation::Videos, Modality::Video),
+            OwnedKind::Response => (1, Operation::Responses, Modality::Text),
+        };
+        let pools = self.makers[place].get_or_init(|| {
+            let makes = |Target { capability, .. }: &&Target| {
+                capability.operations.contains(operation) && capability.output.contains(output)
+            };
+            let targets = self.table.models.values().flat_map(|model| &model.targets).filter(makes);
+            let declared = targets.map(|target| Arc::clone(&target.pool));
+            if self.table.models.is_empty() { self.table.pools.keys().cloned().collect() } else { declared.collect() }
+        });
+        let known = |pool: &Arc<str>| {
+            let app_protocol = self.app_protocol(pool);
+            self.slots(pool).iter().map(move |slot| slot.known(app_protocol))
+        };
+        pools.iter().flat_map(known).collect()
+    }
+
+    /// What ready endpoints offer of a model, or none when there is no endpoint.
+    pub(crate) fn on_offer(&self, model: &Model) -> Option<Capability> {
+        let of_target = |target: &Target| {
+            let narrowed =
+                |own: &Option<Capability>| own.map_or(target.capability, |own| target.capability.intersection(own));
+            self.pools.get(&target.pool)?.words.iter().map(narrowed).reduce(Capability::union)
+        };
+        model.targets.iter().filter_map(of_target).reduce(Capability::union)
+    }
+
+    /// The list of models, made once: of those that somebody serves, or of all.
+    pub(crate) fn list(&self, all: bool, owner: &str) -> Bytes {
+        self.lists[usize::from(all)].get_or_init(|| reply::list_of_models(self, all, owner)).clone()
+    }
+}
+
+// === impl Slots ===
+
+impl Slots {
+    fn new(name: &Arc<str>, pool: &Arc<Pool>, before: Option<&Self>, board: &Board) -> Self {
+        let known: HashMap<&EndpointId, &Arc<EndpointState>> =
+            before.iter().flat_map(|before| &before.all).map(|slot| (slot.state.id(), &slot.state)).collect();
+        let slot = |(endpoint_name, endpoint): (&Arc<str>, &Endpoint)| {
+            let id = EndpointId {
+                pool: Arc::clone(name),
+                name: Arc::clone(endpoint_name),
+                uid: Arc::clone(&endpoint.uid),
+                port: endpoint.address.port(),
+            };
+            let state = known.get(&id).map_or_else(|| board.enter(id.clone()), |state| Arc::clone(state));
+            Slot { endpoint: endpoint.clone(), state }
+        };
+        let mut words = Vec::new();
+        for endpoint in pool.endpoints.values() {
+            if !words.contains(&endpoint.capability) {
+                words.push(endpoint.capability);
+            }
+        }
+        Self { pool: Arc::clone(pool), all: pool.endpoints.iter().map(slot).collect(), words }
+    }
+}
+
+// === impl Slot ===
+
+impl Slot {
+    /// `now` is a stamp of the board's clock.
+    pub(crate) fn candidate(&self, place: usize, now: u64) -> Candidate<'_> {
+        Candidate { endpoint: &self.endpoint, load: self.state.load_at(now), health: self.state.health_at(now), place }
+    }
+
+    fn known(&self, app_protocol: AppProtocol) -> KnownEndpoint {
+        KnownEndpoint { state: Arc::clone(&self.state), address: self.endpoint.address, app_protocol }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,437 @@
+//! The life of one request up to its dispatch, as values: opened with its head, fed its body, finished into a step.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use request::{InferenceRequest, MediaItem, Owned, OwnedKind, RequestHead, Resource, Scanner, Splice};
+use routing::{Capability, Criticality, Danger, Draw, Family, NoRoute, Operation, Route};
+use scheduling::{Exhausted, Filter, Ranked, SchedulingRequest, Subset};
+
+use crate::dispatch::{HeaderChanges, MAX_ATTEMPTS, MAX_PER_TARGET, STEERING};
+use crate::snapshot::{KnownEndpoint, Slot, Snapshot};
+use crate::{
+    Attempt, Director, Dispatch, EndpointId, Plan, PossibleOwner, Rejection, Reply, RequestHandler, Why, policy,
+    splices,
+};
+
+/// A request whose body is being read. Keeps no byte of it.
+#[derive(Debug)]
+pub struct Transaction {
+    handler: Arc<RequestHandler>,
+    scanner: Scanner,
+}
+
+/// What a gateway can reach, as far as it says so; a picker that asks for more would be ignored in silence.
+#[derive(Debug, Clone, Default)]
+pub struct Bound {
+    /// The endpoints that it allows.
+    pub subset: Option<Subset>,
+    /// The pool that its route leads to, where it knows no endpoint of another. A pool that is not in the table binds nobody.
+    pub pool: Option<String>,
+}
+
+/// What an edge is to do next.
+#[derive(Debug)]
+pub enum Step {
+    /// Find out who owns something, and say so: [`OwnerQuestion::answered`].
+    FindOwner(Box<OwnerQuestion>),
+    /// Answer this.
+    Answer(Reply),
+    /// Send it there.
+    Dispatch(Box<Dispatch>),
+}
+
+/// A request about something whose owner is not known.
+#[derive(Debug)]
+pub struct OwnerQuestion {
+    undecided: Undecided,
+    owned: Owned,
+    among: Vec<PossibleOwner>,
+    /// Somebody made it, who is gone.
+    lost: bool,
+}
+
+/// A request that was read, and everything that its decision hangs on: one table, one instant, one draw.
+#[derive(Debug)]
+pub(crate) struct Undecided {
+    handler: Arc<RequestHandler>,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) request: InferenceRequest,
+    bound: Bound,
+    /// What stands in the place of clients' own names for media, unless the model's owner lets them share.
+    uuids: Vec<Splice>,
+    pub(crate) now: Instant,
+    pub(crate) draw: Draw,
+}
+
+/// What was decided.
+enum Decided {
+    Reply(Reply),
+    Plan(Plan),
+}
+
+/// An endpoint that can take the request, on the way to being an attempt.
+struct Found<'t> {
+    ranked: Ranked,
+    slot: &'t Slot,
+    target: Option<&'t Arc<str>>,
+    family: Option<Family>,
+    capability: Capability,
+    tier: usize,
+    equals: usize,
+}
+
+// === impl Transaction ===
+
+impl Transaction {
+    pub(crate) fn open(handler: &Arc<RequestHandler>, head: &RequestHead<'_>) -> Result<Self, Rejection> {
+        let scanner = Scanner::new(head, handler.limits).map_err(|unreadable| handler.reject(unreadable))?;
+        Ok(Self { handler: Arc::clone(handler), scanner })
+    }
+
+    /// What the path asks for, known before the body.
+    pub fn resource(&self) -> &Resource {
+        self.scanner.resource()
+    }
+
+    /// Reads more of the body. After an error the request is over.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Rejection> {
+        self.scanner.feed(bytes).map_err(|unreadable| self.handler.reject(unreadable))
+    }
+
+    /// The body has ended. `caller` is what the client authorizes by, as it stands in its head. `clock` is read before and after the
+    /// decision, which is made at the first of the two.
+    pub fn finish(
+        self,
+        bound: Bound,
+        caller: Option<&[u8]>,
+        clock: impl Fn() -> Instant,
+        draw: Draw,
+    ) -> Result<Step, Rejection> {
+        let (handler, now) = (Arc::clone(&self.handler), clock());
+        let step = self.read(bound, caller, now, draw).and_then(|undecided| undecided.step(clock));
+        step.map_err(|rejection| handler.reject(rejection))
+    }
+
+    pub(crate) fn read(
+        self,
+        bound: Bound,
+        caller: Option<&[u8]>,
+        now: Instant,
+        draw: Draw,
+    ) -> Result<Undecided, Rejection> {
+        let Self { handler, scanner } = self;
+        let request = scanner.finish()?;
+        let snapshot = handler.director.snapshot().ok_or(Rejection::NotSynced)?;
+        let uuids = splices::uuids(&request, &handler.namespace, caller.unwrap_or_default());
+        Ok(Undecided { handler, snapshot, request, bound, uuids, now, draw })
+    }
+}
+
+// === impl OwnerQuestion ===
+
+impl OwnerQuestion {
+    pub fn owned(&self) -> &Owned {
+        &self.owned
+    }
+
+    pub fn among(&self) -> &[PossibleOwner] {
+        &self.among
+    }
+
+    /// Goes on with what was found: the owner, or that nobody knows it.
+    pub fn answered(self, owner: Option<EndpointId>, clock: impl Fn() -> Instant) -> Result<Step, Rejection> {
+        let Self { undecided, owned, lost, .. } = self;
+        let handler = Arc::clone(&undecided.handler);
+        let step = match owner {
+            Some(owner) => {
+                handler.owners.remember(owned, owner.clone());
+                undecided.decided(Some(&owner), clock)
+            }
+            None => Err(if lost { Rejection::LostOwned { owned } } else { Rejection::UnknownOwned { owned } }),
+        };
+        step.map_err(|rejection| handler.reject(rejection))
+    }
+}
+
+// === impl Undecided ===
+
+impl Undecided {
+    fn step(self, clock: impl Fn() -> Instant) -> Result<Step, Rejection> {
+        let Some(owned) = self.owned() else { return self.decided(None, clock) };
+        let remembered = self.handler.owners.owner(owned);
+        if let Some(owner) = remembered.as_ref().filter(|owner| self.snapshot.slot_of(owner).is_some()) {
+            return self.decided(Some(owner), clock);
+        }
+        let owned = owned.clone();
+        let among: Vec<PossibleOwner> = self.snapshot.makers_of(owned.kind).into_iter().map(Into::into).collect();
+        let lost = remembered.is_some();
+        match &*among {
+            // Where only one could be, that one is; unless another is known to have been.
+            [only] if !lost => {
+                let only = only.endpoint.clone();
+                self.decided(Some(&only), clock)
+            }
+            [] if lost => Err(Rejection::LostOwned { owned }),
+            [] => Err(Rejection::UnknownOwned { owned }),
+            _ => Ok(Step::FindOwner(Box::new(OwnerQuestion { undecided: self, owned, among, lost }))),
+        }
+    }
+
+    /// What it is about that only its owner knows.
+    fn owned(&self) -> Option<&Owned> {
+        match &self.request.resource {
+            Resource::Owned(owned) => Some(owned),
+            Resource::Operation(_) => self.request.follows.as_ref(),
+            _ => None,
+        }
+    }
+
+    fn decided(self, owner: Option<&EndpointId>, clock: impl Fn() -> Instant) -> Result<Step, Rejection> {
+        let began = clock();
+        let observer = &self.handler.observer;
+        Ok(match self.decide(owner)? {
+            Decided::Reply(reply) => {
+                observer.answered(&self.request, &reply);
+                Step::Answer(reply)
+            }
+            Decided::Plan(plan) => {
+                let attempt = plan.begin(0, self.now);
+                let took: Duration = clock().saturating_duration_since(began);
+                observer.dispatched(&self.request, &plan, took);
+                Step::Dispatch(Box::new(Dispatch { plan, attempt }))
+            }
+        })
+    }
+
+    fn decide(&self, owner: Option<&EndpointId>) -> Result<Decided, Rejection> {
+        let Self { handler, snapshot, request, .. } = self;
+        let namespace = &handler.namespace;
+        let is_one_pool = snapshot.table.models.is_empty() && snapshot.table.pools.len() <= 1;
+        let route = match &request.resource {
+            // Where nobody declared a model and there is one pool, its own servers know which they have.
+            Resource::Models { all } if !is_one_pool => {
+                return Ok(Decided::Reply(Reply::models(snapshot, *all, namespace)));
+            }
+            Resource::Model { id, all } if !is_one_pool => {
+                if !snapshot.table.models.contains_key(&**id) {
+                    return Err(self.no_route(snapshot.table.unknown_model(id)));
+                }
+                let reply = Reply::model(snapshot, id, *all, namespace);
+                return reply.map(Decided::Reply).ok_or_else(|| Rejection::NotServedNow { model: id.clone() });
+            }
+            Resource::Owned(what) => {
+                let owner = owner.ok_or_else(|| Rejection::UnknownOwned { owned: what.clone() })?;
+                return self.to_owner(what, owner).map(Decided::Plan);
+            }
+            Resource::Administrative => return Err(Rejection::UnknownPath),
+            Resource::Unknown => {
+                let pool = handler.other_paths.as_ref().ok_or(Rejection::UnknownPath)?;
+                snapshot.table.route_as_is(pool, request.requires).map_err(|no_route| self.no_route(no_route))?
+            }
+            _ => self.route()?,
+        };
+        self.plan(&route, owner).map(Decided::Plan)
+    }
+
+    /// The tiers for the model that is asked for, once its owner's policy is held against the request.
+    pub(crate) fn route(&self) -> Result<Route<'_>, Rejection> {
+        let route = self.snapshot.table.route(self.request.model.as_deref(), self.request.requires);
+        let route = route.map_err(|no_route| self.no_route(no_route))?;
+        match route.model {
+            Some((name, model)) => policy::check(name, model, &self.request)?,
+            None => policy::check_undeclared(&self.request)?,
+        }
+        Ok(route)
+    }
+
+    /// The way to the owner of what the path names, whatever models are declared.
+    fn to_owner(&self, what: &Owned, owner: &EndpointId) -> Result<Plan, Rejection> {
+        let lost = || Rejection::LostOwned { owned: what.clone() };
+        let slot = self.snapshot.slot_of(owner).ok_or_else(lost)?;
+        let pool = &owner.pool;
+        if self.bound_to().is_some_and(|bound| bound != pool) {
+            return Err(self.no_route(NoRoute::pool_elsewhere(&[pool])));
+        }
+        if self.bound.subset.as_ref().is_some_and(|subset| !subset.allows(slot.endpoint.address)) {
+            let (pools, exhausted) = (vec![pool.to_string()], Exhausted::Filtered(Filter::Subset));
+            return Err(Rejection::NoEndpoints { model: None, pools, need: self.request.requires, exhausted });
+        }
+        let attempt = self.attempt(slot, None, &Arc::default(), 1.0);
+        let need = self.request.requires;
+        let why = Why { need, capability: Capability::ANY, tier: 1, tiers: 1, candidates: 1, lacks: None };
+        Ok(self.plan_of(vec![attempt], Some(0), why))
+    }
+
+    /// The attempts that the route allows, over endpoints, then targets, then tiers; only that of the owner where there is one.
+    pub(crate) fn plan(&self, route: &Route<'_>, owner: Option<&EndpointId>) -> Result<Plan, Rejection> {
+        let within;
+        let route = match self.bound_to() {
+            Some(pool) => {
+                within = route.within(pool).map_err(|no_route| self.no_route(no_route))?;
+                &within
+            }
+            None => route,
+        };
+        let found = self.find(route, owner).map_err(|exhausted| match (owner, self.owned()) {
+            (Some(owner), Some(what)) if exhausted == Exhausted::NoEndpoints => {
+                Rejection::OwnedElsewhere { owned: what.clone(), pool: owner.pool.to_string() }
+            }
+            _ => self.no_endpoints(route, exhausted),
+        })?;
+        let first = &found[0];
+        let why = Why {
+            need: self.request.requires,
+            capability: first.capability,
+            tier: first.tier,
+            tiers: route.tiers().len(),
+            candidates: first.equals,
+            lacks: first.ranked.lacks,
+        };
+        if why.lacks == Some(Filter::Room) && self.is_sheddable(route) {
+            let pools = route.pools().iter().map(ToString::to_string).collect();
+            return Err(Rejection::Saturated { model: self.request.model.clone(), pools });
+        }
+        let media_tokens = media_tokens(&self.request, first.family);
+        let mut attempts: Vec<Attempt> = Vec::with_capacity(found.len());
+        let shared = route.model.is_some_and(|(_, model)| model.media.allowed.contains(&Danger::SharedUuids));
+        let uuids = if shared { &[][..] } else { &self.uuids };
+        for Found { slot, target, ranked, .. } in &found {
+            let known = attempts.iter().find(|known| known.target.as_ref() == *target);
+            let splices =
+                known.map_or_else(|| splices::of(&self.request, *target, uuids), |known| Arc::clone(&known.splices));
+            attempts.push(self.attempt(slot, *target, &splices, ranked.score));
+        }
+        Ok(self.plan_of(attempts, media_tokens, why))
+    }
+
+    fn find<'t>(&'t self, route: &Route<'t>, owner: Option<&EndpointId>) -> Result<Vec<Found<'t>>, Exhausted> {
+        let director = &self.handler.director;
+        let asked = SchedulingRequest { need: self.request.requires, subset: self.bound.subset.as_ref() };
+        let (now, mut draw) = (director.stamp(self.now), self.draw);
+        let mut exhausted = Exhausted::NoEndpoints;
+        let mut found: Vec<Found<'t>> = Vec::with_capacity(MAX_ATTEMPTS);
+        let mut unspoilt = 0;
+        'tiers: for (number, tier) in route.tiers().iter().enumerate() {
+            for target in tier.order(&mut draw) {
+                let slots = self.snapshot.slots(target.pool());
+                let allowed = |slot: &Slot| owner.is_none_or(|owner| slot.state.id() == owner);
+                let candidates = slots.iter().enumerate().filter(|(_, slot)| allowed(slot));
+                let candidates = candidates.map(|(place, slot)| slot.candidate(place, now));
+                match director.profile.run(&asked, candidates, MAX_PER_TARGET, &mut draw) {
+                    Ok(ranking) => {
+                        unspoilt += ranking.iter().filter(|ranked| ranked.lacks.is_none()).count();
+                        found.extend(ranking.iter().map(|ranked| Found {
+                            ranked: *ranked,
+                            slot: &slots[ranked.place],
+                            target: target.name(),
+                            family: target.family(),
+                            capability: target.capability(),
+                            tier: number + 1,
+                            equals: ranking.equals,
+                        }));
+                    }
+                    // One that came further says more.
+                    Err(why) => exhausted = exhausted.max(why),
+                }
+                if unspoilt >= MAX_ATTEMPTS {
+                    break 'tiers;
+                }
+            }
+        }
+        // Stable: among those that lack as little, the tightest fit comes first.
+        found.sort_by_key(|found| found.ranked.demotion);
+        found.truncate(MAX_ATTEMPTS);
+        if found.is_empty() { Err(exhausted) } else { Ok(found) }
+    }
+
+    fn attempt(&self, slot: &Slot, target: Option<&Arc<str>>, splices: &Arc<[Splice]>, score: f32) -> Attempt {
+        Attempt {
+            state: Arc::clone(&slot.state),
+            address: slot.endpoint.address,
+            app_protocol: self.snapshot.app_protocol(&slot.state.id().pool),
+            target: target.map(Arc::clone),
+            splices: Arc::clone(splices),
+            score,
+        }
+    }
+
+    fn plan_of(&self, attempts: Vec<Attempt>, media_tokens: Option<u64>, why: Why) -> Plan {
+        let makes = match self.request.resource {
+            Resource::Operation(Operation::Videos) => Some(OwnedKind::Video),
+            Resource::Operation(Operation::Responses) => Some(OwnedKind::Response),
+            _ => None,
+        };
+        Plan {
+            attempts,
+            headers: HeaderChanges { set: Vec::new(), remove: STEERING },
+            media_tokens,
+            revision: self.snapshot.revision,
+            why,
+            makes,
+            owners: Arc::clone(&self.handler.owners),
+            observer: Arc::clone(&self.handler.observer),
+        }
+    }
+
+    fn bound_to(&self) -> Option<&Arc<str>> {
+        self.snapshot.pool_named(self.bound.pool.as_deref()?)
+    }
+
+    /// Whether the request may be shed: its objective has a priority below zero, or, where it names none that is known, its model is
+    /// sheddable. The objective is of the first pool of the route that knows it.
+    fn is_sheddable(&self, route: &Route<'_>) -> bool {
+        let table = &self.snapshot.table;
+        let priority = self.request.objective.as_deref().and_then(|objective| {
+            let policies = route.pools().into_iter().filter_map(|pool| table.pools.get(pool));
+            policies.into_iter().find_map(|pool| pool.policy.priorities.get(objective).copied())
+        });
+        match priority {
+            Some(priority) => priority < 0,
+            None => route.model.is_some_and(|(_, model)| model.criticality == Criticality::Sheddable),
+        }
+    }
+
+    fn no_route(&self, no_route: NoRoute) -> Rejection {
+        let part = match &no_route {
+            NoRoute::Uncovered { missing, .. } if !missing.input.is_empty() => {
+                let mut media = self.request.media.iter();
+                media.find(|item| missing.input.contains(item.modality)).map(|item| item.at.clone())
+            }
+            _ => None,
+        };
+        let asks_by_field = self.request.requires.operation == Operation::ChatCompletions;
+        Rejection::NoRoute { no_route, part, asks_by_field }
+    }
+
+    fn no_endpoints(&self, route: &Route<'_>, exhausted: Exhausted) -> Rejection {
+        if let Some((model, _)) = route.model
+            && let Some(elsewhere) = self.snapshot.table.elsewhere.get(model)
+            && route.pools().iter().all(|pool| elsewhere.contains(pool))
+        {
+            return self.no_route(NoRoute::elsewhere(model, &route.pools()));
+        }
+        let pools = route.pools().iter().map(ToString::to_string).collect();
+        let need = self.request.requires;
+        Rejection::NoEndpoints { model: self.request.model.clone(), pools, need, exhausted }
+    }
+
+    pub(crate) fn director(&self) -> &Director {
+        &self.handler.director
+    }
+}
+
+/// The sum over all items, or none where one of them cannot be told.
+fn media_tokens(request: &InferenceRequest, family: Option<Family>) -> Option<u64> {
+    let estimate = |item: &MediaItem| media::tokens::estimate(family?, item.modality, &item.facts);
+    request.media.iter().map(estimate).sum()
+}
+
+impl From<KnownEndpoint> for PossibleOwner {
+    fn from(KnownEndpoint { state, address, app_protocol }: KnownEndpoint) -> Self {
+        Self { endpoint: state.id().clone(), address, app_protocol }
+    }
+}
+
+#[cfg(test)]
+mod tests;

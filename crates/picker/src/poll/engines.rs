@@ -1,0 +1,192 @@
+//! Engines' metrics as load: which series say what. An engine is recognised by what it exposes; what it does not say is not known.
+
+use director::Reading;
+use scheduling::Scraped;
+
+/// What a series tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tells {
+    /// Requests in the queue; of several series the sum.
+    Waiting,
+    /// Requests being worked on; the sum.
+    Running,
+    /// Share of the KV cache in use; the fullest.
+    KvCache,
+    /// What was got done since the start, in tokens or requests; the sum.
+    Progress,
+}
+
+use Tells::{KvCache, Progress, Running, Waiting};
+
+/// A series by its name, and by a label where one name stands for several things.
+type Series = (&'static str, Option<(&'static str, &'static str)>, Tells);
+
+/// Sources: vLLM `vllm/v1/metrics/loggers.py` (the second name of the cache is of releases before 0.10); SGLang `srt/metrics/collector.py` (with `_` in
+/// place of `:` as newer pages spell it); TensorRT-LLM `tensorrt_llm/metrics/collector.py`; Triton with the TensorRT-LLM backend, and alone
+/// (`docs/user_guide/metrics.md`); llama.cpp `tools/server/README.md`.
+const SERIES: &[Series] = &[
+    ("vllm:num_requests_waiting", None, Waiting),
+    ("vllm:num_requests_running", None, Running),
+    ("vllm:kv_cache_usage_perc", None, KvCache),
+    ("vllm:gpu_cache_usage_perc", None, KvCache),
+    ("vllm:generation_tokens_total", None, Progress),
+    ("vllm:prompt_tokens_total", None, Progress),
+    ("vllm:request_success_total", None, Progress),
+    ("sglang:num_queue_reqs", None, Waiting),
+    ("sglang:num_running_reqs", None, Running),
+    ("sglang:token_usage", None, KvCache),
+    ("sglang:generation_tokens_total", None, Progress),
+    ("sglang:prompt_tokens_total", None, Progress),
+    ("sglang:num_requests_total", None, Progress),
+    ("trtllm_num_requests_waiting", None, Waiting),
+    ("trtllm_num_requests_running", None, Running),
+    ("trtllm_kv_cache_utilization", None, KvCache),
+    ("trtllm_request_success_total", None, Progress),
+    ("nv_trt_llm_request_metrics", Some(("request_type", "waiting")), Waiting),
+    ("nv_trt_llm_request_metrics", Some(("request_type", "scheduled")), Running),
+    ("nv_trt_llm_kv_cache_block_metrics", Some(("kv_cache_block_type", "fraction")), KvCache),
+    ("nv_inference_pending_request_count", None, Waiting),
+    ("nv_inference_request_success", None, Progress),
+    ("llamacpp:requests_deferred", None, Waiting),
+    ("llamacpp:requests_processing", None, Running),
+    ("llamacpp:kv_cache_usage_ratio", None, KvCache),
+    ("llamacpp:tokens_predicted_total", None, Progress),
+    ("llamacpp:prompt_tokens_total", None, Progress),
+];
+
+/// How the names of engines' series begin: of thousands of lines nearly all are others'.
+const BEGINNINGS: [&str; 6] = ["vllm:", "sglang", "trtllm_", "nv_trt_llm_", "nv_inference_", "llamacpp:"];
+
+/// Reads the Prometheus text format. A server with several engines has a series for each.
+pub(crate) fn reading(text: &str) -> Reading {
+    let mut reading = Reading::default();
+    let Scraped { waiting, running, kv_cache_usage } = &mut reading.scraped;
+    for line in text.lines().filter(|line| BEGINNINGS.iter().any(|beginning| line.starts_with(beginning))) {
+        let Some((name, labels, value)) = series(line) else { continue };
+        let Some(tells) = tells(name, labels) else { continue };
+        match tells {
+            Waiting => *waiting = Some(waiting.unwrap_or(0).saturating_add(count(value))),
+            Running => *running = Some(running.unwrap_or(0).saturating_add(count(value))),
+            KvCache => *kv_cache_usage = Some(kv_cache_usage.unwrap_or(0.0).max(ratio(value))),
+            Progress => reading.progress = Some(reading.progress.unwrap_or(0).saturating_add(total(value))),
+        }
+    }
+    reading
+}
+
+fn tells(name: &str, labels: &str) -> Option<Tells> {
+    let same = |known: &str| known == name || (known.starts_with("sglang:") && known.replacen(':', "_", 1) == name);
+    let has =
+        |label: Option<(&str, &str)>| label.is_none_or(|(key, value)| labels.contains(&format!("{key}=\"{value}\"")));
+    SERIES.iter().find(|(known, label, _)| same(known) && has(*label)).map(|(.., tells)| *tells)
+}
+
+/// `name{labels} value timestamp` in parts. Labels may hold spaces and braces in quotes, so the value is what follows the last brace.
+fn series(line: &str) -> Option<(&str, &str, f64)> {
+    let name = &line[..line.find(['{', ' '])?];
+    let end = line.rfind('}').map_or(name.len(), |brace| brace + 1);
+    let value = line[end..].split_whitespace().next()?.parse().ok()?;
+    Some((name, &line[name.len()..end], value))
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast from float saturates, and NaN becomes 0"
+)]
+fn count(value: f64) -> u32 {
+    value as u32
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast from float saturates, and NaN becomes 0"
+)]
+fn total(value: f64) -> u64 {
+    value as u64
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a ratio")]
+fn ratio(value: f64) -> f32 {
+    if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) as f32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(
+        text: &str,
+        waiting: Option<u32>,
+        running: Option<u32>,
+        kv_cache_usage: Option<f32>,
+        progress: Option<u64>,
+    ) {
+        let scraped = Scraped { waiting, running, kv_cache_usage };
+        assert_eq!(reading(text), Reading { scraped, progress }, "{text}");
+    }
+
+    #[test]
+    fn engines_add_up_and_the_fullest_cache_counts() {
+        let text = "# HELP vllm:num_requests_running n\n\
+            vllm:num_requests_running{engine=\"0\",model_name=\"a } 9\"} 3.0\n\
+            vllm:num_requests_running{engine=\"1\",model_name=\"a\"} 4.0 1700000000\n\
+            vllm:num_requests_waiting{engine=\"0\"} 2\n\
+            vllm:num_requests_waiting_by_reason{reason=\"capacity\"} 2\n\
+            vllm:kv_cache_usage_perc{engine=\"0\"} 0.25\n\
+            vllm:kv_cache_usage_perc{engine=\"1\"} 0.75\n\
+            vllm:generation_tokens_total{engine=\"0\"} 1e3\n\
+            vllm:request_success_total{finished_reason=\"stop\"} 5\n\
+            vllm:num_requests_running_total NaN\n\
+            process_cpu_seconds_total 7\n";
+        check(text, Some(2), Some(7), Some(0.75), Some(1005));
+    }
+
+    #[test]
+    fn each_engine_is_known_by_its_own_names() {
+        check(
+            "sglang:num_queue_reqs{model_name=\"m\"} 9\nsglang:num_running_reqs 3\nsglang:token_usage 0.5\nsglang:prompt_tokens_total 8\n",
+            Some(9),
+            Some(3),
+            Some(0.5),
+            Some(8),
+        );
+        check(
+            "sglang_num_queue_reqs 9\nsglang_num_running_reqs 3\nsglang_token_usage 0.5\n",
+            Some(9),
+            Some(3),
+            Some(0.5),
+            None,
+        );
+        check(
+            "trtllm_num_requests_waiting 1\ntrtllm_num_requests_running 2\ntrtllm_kv_cache_utilization 0.25\n",
+            Some(1),
+            Some(2),
+            Some(0.25),
+            None,
+        );
+        check(
+            "nv_trt_llm_request_metrics{model=\"m\",request_type=\"waiting\",version=\"1\"} 4\n\
+             nv_trt_llm_request_metrics{model=\"m\",request_type=\"scheduled\",version=\"1\"} 5\n\
+             nv_trt_llm_request_metrics{model=\"m\",request_type=\"max\",version=\"1\"} 64\n\
+             nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=\"fraction\"} 0.5\n",
+            Some(4),
+            Some(5),
+            Some(0.5),
+            None,
+        );
+        check("nv_inference_pending_request_count{model=\"m\",version=\"1\"} 6\n", Some(6), None, None, None);
+        check("llamacpp:requests_processing 1\nllamacpp:requests_deferred 2\n", Some(2), Some(1), None, None);
+    }
+
+    #[test]
+    fn what_is_not_said_is_not_known() {
+        check("process_cpu_seconds_total 7\nhttp_requests_total 9\n", None, None, None, None);
+        check("vllm:num_requests_running 0\n", None, Some(0), None, None);
+        check("vllm:\nvllm:num_requests_waiting\nvllm:num_requests_waiting{ x\n", None, None, None, None);
+        check("vllm:num_requests_waiting -5\nvllm:num_requests_running 1e99\n", Some(0), Some(u32::MAX), None, None);
+        check("vllm:kv_cache_usage_perc{} NaN\n", None, None, Some(0.0), None);
+    }
+}

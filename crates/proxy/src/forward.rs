@@ -1,0 +1,132 @@
+//! A dispatched request's way through its attempts to an answer.
+
+use std::time::{Duration, Instant};
+
+use director::{Attempt, Dialect, Dispatch, Plan, Rejection, RunningAttempt};
+use http::Response;
+use http::request::Parts;
+use http_body_util::Either;
+use hyper::body::Incoming;
+use tokio::time::Instant as Deadline;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::body::{Answer, ResponseBody};
+use crate::forwarding;
+use crate::upload::Original;
+use crate::upstream::{Failure, Upstream};
+
+/// How long the head of an answer is held for the first byte after it. A server that breaks off in between is common, and a client that
+/// has the head takes what follows for its answer. An engine that streams says its head at once and its first token when it has one: that
+/// is not waited for.
+const HELD_FOR: Duration = Duration::from_millis(50);
+
+/// How a request goes, whichever attempt it is at.
+#[derive(Debug)]
+pub(crate) struct Going {
+    pub(crate) dialect: Dialect,
+    pub(crate) first_byte_timeout: Option<Duration>,
+    /// Held to the end of the answer.
+    pub(crate) under_way: TaskTrackerToken,
+}
+
+/// Sends the request to one endpoint after the other, as far as that can harm nobody: see the table in `docs/retries.md`.
+pub(crate) async fn forward(
+    upstream: &Upstream,
+    parts: &Parts,
+    body: Original,
+    Dispatch { plan, mut attempt }: Dispatch,
+    going: Going,
+) -> Result<Response<ResponseBody>, Rejection> {
+    let mut again = false;
+    let mut tried = 1;
+    loop {
+        let Attempt { address, app_protocol, splices, .. } = attempt.of(&plan);
+        let (address, protocol) = (*address, *app_protocol);
+        let Some(upload) = body.upload(splices) else {
+            attempt.broke_off(Instant::now());
+            return Err(plan.failed(Rejection::BrokenOff));
+        };
+        let request = match forwarding::to_model_server(parts, &plan.headers, address, upload) {
+            Ok(request) => request,
+            Err(rejection) => return Err(plan.failed(rejection)),
+        };
+        let limit = going.first_byte_timeout.map(|limit| (limit, Deadline::now() + limit));
+        let sent = within(limit, upstream.send(protocol, request)).await;
+        let now = Instant::now();
+        let Some(sent) = sent else {
+            let waited = going.first_byte_timeout.unwrap_or_default();
+            attempt.timed_out(now);
+            return Err(plan.failed(Rejection::TimedOut { waited }));
+        };
+        let failure = match sent {
+            Ok(response) => {
+                attempt.head(response.status(), now);
+                return hold(response, attempt, plan, limit, going).await;
+            }
+            Err(failure) => failure,
+        };
+        match failure {
+            Failure::Unseen(error) if !again => {
+                tracing::debug!(endpoint = %address, %error, "a kept connection was closed; the request is sent again");
+                again = true;
+                let next = plan.again(&attempt, now);
+                attempt.unseen();
+                attempt = next;
+            }
+            Failure::Unreachable(error) => {
+                tracing::warn!(endpoint = %address, %error, "endpoint cannot be reached");
+                let next = plan.next_after(&attempt, now);
+                attempt.unreachable(now);
+                let Some(next) = next else { return Err(plan.failed(Rejection::Unreachable { tried })) };
+                (attempt, tried, again) = (next, tried + 1, false);
+            }
+            Failure::Cut(error) => {
+                tracing::warn!(endpoint = %address, %error, "endpoint closed while the request went out");
+                let next = plan.next_after(&attempt, now);
+                attempt.broke_off(now);
+                let Some(next) = next else { return Err(plan.failed(Rejection::BrokenOff)) };
+                (attempt, tried, again) = (next, tried + 1, false);
+            }
+            // It may have got the request, and a generation is not to be paid for twice.
+            Failure::BrokeOff(error) | Failure::Unseen(error) => {
+                tracing::warn!(endpoint = %address, %error, "endpoint broke off");
+                attempt.broke_off(now);
+                return Err(plan.failed(Rejection::BrokenOff));
+            }
+        }
+    }
+}
+
+/// Holds the head until the first byte after it, the end of the answer, or for a moment.
+async fn hold(
+    response: Response<Incoming>,
+    attempt: RunningAttempt,
+    plan: Plan,
+    limit: Option<(Duration, Deadline)>,
+    going: Going,
+) -> Result<Response<ResponseBody>, Rejection> {
+    let (mut parts, body) = response.into_parts();
+    forwarding::remove_hop_by_hop(&mut parts.headers);
+    let mut answer = Answer::new(&parts.headers, body, attempt, plan, going);
+    let answer = if answer.is_over() {
+        answer.begun_with(None)
+    } else {
+        match tokio::time::timeout(HELD_FOR, answer.frame()).await {
+            Ok(Some(Ok(frame))) => answer.begun_with(Some(frame)),
+            Ok(None) => answer.begun_with(None),
+            Ok(Some(Err(error))) => {
+                tracing::warn!(%error, "endpoint broke off after the head of its answer");
+                return Err(answer.broke_off(Rejection::BrokenOff));
+            }
+            Err(_) => answer.beginning_by(limit),
+        }
+    };
+    Ok(Response::from_parts(parts, Either::Left(answer)))
+}
+
+async fn within<T>(limit: Option<(Duration, Deadline)>, wait: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        Some((_, at)) => tokio::time::timeout_at(at, wait).await.ok(),
+        None => Some(wait.await),
+    }
+}
