@@ -36,6 +36,9 @@ enum Action {
         models: usize,
         #[arg(long, default_value_t = 20)]
         pickers: usize,
+        /// Pickers of each pool, beside those of the whole namespace.
+        #[arg(long, default_value_t = 0)]
+        pickers_of_each_pool: usize,
         /// Pod changes a second.
         #[arg(long, default_value_t = 50)]
         rate: u32,
@@ -79,10 +82,10 @@ async fn main() -> Result<()> {
             }
         }
         Action::Down => down(&folder),
-        Action::Scale { pools, pods, models, pickers, rate, length } => {
+        Action::Scale { pools, pods, models, pickers, pickers_of_each_pool, rate, length } => {
             let folder = fresh(&folder, "scale")?;
             let cluster = Cluster::start(&folder)?;
-            let scale = Scale { pools, pods, models, pickers, rate, length };
+            let scale = Scale { pools, pods, models, pickers, pickers_of_each_pool, rate, length };
             scale.run(&cluster, &folder, |line| println!("{line}")).await
         }
         Action::Conformance { part } => conformance(&folder, part),

@@ -26,13 +26,24 @@ pub struct Scale {
     pub pools: usize,
     pub pods: usize,
     pub models: usize,
+    /// Pickers of the whole namespace.
     pub pickers: usize,
+    /// Pickers of each pool.
+    pub pickers_of_each_pool: usize,
     /// Pod changes a second.
     pub rate: u32,
     pub length: Duration,
 }
 
-/// Everything lives here: one namespace is the hardest case, since each picker then has all of it.
+/// A picker that was subscribed.
+#[derive(Clone)]
+struct Listener {
+    /// Its pool, where it serves one alone.
+    pool: Option<usize>,
+    known: watch::Receiver<Subscription>,
+}
+
+/// Everything lives here: one namespace is the hardest case, since a picker of it has all of it.
 const NAMESPACE: &str = "scale";
 
 /// How many requests to the API server are under way at once.
@@ -60,25 +71,28 @@ impl Scale {
         let began = Instant::now();
         let bytes = Arc::new(AtomicU64::new(0));
         let through = count_bytes(address, Arc::clone(&bytes)).await?;
+        let of_pools = (0..self.pools).flat_map(|pool| std::iter::repeat_n(Some(pool), self.pickers_of_each_pool));
+        let scopes: Vec<Option<usize>> = std::iter::repeat_n(None, self.pickers).chain(of_pools).collect();
         let mut pickers = Vec::new();
-        for number in 0..self.pickers {
-            pickers.push(subscribe(number, through, &credentials)?);
+        for (number, pool) in scopes.into_iter().enumerate() {
+            pickers.push(subscribe(number, pool, through, &credentials)?);
         }
-        for picker in &mut pickers {
+        for Listener { pool, known } in &mut pickers {
+            let of_pool = (0..self.pods).filter(|pod| pool.is_none_or(|pool| pod % self.pools == pool)).count();
             let complete = |known: &Subscription| {
                 let table = known.received.as_ref().map(|received| &received.table);
-                table.is_some_and(|table| table.addresses().len() == self.pods)
+                table.is_some_and(|table| table.addresses().len() == of_pool)
             };
-            tokio::time::timeout(Duration::from_mins(2), picker.wait_for(complete))
+            tokio::time::timeout(Duration::from_mins(5), known.wait_for(complete))
                 .await
                 .context("no snapshot came")??;
         }
         let (snapshots, resync) = (bytes.load(Ordering::Relaxed), began.elapsed());
         tell(&format!(
-            "resync: {} pickers had all of it {:.2} s after the controller said that it takes pickers; {:.0} KB each",
-            self.pickers,
+            "resync: {} pickers had all that is theirs {:.2} s after the controller said that it takes pickers; {:.0} KB each",
+            pickers.len(),
             resync.as_secs_f64(),
-            snapshots as f64 / 1000.0 / self.pickers as f64
+            snapshots as f64 / 1000.0 / pickers.len() as f64
         ));
         // Statuses of all objects are written once; that is not what is measured.
         until_written(&admin, self.pools + self.models).await?;
@@ -95,18 +109,18 @@ impl Scale {
         let sent = bytes.load(Ordering::Relaxed) - before.0;
         let cpu = cpu_seconds(controller.pid()) - before.1;
         tell(&format!(
-            "{} changes in {} s, seen by each of {} pickers: p50 {:.0} ms, p90 {:.0} ms, p99 {:.0} ms, max {:.0} ms",
+            "{} changes in {} s, seen by each of {} pickers that they concern: p50 {:.0} ms, p90 {:.0} ms, p99 {:.0} ms, max {:.0} ms",
             changes,
             self.length.as_secs(),
-            self.pickers,
+            self.pickers + self.pickers_of_each_pool,
             at(0.5),
             at(0.9),
             at(0.99),
             at(1.0)
         ));
         tell(&format!(
-            "on the wire, with TLS, HTTP/2 and acks: {:.0} bytes a change and picker",
-            sent as f64 / changes as f64 / self.pickers as f64
+            "on the wire, with TLS, HTTP/2 and acks: {:.0} bytes a change and picker that it concerns",
+            sent as f64 / changes as f64 / (self.pickers + self.pickers_of_each_pool) as f64
         ));
         tell(&format!(
             "controller: {:.1} % of a core, {} MB resident",
@@ -146,11 +160,7 @@ impl Scale {
     }
 
     /// Pods stop being ready and are again, one after another; answers with the time each took to reach each picker.
-    async fn change_pods(
-        &self,
-        client: &kube::Client,
-        pickers: &[watch::Receiver<Subscription>],
-    ) -> Result<(Vec<Duration>, usize)> {
+    async fn change_pods(&self, client: &kube::Client, pickers: &[Listener]) -> Result<(Vec<Duration>, usize)> {
         let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
         let latencies: Arc<Mutex<Vec<Duration>>> = Arc::default();
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / self.rate);
@@ -163,19 +173,20 @@ impl Scale {
             let (pod, ready) = (change % self.pods, (change / self.pods) % 2 == 1);
             change += 1;
             let (pods, latencies) = (pods.clone(), Arc::clone(&latencies));
-            let pickers: Vec<_> = pickers.to_vec();
+            let concerned = |one: &&Listener| one.pool.is_none_or(|pool| pod % self.pools == pool);
+            let pickers: Vec<Listener> = pickers.iter().filter(concerned).cloned().collect();
             let (pool, endpoint) = (format!("pool{}", pod % self.pools), format!("pod{pod}-rank-0"));
             waiting.push(tokio::spawn(async move {
                 set_ready(&pods, pod, ready).await?;
                 // From the moment the API server has it.
                 let changed = Instant::now();
-                let seen = pickers.into_iter().map(async |mut picker| {
+                let seen = pickers.into_iter().map(async |Listener { mut known, .. }| {
                     let is_so = |known: &Subscription| {
                         let pools = known.received.as_ref().map(|received| &received.table.pools);
                         let pool = pools.and_then(|pools| pools.get(&*pool));
                         pool.is_some_and(|pool| pool.endpoints.contains_key(&*endpoint) == ready)
                     };
-                    picker.wait_for(is_so).await.map(drop).context("a picker ended")?;
+                    known.wait_for(is_so).await.map(drop).context("a picker ended")?;
                     Ok::<_, anyhow::Error>(changed.elapsed())
                 });
                 for took in futures::future::join_all(seen).await {
@@ -258,16 +269,16 @@ async fn count_bytes(to: SocketAddr, bytes: Arc<AtomicU64>) -> Result<SocketAddr
     Ok(address)
 }
 
-fn subscribe(number: usize, at: SocketAddr, credentials: &Credentials) -> Result<watch::Receiver<Subscription>> {
+fn subscribe(number: usize, pool: Option<usize>, at: SocketAddr, credentials: &Credentials) -> Result<Listener> {
     let ca = Certificate::from_pem(std::fs::read_to_string(&credentials.ca).context("reading the CA")?);
     let token = std::fs::read_to_string(&credentials.token).context("reading the token")?.trim().to_owned();
     let endpoint =
         Endpoint::from_shared(format!("https://{at}"))?.tls_config(ClientTlsConfig::new().ca_certificate(ca))?;
     let route = move |_| Ok(Route { channel: endpoint.connect_lazy(), token: Some(token.clone()), others: false });
     let (sender, receiver) = watch::channel(Subscription::default());
-    let scope = Scope { namespace: NAMESPACE.to_owned(), pool: None };
+    let scope = Scope { namespace: NAMESPACE.to_owned(), pool: pool.map(|pool| format!("pool{pool}")) };
     tokio::spawn(Subscriber { picker: format!("picker-{number}"), scope }.run(route, sender));
-    Ok(receiver)
+    Ok(Listener { pool, known: receiver })
 }
 
 /// Waits until the controller has written a status of each of so many objects, and writes no more.

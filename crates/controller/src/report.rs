@@ -296,15 +296,15 @@ impl Facts<'_> {
     }
 
     fn programmed_pool(&self, key: &ObjectKey, due: &mut Due) -> Programmed {
-        self.programmed(&self.publisher.standing(&key.namespace, |pool| pool == key.name), due)
+        self.programmed(&self.publisher.standing(&key.namespace, [key.name.as_str()]), due)
     }
 
     fn programmed_model(&self, key: &ObjectKey, report: &ModelReport, due: &mut Due) -> Programmed {
         if !report.accepted {
             return Programmed::Says(Verdict::no("Programmed", NOT_ACCEPTED, "the object is not in use"));
         }
-        let is_its = |pool: &str| report.pools.iter().any(|own| own == pool);
-        self.programmed(&self.publisher.standing(&key.namespace, is_its), due)
+        let pools = report.pools.iter().map(|pool| &**pool);
+        self.programmed(&self.publisher.standing(&key.namespace, pools), due)
     }
 
     fn pool_status(

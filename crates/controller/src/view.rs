@@ -13,7 +13,7 @@ pub(crate) fn table(compiled: Option<&Compiled>, publisher: &Publisher) -> Table
     view.row(["NAMESPACE", "POOL", "ENDPOINTS", "PICKERS"]);
     for (key, report) in &compiled.pools {
         let endpoints = report.verdicts.iter().find(|verdict| verdict.type_ == "EndpointsReady");
-        let standing = publisher.standing(&key.namespace, |pool| pool == key.name);
+        let standing = publisher.standing(&key.namespace, [key.name.as_str()]);
         view.row([
             key.namespace.clone(),
             key.name.clone(),

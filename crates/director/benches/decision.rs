@@ -36,7 +36,7 @@ fn table() -> RoutingTable {
     RoutingTable {
         models: (0..100).map(model).collect(),
         pools: BTreeMap::from([("text".into(), pool(200)), ("vision".into(), pool(200))]),
-        elsewhere: BTreeMap::new(),
+        ..RoutingTable::default()
     }
 }
 

@@ -406,8 +406,8 @@ impl Undecided {
 
     fn no_endpoints(&self, route: &Route<'_>, exhausted: Exhausted) -> Rejection {
         if let Some((model, _)) = route.model
-            && let Some(elsewhere) = self.snapshot.table.elsewhere.get(model)
-            && route.pools().iter().all(|pool| elsewhere.contains(pool))
+            && self.snapshot.table.pools_of_models.contains_key(model)
+            && route.pools().iter().all(|pool| !self.snapshot.table.pools.contains_key(*pool))
         {
             return self.no_route(NoRoute::elsewhere(model, &route.pools()));
         }

@@ -11,6 +11,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) operation: Operation,
     pub(crate) counts_only: bool,
     pub(crate) gives_audio: bool,
+    /// Of a response.
+    pub(crate) id: &'a str,
     pub(crate) model: &'a str,
     pub(crate) said: &'a str,
     pub(crate) facts: &'a Value,
@@ -84,7 +86,7 @@ impl Answer<'_> {
     fn response(self, status: &str) -> Value {
         let output = json!([{"id": "msg_sim", "type": "message", "role": "assistant", "status": "completed",
             "content": [{"type": "output_text", "text": self.said, "annotations": []}]}]);
-        json!({"id": "resp_sim", "object": "response", "created_at": 0, "status": status, "model": self.model,
+        json!({"id": self.id, "object": "response", "created_at": 0, "status": status, "model": self.model,
             "output": if status == "completed" { output } else { json!([]) }, "parallel_tool_calls": true,
             "tool_choice": "auto", "tools": [], "metadata": {}, "sim": self.facts})
     }

@@ -11,6 +11,7 @@ mod metrics;
 mod reading;
 mod realtime;
 mod refusal;
+mod responses;
 mod server;
 
 pub use args::{Args, ModelSpec};

@@ -13,6 +13,8 @@ pub(crate) struct Reading {
     pub(crate) model: Option<String>,
     pub(crate) requires: Requirement,
     pub(crate) stream: bool,
+    /// `previous_response_id`.
+    pub(crate) previous: Option<String>,
     /// Names and sizes of uploaded files.
     pub(crate) files: Vec<String>,
 }
@@ -81,6 +83,7 @@ fn read_json(operation: Operation, body: &Value) -> Reading {
         model: body["model"].as_str().map(str::to_owned),
         requires: Requirement::new(operation, input, output),
         stream: body["stream"] == true,
+        previous: body["previous_response_id"].as_str().map(str::to_owned),
         files: Vec::new(),
     }
 }
@@ -147,6 +150,7 @@ async fn read_form(operation: Operation, content_type: &str, body: &Bytes) -> Re
         model: None,
         requires: Requirement::new(operation, ModalitySet::EMPTY, output),
         stream: false,
+        previous: None,
         files: Vec::new(),
     };
     while let Some(field) = form.next_field().await.map_err(|error| error.to_string())? {

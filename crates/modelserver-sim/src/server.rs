@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::answer::Answer;
 use crate::jobs::Jobs;
 use crate::metrics::{Metrics, Serving};
+use crate::responses::Responses;
 use crate::{ModelSpec, reading, refusal};
 
 /// What a simulated server is.
@@ -44,6 +45,7 @@ struct Inner {
     slots: Arc<Semaphore>,
     metrics: Arc<Metrics>,
     jobs: Jobs,
+    responses: Responses,
 }
 
 /// Where vLLM, vLLM-Omni and SGLang serve each operation.
@@ -82,7 +84,13 @@ const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 impl Sim {
     pub fn new(options: Options) -> Self {
         let slots = Arc::new(Semaphore::new(options.slots.max(1)));
-        Self(Arc::new(Inner { options, slots, metrics: Arc::default(), jobs: Jobs::default() }))
+        Self(Arc::new(Inner {
+            options,
+            slots,
+            metrics: Arc::default(),
+            jobs: Jobs::default(),
+            responses: Responses::default(),
+        }))
     }
 
     /// Serves until `stop` is cancelled and the requests under way are done.
@@ -98,7 +106,8 @@ impl Sim {
             .route("/v1/models", get(models))
             .route("/v1/realtime", get(realtime))
             .route("/v1/videos/{id}", get(show_job).delete(delete_job))
-            .route("/v1/videos/{id}/content", get(job_content));
+            .route("/v1/videos/{id}/content", get(job_content))
+            .route("/v1/responses/{id}", get(show_response));
         for (path, operation) in PATHS {
             let serve = move |sim, uri, headers, body| generate(operation, sim, uri, headers, body);
             router = router.route(path, post(serve));
@@ -147,6 +156,9 @@ async fn generate(operation: Operation, State(sim): State<Sim>, uri: Uri, header
         Ok(model) => model.name.clone(),
         Err(refused) => return serving.refuse(refused),
     };
+    if let Some(previous) = request.previous.as_deref().filter(|previous| !sim.0.responses.know(previous)) {
+        return serving.refuse(crate::responses::unknown(previous));
+    }
     let latency = sim.latency(&headers);
     let slots = Arc::clone(&sim.0.slots);
     let slot = slots.acquire_owned().await.expect("nobody closes the semaphore");
@@ -155,7 +167,9 @@ async fn generate(operation: Operation, State(sim): State<Sim>, uri: Uri, header
     let facts = json!({"server": name, "requires": request.requires.to_string(), "bytes": size, "files": request.files,
         "digest": digest([&*body])});
     let said = format!("{name} took {}", request.requires.input);
+    let id = if operation == Operation::Responses { sim.0.responses.make(name) } else { String::new() };
     let answer = Answer {
+        id: &id,
         operation,
         counts_only: uri.path().ends_with("/count_tokens"),
         gives_audio: Answer::gives(request.requires.output),
@@ -200,6 +214,10 @@ fn stream(events: Vec<String>, latency: Duration, serving: Serving) -> Response 
 
 async fn show_job(State(Sim(sim)): State<Sim>, Path(id): Path<String>) -> Response {
     sim.jobs.show(&id)
+}
+
+async fn show_response(State(Sim(sim)): State<Sim>, Path(id): Path<String>) -> Response {
+    sim.responses.show(&id)
 }
 
 async fn delete_job(State(Sim(sim)): State<Sim>, Path(id): Path<String>) -> Response {

@@ -50,10 +50,13 @@ impl Delta {
             Some(model) => _ = delta.models.insert(Arc::clone(name), Arc::clone(model)),
             None => delta.removed_models.push(Arc::clone(name)),
         });
-        compare(&from.elsewhere, &to.elsewhere, |name, _, pools| match pools {
-            Some(pools) => _ = delta.elsewhere.insert(Arc::clone(name), pools.clone()),
-            None => delta.removed_elsewhere.push(Arc::clone(name)),
-        });
+        // Parts of one table share it, and so does the next where no model changed.
+        if !Arc::ptr_eq(&from.pools_of_models, &to.pools_of_models) {
+            compare(&from.pools_of_models, &to.pools_of_models, |name, _, pools| match pools {
+                Some(pools) => _ = delta.elsewhere.insert(Arc::clone(name), pools.clone()),
+                None => delta.removed_elsewhere.push(Arc::clone(name)),
+            });
+        }
         compare(&from.pools, &to.pools, |name, before, pool| {
             let Some(pool) = pool else { return delta.removed_pools.push(Arc::clone(name)) };
             if before.is_none_or(|b| b.app_protocol != pool.app_protocol || b.policy != pool.policy) {
@@ -76,10 +79,13 @@ impl Delta {
             table.models.remove(name);
         }
         table.models.extend(self.models.iter().map(|(name, model)| (Arc::clone(name), Arc::clone(model))));
-        for name in &self.removed_elsewhere {
-            table.elsewhere.remove(name);
+        if !self.elsewhere.is_empty() || !self.removed_elsewhere.is_empty() {
+            let pools_of_models = Arc::make_mut(&mut table.pools_of_models);
+            for name in &self.removed_elsewhere {
+                pools_of_models.remove(name);
+            }
+            pools_of_models.extend(self.elsewhere.iter().map(|(name, pools)| (Arc::clone(name), pools.clone())));
         }
-        table.elsewhere.extend(self.elsewhere.iter().map(|(name, pools)| (Arc::clone(name), pools.clone())));
         for name in &self.removed_pools {
             table.pools.remove(name);
         }

@@ -14,10 +14,12 @@
 
 mod authority;
 mod delta;
+mod feed;
 mod in_memory;
 mod proto;
 mod publisher;
 mod saved;
+mod session;
 mod subscriber;
 #[doc(hidden)]
 pub mod testing;

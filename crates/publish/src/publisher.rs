@@ -1,23 +1,24 @@
-//! The controller's end: holds the newest tables, and a session for each picker that asks for one.
+//! The controller's end: holds the newest tables, one for each scope that somebody asks for, and knows how its pickers stand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::Stream;
-use routing::RoutingTable;
+use routing::{Parts, RoutingTable};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::feed::{Audience, Feed, Whole};
 use crate::proto::routing_tables_server::{RoutingTables, RoutingTablesServer};
-use crate::proto::{FromPicker, Nack, Update, from_picker};
+use crate::proto::{FromPicker, Update, from_picker};
+use crate::session::Session;
 use crate::{Authority, Delta, MAX_MESSAGE_BYTES, Scope, wire};
 
 /// How long a stranger may take to say hello.
@@ -32,23 +33,27 @@ const LEFT: Duration = Duration::from_mins(1);
 /// Longest name of a picker, in bytes, as of a pod.
 const MAX_NAME_BYTES: usize = 253;
 
+/// What a picker understands that says nothing of it: those before this was asked knew as much.
+const SCHEMA_UNSAID: u32 = 2;
+
 /// Publishes tables to whoever subscribes. Cheap to clone; all clones are one publisher.
 #[derive(Debug, Clone)]
 pub struct Publisher {
-    /// None before the first table: a picker is told nothing rather than that there is nothing.
-    tables: Arc<watch::Sender<Option<BTreeMap<String, Numbered>>>>,
-    pickers: Arc<watch::Sender<Pickers>>,
-    last_revision: Arc<AtomicU64>,
+    known: Arc<Mutex<Known>>,
+    /// Moves when somebody connects, leaves, or answers.
+    standing: Arc<watch::Sender<()>>,
     last_session: Arc<AtomicU64>,
-    last_step: Arc<Mutex<Option<Step>>>,
 }
 
-/// What took pickers from one table to the next.
 #[derive(Debug)]
-struct Step {
-    from: Option<Arc<RoutingTable>>,
-    revision: u64,
-    update: Option<Update>,
+struct Known {
+    last_revision: u64,
+    /// None before the first tables: a picker is told nothing rather than that there is nothing.
+    tables: Option<BTreeMap<String, Whole>>,
+    /// By namespace and audience: for as long as somebody listens.
+    feeds: BTreeMap<String, BTreeMap<Audience, Arc<Feed>>>,
+    /// When the last picker of a scope went away.
+    left: BTreeMap<Scope, Instant>,
 }
 
 /// The gRPC service, for as long as this controller is the one that speaks.
@@ -65,7 +70,7 @@ pub struct Standing {
     pub connected: usize,
     /// How many decide by the newest table.
     pub current: usize,
-    /// Why those that refused it did.
+    /// Why those that refused it did, or what was left out of it for those that are too old.
     pub refusals: Vec<String>,
     /// Since when the slowest owes an answer to what it was sent; none while nobody owes one.
     pub owing_since: Option<Instant>,
@@ -73,29 +78,11 @@ pub struct Standing {
     pub left_at: Option<Instant>,
 }
 
-#[derive(Debug, Clone)]
-struct Numbered {
-    revision: u64,
-    table: Arc<RoutingTable>,
-}
-
-/// A connected picker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Picker {
-    name: String,
-    scope: Scope,
-    acked: Option<u64>,
-    /// What it refused, and why.
-    refused: Option<(u64, String)>,
-    /// When it was sent what it has not answered yet.
-    owing_since: Option<Instant>,
-}
-
-/// Who is connected, and who was a moment ago.
-#[derive(Debug, Default)]
-struct Pickers {
-    connected: BTreeMap<u64, Picker>,
-    left: BTreeMap<Scope, Instant>,
+/// What changed in a namespace, as far as it decides whose table changed.
+struct Changed {
+    pools: BTreeSet<Arc<str>>,
+    /// Models are in everybody's table: of those that live elsewhere each is told where.
+    models: bool,
 }
 
 /// Milliseconds since 1970, to count revisions up from: one that is started again goes on above its former self.
@@ -110,71 +97,79 @@ impl Publisher {
     /// Revisions count up from `first_revision`. Taken from the clock by callers, so that a restarted controller goes on above
     /// its former self and a person reading logs sees which table is newer.
     pub fn new(first_revision: u64) -> Self {
-        Self {
-            tables: Arc::new(watch::Sender::new(None)),
-            pickers: Arc::new(watch::Sender::new(Pickers::default())),
-            last_revision: Arc::new(AtomicU64::new(first_revision)),
-            last_session: Arc::new(AtomicU64::new(0)),
-            last_step: Arc::default(),
-        }
+        let known =
+            Known { last_revision: first_revision, tables: None, feeds: BTreeMap::new(), left: BTreeMap::new() };
+        Self { known: Arc::new(Mutex::new(known)), standing: Arc::default(), last_session: Arc::default() }
     }
 
     /// Counts on from `first_revision`, and gives every table a new number: a controller that takes over stands above the one before.
     /// Pickers that are connected have the same table already, and hear the number with its next change.
     pub fn renumber(&self, first_revision: u64) {
-        self.last_revision.fetch_max(first_revision, Ordering::Relaxed);
-        self.tables.send_if_modified(|tables| {
-            for numbered in tables.iter_mut().flat_map(BTreeMap::values_mut) {
-                numbered.revision = self.next_revision();
+        let mut known = self.lock();
+        known.last_revision = known.last_revision.max(first_revision);
+        let Known { last_revision, tables, feeds, .. } = &mut *known;
+        for (namespace, table) in tables.iter_mut().flatten() {
+            *last_revision += 1;
+            table.revision = *last_revision;
+            for feed in feeds.get(namespace).into_iter().flat_map(BTreeMap::values) {
+                feed.renumber(*last_revision);
             }
-            tables.is_some()
-        });
+        }
     }
 
-    /// Makes these the newest tables, by namespace. A table that is equal to the one before keeps its revision and wakes nobody.
+    /// Makes these the newest tables, by namespace. Only those whose own table changed are woken, and each scope's table is made once for
+    /// all who listen to it.
     pub fn publish(&self, tables: BTreeMap<String, Arc<RoutingTable>>) {
-        self.tables.send_if_modified(|newest| {
-            let first = newest.is_none();
-            let before = newest.get_or_insert_default();
-            let mut changed = first;
-            // A namespace that is no more stays as an empty table while a picker is there to hear of it.
-            let emptied: Vec<String> =
-                before.keys().filter(|namespace| !tables.contains_key(*namespace)).cloned().collect();
-            let heard: BTreeSet<String> =
-                self.pickers.borrow().connected.values().map(|picker| picker.scope.namespace.clone()).collect();
-            before.retain(|namespace, _| tables.contains_key(namespace) || heard.contains(namespace));
-            let emptied = emptied.into_iter().filter(|namespace| heard.contains(namespace));
-            for (namespace, table) in tables.into_iter().chain(emptied.map(|gone| (gone, Arc::default()))) {
-                if let Some(known) = before.get_mut(&namespace)
-                    && known.table == table
-                {
-                    // The next is made from this one: what they share need not be compared.
-                    known.table = table;
-                    continue;
+        let mut known = self.lock();
+        let Known { last_revision, tables: before, feeds, .. } = &mut *known;
+        let first = before.is_none();
+        let mut before = std::mem::take(before).unwrap_or_default();
+        let mut newest = BTreeMap::new();
+        for (namespace, table) in tables {
+            let numbered = match before.remove(&namespace) {
+                // The next is made from this one: what they share need not be compared.
+                Some(known) if known.table == table => Whole { table, ..known },
+                known => {
+                    let known = known.unwrap_or_default();
+                    let changed = Changed::between(&known.table, &table);
+                    *last_revision += 1;
+                    let parts = if changed.models { Arc::new(Parts::of(&table)) } else { known.parts };
+                    let whole = Whole { revision: *last_revision, table, parts };
+                    for (audience, feed) in feeds.get(&namespace).into_iter().flatten() {
+                        if first || changed.concerns(audience) {
+                            feed.publish(&whole, audience);
+                        }
+                    }
+                    whole
                 }
-                let revision = self.next_revision();
-                before.insert(namespace, Numbered { revision, table });
-                changed = true;
+            };
+            newest.insert(namespace, numbered);
+        }
+        // Whoever listens to a namespace that is no more, or is not there yet, hears that nothing is served.
+        let empty = |revision| Whole { revision, ..Whole::default() };
+        for (namespace, feeds) in feeds.iter().filter(|(namespace, _)| !newest.contains_key(*namespace)) {
+            let is_gone = before.contains_key(namespace);
+            if is_gone {
+                *last_revision += 1;
             }
-            changed
-        });
+            for (audience, feed) in feeds.iter().filter(|_| first || is_gone) {
+                feed.publish(&empty(if is_gone { *last_revision } else { 0 }), audience);
+            }
+        }
+        known.tables = Some(newest);
     }
 
-    /// How the pickers stand that serve `namespace` and whose pool, if they serve one alone, is among those `matters` holds for.
-    pub fn standing(&self, namespace: &str, matters: impl Fn(&str) -> bool) -> Standing {
-        let newest = self.tables.borrow().as_ref().map(|tables| newest_of(tables, namespace).revision);
-        let counts = |scope: &Scope| scope.namespace == namespace && scope.pool.as_deref().is_none_or(&matters);
-        let pickers = self.pickers.borrow();
-        let left = pickers.left.iter().filter(|(scope, _)| counts(scope));
-        let mut standing = Standing { left_at: left.map(|(_, at)| *at).max(), ..Standing::default() };
-        for picker in pickers.connected.values().filter(|picker| counts(&picker.scope)) {
-            standing.connected += 1;
-            standing.owing_since = standing.owing_since.into_iter().chain(picker.owing_since).min();
-            match &picker.refused {
-                Some((revision, why)) if newest.is_some_and(|newest| *revision >= newest) => {
-                    standing.refusals.push(format!("{}: {why}", picker.name));
-                }
-                _ => standing.current += usize::from(newest.is_some() && picker.acked >= newest),
+    /// How the pickers stand that serve `namespace`, and those that serve one of these pools alone.
+    pub fn standing<'p>(&self, namespace: &str, pools: impl IntoIterator<Item = &'p str>) -> Standing {
+        let known = self.lock();
+        let mut standing = Standing::default();
+        let none = BTreeMap::new();
+        let feeds = known.feeds.get(namespace).unwrap_or(&none);
+        for pool in std::iter::once(None).chain(pools.into_iter().map(Some)) {
+            let scope = Scope { namespace: namespace.to_owned(), pool: pool.map(str::to_owned) };
+            standing.left_at = standing.left_at.max(known.left.get(&scope).copied());
+            for (_, feed) in feeds.range(Audience::all_of(scope.pool)) {
+                feed.add_to(&mut standing);
             }
         }
         standing
@@ -182,7 +177,7 @@ impl Publisher {
 
     /// Resolves at the next change of who is connected and what they acknowledged.
     pub fn standing_changes(&self) -> watch::Receiver<impl Send + Sync + use<>> {
-        self.pickers.subscribe()
+        self.standing.subscribe()
     }
 
     /// The gRPC service, whose sessions end with `until`.
@@ -192,25 +187,69 @@ impl Publisher {
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    /// [`step`] for a picker of a whole namespace. Of those many are in step, so the last one is kept: to compare large tables is most of
-    /// what publishing costs. Never for a picker of one pool, whose table of the same revision is another.
-    fn step_of_all(&self, from: Option<&Arc<RoutingTable>>, to: &Numbered) -> Option<Update> {
-        let mut last = self.last_step.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |a: &Option<Arc<RoutingTable>>| match (a, from) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            (None, None) => true,
-            _ => false,
-        };
-        if let Some(step) = last.as_ref().filter(|step| step.revision == to.revision && same(&step.from)) {
-            return step.update.clone();
-        }
-        let update = step(from, to);
-        *last = Some(Step { from: from.map(Arc::clone), revision: to.revision, update: update.clone() });
-        update
+    /// The feed of a scope, for a picker that understands so much; made for the first who listens.
+    pub(crate) fn listen(&self, scope: &Scope, schema: u32, picker: String) -> (u64, Arc<Feed>) {
+        let id = self.last_session.fetch_add(1, Ordering::Relaxed);
+        let mut known = self.lock();
+        let Known { tables, feeds, .. } = &mut *known;
+        let audience = Audience { pool: scope.pool.clone(), schema };
+        let feed = feeds.entry(scope.namespace.clone()).or_default().entry(audience.clone()).or_insert_with(|| {
+            let feed = Feed::default();
+            if let Some(tables) = tables {
+                // A namespace that never held anything has an empty table, older than any.
+                feed.publish(tables.get(&scope.namespace).unwrap_or(&Whole::default()), &audience);
+            }
+            Arc::new(feed)
+        });
+        feed.join(id, picker);
+        let feed = Arc::clone(feed);
+        drop(known);
+        self.note_standing();
+        (id, feed)
     }
 
-    fn next_revision(&self) -> u64 {
-        self.last_revision.fetch_add(1, Ordering::Relaxed) + 1
+    /// A picker went away.
+    pub(crate) fn leave(&self, scope: &Scope, schema: u32, id: u64) {
+        let mut known = self.lock();
+        let audience = Audience { pool: scope.pool.clone(), schema };
+        if let Some(feeds) = known.feeds.get_mut(&scope.namespace) {
+            if feeds.get(&audience).is_some_and(|feed| feed.leave(id)) {
+                feeds.remove(&audience);
+            }
+            if feeds.is_empty() {
+                known.feeds.remove(&scope.namespace);
+            }
+        }
+        let now = Instant::now();
+        known.left.retain(|_, at| now.saturating_duration_since(*at) < LEFT);
+        known.left.insert(scope.clone(), now);
+        drop(known);
+        self.note_standing();
+    }
+
+    pub(crate) fn note_standing(&self) {
+        self.standing.send_replace(());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // Nothing in here panics half way; and what would be wrong is mended by the next tables.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Changed {
+    fn between(from: &RoutingTable, to: &RoutingTable) -> Self {
+        let Delta { pools, endpoints, models, removed_pools, removed_endpoints, removed_models, .. } =
+            Delta::between(from, to);
+        let of_endpoints = endpoints.into_keys().chain(removed_endpoints).map(|key| key.pool);
+        Self {
+            pools: pools.into_keys().chain(removed_pools).chain(of_endpoints).collect(),
+            models: !models.is_empty() || !removed_models.is_empty(),
+        }
+    }
+
+    fn concerns(&self, audience: &Audience) -> bool {
+        self.models || audience.pool.as_deref().is_none_or(|pool| self.pools.contains(pool))
     }
 }
 
@@ -243,7 +282,8 @@ impl RoutingTables for Sessions {
         }
         // One slot: with one update unacknowledged at most there is never a second to hold.
         let (updates, to_picker) = mpsc::channel(1);
-        let session = Session::new(self.publisher.clone(), hello.picker, scope, updates);
+        let schema = if hello.schema == 0 { SCHEMA_UNSAID } else { hello.schema.min(wire::SCHEMA) };
+        let session = Session::new(self.publisher.clone(), hello.picker, scope, schema, updates);
         let until = self.until.clone();
         tokio::spawn(async move {
             // Not all at once, a fleet that was started at once.
@@ -263,143 +303,4 @@ fn bearer_token(metadata: &MetadataMap) -> Result<Option<String>, Status> {
     let Some(value) = metadata.get("authorization") else { return Ok(None) };
     let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
     token.map(|token| Some(token.to_owned())).ok_or_else(|| Status::unauthenticated("authorization is no bearer token"))
-}
-
-/// What takes a picker from one table to another; none where both say the same.
-fn step(from: Option<&Arc<RoutingTable>>, to: &Numbered) -> Option<Update> {
-    let delta = Delta::between(from.map_or(&RoutingTable::default(), |from| from), &to.table);
-    let nothing = from.is_some() && delta.is_empty();
-    (!nothing).then(|| wire::encode(to.revision, from.is_none(), &delta))
-}
-
-/// A namespace that never held anything has an empty table, older than any.
-fn newest_of(tables: &BTreeMap<String, Numbered>, namespace: &str) -> Numbered {
-    tables.get(namespace).cloned().unwrap_or_else(|| Numbered { revision: 0, table: Arc::default() })
-}
-
-/// One picker's connection.
-struct Session {
-    publisher: Publisher,
-    id: u64,
-    scope: Scope,
-    updates: mpsc::Sender<Result<Update, Status>>,
-    /// What the picker decides by: none before the first ack and after a nack, so that the next update is a snapshot.
-    has: Option<Arc<RoutingTable>>,
-    /// What was sent and is neither acknowledged nor refused.
-    sent: Option<Numbered>,
-    /// The newest revision that was offered in some way, so that a refused one is not offered again and again.
-    offered: Option<u64>,
-}
-
-impl Session {
-    fn new(publisher: Publisher, name: String, scope: Scope, updates: mpsc::Sender<Result<Update, Status>>) -> Self {
-        let id = publisher.last_session.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(picker = name, %scope, "picker connected");
-        let picker = Picker { name, scope: scope.clone(), acked: None, refused: None, owing_since: None };
-        publisher.pickers.send_modify(|pickers| _ = pickers.connected.insert(id, picker));
-        Self { publisher, id, scope, updates, has: None, sent: None, offered: None }
-    }
-
-    async fn run(mut self, mut from_picker: Streaming<FromPicker>) {
-        let mut tables = self.publisher.tables.subscribe();
-        tables.mark_changed();
-        loop {
-            tokio::select! {
-                changed = tables.changed(), if self.sent.is_none() => {
-                    let newest = tables.borrow_and_update().as_ref().map(|tables| newest_of(tables, &self.scope.namespace));
-                    if changed.is_err() || self.offer(newest).await.is_err() {
-                        return;
-                    }
-                }
-                message = from_picker.next() => match message.and_then(Result::ok).and_then(|message| message.message) {
-                    Some(from_picker::Message::Ack(ack)) => self.acknowledged(ack.revision),
-                    Some(from_picker::Message::Nack(nack)) => self.refused(&nack),
-                    Some(from_picker::Message::Hello(_)) | None => return,
-                },
-            }
-        }
-    }
-
-    /// Sends what changed since what the picker has, if anything did. Fails when the picker is gone.
-    async fn offer(&mut self, newest: Option<Numbered>) -> Result<(), ()> {
-        let Some(newest) = newest else { return Ok(()) };
-        if self.offered == Some(newest.revision) {
-            return Ok(());
-        }
-        self.offered = Some(newest.revision);
-        let table = match &self.scope.pool {
-            Some(pool) => Arc::new(newest.table.scoped(pool)),
-            None => newest.table,
-        };
-        let newest = Numbered { revision: newest.revision, table };
-        let update = match self.scope.pool {
-            Some(_) => step(self.has.as_ref(), &newest),
-            None => self.publisher.step_of_all(self.has.as_ref(), &newest),
-        };
-        let Some(update) = update else {
-            self.acked(newest.revision);
-            return Ok(());
-        };
-        self.sent = Some(newest);
-        let now = Instant::now();
-        // Nobody is woken: that an answer is owed matters only once it has been for long.
-        self.publisher.pickers.send_if_modified(|pickers| {
-            if let Some(picker) = pickers.connected.get_mut(&self.id) {
-                picker.owing_since = Some(now);
-            }
-            false
-        });
-        self.updates.send(Ok(update)).await.map_err(|_| ())
-    }
-
-    fn acknowledged(&mut self, revision: u64) {
-        let Some(sent) = self.sent.take_if(|sent| sent.revision == revision) else { return };
-        self.has = Some(sent.table);
-        self.acked(revision);
-    }
-
-    fn acked(&self, revision: u64) {
-        self.update_picker(|picker| {
-            picker.acked = Some(revision);
-            (picker.refused, picker.owing_since) = (None, None);
-        });
-    }
-
-    fn refused(&mut self, nack: &Nack) {
-        if self.sent.take_if(|sent| sent.revision == nack.revision).is_none() {
-            return;
-        }
-        self.has = None;
-        let mut why = nack.reasons.join("; ");
-        if why.len() > 1024 {
-            why.truncate(why.floor_char_boundary(1024));
-            why.push('…');
-        }
-        tracing::warn!(scope = %self.scope, revision = nack.revision, reason = why, "picker refused the table");
-        self.update_picker(|picker| {
-            picker.refused = Some((nack.revision, why));
-            picker.owing_since = None;
-        });
-    }
-
-    fn update_picker(&self, change: impl FnOnce(&mut Picker)) {
-        self.publisher.pickers.send_if_modified(|pickers| {
-            let Some(picker) = pickers.connected.get_mut(&self.id) else { return false };
-            let before = picker.clone();
-            change(picker);
-            *picker != before
-        });
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.publisher.pickers.send_modify(|pickers| {
-            let Some(picker) = pickers.connected.remove(&self.id) else { return };
-            tracing::info!(picker = picker.name, scope = %self.scope, "picker disconnected");
-            let now = Instant::now();
-            pickers.left.retain(|_, at| now.saturating_duration_since(*at) < LEFT);
-            pickers.left.insert(picker.scope, now);
-        });
-    }
 }

@@ -127,6 +127,7 @@ impl Subscriber {
             picker: self.picker.clone(),
             namespace: self.scope.namespace.clone(),
             pool: self.scope.pool.clone().unwrap_or_default(),
+            schema: wire::SCHEMA,
         };
         let hello = FromPicker { message: Some(from_picker::Message::Hello(hello)) };
         if answers.send(hello).await.is_err() {

@@ -16,9 +16,14 @@ pub struct RawPicker {
 }
 
 impl RawPicker {
+    /// One that understands as much as those did that do not say how much.
     pub async fn subscribe(channel: Channel, name: &str, namespace: &str) -> Self {
+        Self::subscribe_with(channel, name, namespace, 0).await
+    }
+
+    pub async fn subscribe_with(channel: Channel, name: &str, namespace: &str, schema: u32) -> Self {
         let (answers, to_controller) = mpsc::channel(2);
-        let hello = Hello { picker: name.to_owned(), namespace: namespace.to_owned(), pool: String::new() };
+        let hello = Hello { picker: name.to_owned(), namespace: namespace.to_owned(), pool: String::new(), schema };
         let hello = FromPicker { message: Some(from_picker::Message::Hello(hello)) };
         answers.send(hello).await.expect("the receiver is ours");
         let response = RoutingTablesClient::new(channel).subscribe(ReceiverStream::new(to_controller)).await;
@@ -29,6 +34,12 @@ impl RawPicker {
     pub async fn next(&mut self) -> (u64, bool) {
         let update = self.updates.message().await.expect("the stream lives").expect("the stream goes on");
         (update.revision, update.snapshot)
+    }
+
+    /// Of the next update: its schema, and the names of its models.
+    pub async fn next_models(&mut self) -> (u64, u32, Vec<String>) {
+        let update = self.updates.message().await.expect("the stream lives").expect("the stream goes on");
+        (update.revision, update.schema, update.models.into_iter().map(|model| model.name).collect())
     }
 
     pub async fn accept(&self, revision: u64) {

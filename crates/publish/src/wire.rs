@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use routing::{
     AppProtocol, Capability, Criticality, Danger, Endpoint, Format, HostPattern, MediaPolicy, MediaRule, MediaSource,
-    Modality, ModalitySet, Model, Operation, OperationSet, PoolPolicy, Rewrite, Target,
+    Modality, ModalitySet, Model, Operation, OperationSet, PoolPolicy, Rewrite, RoutingTable, Target,
 };
 
 use crate::{Delta, EndpointKey, PoolHead, proto};
 
-/// The newest meaning of an update that this build understands. Raise it when a field is added that narrows what is allowed: readers
-/// that would miss it then refuse the update instead.
+/// The newest schema that this build understands. Raise it when a field is added that narrows what is allowed, and say in [`schema_of_model`] or
+/// [`schema_of_endpoint`] what needs it: readers that would miss it are not sent what has it.
 pub const SCHEMA: u32 = 2;
+
+/// What every reader understands.
+const OLDEST: u32 = 1;
 
 /// Largest message either end takes. Ten thousand endpoints are about 1 MB.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -31,13 +34,62 @@ pub enum Undecodable {
     UnknownValue { kind: &'static str, name: String, field: &'static str, value: i32 },
 }
 
+// === What needs which schema ===
+
+fn schema_of(delta: &Delta) -> u32 {
+    let models = delta.models.values().map(|model| schema_of_model(model));
+    models.chain(delta.endpoints.values().map(schema_of_endpoint)).max().unwrap_or(OLDEST)
+}
+
+/// 2 brought operations, and limits on what media is rather than how much.
+fn schema_of_model(model: &Model) -> u32 {
+    let rules = model.media.rules.values().any(|rule| {
+        let MediaRule { max_pixels, min_side, max_seconds, formats, https_only, .. } = rule;
+        max_pixels.is_some() || min_side.is_some() || max_seconds.is_some() || !formats.is_empty() || *https_only
+    });
+    let operations = model.targets.iter().any(|target| target.capability.declares_operations());
+    if rules || operations { 2 } else { OLDEST }
+}
+
+fn schema_of_endpoint(endpoint: &Endpoint) -> u32 {
+    if endpoint.capability.is_some_and(Capability::declares_operations) { 2 } else { OLDEST }
+}
+
+/// A table without what needs a newer schema, and the names of what was left out.
+pub(crate) fn understood(table: Arc<RoutingTable>, schema: u32) -> (Arc<RoutingTable>, Vec<String>) {
+    if schema >= SCHEMA {
+        return (table, Vec::new());
+    }
+    let mut less = RoutingTable::clone(&table);
+    let mut left_out = Vec::new();
+    less.models.retain(|name, model| {
+        let stays = schema_of_model(model) <= schema;
+        if !stays {
+            left_out.push(format!("model {name:?}"));
+        }
+        stays
+    });
+    for (pool_name, pool) in &mut less.pools {
+        if pool.endpoints.values().any(|endpoint| schema_of_endpoint(endpoint) > schema) {
+            Arc::make_mut(pool).endpoints.retain(|name, endpoint| {
+                let stays = schema_of_endpoint(endpoint) <= schema;
+                if !stays {
+                    left_out.push(format!("endpoint {name:?} of pool {pool_name:?}"));
+                }
+                stays
+            });
+        }
+    }
+    if left_out.is_empty() { (table, left_out) } else { (Arc::new(less), left_out) }
+}
+
 // === Domain to wire ===
 
 pub(crate) fn encode(revision: u64, snapshot: bool, delta: &Delta) -> proto::Update {
     proto::Update {
         revision,
         snapshot,
-        schema: SCHEMA,
+        schema: schema_of(delta),
         pools: delta.pools.iter().map(|(name, head)| encode_pool(name, head)).collect(),
         endpoints: delta.endpoints.iter().map(|(key, endpoint)| encode_endpoint(key, endpoint)).collect(),
         models: delta.models.iter().map(|(name, model)| encode_model(name, model)).collect(),

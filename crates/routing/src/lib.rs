@@ -32,4 +32,4 @@ pub use modality::{Modality, ModalitySet, UnknownModality};
 pub use operation::{Operation, OperationSet};
 pub use policy::{PoolPolicy, Rewrite};
 pub use route::{NoRoute, Route, Tier};
-pub use table::{AppProtocol, Criticality, Endpoint, Model, Pool, RoutingTable, Target};
+pub use table::{AppProtocol, Criticality, Endpoint, Model, Parts, Pool, RoutingTable, Target};

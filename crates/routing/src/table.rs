@@ -13,8 +13,16 @@ use crate::{Capability, Family, MediaPolicy, ModalitySet, OperationSet, PoolPoli
 pub struct RoutingTable {
     pub models: BTreeMap<Arc<str>, Arc<Model>>,
     pub pools: BTreeMap<Arc<str>, Arc<Pool>>,
-    /// In a part of a table, the pools that it leaves out, by the models they serve.
-    pub elsewhere: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    /// In a part of a table: the pools of each model of the whole, so that a refusal can say where one is served. Shared by all parts; empty
+    /// in a whole.
+    pub pools_of_models: Arc<BTreeMap<Arc<str>, Vec<Arc<str>>>>,
+}
+
+/// A table's models by their pools, for whoever wants the parts of many pools: as long as no model changes, they are made once.
+#[derive(Debug, Default)]
+pub struct Parts {
+    models: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Arc<Model>>>,
+    pools_of_models: Arc<BTreeMap<Arc<str>, Vec<Arc<str>>>>,
 }
 
 /// A name that clients ask for, and the targets behind it.
@@ -115,7 +123,7 @@ impl RoutingTable {
     pub fn route(&self, model: Option<&str>, need: Requirement) -> Result<Route<'_>, NoRoute> {
         match model.and_then(|name| self.models.get_key_value(name)) {
             Some((name, model)) => Route::of_model(name, model, need).ok_or_else(|| self.uncovered(name, model, need)),
-            None if model.is_some_and(|name| self.elsewhere.contains_key(name)) => {
+            None if model.is_some_and(|name| self.pools_of_models.contains_key(name)) => {
                 Err(self.unknown_model(model.unwrap_or_default()))
             }
             None => match model.and_then(|name| self.rewritten(name)) {
@@ -134,7 +142,7 @@ impl RoutingTable {
 
     /// That there is no model of this name, or where it is.
     pub fn unknown_model(&self, name: &str) -> NoRoute {
-        if let Some(pools) = self.elsewhere.get(name) {
+        if let Some(pools) = self.pools_of_models.get(name) {
             return NoRoute::elsewhere(name, pools);
         }
         if self.models.is_empty() {
@@ -157,23 +165,11 @@ impl RoutingTable {
         model.targets.iter().filter_map(|target| self.on_offer(target)).reduce(Capability::union)
     }
 
-    /// What a picker of one pool is sent: that pool, the models with a target in it, and of every model the names of its other pools, so
-    /// that a refusal can say where it lives.
+    /// What a picker of one pool is sent: that pool, the models with a target in it, and where all others are. Where many are wanted,
+    /// [`Parts`] makes them for less.
     #[must_use]
     pub fn scoped(&self, pool: &str) -> Self {
-        let pools = self.pools.get_key_value(pool).map(|(name, pool)| (Arc::clone(name), Arc::clone(pool)));
-        let lives_here = |model: &Model| model.targets.iter().any(|target| *target.pool == *pool);
-        let here = self.models.iter().filter(|(_, model)| lives_here(model));
-        let away = self.models.iter().filter_map(|(name, model)| {
-            let mut others = model.pools();
-            others.retain(|other| **other != *pool);
-            (!others.is_empty()).then(|| (Arc::clone(name), others))
-        });
-        Self {
-            models: here.map(|(name, model)| (Arc::clone(name), Arc::clone(model))).collect(),
-            pools: pools.into_iter().collect(),
-            elsewhere: away.collect(),
-        }
+        Parts::of(self).part(self, pool)
     }
 
     /// Every address in the table.
@@ -232,6 +228,35 @@ impl RoutingTable {
             .collect();
         scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
         scored.into_iter().take(NAMES_SHOWN).map(|(_, known)| known.to_string()).collect()
+    }
+}
+
+// === impl Parts ===
+
+impl Parts {
+    pub fn of(table: &RoutingTable) -> Self {
+        let mut parts = Self::default();
+        let mut pools_of_models = BTreeMap::new();
+        for (name, model) in &table.models {
+            let pools = model.pools();
+            for pool in &pools {
+                let models = parts.models.entry(Arc::clone(pool)).or_default();
+                models.insert(Arc::clone(name), Arc::clone(model));
+            }
+            pools_of_models.insert(Arc::clone(name), pools);
+        }
+        parts.pools_of_models = Arc::new(pools_of_models);
+        parts
+    }
+
+    /// The part of one pool. `table` is the one that these are the parts of, or one with the same models.
+    pub fn part(&self, table: &RoutingTable, pool: &str) -> RoutingTable {
+        let pools = table.pools.get_key_value(pool).map(|(name, pool)| (Arc::clone(name), Arc::clone(pool)));
+        RoutingTable {
+            models: self.models.get(pool).cloned().unwrap_or_default(),
+            pools: pools.into_iter().collect(),
+            pools_of_models: Arc::clone(&self.pools_of_models),
+        }
     }
 }
 

@@ -62,7 +62,7 @@ fn table(targets: Vec<Target>) -> RoutingTable {
     RoutingTable {
         models: BTreeMap::from([(Arc::from("m"), Arc::new(model))]),
         pools: BTreeMap::new(),
-        elsewhere: BTreeMap::new(),
+        pools_of_models: Arc::default(),
     }
 }
 

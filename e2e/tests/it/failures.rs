@@ -138,6 +138,49 @@ pub(crate) async fn a_picker_that_is_told_to_stop_loses_nothing_in_flight(shared
     Ok(())
 }
 
+/// Connections that say nothing, and one that begins what it never ends, on each port.
+pub(crate) async fn strangers_hold_up_no_end(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    three_pools(&mut world).await?;
+    let ports = [world.ext_proc, world.health, world.http.address()];
+    let mut strangers = Vec::new();
+    for port in ports {
+        for said in ["", "P", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "POST /v1/chat/completions HTTP/1.1\r\nhost: a"] {
+            let mut stranger = tokio::net::TcpStream::connect(port).await?;
+            tokio::io::AsyncWriteExt::write_all(&mut stranger, said.as_bytes()).await?;
+            strangers.push(stranger);
+        }
+    }
+    // They were all accepted, since connections made after them are served.
+    answered(&world, &chat("chat", &text()), "200 text-0").await?;
+    world.picker.terminate()?;
+    // Well below the 30 s that a stranger may take over a head, and the 5 min that requests may.
+    let ended = tokio::time::timeout(Duration::from_secs(15), world.picker.ended());
+    let status = ended.await.with_context(|| format!("it waits for strangers: {}", world.picker.tail()))??;
+    ensure!(status.success(), "{status}: {}", world.picker.tail());
+    Ok(())
+}
+
+/// Dead servers of which nobody has heard yet: the next tier answers, and where there is none, an error in the usual shape.
+pub(crate) async fn when_nobody_can_be_reached_both_ways_say_so_alike(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    three_pools(&mut world).await?;
+    world.kubelet.crash("text-0");
+    for _ in 0..10 {
+        let answer = world.http.chat(&chat("chat", &text())).await?.shown();
+        ensure!(answer != "200 text-0" && answer.starts_with("200 "), "{answer}: a living tier was not asked");
+    }
+    world.kubelet.crash("vision-0");
+    world.kubelet.crash("omni-0");
+    for client in [&world.gateway, &world.http] {
+        let answer = client.chat(&chat("chat", &image())).await?;
+        ensure!(answer.status == 503 && answer.headers.contains_key("retry-after"), "{}", answer.shown());
+        ensure!(answer.json()["error"]["code"] == "endpoint_unreachable", "{}", answer.text());
+        ensure!(answer.json()["error"]["type"] == "server_error", "{}", answer.text());
+    }
+    Ok(())
+}
+
 pub(crate) async fn a_picker_without_a_table_is_not_ready_and_says_so(shared: &Shared) -> Result<()> {
     let any = ["--ext-proc-listen", "--health-listen", "--http-listen", "--admin-listen"]
         .map(|flag| format!("{flag}=127.0.0.1:0"));

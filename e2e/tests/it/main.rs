@@ -168,6 +168,8 @@ fn data_plane(trials: &mut Trials) {
         the_picker_is_killed_and_restarted_under_load,
         a_picker_that_is_told_to_stop_loses_nothing_in_flight,
         a_picker_without_a_table_is_not_ready_and_says_so,
+        strangers_hold_up_no_end,
+        when_nobody_can_be_reached_both_ways_say_so_alike,
     );
     claims!(trials, edges:
         a_client_that_hangs_up_is_felt_by_the_model_server,
@@ -200,6 +202,7 @@ fn data_plane(trials: &mut Trials) {
         models_that_nobody_serves_are_listed_when_asked_for,
         a_job_is_gone_with_its_maker,
         a_job_is_found_by_a_picker_that_did_not_see_it_made,
+        a_response_is_followed_where_it_was_made,
         a_websocket_flows_both_ways_until_either_side_ends,
         browsers_may_ask_where_a_flag_says_so,
         a_client_that_waits_for_a_nod_gets_it_or_the_refusal,

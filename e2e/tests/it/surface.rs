@@ -223,6 +223,63 @@ pub(crate) async fn a_job_is_found_by_a_picker_that_did_not_see_it_made(shared: 
     Ok(())
 }
 
+/// What follows a response goes to whoever made that one, though another fits tighter, and whichever picker is asked.
+pub(crate) async fn a_response_is_followed_where_it_was_made(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    three_pools(&mut world).await?;
+    world.kubelet.run(PodSpec::new("vision-1", "vision", &["v=text,image"])).await?;
+    eventually("two see", async || {
+        let table = world.picker_admin.get("/debug/table").await?.text();
+        ensure!(table.contains("vision-1-rank-0"), "{table}");
+        Ok(())
+    })
+    .await?;
+    let first = |stream: bool| {
+        let picture =
+            json!([{"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,AAAA"}]}]);
+        json!({"model": "chat", "input": picture, "stream": stream}).to_string()
+    };
+    let follow = |id: &str| json!({"model": "chat", "input": "and then?", "previous_response_id": id}).to_string();
+    let mut made = Vec::new();
+    for stream in [false, true] {
+        for client in [&world.gateway, &world.http] {
+            let answer = client.post("/v1/responses", first(stream)).await?;
+            let text = answer.text();
+            let id = text.split("\"id\":\"").find(|part| part.starts_with("resp_")).context(text.clone())?;
+            let maker = answer.headers.get("x-served-by").context("a maker")?.to_str()?.to_owned();
+            let id = id.split('"').next().context("an id")?.to_owned();
+            for client in [&world.gateway, &world.http] {
+                let next = client.post("/v1/responses", follow(&id)).await?.shown();
+                ensure!(next == format!("200 {maker}"), "{next}, and {maker} made it");
+                let shown = client.get(&format!("/v1/responses/{id}")).await?;
+                ensure!(shown.json()["id"] == id.as_str(), "{}", shown.text());
+            }
+            made.push((id, maker));
+        }
+    }
+    // Another picker asks around.
+    world.picker.kill();
+    world.start_picker().await?;
+    world.until_ready().await?;
+    world.until_gateway_asks().await?;
+    for (number, (id, maker)) in made.iter().enumerate() {
+        let client = if number % 2 == 0 { &world.gateway } else { &world.http };
+        let next = client.post("/v1/responses", follow(id)).await?.shown();
+        ensure!(next == format!("200 {maker}"), "{next}, and {maker} made it");
+    }
+    let (id, maker) = &made[0];
+    world.kubelet.delete(maker).await?;
+    for client in [&world.gateway, &world.http] {
+        eventually("the response is gone with its maker", async || {
+            let shown = client.post("/v1/responses", follow(id)).await?.shown();
+            ensure!(shown.starts_with("404 response_not_found: the model server that made the response"), "{shown}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
 pub(crate) async fn a_websocket_flows_both_ways_until_either_side_ends(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
     world.apply_pool("live")?;

@@ -51,7 +51,7 @@ fn table() -> RoutingTable {
             ("text".into(), pool(&[(1, None), (2, None)])),
             ("vision".into(), pool(&[(11, None), (12, None)])),
         ]),
-        elsewhere: BTreeMap::new(),
+        ..RoutingTable::default()
     }
 }
 

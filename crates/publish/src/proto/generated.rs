@@ -27,6 +27,10 @@ pub struct Hello {
     /// Empty: every pool of the namespace.
     #[prost(string, tag = "3")]
     pub pool: ::prost::alloc::string::String,
+    /// The newest schema that it understands. What needs a newer one is left out of its tables, and the controller says so. 0 is what those
+    /// understand that do not say it: 2.
+    #[prost(uint32, tag = "4")]
+    pub schema: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ack {
@@ -50,7 +54,7 @@ pub struct Update {
     /// Whatever was known before is void.
     #[prost(bool, tag = "2")]
     pub snapshot: bool,
-    /// A reader older than this must refuse the update: it would miss something that narrows what is allowed.
+    /// The schema of what is in it. A reader older than this must refuse the update: it would miss something that narrows what is allowed.
     #[prost(uint32, tag = "3")]
     pub schema: u32,
     #[prost(message, repeated, tag = "4")]
@@ -70,7 +74,7 @@ pub struct Update {
     #[prost(string, repeated, tag = "11")]
     pub removed_elsewhere: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-/// A model of pools that are not in the picker's scope: for refusals that say where it is served.
+/// The pools of a model, for a picker of one pool: so that a refusal can say where it is served.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Elsewhere {
     #[prost(string, tag = "1")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use publish::testing::RawPicker;
 use publish::{Anyone, Authority, Publisher, Received, Route, Scope, Standing, Subscriber, Subscription, Unusable};
-use routing::RoutingTable;
+use routing::{Capability, Criticality, MediaPolicy, MediaRule, Modality, Model, RoutingTable, Target};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -71,7 +71,7 @@ impl Pair {
     async fn until_standing(&self, connected: usize, current: usize, refusals: &[&str]) {
         let mut changes = self.publisher.standing_changes();
         let stands = || {
-            let standing = self.publisher.standing("serving", |_| true);
+            let standing = self.publisher.standing("serving", ["p", "q", "a"]);
             (standing.connected, standing.current) == (connected, current) && standing.refusals == refusals
         };
         let wait = async {
@@ -186,7 +186,7 @@ async fn one_that_owes_an_answer_and_one_that_left_are_known_with_their_times() 
     let pair = Pair::start(None);
     pair.publish(one_pool("p", &[1]));
     pair.until_standing(1, 1, &[]).await;
-    let standing = || pair.publisher.standing("serving", |_| true);
+    let standing = || pair.publisher.standing("serving", ["p", "q", "a"]);
     assert_eq!((standing().owing_since, standing().left_at), (None, None));
     let mut silent = RawPicker::subscribe(channel_to(&pair.publisher), "silent", "serving").await;
     let (revision, _) = silent.next().await;
@@ -229,7 +229,7 @@ async fn a_picker_that_is_not_admitted_is_told_nothing_and_counts_for_nobody() {
     turned_away.publish(one_pool("p", &[1]));
     turned_away.until(|subscription| subscription.lost_at.is_some()).await;
     assert!(turned_away.subscription.borrow().received.is_none());
-    assert_eq!(turned_away.publisher.standing("serving", |_| true), Standing::default());
+    assert_eq!(turned_away.publisher.standing("serving", ["p", "q", "a"]), Standing::default());
 }
 
 #[tokio::test(start_paused = true)]
@@ -279,6 +279,7 @@ async fn pickers_of_different_scopes_are_sent_different_tables_of_one_revision()
     let route = move |_| Ok(Route { channel: channel.clone(), token: None, others: false });
     tokio::spawn(Subscriber { picker: "one pool".into(), scope }.run(route, sender));
     whole.until_standing(2, 0, &[]).await;
+    let mut revisions = Vec::new();
     for hosts in [&[1, 2][..], &[1, 2, 3]] {
         let mut table = one_pool("a", &[1]);
         table.pools.extend(one_pool("b", hosts).pools);
@@ -289,7 +290,44 @@ async fn pickers_of_different_scopes_are_sent_different_tables_of_one_revision()
             tokio::time::timeout(Duration::from_mins(1), wait).await.expect("in time").expect("running").clone();
         assert_eq!(hosts_of(&known, "b"), None, "it was sent the whole table");
         assert_eq!(hosts_of(&whole.subscription.borrow(), "b"), Some(hosts.len()));
+        revisions.push(known.received.unwrap().revision);
     }
+    assert_eq!(revisions[0], revisions[1], "what changes in another pool is no news");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_picker_is_too_old_for_is_left_out_and_told_and_nobody_is_frozen() {
+    let pair = Pair::start(None);
+    let mut table = one_pool("p", &[1]);
+    let model = |max_pixels| {
+        let target =
+            Target { name: "m".into(), pool: "p".into(), capability: Capability::TEXT, family: None, weight: 1 };
+        let rule = MediaRule { max_pixels, ..MediaRule::default() };
+        let media = MediaPolicy { rules: [(Modality::Image, rule)].into(), ..MediaPolicy::default() };
+        Arc::new(Model { criticality: Criticality::Standard, created: 0, targets: vec![target], media })
+    };
+    table.models.insert("newer".into(), model(Some(1000)));
+    table.models.insert("plain".into(), model(None));
+    pair.publish(table.clone());
+    let channel = channel_to(&pair.publisher);
+    let mut old = RawPicker::subscribe_with(channel.clone(), "old", "serving", 1).await;
+    let (revision, schema, models) = old.next_models().await;
+    assert_eq!((schema, models), (1, vec!["plain".to_owned()]));
+    old.accept(revision).await;
+    let told = r#"old: is too old for model "newer", and decides without; upgrade it"#;
+    pair.until_standing(2, 1, &[told]).await;
+    // What it understands goes on to reach it.
+    table.models.insert("another".into(), model(None));
+    pair.publish(table.clone());
+    let (revision, _, models) = old.next_models().await;
+    assert_eq!(models, ["another"]);
+    old.accept(revision).await;
+    // And once nothing is left out, nothing is said.
+    table.models.remove("newer");
+    pair.publish(table);
+    pair.until_standing(2, 2, &[]).await;
+    let mut unsaid = RawPicker::subscribe(channel, "of before", "serving").await;
+    assert_eq!(unsaid.next_models().await.1, 1, "a table that uses nothing new is for everybody");
 }
 
 #[tokio::test(start_paused = true)]

@@ -25,7 +25,7 @@ fn table(models: &[(&str, &[&str])]) -> RoutingTable {
     let models: BTreeMap<Arc<str>, Arc<Model>> =
         models.iter().map(|(name, specs)| (Arc::from(*name), Arc::new(model(specs)))).collect();
     let pools = models.values().flat_map(|m| &m.targets).map(|t| (Arc::clone(&t.pool), Arc::default())).collect();
-    RoutingTable { models, pools, elsewhere: BTreeMap::new() }
+    RoutingTable { models, pools, pools_of_models: Arc::default() }
 }
 
 fn need(input: &str, output: &str) -> Requirement {

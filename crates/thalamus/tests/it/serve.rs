@@ -17,6 +17,7 @@ struct Served {
     folder: TempDir,
     process: Child,
     address: String,
+    ext_proc: String,
 }
 
 impl Drop for Served {
@@ -29,7 +30,16 @@ impl Drop for Served {
 fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_thalamus"));
     command
-        .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--manifests"])
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--ext-proc-listen",
+            "127.0.0.1:0",
+            "--log-format",
+            "json",
+            "--manifests",
+        ])
         .arg(folder)
         .stderr(Stdio::piped());
     command
@@ -47,7 +57,8 @@ fn serve(files: &[(&str, String)]) -> Served {
     // Read on, or the process would stop at a full pipe.
     std::thread::spawn(move || lines.for_each(drop));
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-    Served { folder, process, address: line["listen"].as_str().unwrap().to_owned() }
+    let said = |port: &str| line[port].as_str().unwrap().to_owned();
+    Served { folder, process, address: said("listen"), ext_proc: said("ext_proc") }
 }
 
 impl Served {
@@ -140,4 +151,28 @@ fn what_cannot_be_read_is_named_by_file_object_and_field() {
         version.contains("InferencePool p is of inference.networking.x-k8s.io/v1alpha2: pools are served as"),
         "{version}"
     );
+}
+
+/// A gateway asks there before it sends requests (gRPC health, in a message of no fields).
+#[test]
+fn gateways_find_an_endpoint_picker() {
+    let served = serve(&[]);
+    let request = served.folder.path().join("request");
+    std::fs::write(&request, [0; 5]).unwrap();
+    let asks = |scheme: &str| {
+        let url = format!("{scheme}://{}/grpc.health.v1.Health/Check", served.ext_proc);
+        let body = format!("@{}", request.display());
+        let mut curl = Command::new("curl");
+        curl.args(["-sk", "-H", "content-type: application/grpc", "-H", "te: trailers", "--data-binary", &body, &url]);
+        if scheme == "http" {
+            curl.arg("--http2-prior-knowledge");
+        }
+        curl.output().unwrap().stdout
+    };
+    let given_up = Instant::now() + Duration::from_secs(30);
+    // One field of two bytes, `status: SERVING`.
+    while asks("http") != [0, 0, 0, 0, 2, 8, 1] {
+        assert!(Instant::now() < given_up, "it never serves");
+    }
+    assert_eq!(asks("https"), [0, 0, 0, 0, 2, 8, 1], "in either form");
 }

@@ -1,0 +1,125 @@
+//! One picker's connection: what it has, what it was sent, and what it said to that.
+
+use std::sync::Arc;
+
+use routing::RoutingTable;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::StreamExt as _;
+use tonic::{Status, Streaming};
+
+use crate::feed::{Feed, Numbered, Picker};
+use crate::proto::{FromPicker, Nack, Update, from_picker};
+use crate::{Publisher, Scope};
+
+/// One picker's connection.
+pub(crate) struct Session {
+    publisher: Publisher,
+    feed: Arc<Feed>,
+    id: u64,
+    name: String,
+    scope: Scope,
+    schema: u32,
+    updates: mpsc::Sender<Result<Update, Status>>,
+    /// What the picker decides by: none before the first ack and after a nack, so that the next update is a snapshot.
+    has: Option<Arc<RoutingTable>>,
+    /// What was sent and is neither acknowledged nor refused.
+    sent: Option<Numbered>,
+    /// The newest revision that was offered in some way, so that a refused one is not offered again and again.
+    offered: Option<u64>,
+}
+
+impl Session {
+    pub(crate) fn new(
+        publisher: Publisher,
+        name: String,
+        scope: Scope,
+        schema: u32,
+        updates: mpsc::Sender<Result<Update, Status>>,
+    ) -> Self {
+        let (id, feed) = publisher.listen(&scope, schema, name.clone());
+        tracing::info!(picker = name, %scope, schema, "picker connected");
+        Self { publisher, feed, id, name, scope, schema, updates, has: None, sent: None, offered: None }
+    }
+
+    pub(crate) async fn run(mut self, mut from_picker: Streaming<FromPicker>) {
+        let mut newest = self.feed.subscribe();
+        newest.mark_changed();
+        loop {
+            tokio::select! {
+                changed = newest.changed(), if self.sent.is_none() => {
+                    let newest = newest.borrow_and_update().clone();
+                    if changed.is_err() || self.offer(newest).await.is_err() {
+                        return;
+                    }
+                }
+                message = from_picker.next() => match message.and_then(Result::ok).and_then(|message| message.message) {
+                    Some(from_picker::Message::Ack(ack)) => self.acknowledged(ack.revision),
+                    Some(from_picker::Message::Nack(nack)) => self.refused(&nack),
+                    Some(from_picker::Message::Hello(_)) | None => return,
+                },
+            }
+        }
+    }
+
+    /// Sends what changed since what the picker has, if anything did. Fails when the picker is gone.
+    async fn offer(&mut self, newest: Option<Numbered>) -> Result<(), ()> {
+        let Some(newest) = newest else { return Ok(()) };
+        if self.offered == Some(newest.revision) {
+            return Ok(());
+        }
+        self.offered = Some(newest.revision);
+        let Some(update) = self.feed.step(self.has.as_ref(), &newest) else {
+            self.acked(newest.revision);
+            return Ok(());
+        };
+        self.sent = Some(newest);
+        let now = Instant::now();
+        // Nobody is woken: that an answer is owed matters only once it has been for long.
+        self.feed.update(self.id, |picker| picker.owing_since = Some(now));
+        self.updates.send(Ok(update)).await.map_err(|_| ())
+    }
+
+    fn acknowledged(&mut self, revision: u64) {
+        let Some(sent) = self.sent.take_if(|sent| sent.revision == revision) else { return };
+        self.has = Some(sent.table);
+        self.acked(revision);
+    }
+
+    fn acked(&self, revision: u64) {
+        self.update_picker(|picker| {
+            picker.acked = Some(revision);
+            (picker.refused, picker.owing_since) = (None, None);
+        });
+    }
+
+    fn refused(&mut self, nack: &Nack) {
+        if self.sent.take_if(|sent| sent.revision == nack.revision).is_none() {
+            return;
+        }
+        self.has = None;
+        let mut why = nack.reasons.join("; ");
+        if why.len() > 1024 {
+            why.truncate(why.floor_char_boundary(1024));
+            why.push('…');
+        }
+        tracing::warn!(scope = %self.scope, revision = nack.revision, reason = why, "picker refused the table");
+        self.update_picker(|picker| {
+            picker.refused = Some((nack.revision, why));
+            picker.owing_since = None;
+        });
+    }
+
+    fn update_picker(&self, change: impl FnOnce(&mut Picker)) {
+        if self.feed.update(self.id, change) {
+            self.publisher.note_standing();
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        tracing::info!(picker = self.name, scope = %self.scope, "picker disconnected");
+        self.publisher.leave(&self.scope, self.schema, self.id);
+    }
+}
