@@ -39,6 +39,9 @@ enum Action {
         /// Pickers of each pool, beside those of the whole namespace.
         #[arg(long, default_value_t = 0)]
         pickers_of_each_pool: usize,
+        /// Let the controller run the pools' pickers: it makes their objects, and nobody runs them.
+        #[arg(long)]
+        managed: bool,
         /// Pod changes a second.
         #[arg(long, default_value_t = 50)]
         rate: u32,
@@ -82,10 +85,10 @@ async fn main() -> Result<()> {
             }
         }
         Action::Down => down(&folder),
-        Action::Scale { pools, pods, models, pickers, pickers_of_each_pool, rate, length } => {
+        Action::Scale { pools, pods, models, pickers, pickers_of_each_pool, managed, rate, length } => {
             let folder = fresh(&folder, "scale")?;
             let cluster = Cluster::start(&folder)?;
-            let scale = Scale { pools, pods, models, pickers, pickers_of_each_pool, rate, length };
+            let scale = Scale { pools, pods, models, pickers, pickers_of_each_pool, managed, rate, length };
             scale.run(&cluster, &folder, |line| println!("{line}")).await
         }
         Action::Conformance { part } => conformance(&folder, part),

@@ -30,6 +30,8 @@ pub struct Scale {
     pub pickers: usize,
     /// Pickers of each pool.
     pub pickers_of_each_pool: usize,
+    /// The controller runs the pools' pickers, as far as it makes their objects.
+    pub managed: bool,
     /// Pod changes a second.
     pub rate: u32,
     pub length: Duration,
@@ -132,9 +134,11 @@ impl Scale {
 
     async fn make_objects(&self, client: &kube::Client) -> Result<()> {
         let pools = (0..self.pools).map(|pool| {
-            json!({"apiVersion": "inference.networking.k8s.io/v1", "kind": "InferencePool", "metadata": {"name": format!("pool{pool}")},
+            let annotations = if self.managed { json!({"thalamus.dev/picker": "managed"}) } else { json!({}) };
+            json!({"apiVersion": "inference.networking.k8s.io/v1", "kind": "InferencePool",
+                "metadata": {"name": format!("pool{pool}"), "annotations": annotations},
                 "spec": {"selector": {"matchLabels": {"pool": pool.to_string()}}, "targetPorts": [{"number": 8000}],
-                    "endpointPickerRef": {"name": "picker", "port": {"number": 9002}}}})
+                    "endpointPickerRef": {"name": format!("picker{pool}"), "port": {"number": 9002}}}})
         });
         let models = (0..self.models).map(|model| {
             let pool = model % self.pools;

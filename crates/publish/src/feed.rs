@@ -131,8 +131,9 @@ impl Feed {
         *picker != before
     }
 
-    /// What takes a picker from one table to the newest; none where both say the same.
-    pub(crate) fn step(&self, from: Option<&Arc<RoutingTable>>, to: &Numbered) -> Option<Update> {
+    /// What takes a picker from one table to the newest; none where both say the same. `is_kept` for the next who is in step: a snapshot is
+    /// large, and of one pool nearly nobody asks for another.
+    pub(crate) fn step(&self, from: Option<&Arc<RoutingTable>>, to: &Numbered, is_kept: bool) -> Option<Update> {
         let same = |a: &Option<Arc<RoutingTable>>| match (a, from) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
             (None, None) => true,
@@ -145,7 +146,8 @@ impl Feed {
         let delta = Delta::between(from.map_or(&RoutingTable::default(), |from| from), &to.table);
         let nothing = from.is_some() && delta.is_empty();
         let update = (!nothing).then(|| wire::encode(to.revision, from.is_none(), &delta));
-        heard.last_step = Some(Step { from: from.map(Arc::clone), revision: to.revision, update: update.clone() });
+        let step = Step { from: from.map(Arc::clone), revision: to.revision, update: update.clone() };
+        heard.last_step = is_kept.then_some(step);
         update
     }
 

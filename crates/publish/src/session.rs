@@ -69,7 +69,8 @@ impl Session {
             return Ok(());
         }
         self.offered = Some(newest.revision);
-        let Some(update) = self.feed.step(self.has.as_ref(), &newest) else {
+        let is_kept = self.has.is_some() || self.scope.pool.is_none();
+        let Some(update) = self.feed.step(self.has.as_ref(), &newest, is_kept) else {
             self.acked(newest.revision);
             return Ok(());
         };
