@@ -81,6 +81,13 @@ pub struct InferenceModelSpec {
     /// What a request may carry. A modality that is not named is free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media: Option<MediaPolicy>,
+
+    /// How long a model server may take to the first byte of its answer, in seconds, where clients come by the picker's HTTP port; the
+    /// request is then answered with 504. As the picker's --first-byte-timeout says when absent, which is no limit by default: a long
+    /// prompt is no fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub first_byte_timeout_seconds: Option<u32>,
 }
 
 /// A model that the servers of a pool know.

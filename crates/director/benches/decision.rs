@@ -23,7 +23,13 @@ fn table() -> RoutingTable {
         |pool: &str, capability| Target { name: "m".into(), pool: pool.into(), capability, family: None, weight: 1 };
     let model = |i: u32| {
         let targets = vec![target("text", Capability::TEXT), target("vision", vision)];
-        let model = Model { criticality: Criticality::Standard, created: 0, targets, media: MediaPolicy::default() };
+        let model = Model {
+            criticality: Criticality::Standard,
+            created: 0,
+            first_byte_timeout: None,
+            targets,
+            media: MediaPolicy::default(),
+        };
         (Arc::from(format!("model-{i}")), Arc::new(model))
     };
     let endpoint = |i: u8| {

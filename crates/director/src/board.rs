@@ -206,7 +206,12 @@ impl EndpointState {
         self.total.fetch_sub(1, Relaxed);
     }
 
-    pub(crate) fn judge(&self, verdict: Verdict, at: Instant) {
+    /// Notes how an attempt went that began at `began`. Of many that were under way when a server failed the first says it: the others began
+    /// before that was known, and tell nothing new.
+    pub(crate) fn judge(&self, verdict: Verdict, began: Instant, at: Instant) {
+        if verdict != Verdict::Answered && self.clock.stamp(began) < self.failed_at.load(Relaxed) {
+            return;
+        }
         let demerits = match verdict {
             Verdict::Answered => return self.demerits.store(0, Relaxed),
             Verdict::Failed => 1,

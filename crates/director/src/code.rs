@@ -65,9 +65,10 @@ codes! {
     Saturated = "saturated", TOO_MANY_REQUESTS, "Every endpoint that could take this is full, and the model is sheddable.";
     GatewayMisconfigured = "gateway_misconfigured", INTERNAL_SERVER_ERROR, "The gateway sends bodies to the picker in a mode in which no answer can wait for them.";
     EndpointBrokeOff = "endpoint_broke_off", BAD_GATEWAY, "The model server broke off before it answered; it may have worked on the request.";
-    EndpointTimedOut = "endpoint_timed_out", GATEWAY_TIMEOUT, "The model server began no answer within `--first-byte-timeout`; it may work on the request.";
+    EndpointTimedOut = "endpoint_timed_out", GATEWAY_TIMEOUT, "The model server began no answer within `firstByteTimeoutSeconds` of the model, or `--first-byte-timeout`; it may work on the request.";
     NoEndpoint = "no_endpoint", SERVICE_UNAVAILABLE, "No endpoint is ready for this.";
     EndpointUnreachable = "endpoint_unreachable", SERVICE_UNAVAILABLE, "None of the endpoints tried could be reached.";
+    SearchUnfinished = "search_unfinished", SERVICE_UNAVAILABLE, "Not every model server that may have made the job or the response could be asked for it.";
     NotReady = "not_ready", SERVICE_UNAVAILABLE, "The picker has no routing table yet.";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "The picker holds as many bytes of bodies as it may.";
 }
@@ -77,7 +78,7 @@ impl Code {
     pub const fn retry_after(self) -> Option<Duration> {
         match self {
             Self::NoEndpoint | Self::NotReady | Self::EndpointUnreachable => Some(Duration::from_secs(5)),
-            Self::Saturated | Self::Overloaded => Some(Duration::from_secs(1)),
+            Self::Saturated | Self::Overloaded | Self::SearchUnfinished => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

@@ -32,6 +32,8 @@ pub struct Plan {
     /// Of the table that it was made from.
     pub revision: u64,
     pub why: Why,
+    /// How long an endpoint may take to the first byte of its answer, where the model's owner says.
+    pub first_byte_timeout: Option<Duration>,
     /// What the answer may say that its model server made.
     pub makes: Option<OwnedKind>,
     pub(crate) owners: Arc<Owners>,
@@ -208,12 +210,20 @@ impl RunningAttempt {
         self.release();
     }
 
-    /// The head of the answer.
+    /// The head of the answer. One that says that the server fails, or is full, is judged now: not every gateway tells of the end.
     pub fn head(&mut self, status: StatusCode, at: Instant) {
         self.head = Some((status, at));
         if !status.is_success() {
             self.learner = None;
         }
+        if let (true, Some(Served { state, .. })) = (is_failure(status), &self.endpoint) {
+            state.judge(Verdict::Failed, self.began, at);
+        }
+    }
+
+    /// Whether the answer has begun.
+    pub fn has_head(&self) -> bool {
+        self.head.is_some()
     }
 
     /// Some of the answer's body.
@@ -224,8 +234,11 @@ impl RunningAttempt {
         if self.first_byte.is_none() {
             self.first_byte = Some(at());
         }
-        if let Some(learner) = &mut self.learner {
-            learner.feed(bytes);
+        // Remembered as soon as it is said: whoever reads it may ask for it before the answer has ended.
+        if let (Some(learner), Some(Served { state, .. })) = (&mut self.learner, &self.endpoint)
+            && learner.learns(bytes, state.id())
+        {
+            self.learner = None;
         }
     }
 
@@ -272,21 +285,17 @@ impl RunningAttempt {
 
     fn close(&mut self, ending: Ending, at: Option<Instant>) {
         let Some(Served { state, address }) = self.release() else { return };
-        if let Some(learner) = self.learner.take() {
-            // What it said before it broke is made all the same.
-            learner.finish(state.id());
-        }
         let status = self.head.map(|(status, _)| status);
-        let refused = status.is_some_and(|status| status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS);
         let verdict = match ending {
-            Ending::Complete if refused => Some(Verdict::Failed),
+            // Judged by its head.
+            Ending::Complete if status.is_some_and(is_failure) => None,
             Ending::Complete => Some(Verdict::Answered),
             Ending::Unreachable => Some(Verdict::Unreachable),
             Ending::BrokeOff | Ending::TimedOut => Some(Verdict::Failed),
             Ending::Abandoned => None,
         };
         if let (Some(verdict), Some(at)) = (verdict, at) {
-            state.judge(verdict, at);
+            state.judge(verdict, self.began, at);
         }
         let since = |at: Instant| at.saturating_duration_since(self.began);
         self.observer.attempted(&AttemptReport {
@@ -299,6 +308,11 @@ impl RunningAttempt {
             took: at.map(since),
         });
     }
+}
+
+/// Whether an answer speaks against the server.
+fn is_failure(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }
 
 impl Drop for RunningAttempt {

@@ -7,11 +7,12 @@ use std::time::Duration;
 use request::{InferenceRequest, Limits, RequestHead};
 
 use crate::{
-    AttemptReport, Budget, Director, EndpointId, OwnerFinder, OwnerQuestion, Owners, Plan, Rejection, Reply,
-    RunningAttempt, Transaction,
+    AttemptReport, Budget, Director, OwnerFinder, OwnerQuestion, Owners, Plan, Rejection, Reply, RunningAttempt,
+    Search, Transaction,
 };
 
-/// Is told what becomes of requests: log lines, counters, or a test's memory. Of the first three each request has exactly one.
+/// Is told what becomes of requests: log lines, counters, or a test's memory. Of the first three each request has one,
+/// unless its client or gateway goes away before it was decided.
 pub trait Observer: Send + Sync + std::fmt::Debug {
     /// It goes to an endpoint.
     fn dispatched(&self, _: &InferenceRequest, _: &Plan, _took: Duration) {}
@@ -89,8 +90,11 @@ impl RequestHandler {
     }
 
     /// Asks those that may own it. To be awaited between the steps of a request, where nothing else is.
-    pub async fn find_owner(&self, question: &OwnerQuestion, authorization: Option<&str>) -> Option<EndpointId> {
-        self.owner_finder.as_ref()?.find(question.owned(), authorization, question.among()).await
+    pub async fn find_owner(&self, question: &OwnerQuestion, authorization: Option<&str>) -> Search {
+        match &self.owner_finder {
+            Some(finder) => finder.find(question.owned(), authorization, question.among()).await,
+            None => Search::Nobody,
+        }
     }
 
     /// The gateway says who served a request: it counts there from now on, and nowhere if that is no endpoint of ours.

@@ -26,7 +26,17 @@ pub trait OwnerFinder: Send + Sync + std::fmt::Debug {
         owned: &'f Owned,
         authorization: Option<&'f str>,
         among: &'f [PossibleOwner],
-    ) -> Pin<Box<dyn Future<Output = Option<EndpointId>> + Send + 'f>>;
+    ) -> Pin<Box<dyn Future<Output = Search> + Send + 'f>>;
+}
+
+/// What came of asking around.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Search {
+    Found(EndpointId),
+    /// All were asked, and nobody knows it.
+    Nobody,
+    /// Not all could be asked, or answered in time.
+    Unfinished,
 }
 
 /// The owners of what was made last; of more than are remembered the oldest are forgotten.
@@ -77,15 +87,15 @@ impl Learner {
         Self { owners: Arc::clone(owners), seeker: IdSeeker::new(kind) }
     }
 
-    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+    /// Reads on; whether it has learned what there is to learn.
+    pub(crate) fn learns(&mut self, bytes: &[u8], owner: &EndpointId) -> bool {
         self.seeker.feed(bytes);
-    }
-
-    /// The answer has ended, or as much of it as there will be.
-    pub(crate) fn finish(self, owner: &EndpointId) {
-        if let Some(owned) = self.seeker.found() {
-            self.owners.remember(owned, owner.clone());
+        let found = self.seeker.found();
+        let learned = found.is_some();
+        if let Some(what) = found {
+            self.owners.remember(what, owner.clone());
         }
+        learned
     }
 }
 

@@ -67,6 +67,9 @@ pub enum Rejection {
     #[error("the model server that made the {0} {1:?} is gone, and the {0} with it", owned.kind.as_str(), owned.id)]
     LostOwned { owned: Owned },
 
+    #[error("not every model server that may know the {} {:?} could be asked; try again", owned.kind.as_str(), owned.id)]
+    SearchUnfinished { owned: Owned },
+
     #[error(
         "the {0} {1:?} was made in pool {pool}, whose model servers cannot take this: ask for the model that made it, with what that takes",
         owned.kind.as_str(), owned.id
@@ -139,6 +142,7 @@ impl Rejection {
                     OwnedKind::Response => Code::ResponseNotFound,
                 }
             }
+            Self::SearchUnfinished { .. } => Code::SearchUnfinished,
             Self::NotServedNow { .. } => Code::ModelNotFound,
             Self::NotSynced => Code::NotReady,
             Self::GatewayMode { .. } => Code::GatewayMisconfigured,

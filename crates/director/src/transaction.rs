@@ -10,8 +10,8 @@ use scheduling::{Exhausted, Filter, Ranked, SchedulingRequest, Subset};
 use crate::dispatch::{HeaderChanges, MAX_ATTEMPTS, MAX_PER_TARGET, STEERING};
 use crate::snapshot::{KnownEndpoint, Slot, Snapshot};
 use crate::{
-    Attempt, Director, Dispatch, EndpointId, Plan, PossibleOwner, Rejection, Reply, RequestHandler, Why, policy,
-    splices,
+    Attempt, Director, Dispatch, EndpointId, Plan, PossibleOwner, Rejection, Reply, RequestHandler, Search, Why,
+    policy, splices,
 };
 
 /// A request whose body is being read. Keeps no byte of it.
@@ -139,16 +139,19 @@ impl OwnerQuestion {
         &self.among
     }
 
-    /// Goes on with what was found: the owner, or that nobody knows it.
-    pub fn answered(self, owner: Option<EndpointId>, clock: impl Fn() -> Instant) -> Result<Step, Rejection> {
+    /// Goes on with what was found.
+    pub fn answered(self, search: Search, clock: impl Fn() -> Instant) -> Result<Step, Rejection> {
         let Self { undecided, owned, lost, .. } = self;
         let handler = Arc::clone(&undecided.handler);
-        let step = match owner {
-            Some(owner) => {
+        let step = match search {
+            Search::Found(owner) => {
                 handler.owners.remember(owned, owner.clone());
                 undecided.decided(Some(&owner), clock)
             }
-            None => Err(if lost { Rejection::LostOwned { owned } } else { Rejection::UnknownOwned { owned } }),
+            Search::Nobody => {
+                Err(if lost { Rejection::LostOwned { owned } } else { Rejection::UnknownOwned { owned } })
+            }
+            Search::Unfinished => Err(Rejection::SearchUnfinished { owned }),
         };
         step.map_err(|rejection| handler.reject(rejection))
     }
@@ -164,7 +167,16 @@ impl Undecided {
             return self.decided(Some(owner), clock);
         }
         let owned = owned.clone();
-        let among: Vec<PossibleOwner> = self.snapshot.makers_of(owned.kind).into_iter().map(Into::into).collect();
+        let mut among = self.snapshot.makers_of(owned.kind);
+        if self.request.resource.owned_by_one().is_none() {
+            // It names a model: whoever does not serve that made nothing for it, and is not shown what the client authorizes by.
+            let pools: Vec<Arc<str>> = self.route()?.pools().into_iter().map(Arc::clone).collect();
+            among.retain(|endpoint| pools.contains(&endpoint.state.id().pool));
+        }
+        if let Some(pool) = self.bound_to() {
+            among.retain(|endpoint| endpoint.state.id().pool == *pool);
+        }
+        let among: Vec<PossibleOwner> = among.into_iter().map(Into::into).collect();
         let lost = remembered.is_some();
         match &*among {
             // Where only one could be, that one is; unless another is known to have been.
@@ -180,11 +192,7 @@ impl Undecided {
 
     /// What it is about that only its owner knows.
     fn owned(&self) -> Option<&Owned> {
-        match &self.request.resource {
-            Resource::Owned(owned) => Some(owned),
-            Resource::Operation(_) => self.request.follows.as_ref(),
-            _ => None,
-        }
+        self.request.resource.owned_by_one().or(self.request.follows.as_ref())
     }
 
     fn decided(self, owner: Option<&EndpointId>, clock: impl Fn() -> Instant) -> Result<Step, Rejection> {
@@ -220,7 +228,7 @@ impl Undecided {
                 let reply = Reply::model(snapshot, id, *all, namespace);
                 return reply.map(Decided::Reply).ok_or_else(|| Rejection::NotServedNow { model: id.clone() });
             }
-            Resource::Owned(what) => {
+            Resource::Owned(what) | Resource::Cancel(what) => {
                 let owner = owner.ok_or_else(|| Rejection::UnknownOwned { owned: what.clone() })?;
                 return self.to_owner(what, owner).map(Decided::Plan);
             }
@@ -260,7 +268,7 @@ impl Undecided {
         let attempt = self.attempt(slot, None, &Arc::default(), 1.0);
         let need = self.request.requires;
         let why = Why { need, capability: Capability::ANY, tier: 1, tiers: 1, candidates: 1, lacks: None };
-        Ok(self.plan_of(vec![attempt], Some(0), why))
+        Ok(self.plan_of(vec![attempt], Some(0), None, why))
     }
 
     /// The attempts that the route allows, over endpoints, then targets, then tiers; only that of the owner where there is one.
@@ -302,7 +310,8 @@ impl Undecided {
                 known.map_or_else(|| splices::of(&self.request, *target, uuids), |known| Arc::clone(&known.splices));
             attempts.push(self.attempt(slot, *target, &splices, ranked.score));
         }
-        Ok(self.plan_of(attempts, media_tokens, why))
+        let first_byte_timeout = route.model.and_then(|(_, model)| model.first_byte_timeout);
+        Ok(self.plan_of(attempts, media_tokens, first_byte_timeout, why))
     }
 
     fn find<'t>(&'t self, route: &Route<'t>, owner: Option<&EndpointId>) -> Result<Vec<Found<'t>>, Exhausted> {
@@ -356,7 +365,13 @@ impl Undecided {
         }
     }
 
-    fn plan_of(&self, attempts: Vec<Attempt>, media_tokens: Option<u64>, why: Why) -> Plan {
+    fn plan_of(
+        &self,
+        attempts: Vec<Attempt>,
+        media_tokens: Option<u64>,
+        first_byte_timeout: Option<Duration>,
+        why: Why,
+    ) -> Plan {
         let makes = match self.request.resource {
             Resource::Operation(Operation::Videos) => Some(OwnedKind::Video),
             Resource::Operation(Operation::Responses) => Some(OwnedKind::Response),
@@ -368,6 +383,7 @@ impl Undecided {
             media_tokens,
             revision: self.snapshot.revision,
             why,
+            first_byte_timeout,
             makes,
             owners: Arc::clone(&self.handler.owners),
             observer: Arc::clone(&self.handler.observer),

@@ -15,8 +15,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use director::{
-    Bound, Dialect, Dispatch, EndpointId, HeldBody, OwnerQuestion, Plan, Rejection, RequestHandler, Reservation,
-    RunningAttempt, Step, Transaction,
+    Bound, Dialect, Dispatch, HeldBody, OwnerQuestion, Plan, Rejection, RequestHandler, Reservation, RunningAttempt,
+    Search, Step, Transaction,
 };
 use request::{Resource, splice};
 use routing::{Draw, Operation};
@@ -111,13 +111,9 @@ impl Exchange {
     }
 
     /// The answer to [`Self::question`].
-    pub(crate) fn answered(
-        &mut self,
-        owner: Option<EndpointId>,
-        clock: impl Fn() -> Instant,
-    ) -> Vec<ProcessingResponse> {
+    pub(crate) fn answered(&mut self, search: Search, clock: impl Fn() -> Instant) -> Vec<ProcessingResponse> {
         match std::mem::replace(&mut self.state, State::Ended) {
-            State::Asking { question, read } => self.go_on(question.answered(owner, clock), *read),
+            State::Asking { question, read } => self.go_on(question.answered(search, clock), *read),
             other => {
                 self.state = other;
                 Vec::new()
@@ -305,6 +301,15 @@ impl Exchange {
             return;
         }
         if let State::Dispatched { attempt, .. } = std::mem::replace(&mut self.state, State::Ended) {
+            attempt.ended(clock());
+        }
+    }
+
+    /// The gateway has ended the stream in good order. One that keeps answers' bodies to itself does so when the answer has ended.
+    pub(crate) fn closed(&mut self, clock: impl Fn() -> Instant) {
+        if let State::Dispatched { attempt, .. } = std::mem::replace(&mut self.state, State::Ended)
+            && attempt.has_head()
+        {
             attempt.ended(clock());
         }
     }

@@ -118,12 +118,17 @@ impl Conversation {
                     let draw = Draw::new(fastrand::u64(..));
                     self.pending.extend(self.exchange.on(message, Instant::now, draw));
                     if let Some((question, authorization)) = self.exchange.question() {
-                        let owner = self.handler.find_owner(question, authorization).await;
-                        self.pending.extend(self.exchange.answered(owner, Instant::now));
+                        let search = self.handler.find_owner(question, authorization).await;
+                        self.pending.extend(self.exchange.answered(search, Instant::now));
                     }
                 }
-                // The gateway is done with the request, or is gone.
-                Ok(None) | Err(_) => return None,
+                // The gateway is done with the request.
+                Ok(None) => {
+                    self.exchange.closed(Instant::now);
+                    return None;
+                }
+                // It is gone.
+                Err(_) => return None,
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use api::{InferenceModel, InferencePool, Modalities, ModelSummary};
 use routing::{Capability, Criticality, Family, Modality, ModalitySet, Model, OperationSet, RoutingTable, Target};
@@ -87,6 +88,7 @@ pub(crate) fn routed(object: &InferenceModel, targets: Vec<Target>) -> Model {
     Model {
         criticality: criticality(object),
         created: object.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+        first_byte_timeout: object.spec.first_byte_timeout_seconds.map(|seconds| Duration::from_secs(seconds.into())),
         targets,
         media: policy::media(object.spec.media.as_ref()),
     }

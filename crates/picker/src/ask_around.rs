@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use director::{EndpointId, OwnerFinder, PossibleOwner};
+use director::{OwnerFinder, PossibleOwner, Search};
 use futures::StreamExt as _;
 use http::Request;
 use http::header::AUTHORIZATION;
@@ -67,24 +67,26 @@ impl AskAround {
         missed.insert(what.clone(), Instant::now());
     }
 
+    /// Whether it knows it; none where it did not say in time.
     async fn knows(
         &self,
         address: SocketAddr,
         protocol: AppProtocol,
         what: &Owned,
         authorization: Option<&str>,
-    ) -> bool {
+    ) -> Option<bool> {
         let mut request = Request::get(format!("http://{address}{}/{}", what.kind.folder(), what.id));
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let Ok(request) = request.body(Empty::new()) else { return false };
+        let request = request.body(Empty::new()).ok()?;
         let client = match protocol {
             AppProtocol::Http => &self.http1,
             AppProtocol::H2c => &self.h2c,
         };
-        let answer = tokio::time::timeout(TIMEOUT, client.request(request)).await;
-        matches!(answer, Ok(Ok(response)) if response.status().is_success())
+        let answer = tokio::time::timeout(TIMEOUT, client.request(request)).await.ok()?;
+        // Who cannot be reached knows nothing any more.
+        Some(answer.is_ok_and(|response| response.status().is_success()))
     }
 }
 
@@ -94,24 +96,36 @@ impl OwnerFinder for AskAround {
         what: &'f Owned,
         authorization: Option<&'f str>,
         among: &'f [PossibleOwner],
-    ) -> Pin<Box<dyn Future<Output = Option<EndpointId>> + Send + 'f>> {
+    ) -> Pin<Box<dyn Future<Output = Search> + Send + 'f>> {
         Box::pin(async move {
             // Any other name would have to be encoded, and no server makes such.
             let sound = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
             if !what.id.bytes().all(sound) || self.was_missed(what) {
-                return None;
+                return Search::Nobody;
             }
-            let _search = self.searches.try_acquire().ok()?;
+            let Ok(_search) = self.searches.try_acquire() else { return Search::Unfinished };
+            let all = among.len() <= MAX_ASKED;
             let among = among[..among.len().min(MAX_ASKED)].to_vec();
             let asked = among.into_iter().map(|PossibleOwner { endpoint, address, app_protocol }| async move {
-                self.knows(address, app_protocol, what, authorization).await.then_some(endpoint)
+                (self.knows(address, app_protocol, what, authorization).await, endpoint)
             });
-            let mut found = futures::stream::iter(asked).buffer_unordered(AT_ONCE).filter_map(std::future::ready);
-            let first = tokio::time::timeout(SEARCH_TIMEOUT, std::pin::pin!(&mut found).next()).await.ok().flatten();
-            if first.is_none() {
+            let mut answers = std::pin::pin!(futures::stream::iter(asked).buffer_unordered(AT_ONCE));
+            let search = async {
+                let mut outcome = if all { Search::Nobody } else { Search::Unfinished };
+                while let Some((knows, endpoint)) = answers.next().await {
+                    match knows {
+                        Some(true) => return Search::Found(endpoint),
+                        Some(false) => {}
+                        None => outcome = Search::Unfinished,
+                    }
+                }
+                outcome
+            };
+            let outcome = tokio::time::timeout(SEARCH_TIMEOUT, search).await.unwrap_or(Search::Unfinished);
+            if outcome == Search::Nobody {
                 self.remember_miss(what);
             }
-            first
+            outcome
         })
     }
 }

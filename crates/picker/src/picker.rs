@@ -148,8 +148,12 @@ impl Picker {
         let idle = async {
             stop.cancelled().await;
             self.under_way.close();
-            self.under_way.wait().await;
-            tokio::time::sleep(LAST_WORDS).await;
+            // One whose head was on its way begins now.
+            let mut was_idle = false;
+            while !self.under_way.is_empty() || !std::mem::replace(&mut was_idle, true) {
+                self.under_way.wait().await;
+                tokio::time::sleep(LAST_WORDS).await;
+            }
         };
         tokio::select! {
             ended = port => ended,

@@ -42,7 +42,10 @@ struct Clients {
 
 /// The pollers of a table; they end with it.
 #[derive(Debug, Default)]
-struct Pollers(HashMap<EndpointId, (SocketAddr, AbortHandle)>);
+struct Pollers(HashMap<EndpointId, (Way, AbortHandle)>);
+
+/// How an endpoint is reached.
+type Way = (SocketAddr, AppProtocol);
 
 /// Polls every endpoint of the director's table; `tables` changes with it.
 pub(crate) async fn run(
@@ -71,16 +74,16 @@ pub(crate) async fn run(
 }
 
 impl Pollers {
-    /// Starts a poller for each endpoint that has none, and ends those of endpoints that are gone, or have another address now.
+    /// Starts a poller for each endpoint that has none, and ends those of endpoints that are gone, or reached another way now.
     fn follow(&mut self, endpoints: Vec<KnownEndpoint>, mut start: impl FnMut(KnownEndpoint) -> AbortHandle) {
         let mut before = std::mem::take(&mut self.0);
         for endpoint in endpoints {
-            let (id, address) = (endpoint.state.id().clone(), endpoint.address);
+            let (id, way) = (endpoint.state.id().clone(), (endpoint.address, endpoint.app_protocol));
             let poller = match before.remove(&id) {
-                Some(poller) if poller.0 == address => poller,
+                Some(poller) if poller.0 == way => poller,
                 stale => {
                     stop(stale);
-                    (address, start(endpoint))
+                    (way, start(endpoint))
                 }
             };
             self.0.insert(id, poller);
@@ -99,7 +102,7 @@ impl Drop for Pollers {
     }
 }
 
-fn stop(poller: Option<(SocketAddr, AbortHandle)>) {
+fn stop(poller: Option<(Way, AbortHandle)>) {
     if let Some((_, handle)) = poller {
         handle.abort();
     }

@@ -24,6 +24,7 @@ const HELD_FOR: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Going {
     pub(crate) dialect: Dialect,
+    /// Where the model has none of its own.
     pub(crate) first_byte_timeout: Option<Duration>,
     /// Held to the end of the answer.
     pub(crate) under_way: TaskTrackerToken,
@@ -43,18 +44,20 @@ pub(crate) async fn forward(
         let Attempt { address, app_protocol, splices, .. } = attempt.of(&plan);
         let (address, protocol) = (*address, *app_protocol);
         let Some(upload) = body.upload(splices) else {
-            attempt.broke_off(Instant::now());
+            // It went out to the endpoint before this one, and nothing to this one.
+            attempt.unseen();
             return Err(plan.failed(Rejection::BrokenOff));
         };
         let request = match forwarding::to_model_server(parts, &plan.headers, address, upload) {
             Ok(request) => request,
             Err(rejection) => return Err(plan.failed(rejection)),
         };
-        let limit = going.first_byte_timeout.map(|limit| (limit, Deadline::now() + limit));
+        let first_byte_timeout = plan.first_byte_timeout.or(going.first_byte_timeout);
+        let limit = first_byte_timeout.map(|limit| (limit, Deadline::now() + limit));
         let sent = within(limit, upstream.send(protocol, request)).await;
         let now = Instant::now();
         let Some(sent) = sent else {
-            let waited = going.first_byte_timeout.unwrap_or_default();
+            let waited = first_byte_timeout.unwrap_or_default();
             attempt.timed_out(now);
             return Err(plan.failed(Rejection::TimedOut { waited }));
         };
@@ -87,8 +90,15 @@ pub(crate) async fn forward(
                 let Some(next) = next else { return Err(plan.failed(Rejection::BrokenOff)) };
                 (attempt, tried, again) = (next, tried + 1, false);
             }
+            Failure::Unseen(error) => {
+                tracing::warn!(endpoint = %address, %error, "endpoint takes no request");
+                let next = plan.next_after(&attempt, now);
+                attempt.unseen();
+                let Some(next) = next else { return Err(plan.failed(Rejection::BrokenOff)) };
+                (attempt, tried, again) = (next, tried + 1, false);
+            }
             // It may have got the request, and a generation is not to be paid for twice.
-            Failure::BrokeOff(error) | Failure::Unseen(error) => {
+            Failure::BrokeOff(error) => {
                 tracing::warn!(endpoint = %address, %error, "endpoint broke off");
                 attempt.broke_off(now);
                 return Err(plan.failed(Rejection::BrokenOff));

@@ -122,8 +122,8 @@ impl Proxy {
             step = match step {
                 Step::FindOwner(question) => {
                     let authorization = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-                    let owner = self.handler.find_owner(&question, authorization).await;
-                    question.answered(owner, Instant::now)?
+                    let search = self.handler.find_owner(&question, authorization).await;
+                    question.answered(search, Instant::now)?
                 }
                 Step::Answer(reply) => return Ok(answered(reply)),
                 Step::Dispatch(dispatch) => break *dispatch,

@@ -78,10 +78,14 @@ pub async fn serve(listener: TcpListener, proxy: Proxy, stop: CancellationToken)
     }
     drop(listener);
     // Connections end with the requests on them; those of strangers, who have begun one and do not go on, are not waited for.
+    let mut was_idle = false;
     let idle = async {
         proxy.under_way.close();
-        proxy.under_way.wait().await;
-        tokio::time::sleep(LAST_WORDS).await;
+        // One whose head was on its way begins now.
+        while !proxy.under_way.is_empty() || !std::mem::replace(&mut was_idle, true) {
+            proxy.under_way.wait().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        }
     };
     tokio::select! {
         () = graceful.shutdown() => {}

@@ -30,9 +30,9 @@ pub(crate) struct Upload {
     is_small: bool,
 }
 
-/// A body above this is kept no longer than until all of it went out; a small one until its answer has begun, since all of it is in the
-/// kernel's hands before anybody knows whether the server reads it.
-const SMALL: u64 = 64 << 10;
+/// A body above this is kept no longer than until the last of it was handed over to be written; a small one until its answer has begun,
+/// since all of it may be in hyper's hands (some 400 KB) and the kernel's before anybody knows whether the server reads it.
+const SMALL: u64 = 1 << 20;
 
 impl Original {
     pub(crate) fn new(chunks: Vec<Bytes>, reservation: Reservation) -> Self {
@@ -83,7 +83,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_small_body_can_be_sent_again_and_a_large_one_until_it_went_out() {
-        let budget = Budget::new(1 << 20);
+        let budget = Budget::new(1 << 22);
         let held = |bytes: usize| {
             let mut reservation = budget.open(None).unwrap();
             reservation.grow(bytes as u64).unwrap();
@@ -92,9 +92,9 @@ mod tests {
         let small = held(10);
         assert_eq!(sent(small.upload(&[]).unwrap()).await, sent(small.upload(&[]).unwrap()).await);
         drop(small);
-        let large = held(100_000);
+        let large = held(2_000_000);
         let (first, again) = (large.upload(&[]).unwrap(), large.upload(&[]).unwrap());
-        assert_eq!(budget.held(), 100_000);
+        assert_eq!(budget.held(), 2_000_000);
         drop(first);
         assert!(large.upload(&[]).is_some(), "one that was not sent leaves it");
         sent(again).await;

@@ -16,7 +16,7 @@ use routing::AppProtocol;
 use tower_service::Service;
 
 use crate::upload::Upload;
-use connection::{Connection, Course};
+use connection::{Connection, Course, Fate};
 
 /// Clients for both ways in which model servers speak. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -79,12 +79,16 @@ impl Upstream {
             if let Some(connected) = &*connection.connection_metadata() {
                 connected.get_extras(&mut extras);
             }
-            let course = extras.get::<Arc<Course>>().map(|course| course.told()).unwrap_or_default();
-            match protocol {
-                AppProtocol::H2c if is_refused_stream(&error) => Failure::Unseen(error),
-                AppProtocol::Http if course.reused && (course.unseen || harmless) => Failure::Unseen(error),
-                AppProtocol::Http if course.write_failed => Failure::Cut(error),
-                _ => Failure::BrokeOff(error),
+            let fate = extras.get::<Arc<Course>>().map_or(Fate::Sent, |course| course.fate());
+            match (protocol, fate) {
+                // Of many requests on one connection nobody knows more.
+                (AppProtocol::H2c, _) if harmless || is_refused_stream(&error) => Failure::Unseen(error),
+                // Closed as soon as it was made: as good as refused.
+                (AppProtocol::Http, Fate::Unbegun) => Failure::Unreachable(error),
+                (AppProtocol::Http, Fate::Unseen) => Failure::Unseen(error),
+                (AppProtocol::Http, Fate::Stale) if harmless => Failure::Unseen(error),
+                (AppProtocol::Http, Fate::Cut) => Failure::Cut(error),
+                (AppProtocol::Http, Fate::Stale | Fate::Sent) | (AppProtocol::H2c, _) => Failure::BrokeOff(error),
             }
         })
     }

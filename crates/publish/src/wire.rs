@@ -1,6 +1,7 @@
 //! Tables and deltas as protobuf, there and back. An update is decoded whole or not at all.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use routing::{
     AppProtocol, Capability, Criticality, Danger, Endpoint, Format, HostPattern, MediaPolicy, MediaRule, MediaSource,
@@ -161,6 +162,10 @@ fn encode_model(name: &Arc<str>, model: &Model) -> proto::Model {
         media: model.media.rules.iter().map(|(modality, rule)| encode_rule(*modality, rule)).collect(),
         allowed_dangers: model.media.allowed.iter().map(|danger| danger.as_str().to_owned()).collect(),
         created: model.created,
+        first_byte_timeout_seconds: model.first_byte_timeout.map_or(0, |limit| {
+            // A limit of nothing is none, and one below a second is one of a second.
+            u32::try_from(limit.as_secs().max(1)).unwrap_or(u32::MAX)
+        }),
     }
 }
 
@@ -337,7 +342,9 @@ fn decode_model(model: proto::Model) -> Result<(Arc<str>, Arc<Model>), Undecodab
     let known = |name: &String| Danger::ALL.into_iter().find(|danger| danger.as_str() == name);
     let allowed = model.allowed_dangers.iter().filter_map(known).collect();
     let media = MediaPolicy { rules: media, allowed };
-    Ok((name, Arc::new(Model { criticality, created: model.created, targets, media })))
+    let seconds = Some(model.first_byte_timeout_seconds).filter(|seconds| *seconds > 0);
+    let first_byte_timeout = seconds.map(|seconds| Duration::from_secs(seconds.into()));
+    Ok((name, Arc::new(Model { criticality, created: model.created, first_byte_timeout, targets, media })))
 }
 
 fn decode_capability(capability: &proto::Capability) -> Capability {

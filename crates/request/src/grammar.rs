@@ -128,7 +128,9 @@ fn slot_of_root(operation: Operation, key: Key) -> Slot {
         (Op::Responses, Key::PreviousResponseId) => Slot::Previous,
         (Op::Responses, Key::Instructions) => Slot::Text,
         (Op::Embeddings | Op::Pooling | Op::Classify, Key::Input) => Slot::Documents,
-        (Op::Pooling, Key::Data) | (Op::Generate, Key::Features) => Slot::Danger(Danger::EngineInternals),
+        (Op::Pooling, Key::Data) | (Op::Generate, Key::Features | Key::ContentParts) => {
+            Slot::Danger(Danger::EngineInternals)
+        }
         (Op::Score | Op::Rerank, Key::Query | Key::Queries | Key::Documents | Key::Items)
         | (Op::Score, Key::Text1 | Key::Text2 | Key::Data1 | Key::Data2) => Slot::Documents,
         (

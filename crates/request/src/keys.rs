@@ -44,6 +44,7 @@ keys! {
     Prompt = b"prompt",
     Input = b"input",
     PreviousResponseId = b"previous_response_id",
+    ContentParts = b"content_parts",
     InputImage = b"input_image",
     ImagePil = b"image_pil",
     ImageEmbeds = b"image_embeds",

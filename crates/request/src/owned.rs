@@ -83,9 +83,9 @@ impl IdSeeker {
     }
 
     /// What was found by now.
-    pub fn found(self) -> Option<Owned> {
-        let kind = self.seeking.kind;
-        self.seeking.id.map(|id| Owned { kind, id })
+    pub fn found(&self) -> Option<Owned> {
+        let id = self.seeking.id.clone()?;
+        Some(Owned { kind: self.seeking.kind, id })
     }
 }
 

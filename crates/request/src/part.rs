@@ -14,10 +14,11 @@ use crate::grammar::{Kind, TypeWord};
 pub(crate) struct Part {
     /// None when there is no `type`.
     pub(crate) type_word: Option<TypeWord>,
-    /// The client's own name for the media: `uuid`, or `file_id`.
+    /// `file_id`.
     pub(crate) name: Option<Identity>,
     pub(crate) has_uuid: bool,
-    pub(crate) uuid_at: Option<Range<u64>>,
+    /// The client's own name for the media, and where it stands.
+    pub(crate) uuid: Option<(Identity, Range<u64>)>,
     /// Whether the `source` of an Anthropic block holds text.
     pub(crate) text_source: bool,
     pub(crate) media_type: Option<String>,
@@ -118,8 +119,8 @@ impl Part {
         }
         // A text to be fetched is a document like any other.
         let modality = if modality == Modality::Text { Modality::Image } else { modality };
-        let identity = self.name.or(identity);
-        let uuid_at = self.uuid_at.clone();
+        let (uuid, uuid_at) = self.uuid.clone().unzip();
+        let identity = uuid.or(self.name).or(identity);
         findings.add(MediaItem { modality, source, bytes, media_type, identity, uuid_at, facts, broken, url, at: at() })
     }
 }

@@ -17,6 +17,8 @@ pub enum Resource {
     Model { id: String, all: bool },
     /// `/v1/videos/{id}`, `/v1/responses/{id}` and what is below them: what only its owner knows.
     Owned(Owned),
+    /// `/v1/responses/{id}/cancel`.
+    Cancel(Owned),
     /// A path by which model servers are managed, not used.
     Administrative,
     /// Any other path.
@@ -147,8 +149,9 @@ impl Resource {
             Some(("models", Some(id))) => return Self::Model { id: id.to_owned(), all: asks_for_all(query) },
             Some(("models", None)) => return Self::Models { all: asks_for_all(query) },
             Some(("videos", Some(rest))) if rest != "sync" => return Self::owned(OwnedKind::Video, rest),
-            // What is said so far, made shorter: an operation of its own, which no engine has.
-            Some(("responses", Some(rest))) if rest != "compact" => return Self::owned(OwnedKind::Response, rest),
+            // Operations of their own, which no engine has.
+            Some(("responses", Some("compact" | "input_tokens"))) => return Self::Unknown,
+            Some(("responses", Some(rest))) => return Self::owned(OwnedKind::Response, rest),
             _ => {}
         }
         match ENDS.iter().find(|(end, _)| path.ends_with(end)) {
@@ -160,28 +163,37 @@ impl Resource {
     }
 
     fn owned(kind: OwnedKind, path: &str) -> Self {
-        let id = path.split('/').next().unwrap_or_default().to_owned();
-        Self::Owned(Owned { kind, id })
+        let (id, rest) = path.split_once('/').unwrap_or((path, ""));
+        let what = Owned { kind, id: id.to_owned() };
+        if kind == OwnedKind::Response && rest == "cancel" { Self::Cancel(what) } else { Self::Owned(what) }
     }
 
     /// The methods that it is asked with.
     pub const fn methods(&self) -> &'static [&'static str] {
         match self {
             Self::Operation(Operation::Realtime) => &["GET"],
-            Self::Operation(_) => &["POST"],
+            Self::Operation(_) | Self::Cancel(_) => &["POST"],
             Self::Models { .. } | Self::Model { .. } => &["GET", "HEAD"],
-            Self::Owned(Owned { kind: OwnedKind::Video, .. }) => &["GET", "HEAD", "DELETE"],
-            // One that is under way is cancelled by a POST below it.
-            Self::Owned(Owned { kind: OwnedKind::Response, .. }) => &["GET", "HEAD", "DELETE", "POST"],
+            Self::Owned(_) => &["GET", "HEAD", "DELETE"],
             Self::Administrative | Self::Unknown => &[],
+        }
+    }
+
+    /// What it is about that only its owner knows.
+    pub const fn owned_by_one(&self) -> Option<&Owned> {
+        match self {
+            Self::Owned(what) | Self::Cancel(what) => Some(what),
+            _ => None,
         }
     }
 
     pub const fn operation(&self) -> Operation {
         match self {
             Self::Operation(operation) => *operation,
-            Self::Owned(Owned { kind: OwnedKind::Video, .. }) => Operation::Videos,
-            Self::Owned(Owned { kind: OwnedKind::Response, .. }) => Operation::Responses,
+            Self::Owned(what) | Self::Cancel(what) => match what.kind {
+                OwnedKind::Video => Operation::Videos,
+                OwnedKind::Response => Operation::Responses,
+            },
             Self::Models { .. } | Self::Model { .. } | Self::Administrative | Self::Unknown => Operation::Other,
         }
     }
@@ -280,7 +292,9 @@ mod tests {
         check("/v1/models/a%2Fscore?all=1", Resource::Model { id: "a/score".into(), all: true });
         check("/v1/videos/video_1", Resource::owned(OwnedKind::Video, "video_1"));
         check("/v1/responses/resp_1", Resource::owned(OwnedKind::Response, "resp_1"));
-        check("/openai/v1/responses/resp_1/cancel", Resource::owned(OwnedKind::Response, "resp_1"));
+        let resp_1 = Owned { kind: OwnedKind::Response, id: "resp_1".into() };
+        check("/openai/v1/responses/resp_1/cancel", Resource::Cancel(resp_1));
+        check("/v1/responses/input_tokens", Resource::Unknown);
         check("/v1/responses/compact", Resource::Unknown);
         check("/v1/videos/video_1/content?variant=x", Resource::owned(OwnedKind::Video, "video_1"));
     }

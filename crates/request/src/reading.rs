@@ -229,6 +229,10 @@ impl Sink for Reading {
             ) => {
                 self.findings.text = true;
             }
+            // An engine makes a name of anything (vLLM calls `str`), and another client's would be made the same way.
+            (Slot::PartUuid, kind) if !matches!(kind, Kind::String | Kind::Null) => {
+                return Err(Unreadable::WrongType { field: "uuid", expected: "a string" });
+            }
             (Slot::PartUuid, kind) => {
                 if let Some(part) = self.part() {
                     part.has_uuid = kind != Kind::Null;
@@ -313,10 +317,7 @@ impl Sink for Reading {
                         Slot::PartUuid if string.length > MAX_NAME as u64 => {
                             return Err(Unreadable::FieldTooLong { field: "uuid", limit: MAX_NAME });
                         }
-                        Slot::PartUuid => {
-                            part.name = name_of(string).or(part.name);
-                            part.uuid_at = Some(string.span.clone());
-                        }
+                        Slot::PartUuid => part.uuid = name_of(string).map(|name| (name, string.span.clone())),
                         Slot::PartFileId => part.name = name_of(string).or(part.name),
                         _ => {}
                     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::route::{NoRoute, Route};
 use crate::{Capability, Family, MediaPolicy, ModalitySet, OperationSet, PoolPolicy, Requirement};
@@ -31,6 +32,8 @@ pub struct Model {
     pub criticality: Criticality,
     /// When it was declared, in seconds since 1970; 0 where objects have no time.
     pub created: i64,
+    /// How long its servers may take to the first byte of an answer; none where nobody says.
+    pub first_byte_timeout: Option<Duration>,
     /// In the order of the object; at least one.
     pub targets: Vec<Target>,
     pub media: MediaPolicy,

@@ -58,7 +58,13 @@ fn targets() -> impl Strategy<Value = Vec<Target>> {
 }
 
 fn table(targets: Vec<Target>) -> RoutingTable {
-    let model = Model { criticality: Criticality::default(), created: 0, targets, media: MediaPolicy::default() };
+    let model = Model {
+        criticality: Criticality::default(),
+        created: 0,
+        first_byte_timeout: None,
+        targets,
+        media: MediaPolicy::default(),
+    };
     RoutingTable {
         models: BTreeMap::from([(Arc::from("m"), Arc::new(model))]),
         pools: BTreeMap::new(),

@@ -165,6 +165,15 @@ pub(crate) async fn strangers_hold_up_no_end(shared: &Shared) -> Result<()> {
 pub(crate) async fn when_nobody_can_be_reached_both_ways_say_so_alike(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
     three_pools(&mut world).await?;
+    // How each ended is known of both ways: a gateway says it by ending its stream.
+    answered(&world, &chat("chat", &text()), "200 text-0").await?;
+    eventually("both attempts are complete", async || {
+        let metrics = world.picker_admin.get("/metrics").await?.text();
+        let complete = r#"thalamus_picker_attempts_total{pool="text",ending="complete",status="200"} 2"#;
+        ensure!(metrics.contains(complete), "{metrics}");
+        Ok(())
+    })
+    .await?;
     world.kubelet.crash("text-0");
     for _ in 0..10 {
         let answer = world.http.chat(&chat("chat", &text())).await?.shown();

@@ -70,17 +70,17 @@ fn an_engine_that_works_and_gets_on_with_nothing_is_stuck_until_it_does() {
 fn a_refused_connection_counts_at_once_and_a_bad_answer_when_it_is_the_third() {
     let World { state, now, .. } = world();
     let answering = |after: u64| state.health(now + secs(after)).answering;
-    state.judge(Verdict::Failed, now);
-    state.judge(Verdict::Failed, now);
+    state.judge(Verdict::Failed, now, now);
+    state.judge(Verdict::Failed, now, now);
     assert!(answering(0));
-    state.judge(Verdict::Answered, now);
-    state.judge(Verdict::Failed, now);
-    state.judge(Verdict::Failed, now);
+    state.judge(Verdict::Answered, now, now);
+    state.judge(Verdict::Failed, now, now);
+    state.judge(Verdict::Failed, now, now);
     assert!(answering(0), "an answer between them ends the row");
-    state.judge(Verdict::Failed, now);
+    state.judge(Verdict::Failed, now, now);
     assert!(!answering(0) && answering(1));
-    state.judge(Verdict::Answered, now);
-    state.judge(Verdict::Unreachable, now);
+    state.judge(Verdict::Answered, now, now);
+    state.judge(Verdict::Unreachable, now, now);
     assert!(!answering(0) && answering(1));
 }
 
@@ -88,10 +88,19 @@ fn a_refused_connection_counts_at_once_and_a_bad_answer_when_it_is_the_third() {
 fn who_fails_again_is_left_alone_for_twice_as_long_and_never_for_ever() {
     let World { state, now, .. } = world();
     for expected in [1, 2, 4, 8, 16, 32, 32, 32] {
-        state.judge(Verdict::Unreachable, now);
+        state.judge(Verdict::Unreachable, now, now);
         let back = (0..100).find(|second| state.health(now + secs(*second)).answering);
         assert_eq!(back, Some(expected));
     }
+}
+
+#[test]
+fn what_was_under_way_when_a_server_failed_tells_nothing_new() {
+    let World { state, now, .. } = world();
+    for after in 1..=10 {
+        state.judge(Verdict::Failed, now, now + secs(1) + Duration::from_millis(after));
+    }
+    assert!(state.health(now + secs(1)).answering, "one failure, whoever felt it");
 }
 
 #[test]

@@ -32,6 +32,7 @@ impl Check {
         let model = Model {
             criticality: routing::Criticality::Standard,
             created: 0,
+            first_byte_timeout: None,
             targets: vec![target],
             media: self.policy.clone(),
         };

@@ -79,8 +79,13 @@ fn a_list_of_models_is_made_once_for_a_table() {
         family: None,
         weight: 1,
     };
-    let model =
-        Model { criticality: Criticality::Standard, created: 0, targets: vec![target], media: MediaPolicy::default() };
+    let model = Model {
+        criticality: Criticality::Standard,
+        created: 0,
+        first_byte_timeout: None,
+        targets: vec![target],
+        media: MediaPolicy::default(),
+    };
     let mut one = RoutingTable::clone(&table(&[("a", &pool(&[(1, "x")]))]));
     one.models.insert("m".into(), Arc::new(model));
     director.replace_table(1, Arc::new(one.clone()));

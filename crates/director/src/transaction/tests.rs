@@ -42,6 +42,7 @@ fn table() -> RoutingTable {
     let model = Model {
         criticality: Criticality::Standard,
         created: 0,
+        first_byte_timeout: None,
         targets: vec![target("text", "text"), target("vision", "text+image")],
         media: MediaPolicy::default(),
     };
@@ -372,17 +373,17 @@ fn a_job_goes_to_its_owner_alone() {
     // Nobody knows: those that may have made it are asked.
     let asked = question(&world);
     assert_eq!((asked.owned(), asked.among().len()), (&video, 2));
-    let unknown = asked.answered(None, || world.now).unwrap_err();
+    let unknown = asked.answered(Search::Nobody, || world.now).unwrap_err();
     assert!(unknown.to_string().contains("no model server that was asked knows the job"), "{unknown}");
     // One of them says that it did, and is remembered.
     let owner = world.state(22).id().clone();
-    let step = question(&world).answered(Some(owner.clone()), || world.now).unwrap();
+    let step = question(&world).answered(Search::Found(owner.clone()), || world.now).unwrap();
     assert_eq!(dispatched(step), [address(22)]);
     assert_eq!(dispatched(ask(&world).unwrap()), [address(22)]);
     // A pod that comes back under its name and address is another one, and may have what the first one left on a disk.
     let heir = EndpointId { uid: "another".into(), ..owner };
     world.handler.owners.remember(video.clone(), heir);
-    let gone = question(&world).answered(None, || world.now).unwrap_err();
+    let gone = question(&world).answered(Search::Nobody, || world.now).unwrap_err();
     assert!(gone.to_string().contains("is gone"), "{gone}");
     // Only one endpoint makes videos at all.
     assert_eq!(dispatched(ask(&World::new(with_films(&[(21, None)]))).unwrap()), [address(21)]);

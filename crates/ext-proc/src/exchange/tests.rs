@@ -33,6 +33,7 @@ fn handler() -> Arc<RequestHandler> {
     let model = Model {
         criticality: Criticality::Standard,
         created: 1_700_000_000,
+        first_byte_timeout: None,
         targets: vec![target("llama", "text", "text"), target("qwen", "vision", "text,image"), films],
         media: MediaPolicy::default(),
     };
@@ -103,7 +104,7 @@ fn held(written: &str) -> String {
         let mut answers = exchange.on(message(said), Instant::now, Draw::new(1));
         // Whoever is asked around, nobody knows it.
         if exchange.question().is_some() {
-            answers.extend(exchange.answered(None, Instant::now));
+            answers.extend(exchange.answered(Search::Nobody, Instant::now));
         }
         for answer in answers {
             rules.hold(&answer, options);

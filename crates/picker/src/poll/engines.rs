@@ -12,7 +12,8 @@ enum Tells {
     Running,
     /// Share of the KV cache in use; the fullest.
     KvCache,
-    /// What was got done since the start, in tokens or requests; the sum.
+    /// What was got done since the start; the sum. Counted as it is done: what an engine counts when a request ends stands still through a
+    /// long answer.
     Progress,
 }
 
@@ -35,23 +36,18 @@ const SERIES: &[Series] = &[
     ("sglang:num_queue_reqs", None, Waiting),
     ("sglang:num_running_reqs", None, Running),
     ("sglang:token_usage", None, KvCache),
-    ("sglang:generation_tokens_total", None, Progress),
-    ("sglang:prompt_tokens_total", None, Progress),
-    ("sglang:num_requests_total", None, Progress),
+    ("sglang:realtime_tokens_total", None, Progress),
     ("trtllm_num_requests_waiting", None, Waiting),
     ("trtllm_num_requests_running", None, Running),
     ("trtllm_kv_cache_utilization", None, KvCache),
-    ("trtllm_request_success_total", None, Progress),
     ("nv_trt_llm_request_metrics", Some(("request_type", "waiting")), Waiting),
     ("nv_trt_llm_request_metrics", Some(("request_type", "scheduled")), Running),
     ("nv_trt_llm_kv_cache_block_metrics", Some(("kv_cache_block_type", "fraction")), KvCache),
     ("nv_inference_pending_request_count", None, Waiting),
-    ("nv_inference_request_success", None, Progress),
     ("llamacpp:requests_deferred", None, Waiting),
     ("llamacpp:requests_processing", None, Running),
     ("llamacpp:kv_cache_usage_ratio", None, KvCache),
-    ("llamacpp:tokens_predicted_total", None, Progress),
-    ("llamacpp:prompt_tokens_total", None, Progress),
+    ("llamacpp:n_decode_total", None, Progress),
 ];
 
 /// How the names of engines' series begin: of thousands of lines nearly all are others'.
@@ -147,7 +143,7 @@ mod tests {
     #[test]
     fn each_engine_is_known_by_its_own_names() {
         check(
-            "sglang:num_queue_reqs{model_name=\"m\"} 9\nsglang:num_running_reqs 3\nsglang:token_usage 0.5\nsglang:prompt_tokens_total 8\n",
+            "sglang:num_queue_reqs{model_name=\"m\"} 9\nsglang:num_running_reqs 3\nsglang:token_usage 0.5\nsglang:prompt_tokens_total 7\nsglang:realtime_tokens_total{mode=\"decode\"} 8\n",
             Some(9),
             Some(3),
             Some(0.5),

@@ -38,15 +38,19 @@ struct Going {
     reset: bool,
 }
 
-/// What is to be told of the last request.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Told {
-    /// It was not the first of its connection.
-    pub(crate) reused: bool,
-    /// Not all of it was written.
-    pub(crate) write_failed: bool,
-    /// The server closed its end before it read all of it.
-    pub(crate) unseen: bool,
+/// What became of the last request of a connection that ended without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It did not begin to go out.
+    Unbegun,
+    /// The connection was kept from an earlier one, and its server closed its end before it read all of this one.
+    Unseen,
+    /// The connection was kept from an earlier one, and closed: whether with this one in mind nobody can tell.
+    Stale,
+    /// Not all of it went out.
+    Cut,
+    /// It went out.
+    Sent,
 }
 
 /// A reset that comes later than this after what was written last is the end of something that had begun.
@@ -59,11 +63,13 @@ const RESET_PATIENCE: Duration = Duration::from_millis(50);
 // === impl Course ===
 
 impl Course {
-    pub(crate) fn told(&self) -> Told {
-        self.with(|going| Told {
-            reused: going.requests > 1,
-            write_failed: going.write_failed,
-            unseen: !going.answered && (going.write_failed || going.reset),
+    pub(crate) fn fate(&self) -> Fate {
+        self.with(|going| match going {
+            Going { requests: 0, .. } => Fate::Unbegun,
+            Going { requests: 2.., answered: false, .. } if going.write_failed || going.reset => Fate::Unseen,
+            Going { requests: 2.., .. } => Fate::Stale,
+            Going { write_failed: true, .. } => Fate::Cut,
+            Going { .. } => Fate::Sent,
         })
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
-use routing::AppProtocol;
+use routing::{AppProtocol, RoutingTable};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Notify;
 
@@ -14,7 +14,7 @@ const EVENTS: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntran
 
 #[tokio::test]
 async fn a_server_that_never_answers_is_given_up_where_a_limit_says_so() {
-    for said in ["", EVENTS] {
+    for (said, by_model) in [("", false), (EVENTS, false), ("", true)] {
         let server = Server::start(move |mut stream, _| async move {
             request(&mut stream).await.unwrap();
             stream.write_all(said.as_bytes()).await.unwrap();
@@ -22,7 +22,13 @@ async fn a_server_that_never_answers_is_given_up_where_a_limit_says_so() {
         })
         .await;
         let limit = Some(Duration::from_millis(200));
-        let world = World::with(&[server.address], &[], AppProtocol::Http, limit).await;
+        let world = World::with(&[server.address], &[], AppProtocol::Http, limit.filter(|_| !by_model)).await;
+        if by_model {
+            let (_, table) = world.handler.director.table().unwrap();
+            let mut limited = RoutingTable::clone(&table);
+            std::sync::Arc::make_mut(limited.models.get_mut("m").unwrap()).first_byte_timeout = limit;
+            world.handler.director.replace_table(2, std::sync::Arc::new(limited));
+        }
         let answer = world.chat().await;
         let expected = if said.is_empty() { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::OK };
         assert_eq!(answer.status, expected);

@@ -217,7 +217,13 @@ fn table(text: &[SocketAddr], vision: &[SocketAddr], app_protocol: AppProtocol) 
         weight: 1,
     };
     let targets = vec![target("text", ModalitySet::TEXT), target("vision", ModalitySet::TEXT.with(Modality::Image))];
-    let model = Model { criticality: Criticality::Standard, created: 0, targets, media: MediaPolicy::default() };
+    let model = Model {
+        criticality: Criticality::Standard,
+        created: 0,
+        first_byte_timeout: None,
+        targets,
+        media: MediaPolicy::default(),
+    };
     RoutingTable {
         models: BTreeMap::from([("m".into(), Arc::new(model))]),
         pools: BTreeMap::from([("text".into(), pool(text)), ("vision".into(), pool(vision))]),

@@ -155,6 +155,9 @@ pub struct Model {
     /// Seconds since 1970; 0 when it is not known.
     #[prost(int64, tag = "6")]
     pub created: i64,
+    /// To the first byte of an answer; 0 where nobody says.
+    #[prost(uint32, tag = "7")]
+    pub first_byte_timeout_seconds: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Target {

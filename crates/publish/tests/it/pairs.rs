@@ -304,7 +304,13 @@ async fn what_a_picker_is_too_old_for_is_left_out_and_told_and_nobody_is_frozen(
             Target { name: "m".into(), pool: "p".into(), capability: Capability::TEXT, family: None, weight: 1 };
         let rule = MediaRule { max_pixels, ..MediaRule::default() };
         let media = MediaPolicy { rules: [(Modality::Image, rule)].into(), ..MediaPolicy::default() };
-        Arc::new(Model { criticality: Criticality::Standard, created: 0, targets: vec![target], media })
+        Arc::new(Model {
+            criticality: Criticality::Standard,
+            created: 0,
+            first_byte_timeout: None,
+            targets: vec![target],
+            media,
+        })
     };
     table.models.insert("newer".into(), model(Some(1000)));
     table.models.insert("plain".into(), model(None));

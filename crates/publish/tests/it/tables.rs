@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use routing::{
@@ -83,6 +84,7 @@ fn model() -> impl Strategy<Value = Model> {
         |(criticality, targets, rule)| Model {
             criticality,
             created: 7,
+            first_byte_timeout: rule.as_ref().map(|_| Duration::from_secs(9)),
             targets,
             media: MediaPolicy {
                 allowed: rule.iter().filter(|rule| rule.https_only).map(|_| Danger::FileUrls).collect(),

@@ -522,12 +522,12 @@ fn of_several_strings_in_one_part_none_is_taken_and_tensors_come_in_several() {
     assert_eq!((embeds.bytes, embeds.url), (12, None));
 }
 
+/// vLLM makes a name of anything (`str`), and of another client's it makes the same.
 #[test]
-fn a_uuid_that_is_no_string_is_one_all_the_same() {
-    content(
-        r#"[{"type":"text","text":"x","uuid":5,"image_url":"x"}]"#,
-        "m: image → text; image messages[0].content[0]",
-    );
+fn a_uuid_that_is_no_string_is_refused() {
+    for uuid in ["5", "true", "[\"x\"]", "{}"] {
+        content(&format!(r#"[{{"type":"image_url","image_url":null,"uuid":{uuid}}}]"#), "uuid must be a string");
+    }
     content(r#"[{"type":"text","text":"x","uuid":null,"image_url":"x"}]"#, "m: text → text");
 }
 

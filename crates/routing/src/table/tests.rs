@@ -19,6 +19,7 @@ fn table(models: &[(&str, &[&str])]) -> RoutingTable {
     let model = |specs: &[&str]| Model {
         criticality: Criticality::default(),
         created: 0,
+        first_byte_timeout: None,
         targets: specs.iter().map(|spec| target(spec)).collect(),
         media: MediaPolicy::default(),
     };
