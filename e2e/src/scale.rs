@@ -238,7 +238,7 @@ async fn start_controller(cluster: &Cluster, folder: &Path) -> Result<(Process, 
     let program = binary("thalamus-controller")?;
     let mut controller = Process::start(folder, "controller", &program, &args, &[("KUBECONFIG", &kubeconfig)])?;
     let said = controller.said("controller started").await?;
-    controller.said("taking pickers").await?;
+    controller.said("accepting pickers").await?;
     let address = |of: &str| said[of].as_str().context("said")?.parse::<SocketAddr>().context("an address");
     Ok((controller, address("listen")?, Client::new(address("admin")?)))
 }

@@ -95,7 +95,7 @@ impl World {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let Replica { process: mut controller, admin: controller_admin, tables } =
             start_controller(&cluster, &folder, &namespace, &options, 0, any).await?;
-        controller.said("taking pickers").await?;
+        controller.said("accepting pickers").await?;
         let credentials = cluster.write_credentials(&namespace, &folder)?;
         let any_ports = PickerPorts::any();
         let (picker, ports) = start_picker(&folder, &namespace, &options, &credentials, &[tables], &any_ports).await?;
@@ -195,7 +195,7 @@ impl World {
 
     pub async fn start_controller(&mut self) -> Result<()> {
         let Replica { mut process, admin, .. } = self.restart_first_replica().await?;
-        process.said("taking pickers").await?;
+        process.said("accepting pickers").await?;
         self.controller = process;
         self.controller_admin = admin;
         Ok(())

@@ -16,7 +16,7 @@ pub(crate) fn errors() -> String {
                                      \"param\": \"model\", \"code\": \"model_not_found\"}}\n\
          ```\n\n\
          `message` says what is wrong and what would be taken, `param` points at the field or the part, `code` is stable: it is also the label\n\
-         `reason` of `thalamus_picker_rejections_total`. Where trying again may help, `retry-after` says when.\n\n\
+         `reason` of `thalamus_picker_rejections_total`, or, once an endpoint was chosen, of `thalamus_picker_failures_total`. Where trying again may help, `retry-after` says when.\n\n\
          | status | code | retry-after | when |\n|---|---|---|---|\n",
     );
     let mut codes: Vec<Code> = Code::ALL.to_vec();

@@ -74,20 +74,20 @@ pub(crate) fn conditions_schema(_: &mut schemars::SchemaGenerator) -> schemars::
             "required": ["lastTransitionTime", "message", "reason", "status", "type"],
             "properties": {
                 "lastTransitionTime": {"type": "string", "format": "date-time", "description": "When the status last changed."},
-                "message": {"type": "string", "maxLength": 32768, "description": "What a person should know; may be empty."},
+                "message": {"type": "string", "maxLength": 32768, "description": "A human-readable message; may be empty."},
                 "observedGeneration": {
                     "type": "integer", "format": "int64", "minimum": 0,
-                    "description": "The metadata.generation that this was said of.",
+                    "description": "The metadata.generation that the condition was set for.",
                 },
                 "reason": {
                     "type": "string", "minLength": 1, "maxLength": 1024, "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
-                    "description": "The cause in one word.",
+                    "description": "The reason, in one CamelCase word.",
                 },
-                "status": {"type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it is so."},
+                "status": {"type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether the condition holds."},
                 "type": {
                     "type": "string", "maxLength": 316,
                     "pattern": "^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
-                    "description": "What is said.",
+                    "description": "The type of the condition.",
                 },
             },
         },

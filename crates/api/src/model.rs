@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::Condition;
 use crate::crds::{conditions_schema, input_modalities_schema, output_modalities_schema};
 
-/// A model as clients know it, and which model servers take which of its requests.
+/// A model as clients know it, and which model servers serve which of its requests.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "thalamus.dev",
@@ -22,7 +22,7 @@ use crate::crds::{conditions_schema, input_modalities_schema, output_modalities_
     namespaced,
     status = "InferenceModelStatus",
     derive = "PartialEq",
-    doc = "A model as clients know it, and which model servers take which of its requests.",
+    doc = "A model as clients know it, and which model servers serve which of its requests.",
     printcolumn(name = "Model", type_ = "string", json_path = ".spec.modelName"),
     printcolumn(name = "Pool", type_ = "string", json_path = ".status.summary.pools", priority = 1),
     printcolumn(name = "Input", type_ = "string", json_path = ".status.summary.input"),
@@ -44,75 +44,75 @@ use crate::crds::{conditions_schema, input_modalities_schema, output_modalities_
     },
 ]))]
 pub struct InferenceModelSpec {
-    /// What clients send as `model`. Unique in the namespace: of several objects with one name the oldest serves, the others say so in
-    /// their status. It cannot be changed.
+    /// What clients send as `model`. Unique in the namespace: of several objects with the same name the oldest serves, the others say so in
+    /// their status. Immutable.
     #[schemars(
         length(min = 1, max = 256),
         extend("x-kubernetes-validations" = [{"message": "modelName cannot be changed; create another InferenceModel", "rule": "self == oldSelf"}])
     )]
     pub model_name: String,
 
-    /// How much requests matter when there is not enough for all. Sheddable ones are refused with 429 when every endpoint that could
-    /// take them is saturated.
+    /// How important requests are when capacity is short. Sheddable ones get 429 when every endpoint that could
+    /// serve them is saturated.
     #[serde(default)]
     pub criticality: Criticality,
 
-    /// The pool of the target models that name none of their own.
+    /// The pool of target models that do not name one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_ref: Option<PoolRef>,
 
-    /// What the target models take and give that do not say it themselves. Text to text when absent.
+    /// The modalities of target models that do not declare their own. Defaults to text in, text out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modalities: Option<Modalities>,
 
-    /// The operations that the target models serve which do not say it themselves. When absent, every one that no target of the model
-    /// names.
+    /// The operations of target models that do not declare their own. Defaults to every operation that no target of the model
+    /// declares.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 32, "x-kubernetes-list-type" = "set"))]
     pub operations: Vec<Operation>,
 
-    /// The models behind the name. A request goes to the target that takes all it carries with the fewest modalities to spare; equals
-    /// share by weight; looser ones step in when tighter ones have no endpoint or are full. Without any, modelName itself is asked for
-    /// in poolRef.
+    /// The models behind the name. A request goes to the target that accepts all it carries with the fewest modalities to spare; equals
+    /// share by weight; looser ones step in when tighter ones have no healthy endpoint or are full. Without any, modelName itself is requested
+    /// from poolRef.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 32, "x-kubernetes-list-type" = "atomic"))]
     pub target_models: Vec<TargetModel>,
 
-    /// What a request may carry. A modality that is not named is free.
+    /// What a request may carry. Modalities that are not listed are not limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media: Option<MediaPolicy>,
 
-    /// How long a model server may take to the first byte of its answer, in seconds, where clients come by the picker's HTTP port; the
-    /// request is then answered with 504. As the picker's --first-byte-timeout says when absent, which is no limit by default: a long
-    /// prompt is no fault.
+    /// How long a model server may take to send the first byte of its answer, in seconds, for requests over the picker's HTTP port; then the
+    /// request gets 504. Defaults to the picker's --first-byte-timeout, which has no limit by default, since a long
+    /// prefill is not a fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub first_byte_timeout_seconds: Option<u32>,
 }
 
-/// A model that the servers of a pool know.
+/// A model that the servers of a pool serve.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetModel {
-    /// What the model server is asked for; `model` in the body is rewritten to it.
+    /// The name by which the model server knows it; `model` in the body is rewritten to it.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 
-    /// The pool that serves it, when it is not the one above.
+    /// The pool that serves it. Defaults to the model's poolRef.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_ref: Option<PoolRef>,
 
-    /// What it takes and gives. The model's modalities when absent, text to text when those are absent too.
+    /// Its input and output modalities. Defaults to the model's modalities, and without those to text in, text out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modalities: Option<Modalities>,
 
-    /// The operations that it serves, such as Transcriptions and Translations for a Whisper server, which has no chat. The model's
-    /// operations when absent; when those are absent too, every one that no target of the model names.
+    /// The operations that it serves, such as Transcriptions and Translations for a Whisper server, which has no chat. Defaults to the model's
+    /// operations, and without those to every operation that no target of the model declares.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 32, "x-kubernetes-list-type" = "set"))]
     pub operations: Vec<Operation>,
 
-    /// The family of models that it belongs to, by which the tokens of media are estimated: Qwen2.5-VL, InternVL, Whisper and so on.
+    /// The model family that it belongs to, used to estimate the tokens of media: Qwen2.5-VL, InternVL, Whisper and so on.
     /// Guessed from the name when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
@@ -132,15 +132,15 @@ pub struct PoolRef {
     pub name: String,
 }
 
-/// What goes in and what comes out.
+/// Input and output modalities.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Modalities {
-    /// What a request may carry. Text when absent.
+    /// What a request may carry. Defaults to text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "input_modalities_schema")]
     pub input: Vec<Modality>,
 
-    /// What an answer may be made of. Text when absent.
+    /// What an answer may consist of. Defaults to text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "output_modalities_schema")]
     pub output: Vec<Modality>,
@@ -156,7 +156,7 @@ pub enum Modality {
     Embedding,
 }
 
-/// What a request asks for, by its path.
+/// What a request asks a model server to do, as its path says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Operation {
     ChatCompletions,
@@ -179,7 +179,7 @@ pub enum Operation {
     Generate,
 }
 
-/// Something that can harm a model server when a stranger uses it, and that is refused unless it is allowed.
+/// A feature that can harm a model server when used by untrusted clients. Refused unless allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum UnsafeFeature {
     Embeds,
@@ -193,7 +193,7 @@ pub enum UnsafeFeature {
     SharedUuids,
 }
 
-/// How much a request matters.
+/// How important a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Criticality {
     Critical,
@@ -202,7 +202,7 @@ pub enum Criticality {
     Sheddable,
 }
 
-/// Limits by modality, and what is let through although it can do harm.
+/// Limits per modality, and unsafe features to allow.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct MediaPolicy {
     /// Limits on pictures.
@@ -217,10 +217,10 @@ pub struct MediaPolicy {
     #[serde(rename = "Video", default, skip_serializing_if = "Option::is_none")]
     pub video: Option<MediaRule>,
 
-    /// What is let through although it can crash, stall or open a model server: tensors in the place of media (Embeds), file: URLs
-    /// (FileURLs), mm_processor_kwargs and media_io_kwargs in a request (ProcessorArguments), videos as lists of pictures (FrameLists),
-    /// a model's own placeholders typed as text (PlaceholderTokens), and inner forms of its engine (EngineInternals). None when absent.
-    /// With SharedUUIDs the names that clients give to media (uuid) mean the same for all of them; else each client's are its own.
+    /// Features to allow although they can crash, stall or compromise a model server: tensors in place of media (Embeds), file: URLs
+    /// (FileURLs), mm_processor_kwargs and media_io_kwargs in a request (ProcessorArguments), videos as lists of frames (FrameLists),
+    /// a model's own placeholder tokens in text (PlaceholderTokens), and fields internal to its engine (EngineInternals). None by default.
+    /// With SharedUUIDs, the names that clients give to media (uuid) are shared between clients; otherwise they are private to each client.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 7, "x-kubernetes-list-type" = "set"))]
     pub allow: Vec<UnsafeFeature>,
@@ -235,17 +235,17 @@ pub struct MediaRule {
     #[schemars(range(min = 0, max = 4096))]
     pub max_items: Option<i32>,
 
-    /// How large an item may be as it is encoded in the request: bytes, or a quantity such as `20Mi`.
+    /// How large an item may be, as encoded in the request: bytes, or a quantity such as `20Mi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = "^[0-9]{1,15}(k|M|G|Ki|Mi|Gi)?$"))]
     pub max_item_bytes: Option<String>,
 
-    /// Width times height of an inline item, at most.
+    /// Maximum width times height of an inline item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000_000_i64))]
     pub max_pixels: Option<i64>,
 
-    /// The shorter side of an inline item, in pixels, at least.
+    /// Minimum length of the shorter side of an inline item, in pixels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65_535))]
     pub min_side: Option<i32>,
@@ -255,24 +255,24 @@ pub struct MediaRule {
     #[schemars(range(min = 1, max = 86_400))]
     pub max_seconds: Option<i32>,
 
-    /// Formats of inline items, told by their content: PNG, JPEG, GIF, WebP, AVIF, HEIF, BMP, TIFF, PDF, WAV, MP3, FLAC, OGG, M4A, MP4,
-    /// QuickTime, WebM, Matroska. Any when absent.
+    /// Formats of inline items, detected from their content: PNG, JPEG, GIF, WebP, AVIF, HEIF, BMP, TIFF, PDF, WAV, MP3, FLAC, OGG, M4A, MP4,
+    /// QuickTime, WebM, Matroska. Any by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 18, "x-kubernetes-list-type" = "set"), inner(length(min = 1, max = 32)))]
     pub formats: Vec<String>,
 
-    /// Where items may come from: `Inline` in the request, or a `URL` that the model server fetches. Both when absent.
+    /// Where items may come from: `Inline` in the request, or a `URL` that the model server fetches. Both by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 2, "x-kubernetes-list-type" = "set"))]
     pub sources: Vec<MediaSource>,
 
-    /// Hosts that URLs may name; `*.example.com` for every host below example.com. Any when absent, but for private ones: localhost,
-    /// names without a dot, of the cluster and of metadata services, and addresses that are not on the internet must be named here.
+    /// Hosts that URLs may name; `*.example.com` for every host below example.com. Any by default, except private ones: localhost,
+    /// names without a dot, names of the cluster and of metadata services, and addresses that are not public must be listed here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 74, "x-kubernetes-list-type" = "set"), inner(length(min = 1, max = 253), regex(pattern = "^(\\*\\.)?[A-Za-z0-9]([-A-Za-z0-9.:]*[A-Za-z0-9])?$")))]
     pub allowed_hosts: Vec<String>,
 
-    /// Schemes that URLs may have. Both when absent.
+    /// Schemes that URLs may have. Both by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 2, "x-kubernetes-list-type" = "set"))]
     pub schemes: Vec<UrlScheme>,
@@ -295,19 +295,19 @@ pub enum MediaSource {
     Url,
 }
 
-/// What is served of the model now.
+/// What is currently served of the model.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InferenceModelStatus {
-    /// The modalities on offer now, with a ready endpoint behind each.
+    /// The modalities currently offered, each by at least one ready endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modalities: Option<Modalities>,
 
-    /// The modalities that the targets are declared to take and give.
+    /// The modalities that the targets declare.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declared: Option<Modalities>,
 
-    /// The modalities that are declared and have no ready endpoint behind them now.
+    /// The modalities that are declared, but currently offered by no ready endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<Modalities>,
 
@@ -315,8 +315,8 @@ pub struct InferenceModelStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<ModelSummary>,
 
-    /// Accepted (the object is in use), ResolvedRefs (every pool it names exists), Available (every modality that is declared is on
-    /// offer), Programmed (every connected picker knows it).
+    /// Accepted (the object is in use), ResolvedRefs (every pool it names exists), Available (every declared modality is
+    /// offered), Programmed (every connected picker uses it).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
@@ -327,11 +327,11 @@ pub struct InferenceModelStatus {
 pub struct ModelSummary {
     /// The pools of the targets.
     pub pools: String,
-    /// Input modalities on offer now.
+    /// Input modalities currently offered.
     pub input: String,
-    /// Output modalities on offer now.
+    /// Output modalities currently offered.
     pub output: String,
-    /// How many targets have a ready endpoint, as in `3/4`, or in a word what is wrong.
+    /// How many targets have a ready endpoint, such as `3/4`, or a word for what is wrong.
     pub ready: String,
 }
 

@@ -9,8 +9,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How the pickers of managed pools are run. A pool names one with the annotation thalamus.dev/picker-template; else the one called
-/// default in its namespace is used, and without that the controller's defaults.
+/// How the pickers of managed pools are run. A pool names a template with the annotation thalamus.dev/picker-template; otherwise the one called
+/// default in its namespace is used, and if there is none the controller's defaults.
 #[derive(CustomResource, Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "thalamus.dev",
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
     plural = "pickertemplates",
     namespaced,
     derive = "PartialEq",
-    doc = "How the pickers of managed pools are run. A pool names one with the annotation thalamus.dev/picker-template; else the one called default in its namespace is used, and without that the controller's defaults.",
+    doc = "How the pickers of managed pools are run. A pool names a template with the annotation thalamus.dev/picker-template; otherwise the one called default in its namespace is used, and if there is none the controller's defaults.",
     printcolumn(name = "Replicas", type_ = "integer", json_path = ".spec.replicas"),
     printcolumn(name = "Max", type_ = "integer", json_path = ".spec.autoscaling.maxReplicas"),
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.image"),
@@ -27,16 +27,16 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PickerTemplateSpec {
-    /// How many pickers each pool has. Two when absent. Not used where autoscaling is set.
+    /// How many pickers each pool has. Defaults to 2. Ignored if autoscaling is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub replicas: Option<i32>,
 
-    /// Lets a HorizontalPodAutoscaler choose how many there are.
+    /// Lets a HorizontalPodAutoscaler choose the number of pickers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<PickerAutoscaling>,
 
-    /// The image. The controller's own choice when absent, which is what its upgrades replace.
+    /// The image. Defaults to the controller's choice, which changes when the controller is upgraded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub image: Option<String>,
@@ -46,7 +46,7 @@ pub struct PickerTemplateSpec {
     #[schemars(length(max = 16))]
     pub image_pull_secrets: Vec<LocalObjectReference>,
 
-    /// CPU and memory. 500m and 256Mi are asked for, and 2Gi is the limit, when absent.
+    /// CPU and memory. Defaults to requests of 500m and 256Mi, and a memory limit of 2Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
 
@@ -54,60 +54,60 @@ pub struct PickerTemplateSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<bool>,
 
-    /// A Secret of type kubernetes.io/tls whose certificate gateways see. One that is self-signed is made when absent; gateways do not
+    /// A Secret of type kubernetes.io/tls with the certificate to present to gateways. Self-signed by default; gateways do not
     /// verify it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub tls_secret_name: Option<String>,
 
-    /// Largest request body that is taken, in bytes.
+    /// Largest accepted request body, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1024, max = 4_294_967_296_i64))]
     pub max_body_bytes: Option<i64>,
 
-    /// Most bytes of request bodies that a picker holds at once. It should stay well below its memory limit.
+    /// Most bytes of request bodies that a picker holds at once. Should stay well below its memory limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1_048_576, max = 1_099_511_627_776_i64))]
     pub max_buffered_bytes: Option<i64>,
 
-    /// Name fallbacks to gateways. Envoy walks them; agentgateway refuses every such answer.
+    /// Name fallback endpoints to gateways. Envoy tries them in order; agentgateway rejects every such answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallbacks: Option<bool>,
 
-    /// Send requests whose path is not known to the pool, as they are: unread, with no media policy, but for paths by which model servers
-    /// are managed. They are refused with 404 when absent.
+    /// Send requests with an unknown path to the pool as they are: unread, with no media policy, except for paths by which model servers
+    /// are managed. By default they get 404.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_paths: Option<bool>,
 
-    /// How long requests under way may take to end when a picker is replaced, in seconds. 300 when absent.
+    /// How long requests in flight may take to finish when a picker is replaced, in seconds. Defaults to 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub drain_seconds: Option<i32>,
 
-    /// Labels of nodes that pickers may run on.
+    /// Labels that a node must have to run pickers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
 
-    /// Taints of nodes that pickers do not mind.
+    /// Taints that pickers tolerate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub tolerations: Vec<Toleration>,
 
-    /// Their priority among pods.
+    /// The priority class of the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
 
-    /// More labels for the pods.
+    /// Additional labels for the pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pod_labels: BTreeMap<String, String>,
 
-    /// More annotations for the pods.
+    /// Additional annotations for the pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pod_annotations: BTreeMap<String, String>,
 }
 
-/// How many pickers there are, by how much they have to do.
+/// How the number of pickers follows their load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
@@ -115,17 +115,17 @@ pub struct PickerTemplateSpec {
     "rule": "!has(self.minReplicas) || self.minReplicas <= self.maxReplicas",
 }]))]
 pub struct PickerAutoscaling {
-    /// Two when absent.
+    /// The least number of pickers. Defaults to 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub min_replicas: Option<i32>,
 
-    /// Most that there are.
+    /// The greatest number of pickers.
     #[schemars(range(min = 1, max = 100))]
     pub max_replicas: i32,
 
-    /// How many requests under way a picker should have on average: the metric thalamus_picker_requests_in_flight, which an adapter such
-    /// as prometheus-adapter must serve as a custom metric of pods. Without it, CPU is what counts, at 70 % of what is asked for.
+    /// How many requests in flight a picker should have on average: the metric thalamus_picker_requests_in_flight, which an adapter such
+    /// as prometheus-adapter must serve as a custom metric of pods. Without it, pickers are scaled by CPU, at 70 % of their request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub requests_in_flight: Option<i32>,

@@ -73,12 +73,12 @@ pub struct InferencePoolSpec {
     ))]
     pub target_ports: Vec<Port>,
 
-    /// How the model servers speak on every target port: `http` for HTTP/1.1 in clear text, `kubernetes.io/h2c` for HTTP/2 with
-    /// prior knowledge in clear text.
+    /// The protocol of the model servers on every target port: `http` for HTTP/1.1 in plain text, `kubernetes.io/h2c` for HTTP/2 with
+    /// prior knowledge in plain text.
     #[serde(default)]
     pub app_protocol: AppProtocol,
 
-    /// The endpoint picker that a gateway asks which pod takes a request. A gateway without it balances on its own, or refuses the
+    /// The endpoint picker that a gateway asks which pod gets a request. Without it a gateway balances on its own, or rejects the
     /// pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint_picker_ref: Option<EndpointPickerRef>,
@@ -105,7 +105,7 @@ pub struct Port {
 #[serde(transparent)]
 pub struct PortNumber(pub u16);
 
-/// How model servers speak.
+/// The protocol of model servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum AppProtocol {
     #[default]
@@ -145,12 +145,12 @@ pub struct EndpointPickerRef {
     pub port: Option<Port>,
 
     /// What a gateway does when the picker cannot be reached: `FailClose` drops the request, `FailOpen` sends it to a pod of the
-    /// gateway's own choice. A pool of unlike pods wants `FailClose`: nobody else knows which of them takes a picture.
+    /// gateway's own choice. A pool whose pods differ needs `FailClose`: only the picker knows which of them accept images.
     #[serde(default)]
     pub failure_mode: FailureMode,
 }
 
-/// What happens without a picker.
+/// What happens when the picker cannot be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum FailureMode {
     FailOpen,
@@ -158,7 +158,7 @@ pub enum FailureMode {
     FailClose,
 }
 
-/// Who uses the pool, and how that stands.
+/// Which gateways and controllers use the pool, and its state with each.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InferencePoolStatus {
@@ -168,14 +168,14 @@ pub struct InferencePoolStatus {
     pub parents: Vec<ParentStatus>,
 }
 
-/// How the pool stands with one parent.
+/// The state of the pool with one parent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ParentStatus {
     /// The parent: a Gateway, or, in Thalamus' entry, the picker's Service.
     pub parent_ref: ParentReference,
 
-    /// Who writes this entry, as DOMAIN/PATH.
+    /// The controller that writes this entry, as DOMAIN/PATH.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),
@@ -185,7 +185,7 @@ pub struct ParentStatus {
     )]
     pub controller_name: Option<String>,
 
-    /// What is true of the pool as seen by the parent: Accepted, ResolvedRefs and others.
+    /// The conditions of the pool as seen by the parent: Accepted, ResolvedRefs and others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,

@@ -24,7 +24,7 @@ pub fn gateways(client: Client) -> watch::Receiver<Option<bool>> {
                 failures += 1;
                 // Said once: it may stay so for long.
                 if failures == TRIES {
-                    tracing::warn!(%error, "the API server does not say whether it has the Gateway API; it counts as not there until it does");
+                    tracing::warn!(%error, "cannot tell whether the Gateway API is installed; assuming that it is not");
                 }
             });
             match there {

@@ -225,9 +225,9 @@ where
                 Some(403) => tracing::error!(
                     kind,
                     %error,
-                    "this account may not see objects of this kind; grant it get, list and watch"
+                    "this account may not read objects of this kind; grant it get, list and watch"
                 ),
-                _ => tracing::warn!(kind, %error, "watch interrupted; it will be taken up again"),
+                _ => tracing::warn!(kind, %error, "watch interrupted; resuming it"),
             }
             known = refusal(&error).or(known);
             None
@@ -258,7 +258,7 @@ fn read<K: Resource<DynamicType = ()>>(guard: DeserializeGuard<K>) -> Result<K, 
             invalid.metadata.namespace.clone().unwrap_or_default(),
             invalid.metadata.name.clone().unwrap_or_default(),
         );
-        tracing::warn!(kind = %K::kind(&()), object = %key, error = %invalid.error, "object left out: it cannot be read");
+        tracing::warn!(kind = %K::kind(&()), object = %key, error = %invalid.error, "object ignored: it cannot be parsed");
         key
     })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use daemon::Alarm;
+use daemon::Deadline;
 use futures::{Stream, StreamExt as _, stream};
 use index::{Change, Event, ObjectKey};
 use kube::api::ListParams;
@@ -73,27 +73,27 @@ async fn merge<K: Resource + Clone, E>(
     event: fn(Change<K>) -> E,
 ) {
     let mut groups = Groups::of(groups);
-    let mut patience = Alarm::default();
+    let mut patience = Deadline::default();
     loop {
         let change = tokio::select! {
             change = changes.recv() => {
                 let Some((place, change)) = change else { return };
                 groups.observe(place, change)
             }
-            () = patience.rings() => {
-                tracing::warn!(kind, "one group of this kind cannot be listed; the other goes on without it until it can");
+            () = patience.reached() => {
+                tracing::warn!(kind, "one group of this kind cannot be listed; going on with the other until it can");
                 Some(groups.tell_all())
             }
         };
         match change {
             Some(change) => {
-                patience = Alarm::default();
+                patience = Deadline::default();
                 if events.send(event(change)).await.is_err() {
                     return;
                 }
             }
             None if groups.holds_back() => patience.within(GROUP_PATIENCE),
-            None => patience = Alarm::default(),
+            None => patience = Deadline::default(),
         }
     }
 }
@@ -106,7 +106,7 @@ where
     let read = move |object: DynamicObject| {
         let key = ObjectKey::of(&object);
         object.try_parse::<K>().map_err(|error| {
-            tracing::warn!(kind, object = %key, %error, "object left out: it cannot be read");
+            tracing::warn!(kind, object = %key, %error, "object ignored: it cannot be parsed");
             key
         })
     };
@@ -127,7 +127,7 @@ fn absence<K>(api: Api<DynamicObject>, kind: &'static str, was_there: Arc<Known>
                 Ok(true) => return None,
                 Ok(false) => return Some((Change::Relisted(Vec::new()), (api, was_there, longer(wait)))),
                 Err(error) => {
-                    tracing::warn!(kind, %error, "the API server does not say whether it has this kind");
+                    tracing::warn!(kind, %error, "cannot tell whether the API server has this kind");
                     tokio::time::sleep(AGAIN).await;
                 }
             }
@@ -150,7 +150,7 @@ async fn is_served(api: &Api<DynamicObject>, kind: &str, was_there: &Known) -> k
             if !was_there.told.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     kind,
-                    "this account may not see objects of this kind, so they count for nothing, nor do policies in them; where there are any, \
+                    "this account may not read objects of this kind, so they and their policies are ignored; if there are any, \
                      grant it get, list and watch"
                 );
             }

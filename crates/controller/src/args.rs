@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authority::ServiceAccounts;
 use crate::event_loop::{EventLoop, Managed};
-use crate::events::Teller;
+use crate::events::EventRecorder;
 use crate::lease::Candidacy;
-use crate::managed::{Keeper, Settings};
+use crate::managed::{PickerReconciler, Settings};
 use crate::metrics::Metrics;
-use crate::speaker::{Keys, Port, Speaker};
+use crate::publish_server::{Keys, Port, PublishServer};
 use crate::status::Writer;
 use crate::view;
 
@@ -31,31 +31,31 @@ use crate::view;
 #[derive(Debug, Parser)]
 #[command(name = "thalamus-controller", version)]
 pub struct Args {
-    /// Where pickers subscribe, in gRPC over TLS.
+    /// Where pickers subscribe (gRPC over TLS).
     #[arg(long, default_value = "0.0.0.0:9004")]
     pub listen: SocketAddr,
 
-    /// Where /metrics, /ready, /live and /debug/table are.
+    /// Where to serve /metrics, /ready, /live and /debug/table.
     #[arg(long, default_value = "0.0.0.0:9090")]
     pub admin_listen: SocketAddr,
 
-    /// The one namespace to watch. All when absent.
+    /// Watch only this namespace. All namespaces by default.
     #[arg(long)]
     pub watch_namespace: Option<String>,
 
-    /// The controller's own namespace, where its lease and its authority are. That of the service account when absent.
+    /// The controller's own namespace, which holds its Lease and its CA. Defaults to that of the service account.
     #[arg(long, env = "POD_NAMESPACE")]
     pub namespace: Option<String>,
 
-    /// Who this replica is; two replicas must never share it.
+    /// The identity of this replica, which no other may have.
     #[arg(long, env = "POD_NAME", default_value_t = a_name())]
     pub name: String,
 
-    /// The Lease by which one of several replicas leads.
+    /// The Lease for leader election.
     #[arg(long, default_value = "thalamus-controller")]
     pub lease_name: String,
 
-    /// How long a leader that is silent stays the leader.
+    /// How long a leader that does not renew its Lease keeps it.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     pub lease_duration: Duration,
 
@@ -63,7 +63,7 @@ pub struct Args {
     #[arg(long, default_value = "thalamus-controller")]
     pub service_name: String,
 
-    /// A certificate chain in PEM for the port of pickers. One is made, with an authority of our own, when absent. Read again when
+    /// A certificate chain in PEM for the pickers' port. By default one is created, with a CA of its own. Read again when
     /// it is replaced.
     #[arg(long, requires = "tls_key", conflicts_with = "plaintext")]
     pub tls_cert: Option<PathBuf>,
@@ -72,20 +72,20 @@ pub struct Args {
     #[arg(long, requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
-    /// The authority that vouches for --tls-cert, in PEM, to be told to pickers in each namespace that has a pool.
+    /// The CA of --tls-cert, in PEM, published to pickers in each namespace that has a pool.
     #[arg(long, requires = "tls_cert")]
     pub tls_ca: Option<PathBuf>,
 
-    /// Run the pickers of all pools of this namespace that do not say otherwise; * for every namespace. May be repeated. Without it
-    /// those alone that are annotated with thalamus.dev/picker: managed.
+    /// Run the pickers of all pools of this namespace, unless annotated otherwise; * for every namespace. May be repeated. By default
+    /// only those of pools annotated with thalamus.dev/picker: managed.
     #[arg(long = "manage-namespace")]
     pub manage_namespaces: Vec<String>,
 
-    /// The image of pickers whose PickerTemplate names none.
+    /// The image of pickers whose PickerTemplate does not set one.
     #[arg(long, default_value = concat!("thalamus-picker:", env!("CARGO_PKG_VERSION")))]
     pub picker_image: String,
 
-    /// Speak to pickers in clear text and admit whoever asks. On loopback alone, for trying things out.
+    /// Serve pickers in plain text and admit anyone. On loopback only, for trying things out.
     #[arg(long)]
     pub plaintext: bool,
 
@@ -130,10 +130,10 @@ impl Args {
         let admin_listener = daemon::bind(admin_listen, "--admin-listen").await?;
         let config = Config::infer()
             .await
-            .context("neither a KUBECONFIG nor a service account is there to reach the API server")?;
+            .context("found neither a kubeconfig nor a service account to reach the API server with")?;
         let server = config.cluster_url.to_string();
         let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
-        let client = Client::try_from(config).context("making a client for the API server")?;
+        let client = Client::try_from(config).context("creating a client for the API server")?;
         let keys = match (tls_cert, tls_key) {
             _ if plaintext => Keys::None,
             (Some(certificate), Some(key)) => {
@@ -142,7 +142,7 @@ impl Args {
             _ => Keys::Own { namespace: namespace.clone(), names: names(&service_name, &namespace) },
         };
         if plaintext && !listen.ip().is_loopback() {
-            bail!("--plaintext is for loopback alone, and --listen is {listen}");
+            bail!("--plaintext is for loopback only, but --listen is {listen}");
         }
 
         let mut registry = Registry::default();
@@ -162,13 +162,13 @@ impl Args {
         };
         let candidacy = Candidacy { namespace, name: lease_name, identity: name.clone(), duration: lease_duration };
         let lease = tokio::spawn(candidacy.run(client.clone(), is_ready.clone(), term, anew, stop.clone()));
-        let teller = Teller::start(client.clone(), name.clone());
-        let writer = Writer::start(client.clone(), metrics.clone(), terms.clone(), teller);
+        let event_recorder = EventRecorder::start(client.clone(), name.clone());
+        let writer = Writer::start(client.clone(), metrics.clone(), terms.clone(), event_recorder);
         let accounts = ServiceAccounts::new(client.clone());
         let (certificate, certificates) = latest::channel(None);
         let (wanted, wants) = latest::channel(Arc::default());
         let (states, known_states) = latest::channel(BTreeMap::new());
-        let keeper = Keeper {
+        let reconciler = PickerReconciler {
             client: client.clone(),
             watch_namespace: watch_namespace.clone(),
             settings,
@@ -205,17 +205,17 @@ impl Args {
             "controller started"
         );
         let admin = tokio::spawn(admin.serve(admin_listener, CancellationToken::new()));
-        let speaker = Speaker { client, publisher, keys, port, accounts, certificate };
+        let publish_server = PublishServer { client, publisher, keys, port, accounts, certificate };
 
         // A controller whose loop or whose watches ended would look alive and do nothing.
         let mut lease = std::pin::pin!(lease);
         tokio::select! {
             // It ends by being told to stop, once the lease is given up.
-            ended = &mut lease => if !stop.is_cancelled() { bail!("the candidacy for the lease ended: {ended:?}") },
+            ended = &mut lease => if !stop.is_cancelled() { bail!("leader election ended: {ended:?}") },
             ended = tokio::spawn(event_loop.run()) => bail!("the event loop ended: {ended:?}"),
-            ended = tokio::spawn(keeper.run()) => bail!("the keeper of pickers ended: {ended:?}"),
+            ended = tokio::spawn(reconciler.run()) => bail!("the picker reconciler ended: {ended:?}"),
             () = watches => bail!("a watch ended"),
-            failed = tokio::spawn(speaker.run(terms)) => bail!("the port for pickers failed: {failed:?}"),
+            failed = tokio::spawn(publish_server.run(terms)) => bail!("the pickers' port failed: {failed:?}"),
         }
         admin.abort();
         tracing::info!("controller stopped");

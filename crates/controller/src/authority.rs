@@ -69,15 +69,17 @@ impl ServiceAccounts {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Status::unauthenticated(format!("the token is longer than {MAX_TOKEN_BYTES} bytes")));
         }
-        let _place =
-            self.places.try_acquire().map_err(|_| Status::unavailable("many tokens are being reviewed; come back"))?;
+        let _place = self
+            .places
+            .try_acquire()
+            .map_err(|_| Status::unavailable("too many tokens are being reviewed; try again later"))?;
         let review = TokenReview {
             spec: TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![AUDIENCE.to_owned()]) },
             ..TokenReview::default()
         };
         let answer = async {
             let _turn = self.turns.acquire().await.context("the controller is stopping")?;
-            self.reviews.create(&PostParams::default(), &review).await.context("it refuses")
+            self.reviews.create(&PostParams::default(), &review).await.context("it refused")
         };
         let reviewed = tokio::time::timeout(PATIENCE, answer).await.context("it does not answer").flatten();
         let reviewed = reviewed.map_err(|error| {
@@ -88,13 +90,13 @@ impl ServiceAccounts {
         let for_us = status.audiences.iter().flatten().any(|audience| audience == AUDIENCE);
         if !(status.authenticated == Some(true) && for_us) {
             let why = status.error.unwrap_or_else(|| format!("it is not valid for audience {AUDIENCE}"));
-            return Err(Status::unauthenticated(format!("the token is refused: {why}")));
+            return Err(Status::unauthenticated(format!("token rejected: {why}")));
         }
         let name = status.user.and_then(|user| user.username).unwrap_or_default();
         let account = name.strip_prefix("system:serviceaccount:").and_then(|account| account.split_once(':'));
         account
             .map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
-            .ok_or_else(|| Status::permission_denied(format!("{name} is no service account")))
+            .ok_or_else(|| Status::permission_denied(format!("{name} is not a service account")))
     }
 }
 
@@ -103,7 +105,7 @@ impl Authority for ServiceAccounts {
     async fn admit(&self, token: Option<&str>, scope: &Scope) -> Result<(), Status> {
         let Some(token) = token else {
             return Err(Status::unauthenticated(format!(
-                "no token was shown: start the picker with --token-file, a service account token for audience {AUDIENCE}"
+                "no token presented: start the picker with --token-file, a service account token for audience {AUDIENCE}"
             )));
         };
         let refused = || self.refused.lock().unwrap_or_else(PoisonError::into_inner);
@@ -147,7 +149,7 @@ fn permits((namespace, name): &(String, String), bound_to: Option<&str>, scope: 
     }
     match bound_to {
         Some(pool) if scope.pool.as_deref() != Some(pool) => {
-            Err(format!("service account {name} serves pool {pool} alone and may not read {scope}"))
+            Err(format!("service account {name} may read pool {pool} only, not {scope}"))
         }
         _ => Ok(()),
     }
@@ -185,6 +187,6 @@ mod tests {
         assert_eq!(permits(&account, Some("p"), &scope("a", Some("p"))), Ok(()));
         assert!(permits(&account, Some("p"), &scope("a", Some("q"))).is_err());
         let whole = permits(&account, Some("p"), &scope("a", None)).unwrap_err();
-        assert_eq!(whole, "service account picker serves pool p alone and may not read namespace a");
+        assert_eq!(whole, "service account picker may read pool p only, not namespace a");
     }
 }

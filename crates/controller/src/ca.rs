@@ -1,5 +1,5 @@
 //! The authority that vouches for this controller to pickers: made once, kept in a Secret that all replicas share, and told to pickers
-//! in a ConfigMap of each namespace (see [`crate::bundle`]).
+//! in a ConfigMap of each namespace (see [`crate::managed`]).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,7 +49,7 @@ impl Authority {
         let data = found.and_then(|secret| secret.data).unwrap_or_default();
         if !data.is_empty() {
             return Self::read(&data).with_context(|| {
-                format!("Secret {namespace}/{SECRET} cannot be used; delete it, and a new one is made")
+                format!("Secret {namespace}/{SECRET} cannot be used; delete it to have a new one created")
             });
         }
         let made = Self::make(Timestamp::now())?;
@@ -64,7 +64,7 @@ impl Authority {
             .patch(SECRET, &patch, &Patch::Apply(&secret))
             .await
             .with_context(|| format!("writing Secret {namespace}/{SECRET}"))?;
-        tracing::info!(secret = SECRET, namespace, "made a new authority for pickers to verify this controller by");
+        tracing::info!(secret = SECRET, namespace, "created a new CA for pickers to verify this controller with");
         // What stands there counts, should another have written over it.
         let written = secrets.get(SECRET).await.with_context(|| format!("reading Secret {namespace}/{SECRET}"))?;
         Self::read(&written.data.unwrap_or_default())
@@ -73,9 +73,9 @@ impl Authority {
     fn read(data: &BTreeMap<String, ByteString>) -> Result<Self> {
         let part = |name: &str| {
             let bytes = data.get(name).with_context(|| format!("{name} is missing"))?;
-            String::from_utf8(bytes.0.clone()).with_context(|| format!("{name} is no PEM"))
+            String::from_utf8(bytes.0.clone()).with_context(|| format!("{name} is not PEM"))
         };
-        let key = KeyPair::from_pem(&part("ca.key")?).context("ca.key holds no key")?;
+        let key = KeyPair::from_pem(&part("ca.key")?).context("ca.key does not contain a key")?;
         Ok(Self { certificate: part("ca.crt")?, key })
     }
 
@@ -146,7 +146,7 @@ impl Issued {
         if old {
             match self.authority.issue(&self.names, now) {
                 Ok(key) => *newest = Some((now, Arc::new(key))),
-                Err(error) => tracing::error!(error = format!("{error:#}"), "no certificate could be made for pickers"),
+                Err(error) => tracing::error!(error = format!("{error:#}"), "cannot create a certificate for pickers"),
             }
         }
         newest.as_ref().map(|(_, key)| Arc::clone(key))

@@ -17,7 +17,7 @@ use crate::managed::{PickerState, Wanted};
 use crate::metrics::Metrics;
 use crate::report::{Due, Facts, Reports};
 use crate::status::Writer;
-use daemon::Alarm;
+use daemon::Deadline;
 
 /// Compile when no event came for this long …
 const QUIET: Duration = Duration::from_millis(20);
@@ -53,7 +53,7 @@ pub(crate) struct EventLoop {
     managed: Managed,
 }
 
-/// What the loop and the keeper of managed pickers tell each other.
+/// What the loop and the reconciler of managed pickers tell each other.
 pub(crate) struct Managed {
     pub(crate) wanted: watch::Sender<Arc<Wanted>>,
     pub(crate) states: watch::Receiver<BTreeMap<ObjectKey, PickerState>>,
@@ -96,9 +96,9 @@ impl EventLoop {
     pub(crate) async fn run(mut self) {
         let mut standing = self.publisher.standing_changes();
         let mut changed: Option<Changed> = None;
-        let mut status_due = Alarm::default();
+        let mut status_due = Deadline::default();
         loop {
-            let mut compile_due = Alarm::default();
+            let mut compile_due = Deadline::default();
             if let Some(due) = changed.as_ref().and_then(|changed| self.may_compile(changed)) {
                 compile_due.at(due);
             }
@@ -114,7 +114,7 @@ impl EventLoop {
                         status_due.within(STATUS_DELAY);
                     }
                 }
-                () = compile_due.rings() => {
+                () = compile_due.reached() => {
                     self.compile(&changed.take().map_or(Stale::All, |changed| changed.stale));
                     status_due.within(STATUS_DELAY);
                 }
@@ -125,7 +125,7 @@ impl EventLoop {
                     self.note_term();
                     status_due.within(STATUS_DELAY);
                 }
-                () = status_due.rings() => {
+                () = status_due.reached() => {
                     if let Some(again) = self.report() {
                         status_due.at(again);
                     }

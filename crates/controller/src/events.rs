@@ -56,23 +56,23 @@ const NEWS: Duration = Duration::from_mins(5);
 
 /// Tells Events, and not too many, beside whatever else is written: one that hangs must not hold up a status.
 #[derive(Debug, Clone)]
-pub(crate) struct Teller(mpsc::Sender<Untold>);
+pub(crate) struct EventRecorder(mpsc::Sender<PendingEvents>);
 
 /// What became of an object, and when.
 #[derive(Debug)]
-struct Untold {
+struct PendingEvents {
     since: Instant,
     of: ObjectReference,
     transitions: Vec<Transition>,
 }
 
-impl Teller {
+impl EventRecorder {
     pub(crate) fn start(client: Client, instance: String) -> Self {
         let reporter = Reporter { controller: CONTROLLER_NAME.to_owned(), instance: Some(instance) };
-        let mut telling = Telling { recorder: Recorder::new(client, reporter), allowances: Allowances::default() };
-        let (sender, mut to_tell) = mpsc::channel::<Untold>(WAITING);
+        let mut telling = EventWriter { recorder: Recorder::new(client, reporter), allowances: Allowances::default() };
+        let (sender, mut to_tell) = mpsc::channel::<PendingEvents>(WAITING);
         tokio::spawn(async move {
-            while let Some(Untold { since, of, transitions }) = to_tell.recv().await {
+            while let Some(PendingEvents { since, of, transitions }) = to_tell.recv().await {
                 if since.elapsed() < NEWS {
                     telling.tell(&of, transitions).await;
                 } else {
@@ -87,7 +87,7 @@ impl Teller {
         if transitions.is_empty() {
             return;
         }
-        let untold = Untold { since: Instant::now(), of, transitions };
+        let untold = PendingEvents { since: Instant::now(), of, transitions };
         if let Err(TrySendError::Full(untold) | TrySendError::Closed(untold)) = self.0.try_send(untold) {
             left_out(&untold.of);
         }
@@ -95,23 +95,23 @@ impl Teller {
 }
 
 fn left_out(of: &ObjectReference) {
-    tracing::warn!(object = ?of.name, "events left out: those before them take too long to write");
+    tracing::warn!(object = ?of.name, "events dropped: those before them took too long to write");
 }
 
 /// The task that tells.
-struct Telling {
+struct EventWriter {
     recorder: Recorder,
     allowances: Allowances,
 }
 
-impl Telling {
+impl EventWriter {
     /// One Event for each, as far as the object has any left. Those that cannot be written are not missed.
     async fn tell(&mut self, of: &ObjectReference, transitions: Vec<Transition>) {
         for Transition { holds, type_, reason, message } in transitions {
             let key =
                 format!("{}/{}", of.namespace.as_deref().unwrap_or_default(), of.uid.as_deref().unwrap_or_default());
             if !self.allowances.take(&key, Instant::now()) {
-                tracing::debug!(object = ?of.name, type_, reason, "event left out: there were many of this object");
+                tracing::debug!(object = ?of.name, type_, reason, "event dropped: too many for this object");
                 continue;
             }
             let event = Event {

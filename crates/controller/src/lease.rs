@@ -68,7 +68,7 @@ impl Candidacy {
             let tried = self.try_to_hold(&api, &mut seen, may_lead, until.is_some());
             let tried = tokio::time::timeout_at(until.unwrap_or(began + self.duration), tried).await;
             if silent && tried.is_ok() {
-                tracing::warn!("the API server answers again; everything is listed again");
+                tracing::warn!("the API server answers again; relisting everything");
                 anew.send_modify(|times| *times += 1);
             }
             silent = tried.is_err();
@@ -85,17 +85,13 @@ impl Candidacy {
                     LOOK
                 }
                 Err(error) if error.is::<Rewound>() => {
-                    tracing::warn!("the API server went back in time; everything is listed again");
+                    tracing::warn!("the API server lost its newest state; relisting everything");
                     anew.send_modify(|times| *times += 1);
                     LOOK
                 }
                 // Not lost yet: the term runs on until it ends.
                 Err(error) => {
-                    tracing::warn!(
-                        lease = self.name,
-                        error = format!("{error:#}"),
-                        "the lease cannot be renewed or looked at"
-                    );
+                    tracing::warn!(lease = self.name, error = format!("{error:#}"), "cannot renew or read the lease");
                     LOOK
                 }
             };
@@ -109,11 +105,11 @@ impl Candidacy {
         }
         if term.send_replace(None).is_some() {
             match tokio::time::timeout(Duration::from_secs(2), self.give_up(&api)).await {
-                Ok(Ok(())) => tracing::info!(lease = self.name, "lease given up"),
+                Ok(Ok(())) => tracing::info!(lease = self.name, "lease released"),
                 Ok(Err(error)) => {
-                    tracing::warn!(error = format!("{error:#}"), "the lease could not be given up; it will run out");
+                    tracing::warn!(error = format!("{error:#}"), "cannot release the lease; it will expire");
                 }
-                Err(_) => tracing::warn!("the lease could not be given up in time; it will run out"),
+                Err(_) => tracing::warn!("cannot release the lease in time; it will expire"),
             }
         }
     }
@@ -122,7 +118,7 @@ impl Candidacy {
         term.send_if_modified(|term| {
             let led = term.take().is_some();
             if led {
-                tracing::warn!(lease = self.name, why, "leading no more");
+                tracing::warn!(lease = self.name, why, "no longer leading");
             }
             led
         });
@@ -151,7 +147,7 @@ impl Candidacy {
                 Ok(true)
             }
             // Somebody annotated it, or another took it. While a term runs that is no reason to step down before it is known.
-            Err(kube::Error::Api(status)) if status.code == 409 && leads => bail!("somebody else wrote it meanwhile"),
+            Err(kube::Error::Api(status)) if status.code == 409 && leads => bail!("it changed in the meantime"),
             // Another replica was quicker; what it wrote is seen next time.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
             Err(error) => Err(error).context("writing the lease"),
@@ -202,7 +198,7 @@ impl Candidacy {
         let Some(mut found) = api.get_opt(&self.name).await.context("reading the lease")? else { return Ok(()) };
         let spec = found.spec.get_or_insert_default();
         if spec.holder_identity.as_deref() != Some(&self.identity) {
-            bail!("it belongs to another already");
+            bail!("another replica holds it already");
         }
         spec.holder_identity = None;
         api.replace(&self.name, &PostParams::default(), &found).await.context("writing the lease").map(drop)
@@ -220,7 +216,7 @@ struct Seen {
 
 /// The API server knows an older version of the lease than it did.
 #[derive(Debug, thiserror::Error)]
-#[error("the API server went back in time")]
+#[error("the API server lost its newest state")]
 struct Rewound;
 
 impl Seen {

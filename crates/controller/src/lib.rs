@@ -10,7 +10,7 @@
 //! Invariants:
 //! - one task owns the index and decides what is written; others only carry;
 //! - of several replicas all watch and compile, and one leads: it alone writes, and it alone takes pickers;
-//! - nothing is published before every kind was listed once;
+//! - nothing is published before every kind of ours was listed once; for llm-d's kinds it waits 5 s;
 //! - status is written only when it changes, and of a pool's parents only our own entry.
 
 mod args;
@@ -21,8 +21,8 @@ mod events;
 mod lease;
 mod managed;
 mod metrics;
+mod publish_server;
 mod report;
-mod speaker;
 mod status;
 mod view;
 

@@ -1,7 +1,7 @@
 //! Pickers that the controller runs for managed pools.
 //!
 //! ```text
-//!  index ──ManagedPicker──► plan ──steps──► keeper ──server-side apply──► API server
+//!  index ──ManagedPicker──► plan ──steps──► reconciler ──server-side apply──► API server
 //!      render, rollout ──────┘ ▲             ▲  └──PickerState──► event_loop ──► status
 //!           (pure)            seen ◄─────────┴── watches of what it made: drift, rollouts
 //! ```
@@ -12,13 +12,13 @@ use api::InferencePool;
 use index::{ManagedPicker, ObjectKey};
 
 mod child;
-mod keeper;
 mod plan;
+mod reconciler;
 mod render;
 mod rollout;
 mod seen;
 
-pub(crate) use keeper::Keeper;
+pub(crate) use reconciler::PickerReconciler;
 pub(crate) use render::Settings;
 
 /// What is to be there.

@@ -48,7 +48,7 @@ impl Metrics {
             "Statuses written to the API server, by outcome",
             metrics.status_writes.clone(),
         );
-        registry.register("leader", "Whether this replica leads: 1 for one replica of all", metrics.leader.clone());
+        registry.register("leader", "1 if this replica leads, else 0", metrics.leader.clone());
         metrics
     }
 

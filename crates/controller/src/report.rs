@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::events;
 use crate::managed::{PickerState, Stage};
-use crate::status::{Key, Order, Outcome, Status};
+use crate::status::{Key, Outcome, Status, StatusUpdate};
 
 /// Try a status again that could not be written.
 const RETRY: Duration = Duration::from_secs(2);
@@ -61,7 +61,7 @@ struct MadeFrom {
 struct Heard<'a> {
     /// What pickers say of it.
     programmed: Programmed,
-    /// What the keeper says of its picker.
+    /// What the reconciler says of its picker.
     picker: Option<&'a PickerState>,
     /// Whether it is for us to say anything.
     attached: bool,
@@ -102,7 +102,7 @@ pub(crate) struct Facts<'a> {
 
 /// What is to be written.
 pub(crate) struct Due {
-    pub(crate) orders: Vec<(Key, Order)>,
+    pub(crate) orders: Vec<(Key, StatusUpdate)>,
     /// Patience with a picker ends without an event: when to look again.
     pub(crate) look_again: Option<Instant>,
 }
@@ -255,7 +255,7 @@ impl Reports {
         let uid = object.meta().uid.clone();
         let sent = Sent { status: status.clone(), uid, over: version.clone(), written: false };
         self.sent.insert(key.clone(), sent);
-        due.orders.push((key, Order { status, of: object.object_ref(&()), transitions }));
+        due.orders.push((key, StatusUpdate { status, of: object.object_ref(&()), transitions }));
     }
 }
 
@@ -361,11 +361,11 @@ impl Facts<'_> {
         if self.index.pool(key).is_some_and(is_deleted) {
             return Verdict::no(index::PICKER_READY, "Deleting", "the pool is being deleted, and its picker with it");
         }
-        // The keeper of one that has just begun to lead has not looked at all of them yet.
+        // The reconciler of one that has just begun to lead has not looked at all of them yet.
         self.pickers.get(key).map_or_else(
             || {
                 Verdict::as_it_was(index::PICKER_READY, before, generation)
-                    .unwrap_or_else(|| Verdict::no(index::PICKER_READY, "Pending", "the picker is being made"))
+                    .unwrap_or_else(|| Verdict::no(index::PICKER_READY, "Pending", "the picker is being created"))
             },
             picker_ready,
         )
@@ -420,20 +420,18 @@ fn picker_ready(state: &PickerState) -> Verdict {
     let serves = *ready > 0;
     let mut count = format!("{ready} of {wanted} pickers are ready");
     if !hands_off.is_empty() {
-        count += &format!(" (left alone, as annotation {} asks: {})", annotations::HANDS_OFF, hands_off.join(", "));
+        count += &format!(" (not managed, because of annotation {}: {})", annotations::HANDS_OFF, hands_off.join(", "));
     }
     // What went wrong is shown first, and what serves all the same after it.
-    let still = if serves { format!(" ({count}, as they were)") } else { String::new() };
+    let still = if serves { format!(" ({count}, unchanged)") } else { String::new() };
     match stage {
         Stage::Complete => verdict(true, "Ready", count),
-        Stage::Rolling => verdict(serves, "Progressing", format!("{count}; the others are on their way")),
-        Stage::Stuck => verdict(
-            serves,
-            "Stuck",
-            format!("{count}, and Kubernetes gave up waiting: see kubectl describe of the Deployment"),
-        ),
+        Stage::Rolling => verdict(serves, "Progressing", format!("{count}; the others are starting")),
+        Stage::Stuck => {
+            verdict(serves, "Stuck", format!("{count}, and the rollout timed out: see kubectl describe deployment"))
+        }
         Stage::Queued { behind } => {
-            verdict(serves, "UpgradeQueued", format!("{count}; will be upgraded after the picker of pool {behind}"))
+            verdict(serves, "UpgradeQueued", format!("{count}; waiting for the upgrade of the picker of pool {behind}"))
         }
         Stage::Conflict(why) => verdict(false, "Conflict", format!("{why}{still}")),
         Stage::Failed(why) => verdict(false, "Failed", format!("{why}{still}")),

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
-use crate::events::{Teller, Transition};
+use crate::events::{EventRecorder, Transition};
 use crate::lease::Term;
 use crate::metrics::Metrics;
 
@@ -38,7 +38,7 @@ pub(crate) enum Status {
 
 /// A status to write, and what is told of it once it stands.
 #[derive(Debug, Clone)]
-pub(crate) struct Order {
+pub(crate) struct StatusUpdate {
     pub(crate) status: Status,
     pub(crate) of: ObjectReference,
     pub(crate) transitions: Vec<Transition>,
@@ -55,17 +55,17 @@ pub(crate) struct Outcome {
 /// Writes what it is given, while this replica leads. A status that is given before the one before it was written replaces it.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    wanted: Arc<Mutex<BTreeMap<Key, Order>>>,
+    wanted: Arc<Mutex<BTreeMap<Key, StatusUpdate>>>,
     more: Arc<Notify>,
     outcomes: mpsc::UnboundedReceiver<Outcome>,
 }
 
 /// What a status is written with.
-struct Pen {
+struct StatusWriter {
     client: Client,
     metrics: Metrics,
     terms: watch::Receiver<Term>,
-    teller: Teller,
+    event_recorder: EventRecorder,
 }
 
 /// How long the API server may take for one status: in the end others wait behind it.
@@ -107,12 +107,17 @@ impl Status {
 }
 
 impl Writer {
-    pub(crate) fn start(client: Client, metrics: Metrics, terms: watch::Receiver<Term>, teller: Teller) -> Self {
-        let wanted: Arc<Mutex<BTreeMap<Key, Order>>> = Arc::default();
+    pub(crate) fn start(
+        client: Client,
+        metrics: Metrics,
+        terms: watch::Receiver<Term>,
+        event_recorder: EventRecorder,
+    ) -> Self {
+        let wanted: Arc<Mutex<BTreeMap<Key, StatusUpdate>>> = Arc::default();
         let more = Arc::new(Notify::new());
         let (sender, outcomes) = mpsc::unbounded_channel();
         let (wanted_there, more_there) = (Arc::clone(&wanted), Arc::clone(&more));
-        let pen = Pen { client, metrics, terms, teller };
+        let pen = StatusWriter { client, metrics, terms, event_recorder };
         tokio::spawn(async move {
             let (mut last, mut busy) = (None, BTreeSet::new());
             let mut under_way = FuturesUnordered::new();
@@ -141,7 +146,7 @@ impl Writer {
         Self { wanted, more, outcomes }
     }
 
-    pub(crate) fn write(&self, key: Key, mut order: Order) {
+    pub(crate) fn write(&self, key: Key, mut order: StatusUpdate) {
         let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         // Another object may have had its name.
         if let Some(replaced) = wanted.remove(&key).filter(|replaced| replaced.of.uid == order.of.uid) {
@@ -165,9 +170,9 @@ impl Writer {
     }
 }
 
-impl Pen {
-    async fn write(&self, key: Key, order: Order) -> Outcome {
-        let Order { status, of, transitions } = order;
+impl StatusWriter {
+    async fn write(&self, key: Key, order: StatusUpdate) -> Outcome {
+        let StatusUpdate { status, of, transitions } = order;
         let written = within(&self.terms, async {
             let written = tokio::time::timeout(PATIENCE, write(&self.client, &key, &status, of.uid.as_deref())).await;
             written.context("the API server does not answer")?
@@ -176,9 +181,9 @@ impl Pen {
         self.metrics.status_written(written.is_ok());
         match &written {
             // Nobody's term: an event that comes late does no harm.
-            Ok(()) => self.teller.tell(of, transitions),
+            Ok(()) => self.event_recorder.tell(of, transitions),
             Err(error) => {
-                tracing::warn!(object = ?key, error = format!("{error:#}"), "status cannot be written; it will be tried again");
+                tracing::warn!(object = ?key, error = format!("{error:#}"), "cannot write status; will try again");
             }
         }
         Outcome { key, status, succeeded: written.is_ok() }
@@ -254,7 +259,7 @@ async fn write_pool(client: &Client, key: &ObjectKey, ours: Option<&ParentStatus
             Err(error) => return Err(error).context("replacing the status"),
         }
     }
-    bail!("others wrote the pool's status {CONFLICTS} times in between")
+    bail!("the pool's status changed {CONFLICTS} times while it was being written")
 }
 
 /// Puts our entry in its place among the parents, or takes it away; says whether that changed anything.

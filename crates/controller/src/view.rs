@@ -7,7 +7,7 @@ use publish::Publisher;
 pub(crate) fn table(compiled: Option<&Compiled>, publisher: &Publisher) -> Table {
     let mut view = Table::default();
     let Some(compiled) = compiled else {
-        view.row(["nothing is compiled yet: not every kind was listed"]);
+        view.row(["nothing compiled yet: not every kind has been listed"]);
         return view;
     };
     view.row(["NAMESPACE", "POOL", "ENDPOINTS", "PICKERS"]);

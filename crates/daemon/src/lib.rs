@@ -1,9 +1,9 @@
 //! What a long-running process needs: logs, ports and their keys, an admin port, readiness, and an end that loses nothing.
 //!
-//! Invariant: nothing here knows what the process does.
+//! Invariant: nothing here knows what the process does; what a gateway's configuration can mend is told in a gateway's terms.
 
 mod admin;
-mod alarm;
+mod deadline;
 mod listener;
 mod log;
 mod rarely;
@@ -12,7 +12,7 @@ pub mod tls;
 mod tolerant;
 
 pub use admin::{Admin, Table};
-pub use alarm::Alarm;
+pub use deadline::Deadline;
 pub use listener::{Connection, Incoming, Speaks};
 pub use log::{LogArgs, LogFormat};
 pub use rarely::Rarely;

@@ -61,7 +61,7 @@ impl Incoming {
                             match tokio::time::timeout(GREETING_TIMEOUT, greet(stream, speaks)).await {
                                 Ok(Ok(connection)) => drop(sender.send(Ok(Tolerant::new(connection, peer))).await),
                                 Ok(Err(error)) => note_no_greeting(&error, peer),
-                                Err(_) => tracing::debug!("connection said nothing"),
+                                Err(_) => tracing::debug!("connection sent nothing"),
                             }
                         });
                     }
@@ -101,7 +101,7 @@ async fn greet(stream: TcpStream, speaks: Speaks) -> io::Result<Connection> {
 fn note_no_greeting(error: &io::Error, peer: SocketAddr) {
     static SERVER_NAMES: Rarely = Rarely::new();
     if !is_invalid_server_name(error) {
-        tracing::debug!(%peer, %error, "connection dropped before it began");
+        tracing::debug!(%peer, %error, "connection dropped during its handshake");
     } else if SERVER_NAMES.is_due(Instant::now()) {
         tracing::warn!(
             %peer,

@@ -11,12 +11,12 @@ pub struct LogArgs {
     #[arg(long, env = "THALAMUS_LOG", default_value = "info", global = true)]
     pub log: String,
 
-    /// How log lines look.
+    /// The format of log lines.
     #[arg(long, env = "THALAMUS_LOG_FORMAT", default_value = "text", global = true)]
     pub log_format: LogFormat,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     Text,
@@ -36,6 +36,6 @@ impl LogArgs {
             LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
             LogFormat::Json => lines.json().flatten_event(true).try_init(),
         };
-        started.map_err(|error| anyhow::anyhow!("logging was started twice: {error}"))
+        started.map_err(|error| anyhow::anyhow!("logging was already started: {error}"))
     }
 }

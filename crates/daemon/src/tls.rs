@@ -28,7 +28,7 @@ pub enum Versions {
 /// keeps others from listening and is enough to be spoken to.
 pub fn self_signed(name: &str, versions: Versions) -> Result<Arc<ServerConfig>> {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned(), "localhost".to_owned()])
-        .context("making a self-signed certificate")?;
+        .context("creating a self-signed certificate")?;
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
     let key = certified(vec![made.cert.der().clone()], key)?;
     server_config(Arc::new(SingleCertAndKey::from(key)), versions)
@@ -94,14 +94,11 @@ impl Files {
                 match load(&self.certificate, &self.key) {
                     Ok(key) => {
                         (read.key, read.written) = (Arc::new(key), written);
-                        tracing::info!(certificate = %self.certificate.display(), "certificate read again");
+                        tracing::info!(certificate = %self.certificate.display(), "certificate reloaded");
                     }
                     Err(error) => {
                         let error = format!("{error:#}");
-                        tracing::error!(
-                            error,
-                            "the certificate was replaced by one that cannot be used; the old one stays"
-                        );
+                        tracing::error!(error, "the new certificate cannot be used; keeping the old one");
                     }
                 }
             }

@@ -47,7 +47,7 @@ impl<T> Tolerant<T> {
             Some(Refusal::Connection(code)) => (format!("a connection was closed (HTTP/2 error {code})"), &CONNECTIONS),
         };
         if rarely.is_due(Instant::now()) {
-            tracing::warn!(peer = %self.peer, "{what}; --log h2=debug says why; this is logged once a minute at most");
+            tracing::warn!(peer = %self.peer, "{what}; --log h2=debug shows why; logged at most once a minute");
         }
     }
 }

@@ -31,46 +31,46 @@ macro_rules! codes {
 }
 
 codes! {
-    InvalidBody = "invalid_body", BAD_REQUEST, "The body cannot be read: it is no JSON or no form, broken, nested too deep, names a field twice, or ends before its announced length.";
-    InvalidPath = "invalid_path", BAD_REQUEST, "The path can be read in more than one way: empty or dotted segments, backslashes, control characters.";
-    InvalidHost = "invalid_host", BAD_REQUEST, "The host header holds something other than a host and a port.";
-    InvalidRequest = "invalid_request", BAD_REQUEST, "The head of the request can be read in more than one way: two lengths, a bare line feed, a control character.";
-    ModelRequired = "model_required", BAD_REQUEST, "The request names no model, and models are what requests are routed by here.";
-    UnsupportedModality = "unsupported_modality", BAD_REQUEST, "No target of the model takes what the request carries, or gives what it asks for.";
+    InvalidBody = "invalid_body", BAD_REQUEST, "The body is not valid JSON or not a valid form: malformed, nested too deeply, with a duplicate field, or of another length than announced.";
+    InvalidPath = "invalid_path", BAD_REQUEST, "The path is ambiguous: it has empty or dot segments, a trailing slash, backslashes or control characters.";
+    InvalidHost = "invalid_host", BAD_REQUEST, "The host header is not a valid host and port.";
+    InvalidRequest = "invalid_request", BAD_REQUEST, "The request head is ambiguous: two lengths, a bare line feed, a control character.";
+    ModelRequired = "model_required", BAD_REQUEST, "The request names no model, and requests are routed by model here.";
+    UnsupportedModality = "unsupported_modality", BAD_REQUEST, "No target of the model accepts the request's input modalities, or produces the output that it asks for.";
     UnsupportedOperation = "unsupported_operation", BAD_REQUEST, "No target of the model serves this path.";
     TooManyMediaItems = "too_many_media_items", BAD_REQUEST, "More items of a modality than `spec.media` allows.";
     MediaItemTooLarge = "media_item_too_large", BAD_REQUEST, "An item of more bytes than `spec.media` allows.";
     MediaSizeNotAllowed = "media_size_not_allowed", BAD_REQUEST, "An item of more pixels, or with a shorter side, than `spec.media` allows.";
     MediaItemTooLong = "media_item_too_long", BAD_REQUEST, "An item that lasts longer than `spec.media` allows.";
-    MediaUnreadable = "media_unreadable", BAD_REQUEST, "The base64 of an item is broken; or `spec.media` limits pixels or seconds, and its header does not tell them.";
+    MediaUnreadable = "media_unreadable", BAD_REQUEST, "An item is not valid base64; or `spec.media` limits pixels or seconds, and its header does not state them.";
     MediaFormatNotAllowed = "media_format_not_allowed", BAD_REQUEST, "An item in a format that `spec.media` does not list.";
     MediaSourceNotAllowed = "media_source_not_allowed", BAD_REQUEST, "An item inline where only URLs are allowed, or the other way round.";
-    MediaUrlNotAllowed = "media_url_not_allowed", BAD_REQUEST, "A URL that readers could read in two ways, or of a scheme that is not allowed.";
-    MediaHostNotAllowed = "media_host_not_allowed", BAD_REQUEST, "A URL of a host that is not listed, or of a private one that is not allowed by name.";
-    UnsafeFeature = "unsafe_feature", BAD_REQUEST, "Something that can harm a model server, and that the model's owner did not allow.";
-    WebSocketNotHere = "websocket_not_here", BAD_REQUEST, "`/v1/realtime` was asked for without an upgrade to WebSocket, or over ext_proc; it is served by the picker's HTTP port.";
+    MediaUrlNotAllowed = "media_url_not_allowed", BAD_REQUEST, "An ambiguous URL, or one whose scheme is not allowed.";
+    MediaHostNotAllowed = "media_host_not_allowed", BAD_REQUEST, "A URL whose host is not listed, or is private and not allowed by name.";
+    UnsafeFeature = "unsafe_feature", BAD_REQUEST, "A feature that can harm a model server, and that the model's owner has not allowed.";
+    WebSocketNotHere = "websocket_not_here", BAD_REQUEST, "`/v1/realtime` was requested without an upgrade to WebSocket, or over ext_proc; it is served by the picker's HTTP port.";
     UnknownPath = "unknown_path", NOT_FOUND, "Nothing is served under this path.";
-    ModelNotFound = "model_not_found", NOT_FOUND, "No model of this name is declared, or, where one is asked about, none is served now.";
-    ModelElsewhere = "model_elsewhere", NOT_FOUND, "The model takes this in a pool that this picker does not serve, as the message says which.";
+    ModelNotFound = "model_not_found", NOT_FOUND, "No model of this name is declared; or, for `GET /v1/models/{id}`, it is not served now.";
+    ModelElsewhere = "model_elsewhere", NOT_FOUND, "The pool that serves this request is not served by this picker; the message names it.";
     NothingServed = "nothing_served", NOT_FOUND, "No pool is served here.";
-    JobNotFound = "job_not_found", NOT_FOUND, "This job is not known, or the model server that worked on it is gone.";
-    ResponseNotFound = "response_not_found", NOT_FOUND, "The response that this follows, or asks for, is not known, or the model server that made it is gone or cannot take this.";
-    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path is served with another method; `allow` names it.";
-    BodyStalled = "body_stalled", REQUEST_TIMEOUT, "No more of the body came for too long.";
+    JobNotFound = "job_not_found", NOT_FOUND, "The job is unknown, or the model server that ran it is gone.";
+    ResponseNotFound = "response_not_found", NOT_FOUND, "The response that is continued or requested is unknown, or the model server that created it is gone or cannot serve this.";
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not accept this method; the `allow` header lists those that it does.";
+    BodyStalled = "body_stalled", REQUEST_TIMEOUT, "Nothing more of the body arrived for too long.";
     BodyTooSlow = "body_too_slow", REQUEST_TIMEOUT, "The body was not complete in time.";
-    RequestTooLarge = "request_too_large", PAYLOAD_TOO_LARGE, "The body is larger than is taken here.";
-    UnsupportedContentType = "unsupported_content_type", UNSUPPORTED_MEDIA_TYPE, "The path does not take bodies of this type.";
-    UnsupportedContentEncoding = "unsupported_content_encoding", UNSUPPORTED_MEDIA_TYPE, "Compressed bodies are not read: a picker that unpacks what strangers packed can be made to unpack without end.";
-    HeadTooLarge = "request_head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is larger than is taken here.";
-    Saturated = "saturated", TOO_MANY_REQUESTS, "Every endpoint that could take this is full, and the model is sheddable.";
-    GatewayMisconfigured = "gateway_misconfigured", INTERNAL_SERVER_ERROR, "The gateway sends bodies to the picker in a mode in which no answer can wait for them.";
-    EndpointBrokeOff = "endpoint_broke_off", BAD_GATEWAY, "The model server broke off before it answered; it may have worked on the request.";
-    EndpointTimedOut = "endpoint_timed_out", GATEWAY_TIMEOUT, "The model server began no answer within `firstByteTimeoutSeconds` of the model, or `--first-byte-timeout`; it may work on the request.";
-    NoEndpoint = "no_endpoint", SERVICE_UNAVAILABLE, "No endpoint is ready for this.";
+    RequestTooLarge = "request_too_large", PAYLOAD_TOO_LARGE, "The body is larger than the limit.";
+    UnsupportedContentType = "unsupported_content_type", UNSUPPORTED_MEDIA_TYPE, "The path does not accept bodies of this content type.";
+    UnsupportedContentEncoding = "unsupported_content_encoding", UNSUPPORTED_MEDIA_TYPE, "Compressed bodies are not supported: decompressing untrusted input can exhaust the picker.";
+    HeadTooLarge = "request_head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The request head is larger than the limit.";
+    Saturated = "saturated", TOO_MANY_REQUESTS, "Every endpoint that could serve this is saturated, and the request may be shed: its objective has a priority below zero, or, where it names none that is known, its model is Sheddable.";
+    GatewayMisconfigured = "gateway_misconfigured", INTERNAL_SERVER_ERROR, "The gateway sends request bodies in a mode in which the picker must answer before it has seen them.";
+    EndpointBrokeOff = "endpoint_broke_off", BAD_GATEWAY, "The model server closed the connection before its answer was complete; it may have processed the request.";
+    EndpointTimedOut = "endpoint_timed_out", GATEWAY_TIMEOUT, "The model server did not begin to answer within the model's `firstByteTimeoutSeconds`, or `--first-byte-timeout`; it may still be processing the request.";
+    NoEndpoint = "no_endpoint", SERVICE_UNAVAILABLE, "No endpoint is ready to serve this.";
     EndpointUnreachable = "endpoint_unreachable", SERVICE_UNAVAILABLE, "None of the endpoints tried could be reached.";
     SearchUnfinished = "search_unfinished", SERVICE_UNAVAILABLE, "Not every model server that may have made the job or the response could be asked for it.";
     NotReady = "not_ready", SERVICE_UNAVAILABLE, "The picker has no routing table yet.";
-    Overloaded = "overloaded", SERVICE_UNAVAILABLE, "The picker holds as many bytes of bodies as it may.";
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, "The body does not fit in what the picker may hold at once (`--max-buffered-bytes`).";
 }
 
 impl Code {

@@ -349,9 +349,9 @@ impl fmt::Display for Why {
         write!(f, ", tier {tier} of {tiers}, best of {candidates} by load")?;
         match lacks {
             None => Ok(()),
-            Some(Filter::Room) => write!(f, " (none has room)"),
-            Some(Filter::Answering) => write!(f, " (each has failed of late)"),
-            Some(_) => write!(f, " (none responds)"),
+            Some(Filter::Room) => write!(f, " (all are full)"),
+            Some(Filter::Answering) => write!(f, " (all failed recently)"),
+            Some(_) => write!(f, " (none is responsive)"),
         }
     }
 }

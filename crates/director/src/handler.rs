@@ -84,7 +84,7 @@ impl RequestHandler {
         Arc::new(Self { observer: Arc::new(()), ..self.clone() })
     }
 
-    /// Begins the life of a request: what its head alone forbids is refused now.
+    /// Begins the life of a request: a head that cannot be read is refused now; a path that is not served, once the body has ended.
     pub fn open(self: &Arc<Self>, head: &RequestHead<'_>) -> Result<Transaction, Rejection> {
         Transaction::open(self, head)
     }

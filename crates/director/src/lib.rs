@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  edge ──head──► RequestHandler ──► Transaction ◄──feed── bytes
-//!                                        │ finish(bound, clock, draw)      one table, one instant, one draw
+//!                                        │ finish(bound, caller, clock, draw)      one table, one instant, one draw
 //!                                        ▼
 //!                Step: find an owner │ answer this │ dispatch that ──► Plan: attempts in order, why
 //!                                                                      RunningAttempt ◄── what happens, from the edge
@@ -12,7 +12,7 @@
 //!
 //! Invariants:
 //! - a decision is made at one instant from one table; who waits does so between two steps, and goes on from where it was;
-//! - nothing here opens a socket, sets a timer, logs or counts: whoever wants to know of a request is an [`Observer`];
+//! - nothing here opens a socket, sets a timer, logs or has metrics: whoever wants to know of a request is an [`Observer`];
 //! - every edge makes the same decision, because there is one call to make it; what it does with bodies and connections is its own.
 
 mod board;

@@ -2,7 +2,7 @@
 
 use media::{Facts, MediaUrl, Reach, Scheme, UrlFault};
 use request::{InferenceRequest, MediaItem, PartPath};
-use routing::{Danger, Format, MediaPolicy, MediaRule, MediaSource, Modality, ModalitySet, Model};
+use routing::{Format, MediaPolicy, MediaRule, MediaSource, Modality, ModalitySet, Model, UnsafeFeature};
 
 use crate::{Code, Rejection};
 
@@ -19,36 +19,36 @@ pub struct MediaRefusal {
 /// What is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RefusalCause {
-    #[error("takes at most {limit} {modality} items in a request; this is one more")]
+    #[error("accepts at most {limit} {modality} items per request")]
     TooMany { modality: Modality, limit: u32 },
-    #[error("takes {modality} items of at most {limit} bytes; this has {bytes}")]
+    #[error("accepts {modality} items of at most {limit} bytes; this one has {bytes}")]
     TooLarge { modality: Modality, limit: u64, bytes: u64 },
-    #[error("takes {modality} items of at most {limit} pixels; this has {width} x {height}")]
+    #[error("accepts {modality} items of at most {limit} pixels; this one has {width} x {height}")]
     TooManyPixels { modality: Modality, limit: u64, width: u32, height: u32 },
-    #[error("takes {modality} items of at least {limit} pixels a side; this has {width} x {height}")]
+    #[error("accepts {modality} items of at least {limit} pixels a side; this one has {width} x {height}")]
     TooThin { modality: Modality, limit: u32, width: u32, height: u32 },
-    #[error("takes {modality} items of at most {limit} s; this lasts {} s", milliseconds.div_ceil(1000))]
+    #[error("accepts {modality} items of at most {limit} s; this one lasts {} s", milliseconds.div_ceil(1000))]
     TooLong { modality: Modality, limit: u32, milliseconds: u64 },
-    #[error("cannot take this {modality}: what should be base64 is none")]
+    #[error("cannot accept this {modality}: invalid base64")]
     Broken { modality: Modality },
-    #[error("limits the {what} of {modality} items, and the header of this one does not tell it")]
+    #[error("limits the {what} of {modality} items, and this one's header does not state them")]
     Untold { modality: Modality, what: &'static str },
-    #[error("takes {modality} as {}, not {}", formats(allowed), found.map_or("what this is", Format::as_str))]
+    #[error("accepts {modality} as {}, not {}", formats(allowed), found.map_or("an unknown format", Format::as_str))]
     Format { modality: Modality, allowed: Vec<Format>, found: Option<Format> },
-    #[error("takes no {modality} as {source_kind}")]
+    #[error("does not accept {source_kind} {modality} items")]
     Source { modality: Modality, source_kind: MediaSource },
-    #[error("takes no {modality} from this URL: {fault}")]
+    #[error("does not accept this {modality} URL: {fault}")]
     Url { modality: Modality, fault: UrlFault },
-    #[error("takes {modality} from https: URLs only")]
+    #[error("accepts {modality} from https URLs only")]
     Scheme { modality: Modality },
-    #[error("takes no {modality} from the host {host:?}")]
+    #[error("does not accept {modality} from host {host:?}")]
     Host { modality: Modality, host: String },
-    #[error("takes no {modality} from the private host {host:?}; its owner can allow it by name in spec.media.{modality_field}.allowedHosts", modality_field = field_of(*modality))]
+    #[error("does not accept {modality} from private host {host:?}; its owner can allow it by name in spec.media.{modality_field}.allowedHosts", modality_field = field_of(*modality))]
     PrivateHost { modality: Modality, host: String },
-    #[error("takes no {}; its owner can allow it with {} in spec.media.allow", words_for(*danger), danger.as_str())]
-    Danger { danger: Danger },
+    #[error("does not accept {}; its owner can allow this with {} in spec.media.allow", words_for(*feature), feature.as_str())]
+    UnsafeFeature { feature: UnsafeFeature },
     #[error(
-        "takes no text with {token:?} in it when no media goes with it; its owner can allow it with PlaceholderTokens in spec.media.allow"
+        "does not accept {token:?} in text without media to match; its owner can allow this with PlaceholderTokens in spec.media.allow"
     )]
     Placeholder { token: &'static str },
 }
@@ -65,7 +65,7 @@ impl RefusalCause {
             Self::Source { .. } => Code::MediaSourceNotAllowed,
             Self::Url { .. } | Self::Scheme { .. } => Code::MediaUrlNotAllowed,
             Self::Host { .. } | Self::PrivateHost { .. } => Code::MediaHostNotAllowed,
-            Self::Danger { .. } | Self::Placeholder { .. } => Code::UnsafeFeature,
+            Self::UnsafeFeature { .. } | Self::Placeholder { .. } => Code::UnsafeFeature,
         }
     }
 }
@@ -82,15 +82,15 @@ const fn field_of(modality: Modality) -> &'static str {
     }
 }
 
-const fn words_for(danger: Danger) -> &'static str {
-    match danger {
-        Danger::Embeds => "tensors in the place of media or text",
-        Danger::FileUrls => "file: URLs",
-        Danger::ProcessorArguments => "arguments for its processor in a request",
-        Danger::FrameLists => "videos as lists of pictures (video/jpeg)",
-        Danger::PlaceholderTokens => "placeholders typed as text",
-        Danger::EngineInternals => "inner forms of its engine",
-        Danger::SharedUuids => "names for media that clients share",
+const fn words_for(feature: UnsafeFeature) -> &'static str {
+    match feature {
+        UnsafeFeature::Embeds => "tensors in place of media or text",
+        UnsafeFeature::FileUrls => "file: URLs",
+        UnsafeFeature::ProcessorArguments => "processor arguments",
+        UnsafeFeature::FrameLists => "videos as lists of frames (video/jpeg)",
+        UnsafeFeature::PlaceholderTokens => "placeholder tokens in text",
+        UnsafeFeature::EngineInternals => "fields internal to its engine",
+        UnsafeFeature::SharedUuids => "media names shared between clients",
     }
 }
 
@@ -99,7 +99,7 @@ pub(crate) fn check(name: &str, model: &Model, request: &InferenceRequest) -> Re
     check_policy(name, &model.media, request)?;
     let takes_media = |input: ModalitySet| !input.difference(ModalitySet::TEXT).is_empty();
     let mut targets = model.targets.iter().filter(|target| takes_media(target.capability.input));
-    let token = targets.find_map(|target| request.placeholders.dangerous_to(target.family, request.requires.input));
+    let token = targets.find_map(|target| request.placeholders.unsafe_for(target.family, request.requires.input));
     check_placeholders(name, &model.media, token)
 }
 
@@ -108,15 +108,15 @@ pub(crate) fn check_undeclared(request: &InferenceRequest) -> Result<(), Rejecti
     let policy = MediaPolicy::default();
     let name = request.model.as_deref().unwrap_or_default();
     check_policy(name, &policy, request)?;
-    check_placeholders(name, &policy, request.placeholders.dangerous_to(None, request.requires.input))
+    check_placeholders(name, &policy, request.placeholders.unsafe_for(None, request.requires.input))
 }
 
 fn check_policy(name: &str, policy: &MediaPolicy, request: &InferenceRequest) -> Result<(), Rejection> {
     let refused = |at: Option<&PartPath>, cause| {
         Rejection::Media(Box::new(MediaRefusal { model: name.to_owned(), at: at.cloned(), cause }))
     };
-    if let Some(found) = request.dangers.iter().find(|found| !policy.allowed.contains(&found.danger)) {
-        return Err(refused(Some(&found.at), RefusalCause::Danger { danger: found.danger }));
+    if let Some(found) = request.unsafe_features.iter().find(|found| !policy.allowed.contains(&found.feature)) {
+        return Err(refused(Some(&found.at), RefusalCause::UnsafeFeature { feature: found.feature }));
     }
     let free = MediaRule::default();
     let mut counts = [0_usize; Modality::ALL.len()];
@@ -136,7 +136,7 @@ fn check_policy(name: &str, policy: &MediaPolicy, request: &InferenceRequest) ->
 
 fn check_placeholders(name: &str, policy: &MediaPolicy, token: Option<&'static str>) -> Result<(), Rejection> {
     match token {
-        Some(token) if !policy.allowed.contains(&Danger::PlaceholderTokens) => {
+        Some(token) if !policy.allowed.contains(&UnsafeFeature::PlaceholderTokens) => {
             let cause = RefusalCause::Placeholder { token };
             Err(Rejection::Media(Box::new(MediaRefusal { model: name.to_owned(), at: None, cause })))
         }
@@ -156,8 +156,8 @@ fn forbidden_source(rule: &MediaRule, policy: &MediaPolicy, item: &MediaItem) ->
         return Some(RefusalCause::Source { modality, source_kind: item.source });
     }
     match item.url.as_ref()? {
-        // The danger was allowed, or the request would have been refused for it.
-        Err(UrlFault::File) if policy.allowed.contains(&Danger::FileUrls) => None,
+        // The feature was allowed, or the request would have been refused for it.
+        Err(UrlFault::File) if policy.allowed.contains(&UnsafeFeature::FileUrls) => None,
         Err(fault) => Some(RefusalCause::Url { modality, fault: *fault }),
         Ok(url) => forbidden_url(rule, modality, url),
     }

@@ -17,19 +17,19 @@ pub enum Rejection {
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
 
-    #[error("the head of the request can be read in more than one way: {0}")]
+    #[error("the request head is ambiguous: {0}")]
     AmbiguousHead(&'static str),
 
-    #[error("the head of the request is larger than {limit} bytes")]
+    #[error("the request head is larger than {limit} bytes")]
     HeadTooLarge { limit: usize },
 
-    #[error("no more of the body came for {} seconds", waited.as_secs())]
+    #[error("nothing more of the body arrived for {} seconds", waited.as_secs())]
     Stalled { waited: Duration },
 
     #[error("the body was not complete after {} seconds", limit.as_secs())]
     TooSlow { limit: Duration },
 
-    #[error("this picker holds {limit} bytes of bodies, the most it may; try again in a moment")]
+    #[error("the body does not fit in what this picker may hold at once, {limit} bytes; try again in a moment")]
     Overloaded { limit: u64 },
 
     #[error("nothing is served under this path")]
@@ -53,28 +53,28 @@ pub enum Rejection {
     #[error("{}", no_endpoints(model.as_deref(), pools, *need, *exhausted))]
     NoEndpoints { model: Option<String>, pools: Vec<String>, need: Requirement, exhausted: Exhausted },
 
-    #[error("every endpoint that could take this is saturated, and {} is sheddable", model.as_deref().unwrap_or("the request"))]
+    #[error("every endpoint that could serve this is saturated, and {} may be shed", model.as_deref().unwrap_or("the request"))]
     Saturated { model: Option<String>, pools: Vec<String> },
 
-    #[error("no endpoint serves the model {model:?} now; ask with ?all=true for what it is declared to take")]
+    #[error("no endpoint serves the model {model:?} now; add ?all=true to see its declared capabilities")]
     NotServedNow { model: String },
 
     #[error(
-        "no model server that was asked knows the {} {:?}: it was never made, was deleted, or has expired", owned.kind.as_str(), owned.id
+        "no model server knows the {} {:?}: it never existed, was deleted, or has expired", owned.kind.as_str(), owned.id
     )]
     UnknownOwned { owned: Owned },
 
-    #[error("the model server that made the {0} {1:?} is gone, and the {0} with it", owned.kind.as_str(), owned.id)]
+    #[error("the model server that created the {0} {1:?} is gone, and so is the {0}", owned.kind.as_str(), owned.id)]
     LostOwned { owned: Owned },
 
     #[error("not every model server that may know the {} {:?} could be asked; try again", owned.kind.as_str(), owned.id)]
     SearchUnfinished { owned: Owned },
 
     #[error(
-        "the {0} {1:?} was made in pool {pool}, whose model servers cannot take this: ask for the model that made it, with what that takes",
+        "the {0} {1:?} was created in pool {pool}, whose model servers cannot serve this: use the model that created it, with input that it accepts",
         owned.kind.as_str(), owned.id
     )]
-    OwnedElsewhere { owned: Owned, pool: String },
+    OwnerCannotServe { owned: Owned, pool: String },
 
     #[error("this picker has no routing table yet: it has not heard from its controller")]
     NotSynced,
@@ -84,16 +84,16 @@ pub enum Rejection {
     )]
     GatewayMode { mode: &'static str },
 
-    #[error("the body broke off before its end")]
+    #[error("the body ended early")]
     Incomplete,
 
-    #[error("the endpoint broke off before it answered; it may have worked on the request")]
+    #[error("the model server closed the connection before its answer was complete; it may have processed the request")]
     BrokenOff,
 
-    #[error("none of the endpoints tried for this ({tried}) could be reached")]
+    #[error("could not reach any of the {tried} endpoints tried")]
     Unreachable { tried: usize },
 
-    #[error("the endpoint sent no byte of an answer for {} seconds; it may be working on the request", waited.as_secs())]
+    #[error("the model server sent nothing for {} seconds; it may still be processing the request", waited.as_secs())]
     TimedOut { waited: Duration },
 }
 
@@ -131,12 +131,12 @@ impl Rejection {
                 NoRoute::Uncovered { .. } => Code::UnsupportedModality,
                 NoRoute::NoModelNamed => Code::ModelRequired,
                 NoRoute::NothingServed => Code::NothingServed,
-                NoRoute::Elsewhere { .. } | NoRoute::PoolElsewhere { .. } => Code::ModelElsewhere,
+                NoRoute::OutOfScope { .. } | NoRoute::PoolOutOfScope { .. } => Code::ModelElsewhere,
             },
             Self::Media(refusal) => refusal.cause.code(),
             Self::NoEndpoints { .. } => Code::NoEndpoint,
             Self::Saturated { .. } => Code::Saturated,
-            Self::UnknownOwned { owned } | Self::LostOwned { owned } | Self::OwnedElsewhere { owned, .. } => {
+            Self::UnknownOwned { owned } | Self::LostOwned { owned } | Self::OwnerCannotServe { owned, .. } => {
                 match owned.kind {
                     OwnedKind::Video => Code::JobNotFound,
                     OwnedKind::Response => Code::ResponseNotFound,
@@ -230,9 +230,9 @@ fn no_endpoints(model: Option<&str>, pools: &[String], need: Requirement, exhaus
     };
     match exhausted {
         Exhausted::Filtered(Filter::Capability) => {
-            format!("no ready endpoint for {what}{place} takes {} now", need.input.in_words())
+            format!("no ready endpoint for {what}{place} accepts {}", need.input.in_words())
         }
-        Exhausted::Filtered(Filter::Subset) => format!("no endpoint that the gateway allows can take {what}{place}"),
+        Exhausted::Filtered(Filter::Subset) => format!("no endpoint that the gateway allows can serve {what}{place}"),
         Exhausted::Filtered(_) | Exhausted::NoEndpoints => format!("no endpoint is ready for {what}{place}"),
     }
 }

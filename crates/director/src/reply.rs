@@ -43,7 +43,8 @@ pub(crate) fn list_of_models(snapshot: &Snapshot, all: bool, owner: &str) -> Byt
         models.iter().filter_map(|(name, model)| model_value(snapshot, name, model, all, owner)).collect();
     let mut list = json!({"object": "list", "data": data});
     if models.is_empty() {
-        list["message"] = "no model is declared, and the pools that are here cannot be told apart without one".into();
+        list["message"] =
+            "no InferenceModel is declared, and without one requests cannot be routed to one of several pools".into();
     }
     list.to_string().into()
 }

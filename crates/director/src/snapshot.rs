@@ -1,4 +1,4 @@
-//! A routing table with the state of each endpoint laid beside it, so that a decision looks nothing up; and what is made of a table once
+//! A routing table with the state of each endpoint laid beside it, so that a decision looks up pools and no endpoints; and what is made of a table once
 //! that requests would else make anew.
 
 use std::collections::{HashMap, HashSet};

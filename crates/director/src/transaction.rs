@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use request::{InferenceRequest, MediaItem, Owned, OwnedKind, RequestHead, Resource, Scanner, Splice};
-use routing::{Capability, Criticality, Danger, Draw, Family, NoRoute, Operation, Route};
+use routing::{Capability, Criticality, Draw, Family, NoRoute, Operation, Route, UnsafeFeature};
 use scheduling::{Exhausted, Filter, Ranked, SchedulingRequest, Subset};
 
 use crate::dispatch::{HeaderChanges, MAX_ATTEMPTS, MAX_PER_TARGET, STEERING};
@@ -99,8 +99,8 @@ impl Transaction {
         self.scanner.feed(bytes).map_err(|unreadable| self.handler.reject(unreadable))
     }
 
-    /// The body has ended. `caller` is what the client authorizes by, as it stands in its head. `clock` is read before and after the
-    /// decision, which is made at the first of the two.
+    /// The body has ended. `caller` is what the client authorizes by, as it stands in its head. The decision is made at the instant that
+    /// `clock` gives first; it is read twice more, to say how long the decision took.
     pub fn finish(
         self,
         bound: Bound,
@@ -259,7 +259,7 @@ impl Undecided {
         let slot = self.snapshot.slot_of(owner).ok_or_else(lost)?;
         let pool = &owner.pool;
         if self.bound_to().is_some_and(|bound| bound != pool) {
-            return Err(self.no_route(NoRoute::pool_elsewhere(&[pool])));
+            return Err(self.no_route(NoRoute::pool_out_of_scope(&[pool])));
         }
         if self.bound.subset.as_ref().is_some_and(|subset| !subset.allows(slot.endpoint.address)) {
             let (pools, exhausted) = (vec![pool.to_string()], Exhausted::Filtered(Filter::Subset));
@@ -283,7 +283,7 @@ impl Undecided {
         };
         let found = self.find(route, owner).map_err(|exhausted| match (owner, self.owned()) {
             (Some(owner), Some(what)) if exhausted == Exhausted::NoEndpoints => {
-                Rejection::OwnedElsewhere { owned: what.clone(), pool: owner.pool.to_string() }
+                Rejection::OwnerCannotServe { owned: what.clone(), pool: owner.pool.to_string() }
             }
             _ => self.no_endpoints(route, exhausted),
         })?;
@@ -302,7 +302,7 @@ impl Undecided {
         }
         let media_tokens = media_tokens(&self.request, first.family);
         let mut attempts: Vec<Attempt> = Vec::with_capacity(found.len());
-        let shared = route.model.is_some_and(|(_, model)| model.media.allowed.contains(&Danger::SharedUuids));
+        let shared = route.model.is_some_and(|(_, model)| model.media.allowed.contains(&UnsafeFeature::SharedUuids));
         let uuids = if shared { &[][..] } else { &self.uuids };
         for Found { slot, target, ranked, .. } in &found {
             let known = attempts.iter().find(|known| known.target.as_ref() == *target);
@@ -425,7 +425,7 @@ impl Undecided {
             && self.snapshot.table.pools_of_models.contains_key(model)
             && route.pools().iter().all(|pool| !self.snapshot.table.pools.contains_key(*pool))
         {
-            return self.no_route(NoRoute::elsewhere(model, &route.pools()));
+            return self.no_route(NoRoute::out_of_scope(model, &route.pools()));
         }
         let pools = route.pools().iter().map(ToString::to_string).collect();
         let need = self.request.requires;

@@ -199,11 +199,11 @@ impl Exchange {
             self.selected = true;
         }
         if head.ambiguous {
-            return vec![self.reject_new(Rejection::AmbiguousHead("a header given twice that may be given once"))];
+            return vec![self.reject_new(Rejection::AmbiguousHead("duplicate header"))];
         }
         match self.open(&head) {
             Ok((transaction, _)) if *transaction.resource() == Resource::Operation(Operation::Realtime) => {
-                let why = "/v1/realtime is served by the picker's HTTP port; let the gateway send WebSockets there";
+                let why = "/v1/realtime is served by the picker's HTTP port; route WebSockets there";
                 vec![self.reject_new(Rejection::WebSocket(why))]
             }
             Ok((transaction, body)) => {
@@ -305,10 +305,12 @@ impl Exchange {
         }
     }
 
-    /// The gateway has ended the stream in good order. One that keeps answers' bodies to itself does so when the answer has ended.
+    /// The stream is over. A gateway that keeps answers' bodies to itself ends it when the answer has ended (Envoy by a reset): the head is all
+    /// that is told of how that went.
     pub(crate) fn closed(&mut self, clock: impl Fn() -> Instant) {
         if let State::Dispatched { attempt, .. } = std::mem::replace(&mut self.state, State::Ended)
             && attempt.has_head()
+            && self.response_mode == BodySendMode::None
         {
             attempt.ended(clock());
         }

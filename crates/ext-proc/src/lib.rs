@@ -10,7 +10,7 @@
 //! - one stream is one exchange, and it stays open to the end of the response: a gateway that loses it early sends the request
 //!   anywhere, cut short, or not at all;
 //! - the destination stands in the header and in the metadata, and both are equal;
-//! - nothing is answered to request headers before the body was read: that needs FULL_DUPLEX_STREAMED, and other modes are refused
+//! - no request is placed before its body was read: that needs FULL_DUPLEX_STREAMED, and other modes are refused
 //!   in words;
 //! - a client's own destination header never survives.
 

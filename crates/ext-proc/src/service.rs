@@ -89,6 +89,12 @@ struct Conversation {
     _under_way: TaskTrackerToken,
 }
 
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.exchange.closed(Instant::now);
+    }
+}
+
 impl Conversation {
     async fn next(mut self) -> Option<(Result<ProcessingResponse, Status>, Self)> {
         loop {
@@ -122,13 +128,8 @@ impl Conversation {
                         self.pending.extend(self.exchange.answered(search, Instant::now));
                     }
                 }
-                // The gateway is done with the request.
-                Ok(None) => {
-                    self.exchange.closed(Instant::now);
-                    return None;
-                }
-                // It is gone.
-                Err(_) => return None,
+                // The gateway is done with the request, or is gone.
+                Ok(None) | Err(_) => return None,
             }
         }
     }

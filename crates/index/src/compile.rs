@@ -7,7 +7,7 @@ use routing::RoutingTable;
 
 use crate::llm_d;
 use crate::managed;
-use crate::model::{self, Homes, ModelReport};
+use crate::model::{self, ModelReport};
 use crate::observe::{Index, ObjectKey};
 use crate::pool::{self, Members, PoolReport, Selected};
 use crate::stale::Stale;
@@ -25,12 +25,11 @@ impl Index {
     /// Compiles all namespaces. Equal states give equal results.
     pub fn compile(&self) -> Compiled {
         let members = Members::of(self.pools.objects.iter(), self.pods.objects.iter());
-        let homes = Homes::of(&self.pools);
         let mut compiled = Compiled::default();
         let namespaces: BTreeSet<&str> =
             self.pools.objects.keys().chain(self.models.objects.keys()).map(|key| &*key.namespace).collect();
         for namespace in namespaces {
-            self.compile_namespace(namespace, &members, &homes, &mut compiled);
+            self.compile_namespace(namespace, &members, &mut compiled);
         }
         compiled
     }
@@ -46,7 +45,6 @@ impl Index {
 
     /// None where `before` is not what this cluster was.
     fn compile_pools(&self, before: &Compiled, stale: &BTreeMap<String, BTreeSet<String>>) -> Option<Compiled> {
-        let homes = Homes::of(&self.pools);
         let mut compiled = before.clone();
         for (namespace, names) in stale {
             let keys = names.iter().map(|name| ObjectKey::new(namespace, name));
@@ -56,12 +54,12 @@ impl Index {
             for (key, object) in pools {
                 compiled.endpoints_change(key, &members.select(object, namespace))?;
             }
-            self.compile_models_of(names, namespace, &homes, &mut compiled)?;
+            self.compile_models_of(names, namespace, &mut compiled)?;
         }
         Some(compiled)
     }
 
-    fn compile_namespace(&self, namespace: &str, members: &Members<'_>, homes: &Homes<'_>, compiled: &mut Compiled) {
+    fn compile_namespace(&self, namespace: &str, members: &Members<'_>, compiled: &mut Compiled) {
         let mut table = RoutingTable::default();
         let mut selected: BTreeMap<&str, Selected<'_>> = BTreeMap::new();
         for (key, object) in self.pools.in_namespace(namespace) {
@@ -74,7 +72,7 @@ impl Index {
         for (key, object) in self.models.in_namespace(namespace) {
             let targets = model::targets(object);
             let accepted = model::accepted(key, object, &winners);
-            let report = model::report(key, object, accepted, &targets, &table, homes);
+            let report = model::report(key, object, accepted, &targets, &table);
             if report.accepted {
                 table.models.insert(object.spec.model_name.as_str().into(), Arc::new(model::routed(object, targets)));
             }
@@ -97,13 +95,7 @@ impl Index {
     }
 
     /// Pods change what a model offers, and neither whether it is accepted nor what the table holds of it.
-    fn compile_models_of(
-        &self,
-        pools: &BTreeSet<String>,
-        namespace: &str,
-        homes: &Homes<'_>,
-        compiled: &mut Compiled,
-    ) -> Option<()> {
+    fn compile_models_of(&self, pools: &BTreeSet<String>, namespace: &str, compiled: &mut Compiled) -> Option<()> {
         let table = compiled.tables.get(namespace)?;
         let is_among_them = |report: &ModelReport| report.pools.iter().any(|pool| pools.contains(pool));
         let from = ObjectKey::new(namespace, "");
@@ -111,7 +103,7 @@ impl Index {
         for (key, report) in models.filter(|(_, report)| is_among_them(report)) {
             let object = self.models.objects.get(key)?;
             let accepted = report.verdicts.iter().find(|verdict| verdict.type_ == model::ACCEPTED)?;
-            let again = model::report(key, object, accepted.clone(), &model::targets(object), table, homes);
+            let again = model::report(key, object, accepted.clone(), &model::targets(object), table);
             if **report != again {
                 *report = Arc::new(again);
             }

@@ -44,9 +44,9 @@ impl Verdict {
                 Self::no("Programmed", "NoPicker", "no picker is connected; start one for this namespace or pool")
             }
             (None, _) if current == connected => {
-                Self::yes("Programmed", "Programmed", format!("{connected} of {connected} pickers decide by it"))
+                Self::yes("Programmed", "Programmed", format!("{connected} of {connected} pickers use it"))
             }
-            _ => Self::no("Programmed", "Pending", format!("{current} of {connected} pickers decide by it so far")),
+            _ => Self::no("Programmed", "Pending", format!("{current} of {connected} pickers use it so far")),
         }
     }
 }
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn programmed_says_how_far_it_got() {
         assert_eq!(Verdict::programmed(0, 0, &[]).reason, "NoPicker");
-        assert_eq!(Verdict::programmed(2, 1, &[]).message, "1 of 2 pickers decide by it so far");
+        assert_eq!(Verdict::programmed(2, 1, &[]).message, "1 of 2 pickers use it so far");
         assert!(Verdict::programmed(2, 2, &[]).holds);
         let refused = Verdict::programmed(1, 1, &["pool a: no".into()]);
         assert_eq!(refused.message, "a picker refused the table: pool a: no");

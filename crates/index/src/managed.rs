@@ -50,7 +50,7 @@ fn is_managed(index: &Index, key: &ObjectKey, pool: &InferencePool) -> Result<bo
         Some("unmanaged") => Ok(false),
         Some(other) => {
             let message =
-                format!("annotation {} is {:?}; it may be managed or unmanaged", annotations::PICKER, shortened(other));
+                format!("annotation {} is {:?}; expected managed or unmanaged", annotations::PICKER, shortened(other));
             Err(Verdict::no(PICKER_READY, "InvalidAnnotation", message))
         }
     }
@@ -70,7 +70,7 @@ pub(crate) fn picker(
     let Some(picker) = pool.spec.endpoint_picker_ref.as_ref() else {
         return no(
             "NoPickerRef",
-            "a managed pool must say in endpointPickerRef what Service to make, and its port".into(),
+            "a managed pool must set endpointPickerRef: the name of the Service to create, and its port".into(),
         );
     };
     let Some(port) = picker.port.filter(|_| picker.group.is_empty() && picker.kind == "Service") else {
@@ -78,14 +78,14 @@ pub(crate) fn picker(
     };
     if let Some(owner) = owners.get(&*picker.name).filter(|owner| **owner != key) {
         let message = format!(
-            "Service {} is the picker of pool {}, which is older or first by name; a managed pool needs a name of its own",
+            "Service {} belongs to the picker of pool {}, which is older or first by name; give this pool a Service name of its own",
             picker.name, owner.name
         );
         return no(NAME_IN_USE, message);
     }
     if !is_dns_label(&picker.name) {
         let message = format!(
-            "a Service cannot be called {:?}: 1 to 63 of a-z, 0-9 and -, beginning with a letter and not ending with -",
+            "{:?} is not a valid Service name: use 1 to 63 characters a-z, 0-9 and -, starting with a letter and not ending with -",
             picker.name
         );
         return no("InvalidName", message);
@@ -121,20 +121,19 @@ fn wrong_labels(template: &PickerTemplateSpec, pool: &InferencePool) -> Option<S
     for (field, key) in keys {
         if !is_qualified_name(key) {
             return Some(format!(
-                "{field} has the key {:?}; a key is 1 to 63 letters, digits, -, _ and ., and may have a domain and / before it",
+                "{field} has the invalid key {:?}: use 1 to 63 letters, digits, -, _ and ., optionally after a domain and /",
                 shortened(key)
             ));
         }
     }
     if let Some((key, value)) = pod_labels.iter().find(|(_, value)| !(value.is_empty() || is_label(value))) {
         return Some(format!(
-            "podLabels has {key}: {:?}; a value is at most 63 letters, digits, -, _ and .",
+            "podLabels has the invalid value {key}: {:?}: use at most 63 letters, digits, -, _ and .",
             shortened(value)
         ));
     }
-    selects(&pool.spec.selector.match_labels, pod_labels).then(|| {
-        "podLabels would make a model server of each picker: they are what the pool's selector asks for".into()
-    })
+    selects(&pool.spec.selector.match_labels, pod_labels)
+        .then(|| "podLabels match the pool's selector, so every picker would become one of its model servers".into())
 }
 
 /// A label's or annotation's key, as Kubernetes has it.

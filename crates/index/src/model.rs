@@ -1,14 +1,13 @@
 //! Models: which object serves a name, what its targets offer, and what is to be said of it.
 
-use std::cell::OnceCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use api::{InferenceModel, InferencePool, Modalities, ModelSummary};
+use api::{InferenceModel, Modalities, ModelSummary};
 use routing::{Capability, Criticality, Family, Modality, ModalitySet, Model, OperationSet, RoutingTable, Target};
 
 use crate::condition::Verdict;
-use crate::observe::{ObjectKey, Store};
+use crate::observe::ObjectKey;
 use crate::policy;
 
 /// What is true of a model.
@@ -33,25 +32,6 @@ pub struct ModelReport {
 
 /// The verdict that says whether the table holds a model.
 pub(crate) const ACCEPTED: &str = "Accepted";
-
-/// Where the pools of the cluster are: found out once, when the first one is missing where it is looked for.
-pub(crate) struct Homes<'a> {
-    pools: &'a Store<InferencePool>,
-    by_name: OnceCell<HashMap<&'a str, &'a str>>,
-}
-
-impl<'a> Homes<'a> {
-    pub(crate) fn of(pools: &'a Store<InferencePool>) -> Self {
-        Self { pools, by_name: OnceCell::new() }
-    }
-
-    /// The first namespace that has a pool of this name.
-    fn namespace(&self, pool: &str) -> Option<&'a str> {
-        // Backwards, since of one name the last one stays.
-        let by_name = || self.pools.objects.keys().rev().map(|key| (&*key.name, &*key.namespace)).collect();
-        self.by_name.get_or_init(by_name).get(pool).copied()
-    }
-}
 
 /// The object that serves each name: the oldest, and of equally old ones the first by name. Invalid objects take no name.
 pub(crate) fn winners<'a>(
@@ -79,7 +59,7 @@ pub(crate) fn accepted(key: &ObjectKey, object: &InferenceModel, winners: &BTree
             );
             Verdict::no(ACCEPTED, "ModelNameInUse", message)
         }
-        (None, _) => Verdict::yes(ACCEPTED, "Accepted", format!("requests for {name:?} are routed by it")),
+        (None, _) => Verdict::yes(ACCEPTED, "Accepted", format!("this object routes requests for {name:?}")),
     }
 }
 
@@ -101,14 +81,13 @@ pub(crate) fn report(
     accepted: Verdict,
     targets: &[Target],
     table: &RoutingTable,
-    homes: &Homes<'_>,
 ) -> ModelReport {
     let is_accepted = accepted.holds;
     let ready: Vec<Option<Capability>> = targets.iter().map(|target| table.on_offer(target)).collect();
     let offered = ready.iter().flatten().copied().reduce(Capability::union);
     let declared = targets.iter().map(|target| target.capability).reduce(Capability::union);
     let lost = lost(declared, offered);
-    let resolved = resolved_refs(key, targets, table, homes);
+    let resolved = resolved_refs(key, targets, table);
     let ready_targets = ready.iter().flatten().count();
     let summary = ModelSummary {
         pools: pools(targets).join(","),
@@ -164,15 +143,15 @@ fn invalid(object: &InferenceModel) -> Option<String> {
     let declared =
         spec.modalities.iter().chain(spec.target_models.iter().filter_map(|target| target.modalities.as_ref()));
     if declared.flat_map(|modalities| &modalities.input).any(|modality| *modality == api::Modality::Embedding) {
-        return Some("Embedding is an output; it cannot be an input".into());
+        return Some("Embedding is an output modality and cannot be an input".into());
     }
     for target in &spec.target_models {
         if target.name.chars().any(char::is_control) {
-            return Some(format!("the name of target model {:?} holds control characters", target.name));
+            return Some(format!("the name of target model {:?} contains control characters", target.name));
         }
         if let Some(unknown) = target.family.as_deref().and_then(|family| family.parse::<Family>().err()) {
             let known: Vec<&str> = Family::ALL.iter().map(|family| family.as_str()).collect();
-            return Some(format!("{unknown}; known are {}", known.join(", ")));
+            return Some(format!("{unknown}; expected one of {}", known.join(", ")));
         }
     }
     policy::invalid(spec.media.as_ref()?)
@@ -223,19 +202,12 @@ fn capability(declared: Option<&Modalities>, operations: &[api::Operation]) -> C
         .limited_to(operations)
 }
 
-fn resolved_refs(key: &ObjectKey, targets: &[Target], table: &RoutingTable, homes: &Homes<'_>) -> Verdict {
+fn resolved_refs(key: &ObjectKey, targets: &[Target], table: &RoutingTable) -> Verdict {
     let Some(missing) = pools(targets).into_iter().find(|pool| !table.pools.contains_key(*pool)) else {
         return Verdict::yes("ResolvedRefs", "ResolvedRefs", "every pool exists");
     };
-    let message = match homes.namespace(missing) {
-        Some(namespace) => format!(
-            "InferencePool {missing} is in namespace {namespace}, not in {}; a model and its pools must share a namespace",
-            key.namespace
-        ),
-        None => {
-            format!("there is no InferencePool {missing} in namespace {}; apply it, or correct poolRef", key.namespace)
-        }
-    };
+    let message =
+        format!("there is no InferencePool {missing} in namespace {}; apply it, or correct poolRef", key.namespace);
     Verdict::no("ResolvedRefs", "PoolNotFound", message)
 }
 
@@ -250,18 +222,15 @@ fn available(offered: Option<Capability>, lost: Option<Capability>, targets: &[T
     let no = |reason, message: String| Verdict::no("Available", reason, message);
     let Some((offered, lost)) = offered.zip(lost) else {
         let pools = pools(targets).join(", ");
-        return no(
-            "NoEndpoint",
-            format!("no ready endpoint is behind it: see EndpointsReady of InferencePool {pools}"),
-        );
+        return no("NoEndpoint", format!("no endpoint is ready: see EndpointsReady of InferencePool {pools}"));
     };
-    let missing = [("taken as input", lost.input), ("given as output", lost.output)];
+    let missing = [("input", lost.input), ("output", lost.output)];
     let missing: Vec<String> = missing
         .into_iter()
         .filter(|(_, set)| !set.is_empty())
         .map(|(how, set)| {
             let is = if set.iter().count() == 1 { "is" } else { "are" };
-            format!("{set} {is} declared, but {how} by no ready endpoint")
+            format!("{set} {is} declared as {how}, but not offered by any ready endpoint")
         })
         .collect();
     if missing.is_empty() {

@@ -20,7 +20,7 @@ pub(crate) struct PodFacts {
     /// None: every port of the pool.
     active_ports: Option<Vec<u16>>,
     pub(crate) capability: Option<Capability>,
-    /// Words in its annotations that name no modality.
+    /// Words in its annotations that name no modality, or no operation.
     pub(crate) unknown_words: Vec<String>,
 }
 

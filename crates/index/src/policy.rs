@@ -1,13 +1,13 @@
 //! What InferenceModel says of media and operations, in the words of the table.
 
-use routing::{Danger, Format, HostPattern, MediaPolicy, MediaRule, MediaSource, Modality, Operation};
+use routing::{Format, HostPattern, MediaPolicy, MediaRule, MediaSource, Modality, Operation, UnsafeFeature};
 
 /// What the API server cannot check, or objects from files come past.
 pub(crate) fn invalid(media: &api::MediaPolicy) -> Option<String> {
     let rules = [&media.image, &media.audio, &media.video].into_iter().flatten();
     for rule in rules {
         if let Some(quantity) = rule.max_item_bytes.as_deref().filter(|quantity| bytes(quantity).is_none()) {
-            return Some(format!("maxItemBytes {quantity:?} is no quantity of bytes such as 20Mi"));
+            return Some(format!("maxItemBytes {quantity:?} is not a quantity of bytes such as 20Mi"));
         }
         let numbers = [
             ("maxItems", rule.max_items.map(i64::from), 0),
@@ -23,7 +23,7 @@ pub(crate) fn invalid(media: &api::MediaPolicy) -> Option<String> {
         }
         if let Some(unknown) = rule.formats.iter().find_map(|format| format.parse::<Format>().err()) {
             let known: Vec<&str> = Format::ALL.iter().map(|format| format.as_str()).collect();
-            return Some(format!("{unknown}; known are {}", known.join(", ")));
+            return Some(format!("{unknown}; expected one of {}", known.join(", ")));
         }
     }
     None
@@ -34,7 +34,7 @@ pub(crate) fn media(media: Option<&api::MediaPolicy>) -> MediaPolicy {
     let rules = [(Modality::Image, image), (Modality::Audio, audio), (Modality::Video, video)];
     MediaPolicy {
         rules: rules.into_iter().filter_map(|(modality, rule)| Some((modality, rule_of(rule.as_ref()?)))).collect(),
-        allowed: allow.iter().copied().map(danger).collect(),
+        allowed: allow.iter().copied().map(unsafe_feature).collect(),
     }
 }
 
@@ -74,15 +74,15 @@ fn bytes(quantity: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
-const fn danger(feature: api::UnsafeFeature) -> Danger {
+const fn unsafe_feature(feature: api::UnsafeFeature) -> UnsafeFeature {
     match feature {
-        api::UnsafeFeature::Embeds => Danger::Embeds,
-        api::UnsafeFeature::FileUrls => Danger::FileUrls,
-        api::UnsafeFeature::ProcessorArguments => Danger::ProcessorArguments,
-        api::UnsafeFeature::FrameLists => Danger::FrameLists,
-        api::UnsafeFeature::PlaceholderTokens => Danger::PlaceholderTokens,
-        api::UnsafeFeature::EngineInternals => Danger::EngineInternals,
-        api::UnsafeFeature::SharedUuids => Danger::SharedUuids,
+        api::UnsafeFeature::Embeds => UnsafeFeature::Embeds,
+        api::UnsafeFeature::FileUrls => UnsafeFeature::FileUrls,
+        api::UnsafeFeature::ProcessorArguments => UnsafeFeature::ProcessorArguments,
+        api::UnsafeFeature::FrameLists => UnsafeFeature::FrameLists,
+        api::UnsafeFeature::PlaceholderTokens => UnsafeFeature::PlaceholderTokens,
+        api::UnsafeFeature::EngineInternals => UnsafeFeature::EngineInternals,
+        api::UnsafeFeature::SharedUuids => UnsafeFeature::SharedUuids,
     }
 }
 

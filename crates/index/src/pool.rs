@@ -130,7 +130,7 @@ pub(crate) fn report(
         None => Verdict::no(
             "Accepted",
             "EndpointPickerRefMissing",
-            "endpointPickerRef is not set, so gateways cannot ask our picker: name its Service and port; its HTTP port serves the pool all the same",
+            "endpointPickerRef is not set, so gateways cannot find the picker: set its Service and port. The picker's HTTP port serves the pool regardless",
         ),
     };
     let is_managed = !matches!(managed, Ok(None));
@@ -167,13 +167,13 @@ fn alone(shared: &[(&str, Vec<&str>)]) -> Verdict {
     };
     let more = match shared.len() {
         1 => String::new(),
-        all => format!(", and {} more models are like it", all - 1),
+        all => format!(", and so do {} more models", all - 1),
     };
     Verdict::no(
         TYPE,
         "OtherPools",
         format!(
-            "model {model} has targets in pool {} as well{more}; most gateways send what comes by this pool's route to this pool only (Envoy AI \
+            "model {model} has targets in pool {} as well{more}; most gateways send requests on this pool's route to this pool only (Envoy AI \
              Gateway does not), so requests that only other pools accept are not served: put the pods of all targets into one pool, or give each \
              pool a route of its own",
             others.join(", ")
@@ -195,7 +195,7 @@ fn resolved_refs(object: &InferencePool, namespace: &str, is_managed: bool, inde
     let Some(service) = index.services.objects.get(&ObjectKey::new(namespace, &*picker.name)) else {
         let name = &picker.name;
         return invalid(if is_managed {
-            format!("Service {name} is being made; PickerReady says how far that is")
+            format!("Service {name} is being created; see PickerReady")
         } else {
             format!(
                 "there is no Service {name} in namespace {namespace}: run a picker there, or annotate the pool with {}: managed",
@@ -204,10 +204,10 @@ fn resolved_refs(object: &InferencePool, namespace: &str, is_managed: bool, inde
         });
     };
     if service.external_name {
-        return invalid(format!("Service {} is of type ExternalName, which gateways must not follow", picker.name));
+        return invalid(format!("Service {} is of type ExternalName, which gateways do not support", picker.name));
     }
     match picker.port {
-        None => invalid(format!("endpointPickerRef names no port of Service {}", picker.name)),
+        None => invalid(format!("endpointPickerRef does not set the port of Service {}", picker.name)),
         Some(port) if !service.ports.contains(&i32::from(port.number.0)) => {
             let ports: Vec<String> = service.ports.iter().map(ToString::to_string).collect();
             invalid(format!("Service {} has no port {}; it has {}", picker.name, port.number.0, ports.join(", ")))
@@ -254,7 +254,7 @@ pub(crate) fn endpoints_ready(selected: &Selected<'_>, declared: Option<Capabili
     }
     let words = selected.pods.iter().find_map(|(key, pod)| Some((&key.name, pod.unknown_words.first()?)));
     if let Some((pod, word)) = words {
-        message += &format!("; pod {pod} is annotated with {word:?}, which is no modality");
+        message += &format!("; pod {pod} is annotated with the unknown word {word:?}");
     }
     Verdict::yes(ENDPOINTS_READY, "EndpointsReady", message)
 }

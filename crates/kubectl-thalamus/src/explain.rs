@@ -19,15 +19,15 @@ pub(crate) struct ExplainArgs {
     #[arg(short = 'f', long = "filename")]
     file: PathBuf,
 
-    /// The path that it would be sent to.
+    /// The path that the request would be sent to.
     #[arg(long, default_value = "/v1/chat/completions")]
     path: String,
 
-    /// What the body is.
+    /// The content type of the body.
     #[arg(long, default_value = "application/json")]
     content_type: String,
 
-    /// A picker's admin port, such as http://127.0.0.1:9090. One of the namespace is asked through the API server when absent.
+    /// A picker's admin port, such as http://127.0.0.1:9090. By default the namespace's pickers are asked in turn, through the API server.
     #[arg(long)]
     picker: Option<String>,
 }
@@ -50,7 +50,7 @@ pub(crate) async fn run(client: &Client, namespace: &str, args: &ExplainArgs, sc
             break;
         }
     }
-    let (picker, answer) = told.context("there is a picker")?;
+    let (picker, answer) = told.context("no picker answered")?;
     Ok(show(&picker, &answer, screen))
 }
 
@@ -75,7 +75,7 @@ fn show(picker: &Picker, answer: &Value, screen: Screen) -> ExitCode {
     let candidates = answer["candidates"].as_array().map(Vec::as_slice).unwrap_or_default();
     if !candidates.is_empty() {
         let mut table = Table::default();
-        table.row(["TIER", "POOL", "TARGET", "ENDPOINT", "SCORE", "ACTIVE", "QUEUE", "KV CACHE", "LEFT OUT BY"]);
+        table.row(["TIER", "POOL", "TARGET", "ENDPOINT", "SCORE", "ACTIVE", "QUEUE", "KV CACHE", "EXCLUDED BY"]);
         for one in candidates {
             let number = |value: &Value| value.as_f64().map_or_else(|| "-".to_owned(), |number| format!("{number:.2}"));
             let scores = &one["scores"];

@@ -23,14 +23,14 @@ use kube::{Client, Config};
 use thalamus::check::{self, CheckArgs};
 use thalamus::screen::Screen;
 
-/// What is served, why a request goes where it goes, what is wrong, and who is busy.
+/// Shows what is served, where requests go and why, what is wrong, and how busy endpoints are.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-thalamus", bin_name = "kubectl thalamus", version)]
 struct Args {
     #[command(subcommand)]
     command: Command,
 
-    /// The namespace; that of the current context when absent.
+    /// The namespace. Defaults to that of the current context.
     #[arg(short, long, global = true)]
     namespace: Option<String>,
 
@@ -41,15 +41,15 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Pools, models, modalities and endpoints as one table, and below it what is wrong.
+    /// Show pools, models, modalities and endpoints in one table, and problems below it.
     Status {
-        /// Of all namespaces.
+        /// Show all namespaces.
         #[arg(short = 'A', long)]
         all_namespaces: bool,
     },
-    /// Where a picker would send a request, and what every endpoint has to do with it. Nothing is sent to a model server.
+    /// Explain where a picker would send a request, and how it judges each endpoint. Nothing is sent to a model server.
     Explain(explain::ExplainArgs),
-    /// How busy each endpoint is, as the pickers see it.
+    /// Show how busy each endpoint is, as seen by the pickers.
     Top(top::TopArgs),
     /// Check objects before they are applied, without a cluster. Fails if something is wrong.
     Check(CheckArgs),
@@ -67,7 +67,7 @@ async fn main() -> Result<ExitCode> {
     let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
     let config = Config::from_kubeconfig(&options).await.context("reading the kubeconfig")?;
     let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
-    let client = Client::try_from(config).context("making a client for the API server")?;
+    let client = Client::try_from(config).context("creating a client for the API server")?;
     match command {
         Command::Status { all_namespaces } => {
             status::run(&client, (!all_namespaces).then_some(namespace.as_str()), screen).await?;

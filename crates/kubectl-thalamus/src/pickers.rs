@@ -87,5 +87,5 @@ async fn over_http(request: Request<Full<Bytes>>) -> Result<Value> {
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
     ensure!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&body).trim());
-    serde_json::from_slice(&body).context("the answer is no JSON")
+    serde_json::from_slice(&body).context("the answer is not JSON")
 }

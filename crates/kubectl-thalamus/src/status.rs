@@ -31,7 +31,7 @@ pub(crate) async fn run(client: &Client, namespace: Option<&str>, screen: Screen
     let mut wrong = wrong(&index, &compiled);
     wrong.extend(unready_pickers(client, namespace, &index, &compiled).await?);
     if !wrong.is_empty() {
-        screen.title("What is wrong");
+        screen.title("Problems");
         let mut table = Table::default();
         table.row(["OBJECT", "CONDITION", "SAYS"]);
         for [object, condition, says] in wrong {
@@ -78,7 +78,7 @@ fn table(index: &Index, compiled: &Compiled) -> Table {
         if alone {
             // A picker of the whole namespace goes by models where there are any, or another pool.
             let is_only = table.models.is_empty() && table.pools.len() == 1;
-            let served = if is_only { "as it is" } else { "as it is, by a picker of this pool alone" };
+            let served = if is_only { "as is" } else { "as is, by a picker of this pool only" };
             let anything = ["(none)", "-", "-", "-", served];
             view.row(of_pool.iter().chain(&anything).map(|&cell| cell.to_owned()));
         }
@@ -89,9 +89,7 @@ fn table(index: &Index, compiled: &Compiled) -> Table {
 /// What of a target ready endpoints offer now.
 fn offered(table: &RoutingTable, target: &Target) -> String {
     match table.on_offer(target) {
-        Some(now) if now.input == target.capability.input && now.output == target.capability.output => {
-            "all of it".into()
-        }
+        Some(now) if now.input == target.capability.input && now.output == target.capability.output => "all".into(),
         Some(now) => format!("{} to {}", now.input, now.output),
         None => "nothing".into(),
     }

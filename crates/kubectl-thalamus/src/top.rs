@@ -15,15 +15,15 @@ use crate::pickers;
 /// The flags of `top`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TopArgs {
-    /// A picker's admin port, such as http://127.0.0.1:9090. All of the namespace are asked through the API server when absent.
+    /// A picker's admin port, such as http://127.0.0.1:9090. By default all pickers of the namespace are asked, through the API server.
     #[arg(long)]
     picker: Option<String>,
 
-    /// Show it once, and end.
+    /// Show it once and exit.
     #[arg(long)]
     once: bool,
 
-    /// How often to look.
+    /// How often to refresh.
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     interval: Duration,
 }
@@ -62,7 +62,7 @@ async fn look(client: &Client, namespace: &str, args: &TopArgs) -> Result<BTreeM
     let mut all: BTreeMap<(String, String), Busy> = BTreeMap::new();
     for picker in pickers::find(client, namespace, args.picker.as_deref()).await? {
         let answer = picker.ask(client, Method::GET, "/debug/load", "application/json", Vec::new()).await?;
-        for one in answer["endpoints"].as_array().context("a picker tells its endpoints")? {
+        for one in answer["endpoints"].as_array().context("the picker's answer has no list of endpoints")? {
             let text = |name: &str| one[name].as_str().unwrap_or_default().to_owned();
             let number = |name: &str| one[name].as_u64().unwrap_or(0);
             let busy = all.entry((text("pool"), text("endpoint"))).or_default();

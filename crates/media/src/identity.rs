@@ -45,7 +45,7 @@ impl Identity {
             Self::Named(hash) => {
                 let mut hasher = blake3::Hasher::new_derive_key("thalamus 2026 media named by a client");
                 for part in [scope.namespace.as_bytes(), scope.model.as_bytes(), scope.caller] {
-                    // The length first, so that no two pairs run into the same bytes.
+                    // The length first, so that no two triples run into the same bytes.
                     hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
                 }
                 *hasher.update(&hash).finalize().as_bytes()

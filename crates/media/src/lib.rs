@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Invariants:
-//! - nothing is fetched, kept, joined or decoded beyond what a header needs: a few hundred bytes, whatever the size of the item;
+//! - nothing is fetched; base64 is decoded and hashed through a buffer of 96 KiB, and of an item some hundred bytes stay, whatever its size;
 //! - the result depends only on the bytes, never on how they were cut;
 //! - the same bytes have the same [`Identity`], however a client spelled their base64;
 //! - what bytes claim is a claim: facts bound what a server is asked to do, they prove nothing.

@@ -33,19 +33,19 @@ pub enum UrlFault {
     Scheme,
     #[error("it is neither an http(s) URL, nor a data: URL, nor base64 of a known media format")]
     Unclear,
-    #[error("it begins with data: and has no comma within {MAX_HEADER} bytes")]
+    #[error("it begins with data: and has no comma in its first {MAX_HEADER} bytes")]
     Header,
     #[error("it is longer than {MAX_URL} bytes")]
     TooLong,
-    #[error("it holds a control character, a space or a backslash")]
+    #[error("it contains a control character, a space or a backslash")]
     OddCharacter,
-    #[error("it names a user")]
+    #[error("it contains a user name")]
     UserInfo,
-    #[error("it has no host, or one that is spelled in an unusual way")]
+    #[error("its host is missing or malformed")]
     Host,
-    #[error("its port is no number from 1 to 65535")]
+    #[error("its port is not a number from 1 to 65535")]
     Port,
-    #[error("this part names several URLs, and which one a model server would take is not clear")]
+    #[error("this part has several URLs, and it is unclear which one a model server would use")]
     Several,
 }
 

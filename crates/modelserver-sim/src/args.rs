@@ -64,7 +64,7 @@ impl FromStr for ModelSpec {
 
 fn operations(list: &str) -> Result<OperationSet, String> {
     let known = |word: &str| Operation::ALL.into_iter().find(|operation| operation.as_str() == word);
-    list.split(',').map(|word| known(word.trim()).ok_or_else(|| format!("{word:?} is no operation"))).collect()
+    list.split(',').map(|word| known(word.trim()).ok_or_else(|| format!("unknown operation {word:?}"))).collect()
 }
 
 impl std::fmt::Display for ModelSpec {

@@ -18,25 +18,25 @@ use crate::controllers::Controllers;
 use crate::reference_flags::ReferenceFlags;
 use crate::{Options, Picker};
 
-/// Answers gateways and clients which model server takes a request.
+/// Tells gateways and clients which model server takes a request.
 #[derive(Debug, Parser)]
 #[command(name = "thalamus-picker", version, args_override_self = true)]
 pub struct Args {
-    /// Where the controller publishes routing tables. Several, with commas between them or by repeating the flag, are tried in turn.
-    /// https://thalamus-controller.thalamus-system:9004 when absent and --controller-ca is given. Without either the picker compiles the
-    /// table of its pool by itself, if thalamus-standalone is beside it.
+    /// Where the controller publishes routing tables. Several (comma-separated, or by repeating the flag) are tried in turn. Defaults to
+    /// https://thalamus-controller.thalamus-system:9004 if --controller-ca is given. Without either, the picker compiles the
+    /// table of its pool itself, if thalamus-standalone is installed next to it.
     #[arg(long, env = "THALAMUS_CONTROLLER", value_delimiter = ',')]
     pub controller: Vec<String>,
 
-    /// The CA that vouches for the controller, in PEM. Read again for each connection.
+    /// The controller's CA, in PEM. Read again for each connection.
     #[arg(long, env = "THALAMUS_CONTROLLER_CA")]
     pub controller_ca: Option<PathBuf>,
 
-    /// A token that says who this picker is, shown to the controller. Read again for each connection.
+    /// A file with the token that identifies this picker to the controller. Read again for each connection.
     #[arg(long, env = "THALAMUS_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
 
-    /// Where to keep the last routing table, for a start while no controller is there. Nowhere when absent.
+    /// Where to keep the last routing table, for starting while no controller is available. Not kept by default.
     #[arg(long)]
     pub table_file: Option<PathBuf>,
 
@@ -44,31 +44,31 @@ pub struct Args {
     #[arg(long, alias = "pool-namespace", env = "NAMESPACE", default_value = "default")]
     pub namespace: String,
 
-    /// The one pool of it to serve. Every pool when absent.
+    /// Serve only this pool of the namespace. All pools by default.
     #[arg(long, alias = "pool-name")]
     pub pool: Option<String>,
 
-    /// The name the controller knows this picker by. In a pod the host is called as the pod is.
+    /// The name by which the controller knows this picker. Defaults to the host name, which in a pod is the pod's.
     #[arg(long, env = "POD_NAME", default_value_t = host())]
     pub name: String,
 
-    /// Where gateways ask, in gRPC. TLS and plain text are taken on the same port.
+    /// Where gateways connect (ext_proc, over gRPC). TLS and plain text are accepted on the same port.
     #[arg(long, default_value = "0.0.0.0:9002")]
     pub ext_proc_listen: SocketAddr,
 
-    /// Where health is told in plain gRPC.
+    /// Where to serve gRPC health checks, in plain text.
     #[arg(long, default_value = "0.0.0.0:9003")]
     pub health_listen: SocketAddr,
 
-    /// Where clients without a gateway send requests. Nowhere when absent.
+    /// Where clients without a gateway send requests. Off by default.
     #[arg(long)]
     pub http_listen: Option<SocketAddr>,
 
-    /// Where /metrics, /ready, /live and /debug/table are.
+    /// Where to serve /metrics, /ready, /live and /debug.
     #[arg(long, default_value = "0.0.0.0:9090")]
     pub admin_listen: SocketAddr,
 
-    /// A certificate chain in PEM for the ext_proc port. Self-signed when absent.
+    /// A certificate chain in PEM for the ext_proc port. Self-signed by default.
     #[arg(long, requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
 
@@ -76,25 +76,25 @@ pub struct Args {
     #[arg(long, requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
-    /// Largest request body that is taken, in bytes.
+    /// Largest accepted request body, in bytes.
     #[arg(long, default_value_t = Limits::DEFAULT_MAX_BODY_BYTES)]
     pub max_body_bytes: u64,
 
-    /// Most bytes of request bodies that are held at once; whoever comes when there is no room is answered 503.
+    /// Most bytes of request bodies to hold at once; requests that do not fit get 503.
     #[arg(long, default_value_t = Budget::DEFAULT_BYTES)]
     pub max_buffered_bytes: u64,
 
-    /// The pool that requests go to whose path is not known: as they are, unread, with no media policy. When absent that of --pool, as
-    /// with every other endpoint picker, and without a pool they are refused with 404. --other-paths-to= refuses them in any case; paths
+    /// The pool for requests with an unknown path; they pass as they are, unread, with no media policy. Defaults to that of --pool, as
+    /// with other endpoint pickers; without --pool they get 404. --other-paths-to= always refuses them; paths
     /// by which model servers are managed always are.
     #[arg(long)]
     pub other_paths_to: Option<String>,
 
-    /// An origin whose pages may ask over HTTP, such as https://app.example.com, or * for all. May be repeated. None when absent.
+    /// An origin that browsers may call the HTTP port from, such as https://app.example.com, or * for all. May be repeated. None by default.
     #[arg(long = "cors-allow-origin")]
     pub cors_allow_origins: Vec<String>,
 
-    /// Name fallbacks to gateways, as ip:port,ip:port. Envoy walks them; agentgateway refuses every such answer.
+    /// Name fallback endpoints to gateways, as ip:port,ip:port. Envoy tries them in order; agentgateway rejects every such answer.
     #[arg(long)]
     pub fallbacks: bool,
 
@@ -110,20 +110,20 @@ pub struct Args {
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     pub connect_timeout: Duration,
 
-    /// How long a model server may take to the first byte of its answer, for requests over HTTP. No limit when absent: a long prompt is no
+    /// How long a model server may take to send the first byte of its answer, for requests over HTTP. No limit by default: a long prefill is not a
     /// fault.
     #[arg(long, value_parser = humantime::parse_duration)]
     pub first_byte_timeout: Option<Duration>,
 
-    /// How often each model server's /metrics are read.
+    /// How often to read each model server's metrics.
     #[arg(long, default_value = "500ms", value_parser = humantime::parse_duration)]
     pub scrape_interval: Duration,
 
-    /// How long to go on taking new requests after SIGTERM, while the cluster learns that this picker leaves.
+    /// How long to keep accepting new requests after SIGTERM, while the cluster notices that this picker is going away.
     #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
     pub drain_delay: Duration,
 
-    /// How long requests under way may take to end after that.
+    /// How long requests in flight may take to finish after that.
     #[arg(long, default_value = "5m", value_parser = humantime::parse_duration)]
     pub drain_timeout: Duration,
 
@@ -311,7 +311,7 @@ impl Args {
         match tokio::time::timeout(drain_timeout, drained).await {
             Ok(ended) => ended?,
             Err(_) => {
-                tracing::warn!(left = picker.in_flight(), "requests were still under way when --drain-timeout ran out");
+                tracing::warn!(left = picker.in_flight(), "requests were still in flight when --drain-timeout expired");
             }
         }
         admin.abort();
@@ -324,7 +324,7 @@ impl Args {
 const CONTROLLER: &str = "https://thalamus-controller.thalamus-system:9004";
 
 /// What to do where nobody says where tables come from.
-const NO_CONTROLLER: &str = "there is no controller to take tables from: add --controller-ca=/var/run/thalamus/controller/ca.crt and \
+const NO_CONTROLLER: &str = "there is no controller to get routing tables from: add --controller-ca=/var/run/thalamus/controller/ca.crt and \
     --token-file=/var/run/thalamus/controller/token, and mount there a projected volume of ConfigMap thalamus-controller-ca and of a \
     serviceAccountToken for audience thalamus-controller, as manifests/picker does (docs/moving.md)";
 
@@ -437,11 +437,11 @@ mod tests {
     fn security_that_cannot_be_had_is_refused_in_words() {
         for (flag, says) in [
             ("--metrics-endpoint-auth", "a NetworkPolicy"),
-            ("--metrics-client-ca-file=/x", "cannot ask who reads it"),
-            ("--metrics-cert-dir=/x", "cannot ask who reads it"),
+            ("--metrics-client-ca-file=/x", "does not authenticate anyone"),
+            ("--metrics-cert-dir=/x", "does not authenticate anyone"),
             ("--tls-cipher-suites=X", "cannot be chosen"),
-            ("--tls-min-version=1.3", "VersionTLS13 is expected"),
-            ("--pool-group=example.com", "and no others"),
+            ("--tls-min-version=1.3", "expected VersionTLS12 or VersionTLS13"),
+            ("--pool-group=example.com", "only pools of"),
         ] {
             let refused = parsed(flag).reference.check().expect_err(flag).to_string();
             assert!(refused.contains(says), "{flag}: {refused}");

@@ -26,14 +26,14 @@ impl Controllers {
         let urls = urls
             .iter()
             .map(|url| {
-                let uri: Uri = url.parse().with_context(|| format!("--controller {url:?} is no URL"))?;
+                let uri: Uri = url.parse().with_context(|| format!("--controller {url:?} is not a URL"))?;
                 match uri.scheme_str() {
                     Some("https") if ca.is_some() => {}
                     Some("https") => bail!("--controller {url}: https needs --controller-ca, the CA that vouches for it"),
                     Some("http") if is_loopback(&uri) => {}
                     Some("http") => bail!(
-                        "--controller {url}: in clear text only on loopback; use https and --controller-ca, or tables and \
-                         this picker's token can be read on the way"
+                        "--controller {url}: plain text is for loopback only; use https and --controller-ca, or tables and \
+                         this picker's token can be read in transit"
                     ),
                     _ => bail!("--controller {url:?} must begin with https:// (or http:// on loopback)"),
                 }
@@ -41,7 +41,7 @@ impl Controllers {
             })
             .collect::<Result<Vec<_>>>()?;
         if urls.is_empty() {
-            bail!("--controller names no controller");
+            bail!("--controller is empty");
         }
         Ok(Self { urls, ca, token, last: None, asked: 0 })
     }
@@ -97,8 +97,8 @@ mod tests {
         check("http://127.0.0.1:9004", None, None);
         check("http://[::1]:9004", None, None);
         check("http://localhost:9004", None, None);
-        check("http://thalamus-controller.thalamus-system:9004", None, Some("in clear text only on loopback"));
-        check("http://127.0.0.1.example.com:9004", None, Some("in clear text only on loopback"));
+        check("http://thalamus-controller.thalamus-system:9004", None, Some("plain text is for loopback only"));
+        check("http://127.0.0.1.example.com:9004", None, Some("plain text is for loopback only"));
         check("https://controller:9004", None, Some("needs --controller-ca"));
         check("https://controller:9004", Some("/ca.crt"), None);
         check("controller:9004", None, Some("must begin with https://"));

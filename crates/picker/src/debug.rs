@@ -54,14 +54,14 @@ async fn explain(
     body: Body,
 ) -> Response {
     let Ok(_turn) = turns.try_acquire() else {
-        return (StatusCode::TOO_MANY_REQUESTS, "other requests are being explained; ask again\n").into_response();
+        return (StatusCode::TOO_MANY_REQUESTS, "too many requests are being explained; try again\n").into_response();
     };
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let head = RequestHead { path: &asked.path, content_type, ..RequestHead::default() };
     let explained = match tokio::time::timeout(PATIENCE, read_and_explain(&handler, &head, body)).await {
         Ok(Some(explained)) => explained,
-        Ok(None) => return (StatusCode::BAD_REQUEST, "the body broke off\n").into_response(),
-        Err(_) => return (StatusCode::REQUEST_TIMEOUT, "the body did not come in time\n").into_response(),
+        Ok(None) => return (StatusCode::BAD_REQUEST, "the body ended early\n").into_response(),
+        Err(_) => return (StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time\n").into_response(),
     };
     let Explanation { request, revision, outcome, candidates } = match explained {
         Ok(explanation) => explanation,

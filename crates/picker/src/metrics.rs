@@ -92,61 +92,49 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("thalamus_picker");
         registry.register(
             "decisions",
-            "Requests that were given an endpoint, by what they needed and which tier took them",
+            "Requests routed to an endpoint, by modalities and tier",
             metrics.decisions.clone(),
         );
-        registry.register("rejections", "Requests that were refused, by reason", metrics.rejections.clone());
+        registry.register("rejections", "Requests rejected, by reason", metrics.rejections.clone());
         registry.register("answers", "Requests that the picker answered itself", metrics.answers.clone());
         registry.register(
             "failures",
-            "Requests that were given an endpoint and got no whole answer from one, by reason",
+            "Requests routed to an endpoint that did not get a complete answer, by reason",
             metrics.failures.clone(),
         );
         registry.register(
             "attempts",
-            "Attempts at endpoints, by how they ended and the hundred of the status",
+            "Attempts to send requests to endpoints, by how they ended and status class",
             metrics.attempts.clone(),
         );
         registry.register(
             "decision_seconds",
-            "Time from a read request to its decision",
+            "Time to route a request that has been read",
             metrics.decision_seconds.clone(),
         );
-        registry.register(
-            "request_bytes",
-            "Size of request bodies that were given an endpoint",
-            metrics.request_bytes.clone(),
-        );
+        registry.register("request_bytes", "Size of the bodies of routed requests", metrics.request_bytes.clone());
         registry.register(
             "media_items",
-            "Media items in requests that were given an endpoint, by modality and source",
+            "Media items in routed requests, by modality and source",
             metrics.media_items.clone(),
         );
         registry.register(
             "media_tokens",
-            "Tokens that the media of a request are estimated to add to its prompt, where they can be told",
+            "Estimated tokens that the media of a request add to its prompt, where an estimate is possible",
             metrics.media_tokens.clone(),
         );
-        registry.register(
-            "buffered_bytes",
-            "Bytes of request bodies that are held now",
-            metrics.buffered_bytes.clone(),
-        );
-        registry.register("requests_in_flight", "Requests under way at model servers", metrics.in_flight.clone());
-        registry.register(
-            "table_revision",
-            "Revision of the routing table that decisions are made from",
-            metrics.table_revision.clone(),
-        );
+        registry.register("buffered_bytes", "Bytes of request bodies currently held", metrics.buffered_bytes.clone());
+        registry.register("requests_in_flight", "Requests in flight at model servers", metrics.in_flight.clone());
+        registry.register("table_revision", "Revision of the routing table in use", metrics.table_revision.clone());
         registry.register(
             "table_age_seconds",
-            "Time since the controller was last heard: 0 while the stream lives",
+            "Time since the controller was last heard from; 0 while connected",
             metrics.table_age_seconds.clone(),
         );
-        registry.register("scrapes", "Readings of model servers' metrics, by outcome", metrics.scrapes.clone());
+        registry.register("scrapes", "Scrapes of model servers' metrics, by outcome", metrics.scrapes.clone());
         registry.register(
             "served_elsewhere",
-            "Requests that a gateway sent to an endpoint that was not chosen for them",
+            "Requests that a gateway sent to an endpoint other than those chosen",
             metrics.served_elsewhere.clone(),
         );
         metrics
@@ -241,8 +229,8 @@ impl Observer for Metrics {
                 chosen = %plan.first().address,
                 served = %address,
                 pool = %plan.first().pool(),
-                "the gateway sent a request to another endpoint than the one chosen for it, as it does with an endpoint that it does not \
-                 know: its route may lead to another pool (docs/gateways.md); this line comes once a minute at most"
+                "the gateway sent a request to a different endpoint than the one chosen, as it does when it does not \
+                 know the chosen one: its route may lead to another pool (docs/gateways.md); logged at most once a minute"
             );
         }
     }

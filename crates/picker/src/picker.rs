@@ -1,4 +1,4 @@
-//! The picker's parts, put together. What listens is the caller's: a process binds ports, the demo binds one.
+//! The picker's parts, put together. What listens is the caller's: a process binds ports, the demo binds one, `thalamus serve` up to three.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -185,7 +185,7 @@ impl Picker {
         let (director, budget) = (Arc::clone(&self.handler.director), self.handler.budget.clone());
         let (metrics, subscription) = (self.metrics.clone(), self.subscription.clone());
         let (scope, viewed, seen) = (self.options.scope.clone(), Arc::clone(&director), subscription.clone());
-        Admin::new(registry, self.ready(), "no routing table has come yet, or the picker is stopping")
+        Admin::new(registry, self.ready(), "no routing table received yet, or the picker is stopping")
             .with_refresh(move || metrics.look_up(&director, &budget, &subscription.borrow()))
             .with_routes(debug::routes(&self.handler))
             .with_table(move || view::table(&scope, &viewed, &seen.borrow()))

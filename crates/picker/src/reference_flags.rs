@@ -37,7 +37,7 @@ pub struct ReferenceFlags {
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"], value_parser = path)]
     pub(crate) cert_path: Option<PathBuf>,
 
-    /// The oldest TLS that is spoken: VersionTLS12 or VersionTLS13. Nothing older is spoken in any case.
+    /// The oldest accepted TLS version: VersionTLS12 or VersionTLS13. Older ones are never accepted.
     #[arg(long)]
     tls_min_version: Option<String>,
 
@@ -53,7 +53,7 @@ pub struct ReferenceFlags {
     #[arg(long)]
     pub(crate) test_endpoint_selection: bool,
 
-    /// How the API server is reached by a picker that runs without a controller. As a pod does when absent.
+    /// The kubeconfig of a picker that runs without a controller. Defaults to the pod's service account.
     #[arg(long, value_parser = path)]
     pub kubeconfig: Option<PathBuf>,
 
@@ -168,8 +168,8 @@ impl ReferenceFlags {
             || is_set(&self.metrics_cert_dir)
         {
             bail!(
-                "--metrics-endpoint-auth, --metrics-client-ca-file and --metrics-cert-dir: the admin port cannot ask who reads it; give \
-                 --metrics-endpoint-auth=false, and let a NetworkPolicy say who reaches it"
+                "--metrics-endpoint-auth, --metrics-client-ca-file and --metrics-cert-dir: the admin port does not authenticate anyone; set \
+                 --metrics-endpoint-auth=false, and restrict access with a NetworkPolicy"
             );
         }
         if is_set(&self.tls_cipher_suites) {
@@ -178,7 +178,7 @@ impl ReferenceFlags {
             );
         }
         if let Some(group) = self.pool_group.as_deref().filter(|group| *group != "inference.networking.k8s.io") {
-            bail!("--pool-group {group}: pools of inference.networking.k8s.io are served, and no others");
+            bail!("--pool-group {group}: only pools of inference.networking.k8s.io are supported");
         }
         self.tls_1_3_alone().map(drop)
     }
@@ -188,7 +188,7 @@ impl ReferenceFlags {
         match self.tls_min_version.as_deref() {
             None | Some("" | "VersionTLS10" | "VersionTLS11" | "VersionTLS12") => Ok(false),
             Some("VersionTLS13") => Ok(true),
-            Some(other) => bail!("--tls-min-version {other:?}: VersionTLS12 or VersionTLS13 is expected"),
+            Some(other) => bail!("--tls-min-version {other:?}: expected VersionTLS12 or VersionTLS13"),
         }
     }
 

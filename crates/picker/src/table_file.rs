@@ -31,7 +31,7 @@ pub(crate) async fn keep(file: PathBuf, scope: Scope, subscription: watch::Sende
                     none
                 }) {
                     let file = file.display();
-                    tracing::warn!(%file, age_s = age.as_secs(), "no controller answers: deciding by the last table from disk");
+                    tracing::warn!(%file, age_s = age.as_secs(), "no controller answers; using the last table from disk");
                 }
             }
             Err(error) => tracing::warn!(file = %file.display(), error, "the table on disk cannot be used"),
@@ -49,7 +49,7 @@ pub(crate) async fn keep(file: PathBuf, scope: Scope, subscription: watch::Sende
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     written = None;
-                    tracing::warn!(file = %file.display(), %error, "the table cannot be kept on disk");
+                    tracing::warn!(file = %file.display(), %error, "cannot save the table to disk");
                 }
                 Err(error) => tracing::error!(%error, "writing the table panicked"),
             }

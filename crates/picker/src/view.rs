@@ -18,7 +18,7 @@ pub(crate) fn table(scope: &Scope, director: &Director, subscription: &Subscript
     let heard = if age == 0 {
         "the controller is connected".to_owned()
     } else {
-        format!("the controller was lost {age} s ago")
+        format!("the controller was last heard {age} s ago")
     };
     view.row([format!("{scope}: revision {revision}, {heard}")]);
     view.row([""]);
@@ -53,7 +53,7 @@ fn pools(table: &RoutingTable, director: &Director, view: &mut Table) {
     let endpoints = director.endpoints();
     for (pool, facts) in &table.pools {
         if facts.endpoints.is_empty() {
-            view.row([pool.to_string(), "(none is ready)".to_owned()]);
+            view.row([pool.to_string(), "(none ready)".to_owned()]);
         }
         for KnownEndpoint { state, address, .. } in endpoints.iter().filter(|one| one.state.id().pool == *pool) {
             let Load { in_flight, scraped } = state.load(now);
@@ -65,7 +65,7 @@ fn pools(table: &RoutingTable, director: &Director, view: &mut Table) {
                 pool.to_string(),
                 name.to_string(),
                 address.to_string(),
-                own.map_or_else(|| "as its pool".to_owned(), |own| own.input.to_string()),
+                own.map_or_else(|| "same as pool".to_owned(), |own| own.input.to_string()),
                 in_flight.to_string(),
                 known(scraped.running),
                 known(scraped.waiting),
@@ -79,7 +79,7 @@ fn pools(table: &RoutingTable, director: &Director, view: &mut Table) {
 fn health(state: &EndpointState, now: Instant) -> String {
     match (state.silent_for(now), state.health(now)) {
         (Some(silent), _) => format!("silent for {} s", silent.as_secs()),
-        (None, Health { responsive: false, .. }) => "stuck: works and gets nothing done".to_owned(),
+        (None, Health { responsive: false, .. }) => "stuck: has requests, makes no progress".to_owned(),
         (None, Health { answering: false, .. }) => "failing".to_owned(),
         (None, _) => "ok".to_owned(),
     }

@@ -38,9 +38,9 @@ pub(crate) struct Answer {
 /// Why the answer ends before its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Broken {
-    #[error("the model server broke off")]
+    #[error("the model server closed the connection")]
     ByServer(#[source] hyper::Error),
-    #[error("the model server sent no byte in time")]
+    #[error("the model server sent nothing in time")]
     ByUs,
 }
 
@@ -175,7 +175,7 @@ impl Body for Answer {
                 None
             }
             Some(Err(error)) => {
-                tracing::debug!(%error, "an answer broke off");
+                tracing::debug!(%error, "answer ended early");
                 Some(self.last_words(Rejection::BrokenOff, Broken::ByServer(error)))
             }
         })

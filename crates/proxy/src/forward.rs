@@ -70,21 +70,21 @@ pub(crate) async fn forward(
         };
         match failure {
             Failure::Unseen(error) if !again => {
-                tracing::debug!(endpoint = %address, %error, "a kept connection was closed; the request is sent again");
+                tracing::debug!(endpoint = %address, %error, "a pooled connection was closed; sending the request again");
                 again = true;
                 let next = plan.again(&attempt, now);
                 attempt.unseen();
                 attempt = next;
             }
             Failure::Unreachable(error) => {
-                tracing::warn!(endpoint = %address, %error, "endpoint cannot be reached");
+                tracing::warn!(endpoint = %address, %error, "endpoint unreachable");
                 let next = plan.next_after(&attempt, now);
                 attempt.unreachable(now);
                 let Some(next) = next else { return Err(plan.failed(Rejection::Unreachable { tried })) };
                 (attempt, tried, again) = (next, tried + 1, false);
             }
             Failure::Cut(error) => {
-                tracing::warn!(endpoint = %address, %error, "endpoint closed while the request went out");
+                tracing::warn!(endpoint = %address, %error, "endpoint closed the connection while the request was being sent");
                 let next = plan.next_after(&attempt, now);
                 attempt.broke_off(now);
                 let Some(next) = next else { return Err(plan.failed(Rejection::BrokenOff)) };
@@ -99,7 +99,7 @@ pub(crate) async fn forward(
             }
             // It may have got the request, and a generation is not to be paid for twice.
             Failure::BrokeOff(error) => {
-                tracing::warn!(endpoint = %address, %error, "endpoint broke off");
+                tracing::warn!(endpoint = %address, %error, "endpoint closed the connection before it answered");
                 attempt.broke_off(now);
                 return Err(plan.failed(Rejection::BrokenOff));
             }
@@ -125,7 +125,7 @@ async fn hold(
             Ok(Some(Ok(frame))) => answer.begun_with(Some(frame)),
             Ok(None) => answer.begun_with(None),
             Ok(Some(Err(error))) => {
-                tracing::warn!(%error, "endpoint broke off after the head of its answer");
+                tracing::warn!(%error, "endpoint closed the connection after the head of its answer");
                 return Err(answer.broke_off(Rejection::BrokenOff));
             }
             Err(_) => answer.beginning_by(limit),

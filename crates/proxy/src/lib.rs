@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Invariants:
-//! - no head is read that another reader might read otherwise;
+//! - no head of HTTP/1 is read that another reader might read otherwise;
 //! - an answer passes byte for byte as it comes: events are not gathered, and of what is made only its name is read;
 //! - an answer that breaks off never looks like one that has ended;
 //! - a request is sent again only where no model server can have begun with it (`docs/retries.md`);

@@ -106,7 +106,7 @@ impl Proxy {
         let is_websocket = *transaction.resource() == Resource::Operation(Operation::Realtime);
         let (transaction, held) = if is_websocket {
             if !websocket::is_asked_for(&parts) {
-                let why = "/v1/realtime is a WebSocket: ask for it with `upgrade: websocket` over HTTP/1.1";
+                let why = "/v1/realtime is a WebSocket: request it with `upgrade: websocket` over HTTP/1.1";
                 return Err(self.handler.reject(Rejection::WebSocket(why)));
             }
             (transaction, held)
@@ -140,7 +140,7 @@ impl Proxy {
 
     fn open(&self, parts: &http::request::Parts) -> Result<(Transaction, HeldBody), Rejection> {
         if [CONTENT_TYPE, CONTENT_ENCODING].iter().any(|name| parts.headers.get_all(name).iter().count() > 1) {
-            return Err(self.handler.reject(Rejection::AmbiguousHead("a header given twice that may be given once")));
+            return Err(self.handler.reject(Rejection::AmbiguousHead("duplicate header")));
         }
         let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         // What is no text is no host either; any character that no host has says so.

@@ -78,7 +78,7 @@ pub(crate) async fn connect(
             rename(parts, target).map_err(|rejection| plan.failed(rejection))?;
         }
         let Ok(Ok(stream)) = tokio::time::timeout(options.connect_timeout, TcpStream::connect(address)).await else {
-            tracing::warn!(endpoint = %address, "endpoint cannot be reached");
+            tracing::warn!(endpoint = %address, "endpoint unreachable");
             let next = plan.next_after(&attempt, Instant::now());
             attempt.unreachable(Instant::now());
             let Some(next) = next else {

@@ -164,7 +164,7 @@ impl Feed {
                 }
                 _ if !heard.left_out.is_empty() => {
                     let what = heard.left_out.join(", ");
-                    standing.refusals.push(format!("{name}: is too old for {what}, and decides without; upgrade it"));
+                    standing.refusals.push(format!("{name}: too old for {what}, which it does not serve; upgrade it"));
                 }
                 _ => standing.current += usize::from(newest.is_some() && *acked >= newest),
             }

@@ -10,7 +10,7 @@
 //! - an update is taken whole or refused whole, and a refused one leaves the last good table in place;
 //! - every connection begins with a snapshot: there is no resuming, so there is nothing about it to get wrong;
 //! - at most one update is unacknowledged: a slow picker skips revisions and queues none;
-//! - a picker is sent its scope and nothing else, and only when an [`Authority`] admits it.
+//! - a picker is sent its scope, and of the rest of its namespace which pools each model is in and nothing else; and only when an [`Authority`] admits it.
 
 mod authority;
 mod delta;

@@ -264,7 +264,7 @@ impl RoutingTables for Sessions {
         let token = bearer_token(request.metadata())?;
         let mut from_picker = request.into_inner();
         let Ok(first) = tokio::time::timeout(HELLO_TIMEOUT, from_picker.message()).await else {
-            return Err(Status::deadline_exceeded("no hello came"));
+            return Err(Status::deadline_exceeded("no hello arrived in time"));
         };
         let Some(from_picker::Message::Hello(hello)) = first?.and_then(|first| first.message) else {
             return Err(Status::invalid_argument("the first message must be a hello"));
@@ -277,7 +277,7 @@ impl RoutingTables for Sessions {
         }
         let scope = Scope { namespace: hello.namespace, pool: Some(hello.pool).filter(|pool| !pool.is_empty()) };
         if let Err(status) = self.authority.admit(token.as_deref(), &scope).await {
-            tracing::warn!(picker = hello.picker, %scope, reason = status.message(), "picker turned away");
+            tracing::warn!(picker = hello.picker, %scope, reason = status.message(), "picker rejected");
             return Err(status);
         }
         // One slot: with one update unacknowledged at most there is never a second to hold.
@@ -302,5 +302,7 @@ impl RoutingTables for Sessions {
 fn bearer_token(metadata: &MetadataMap) -> Result<Option<String>, Status> {
     let Some(value) = metadata.get("authorization") else { return Ok(None) };
     let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
-    token.map(|token| Some(token.to_owned())).ok_or_else(|| Status::unauthenticated("authorization is no bearer token"))
+    token
+        .map(|token| Some(token.to_owned()))
+        .ok_or_else(|| Status::unauthenticated("authorization is not a bearer token"))
 }

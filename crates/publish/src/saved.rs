@@ -11,9 +11,9 @@ use crate::{Delta, Received, Scope, proto, wire};
 /// Why bytes from a disk are no table for this picker.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
-    #[error("it was cut short, or is no saved table")]
+    #[error("it is truncated, or not a saved table")]
     Garbled,
-    #[error("it is for {theirs}, and this picker serves {ours}")]
+    #[error("it is for {theirs}, but this picker serves {ours}")]
     OtherScope { theirs: Scope, ours: Scope },
     #[error("{0}")]
     Undecodable(String),

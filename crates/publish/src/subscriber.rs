@@ -136,7 +136,7 @@ impl Subscriber {
         let mut request = Request::new(ReceiverStream::new(to_controller));
         if let Some(token) = &route.token {
             let Ok(bearer) = format!("Bearer {token}").parse() else {
-                return Err(Status::failed_precondition("the token holds what no header may"));
+                return Err(Status::failed_precondition("the token contains characters that a header must not"));
             };
             request.metadata_mut().insert("authorization", bearer);
         }
@@ -149,7 +149,7 @@ impl Subscriber {
             let Some(update) = updates.message().await? else {
                 return match has {
                     Some(_) => Ok(()),
-                    None => Err(Status::unavailable("the controller ended the stream before a table came")),
+                    None => Err(Status::unavailable("the controller ended the stream before it sent a table")),
                 };
             };
             let revision = update.revision;
@@ -163,7 +163,11 @@ impl Subscriber {
                     from_picker::Message::Ack(Ack { revision })
                 }
                 Err(reasons) => {
-                    tracing::error!(revision, reason = reasons.join("; "), "update refused; the table before it stays");
+                    tracing::error!(
+                        revision,
+                        reason = reasons.join("; "),
+                        "update refused; keeping the previous table"
+                    );
                     has = None;
                     subscription.send_if_modified(lost);
                     from_picker::Message::Nack(Nack { revision, reasons })
@@ -201,7 +205,7 @@ pub(crate) fn take(update: Update, has: Option<&RoutingTable>) -> Result<Routing
     let base = match (snapshot, has) {
         (true, _) => &RoutingTable::default(),
         (false, Some(has)) => has,
-        (false, None) => return Err(vec!["a delta came where a snapshot was due".into()]),
+        (false, None) => return Err(vec!["a delta arrived where a snapshot was expected".into()]),
     };
     delta.apply(base).map_err(|error| vec![error.to_string()])
 }
@@ -234,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_delta_without_a_base_is_refused() {
-        assert_eq!(take(Update::default(), None).unwrap_err(), ["a delta came where a snapshot was due"]);
+        assert_eq!(take(Update::default(), None).unwrap_err(), ["a delta arrived where a snapshot was expected"]);
     }
 
     #[test]
@@ -249,7 +253,7 @@ mod tests {
         let endpoints = vec![endpoint("good", "10.0.0.1:80"), endpoint("bad", "nowhere"), endpoint("", "10.0.0.1:80")];
         let update = Update { snapshot: true, pools, endpoints, ..Update::default() };
         let reasons = take(update, None).unwrap_err();
-        assert_eq!(reasons, [r#"endpoint "bad" of pool "p": "nowhere" is no ip:port"#, "endpoint without a name"]);
+        assert_eq!(reasons, [r#"endpoint "bad" of pool "p": "nowhere" is not an ip:port"#, "endpoint without a name"]);
     }
 
     #[test]
@@ -257,7 +261,7 @@ mod tests {
         let update = Update { snapshot: true, schema: 99, ..Update::default() };
         assert_eq!(
             take(update, None).unwrap_err(),
-            ["the update needs schema 99, this picker knows 2; upgrade the picker"]
+            ["the update needs schema 99, and this picker supports up to 2; upgrade the picker"]
         );
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use routing::{
-    AppProtocol, Capability, Criticality, Danger, Endpoint, Format, HostPattern, MediaPolicy, MediaRule, MediaSource,
-    Modality, ModalitySet, Model, Operation, OperationSet, PoolPolicy, Rewrite, RoutingTable, Target,
+    AppProtocol, Capability, Criticality, Endpoint, Format, HostPattern, MediaPolicy, MediaRule, MediaSource, Modality,
+    ModalitySet, Model, Operation, OperationSet, PoolPolicy, Rewrite, RoutingTable, Target, UnsafeFeature,
 };
 
 use crate::{Delta, EndpointKey, PoolHead, proto};
@@ -23,15 +23,15 @@ pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
 /// A resource that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Undecodable {
-    #[error("the update needs schema {needs}, this picker knows {SCHEMA}; upgrade the picker")]
+    #[error("the update needs schema {needs}, and this picker supports up to {SCHEMA}; upgrade the picker")]
     Schema { needs: u32 },
-    #[error("endpoint {name:?} of pool {pool:?}: {address:?} is no ip:port")]
+    #[error("endpoint {name:?} of pool {pool:?}: {address:?} is not an ip:port")]
     Address { pool: String, name: String, address: String },
     #[error("{kind} without a name")]
     Nameless { kind: &'static str },
     #[error("model {model:?} has no target")]
     NoTarget { model: String },
-    #[error("{kind} {name:?}: {value} is no {field} known here")]
+    #[error("{kind} {name:?}: unknown {field} {value}")]
     UnknownValue { kind: &'static str, name: String, field: &'static str, value: i32 },
 }
 
@@ -160,7 +160,7 @@ fn encode_model(name: &Arc<str>, model: &Model) -> proto::Model {
         criticality: criticality.into(),
         targets: model.targets.iter().map(target).collect(),
         media: model.media.rules.iter().map(|(modality, rule)| encode_rule(*modality, rule)).collect(),
-        allowed_dangers: model.media.allowed.iter().map(|danger| danger.as_str().to_owned()).collect(),
+        allowed_unsafe_features: model.media.allowed.iter().map(|feature| feature.as_str().to_owned()).collect(),
         created: model.created,
         first_byte_timeout_seconds: model.first_byte_timeout.map_or(0, |limit| {
             // A limit of nothing is none, and one below a second is one of a second.
@@ -339,8 +339,8 @@ fn decode_model(model: proto::Model) -> Result<(Arc<str>, Arc<Model>), Undecodab
         return Err(Undecodable::NoTarget { model: model.name });
     }
     let media = model.media.into_iter().map(|rule| decode_rule(&model.name, &rule)).collect::<Result<_, _>>()?;
-    let known = |name: &String| Danger::ALL.into_iter().find(|danger| danger.as_str() == name);
-    let allowed = model.allowed_dangers.iter().filter_map(known).collect();
+    let known = |name: &String| UnsafeFeature::ALL.into_iter().find(|feature| feature.as_str() == name);
+    let allowed = model.allowed_unsafe_features.iter().filter_map(known).collect();
     let media = MediaPolicy { rules: media, allowed };
     let seconds = Some(model.first_byte_timeout_seconds).filter(|seconds| *seconds > 0);
     let first_byte_timeout = seconds.map(|seconds| Duration::from_secs(seconds.into()));

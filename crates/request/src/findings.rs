@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use media::{Facts, Identity, MediaUrl, UrlFault};
-use routing::{Danger, MediaSource, Modality, ModalitySet, Operation, Requirement};
+use routing::{MediaSource, Modality, ModalitySet, Operation, Requirement, UnsafeFeature};
 
 use crate::placeholders::Seeker;
 use crate::{Owned, Unreadable};
@@ -37,8 +37,8 @@ pub struct PartPath(pub(crate) String);
 
 /// The place of something that engines should not be asked by strangers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DangerAt {
-    pub danger: Danger,
+pub struct UnsafeFeatureAt {
+    pub feature: UnsafeFeature,
     pub at: PartPath,
 }
 
@@ -72,7 +72,7 @@ pub(crate) struct Findings {
     pub(crate) follows: Option<Owned>,
     pub(crate) media: Vec<MediaItem>,
     /// The first of each kind.
-    pub(crate) dangers: Vec<DangerAt>,
+    pub(crate) unsafe_features: Vec<UnsafeFeatureAt>,
     pub(crate) text: bool,
     /// What `modalities` asks for.
     pub(crate) output: Option<ModalitySet>,
@@ -121,18 +121,18 @@ impl Findings {
             return Err(Unreadable::TooManyItems { limit: MAX_ITEMS });
         }
         if item.media_type.as_deref() == Some("video/jpeg") {
-            self.danger(Danger::FrameLists, || item.at.clone());
+            self.unsafe_feature(UnsafeFeature::FrameLists, || item.at.clone());
         }
         if item.url == Some(Err(UrlFault::File)) {
-            self.danger(Danger::FileUrls, || item.at.clone());
+            self.unsafe_feature(UnsafeFeature::FileUrls, || item.at.clone());
         }
         self.media.push(item);
         Ok(())
     }
 
-    pub(crate) fn danger(&mut self, danger: Danger, at: impl FnOnce() -> PartPath) {
-        if self.dangers.iter().all(|known| known.danger != danger) {
-            self.dangers.push(DangerAt { danger, at: at() });
+    pub(crate) fn unsafe_feature(&mut self, feature: UnsafeFeature, at: impl FnOnce() -> PartPath) {
+        if self.unsafe_features.iter().all(|known| known.feature != feature) {
+            self.unsafe_features.push(UnsafeFeatureAt { feature, at: at() });
         }
     }
 }

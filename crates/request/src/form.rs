@@ -62,7 +62,7 @@ impl FormReader {
     /// For a body of this `content-type`.
     pub(crate) fn new(content_type: &str) -> Result<Self, Unreadable> {
         let boundary =
-            boundary(content_type).ok_or(Unreadable::Form { at: 0, what: "content-type without a sound boundary" })?;
+            boundary(content_type).ok_or(Unreadable::Form { at: 0, what: "content-type without a valid boundary" })?;
         let delimiter = Finder::new(&format!("\r\n--{boundary}")).into_owned();
         // As if a line had ended before the body began.
         Ok(Self { delimiter, state: State::Start, carry: b"\r\n".to_vec(), consumed: 0, parts: 0 })
@@ -94,7 +94,7 @@ impl FormReader {
         match self.state {
             State::Epilogue => Ok(()),
             _ if self.consumed == 0 => Err(Unreadable::Empty),
-            _ => Err(self.malformed("an end in the middle of a part")),
+            _ => Err(self.malformed("unexpected end of the form")),
         }
     }
 
@@ -112,7 +112,7 @@ impl FormReader {
         let count = missing.min(rest.len());
         self.carry.extend_from_slice(&rest[..count]);
         if !self.delimiter.needle().starts_with(&self.carry) {
-            return Err(Unreadable::Form { at: 0, what: "something other than the boundary at the beginning" });
+            return Err(Unreadable::Form { at: 0, what: "expected the boundary" });
         }
         if self.carry.len() == self.delimiter.needle().len() {
             self.carry.clear();
@@ -136,7 +136,7 @@ impl FormReader {
             b"--" => self.state = State::Epilogue,
             b"\r" | b"-" => return Ok(self.take(rest, count)),
             _ => {
-                let what = "something other than a line end after the boundary";
+                let what = "expected a line break after the boundary";
                 return Err(Unreadable::Form { at: begun_at, what });
             }
         }
@@ -153,7 +153,7 @@ impl FormReader {
         let from = before.saturating_sub(3);
         let Some(end) = memchr::memmem::find(&self.carry[from..], b"\r\n\r\n").map(|end| from + end) else {
             if self.carry.len() >= MAX_HEAD + 4 {
-                return Err(malformed("a header of a part that is too long"));
+                return Err(malformed("part header too long"));
             }
             return Ok(self.take(rest, count));
         };
@@ -241,31 +241,31 @@ fn boundary(content_type: &str) -> Option<String> {
 
 /// Reads a part's header.
 fn part_head(head: &[u8]) -> Result<PartHead, &'static str> {
-    let head = std::str::from_utf8(head).map_err(|_| "a header of a part that is not UTF-8")?;
+    let head = std::str::from_utf8(head).map_err(|_| "part header that is not UTF-8")?;
     let (mut disposition, mut media_type) = (None, None);
     for line in head.split("\r\n") {
         if line.starts_with([' ', '\t']) || line.bytes().any(|byte| byte < b' ' && byte != b'\t') {
-            return Err("a folded header of a part, or one with control characters");
+            return Err("folded part header, or a control character in it");
         }
-        let (name, value) = line.split_once(':').ok_or("a header of a part without a colon")?;
+        let (name, value) = line.split_once(':').ok_or("part header without a colon")?;
         let twice = match name.to_ascii_lowercase().as_str() {
             "content-disposition" => disposition.replace(value).is_some(),
             "content-type" => media_type.replace(value.trim().to_ascii_lowercase()).is_some(),
             "content-transfer-encoding" if !matches!(value.trim(), "binary" | "8bit" | "7bit") => {
-                return Err("a part with a content-transfer-encoding, which RFC 7578 does away with");
+                return Err("content-transfer-encoding, which RFC 7578 deprecates,");
             }
-            "" => return Err("a header of a part without a name"),
-            name if name.contains([' ', '\t']) => return Err("a header of a part with a space in its name"),
+            "" => return Err("part header without a name"),
+            name if name.contains([' ', '\t']) => return Err("part header with a space in its name"),
             _ => false,
         };
         if twice {
-            return Err("a header of a part that is given twice");
+            return Err("duplicate part header");
         }
     }
-    let disposition = disposition.ok_or("a part without content-disposition")?;
-    let (kind, parameters) = disposition.split_once(';').ok_or("a part without a name")?;
+    let disposition = disposition.ok_or("part without content-disposition")?;
+    let (kind, parameters) = disposition.split_once(';').ok_or("part without a name")?;
     if !kind.trim().eq_ignore_ascii_case("form-data") {
-        return Err("a part that is no form-data");
+        return Err("content-disposition other than form-data");
     }
     let (mut name, mut is_file) = (None, false);
     for (key, value) in parameters_of(parameters)? {
@@ -273,27 +273,27 @@ fn part_head(head: &[u8]) -> Result<PartHead, &'static str> {
         match &*lower {
             // To some readers the case of these matters.
             "name" | "filename" if lower != key => {
-                return Err("a parameter of a header that is spelled in an unusual way");
+                return Err("malformed header parameter");
             }
             "name" => {
                 if name.replace(value).is_some() {
-                    return Err("a part with two names");
+                    return Err("part with two names");
                 }
             }
-            "name*" => return Err("a part whose name is encoded"),
+            "name*" => return Err("part with an encoded name"),
             "filename" | "filename*" => is_file = true,
             // No client sends others, and some readers take `namex` for `name`.
-            _ => return Err("a parameter of a part that is not known"),
+            _ => return Err("unknown parameter of content-disposition"),
         }
     }
     let media_type =
         media_type.map(|text| text.split(';').next().unwrap_or_default().trim().chars().take(64).collect());
-    Ok(PartHead { name: name.ok_or("a part without a name")?, is_file, media_type })
+    Ok(PartHead { name: name.ok_or("part without a name")?, is_file, media_type })
 }
 
 /// `a=b; c="d"`.
 fn parameters_of(mut text: &str) -> Result<Vec<(String, String)>, &'static str> {
-    const ODD: &str = "a parameter of a header that is spelled in an unusual way";
+    const ODD: &str = "malformed header parameter";
     let mut all = Vec::new();
     loop {
         text = text.trim_start();

@@ -1,7 +1,7 @@
 //! From the parts of a form to what routing needs.
 
 use media::{ByteReader, TextReader};
-use routing::{Danger, MediaSource, Modality, Operation};
+use routing::{MediaSource, Modality, Operation, UnsafeFeature};
 
 use crate::Unreadable;
 use crate::findings::{Findings, MAX_MODEL, MediaItem, ModelSpan, NameEncoding, PartPath};
@@ -35,7 +35,7 @@ enum Field {
     File(Modality, bool),
     /// A URL or base64 where others put a file.
     Loose(Kind),
-    Danger(Danger),
+    Unsafe(UnsafeFeature),
     #[default]
     Ignored,
 }
@@ -75,8 +75,8 @@ impl FormReading {
         match (&*head.name, media) {
             ("model", _) => Field::Model,
             ("stream", _) => Field::Stream,
-            ("mm_processor_kwargs" | "media_io_kwargs", _) => Field::Danger(Danger::ProcessorArguments),
-            ("lora" | "frame_interpolation_model_path", _) => Field::Danger(Danger::EngineInternals),
+            ("mm_processor_kwargs" | "media_io_kwargs", _) => Field::Unsafe(UnsafeFeature::ProcessorArguments),
+            ("lora" | "frame_interpolation_model_path", _) => Field::Unsafe(UnsafeFeature::EngineInternals),
             (_, Some((modality, sure))) if head.is_file => Field::File(modality, sure),
             (_, Some((modality, true))) => Field::Loose(Kind::Of(modality)),
             (_, Some((_, false))) => Field::Loose(Kind::File),
@@ -117,9 +117,9 @@ impl FormSink for FormReading {
             }
             Field::Text => self.findings.seeker.start(),
             Field::Loose(_) => self.text.get_or_insert_default().start(media::Slot::Url),
-            Field::Danger(danger) => {
+            Field::Unsafe(feature) => {
                 let at = PartPath(head.name.clone());
-                self.findings.danger(danger, || at);
+                self.findings.unsafe_feature(feature, || at);
             }
             _ => {}
         }
@@ -150,7 +150,7 @@ impl FormSink for FormReading {
             }
             Field::Model => MAX_MODEL + 1,
             Field::Stream => MAX_WORD,
-            Field::Danger(_) | Field::Ignored => 0,
+            Field::Unsafe(_) | Field::Ignored => 0,
         };
         let room = limit.saturating_sub(self.value.len()).min(piece.len());
         self.value.extend_from_slice(&piece[..room]);
@@ -186,7 +186,7 @@ impl FormSink for FormReading {
                     part.finish(&mut self.findings, || PartPath(self.head.name.clone()))?;
                 }
             }
-            Field::Text | Field::Danger(_) | Field::Ignored => {}
+            Field::Text | Field::Unsafe(_) | Field::Ignored => {}
         }
         self.field = Field::Ignored;
         Ok(())

@@ -3,7 +3,7 @@
 //! The shapes are those that vLLM (`vllm/entrypoints/openai`, `chat_utils.py`), SGLang, vLLM-Omni and the APIs of OpenAI and Anthropic
 //! take. What is not named here is nothing to routing.
 
-use routing::{Danger, Modality, Operation};
+use routing::{Modality, Operation, UnsafeFeature};
 
 use crate::keys::Key;
 
@@ -44,7 +44,7 @@ pub(crate) enum Slot {
     /// What templates write into a prompt beside the texts: roles, names, tools, arguments; however deep, keys and all.
     Words,
     /// Something that engines should not be asked by strangers.
-    Danger(Danger),
+    Unsafe(UnsafeFeature),
     /// The response that this one follows.
     Previous,
     Ignored,
@@ -88,7 +88,7 @@ pub(crate) fn slot_of_key(operation: Operation, parent: Slot, key: Key) -> Slot 
         (Slot::Source, Key::Content) => Slot::Content,
         (Slot::Source | Slot::Media(_) | Slot::MediaData(..), Key::FileId) => Slot::PartFileId,
         (Slot::Media(_) | Slot::MediaData(..), Key::Fps | Key::MaxFrames | Key::NumFrames) => {
-            Slot::Danger(Danger::ProcessorArguments)
+            Slot::Unsafe(UnsafeFeature::ProcessorArguments)
         }
         (Slot::Media(kind) | Slot::MediaData(kind, _), Key::Data | Key::FileData) => {
             Slot::MediaData(kind, Spelling::Data)
@@ -111,11 +111,11 @@ fn slot_of_root(operation: Operation, key: Key) -> Slot {
         (_, Key::Model) => Slot::Model,
         (_, Key::Stream) => Slot::Stream,
         (Op::Other, _) => Slot::Ignored,
-        (_, Key::MmProcessorKwargs | Key::MediaIoKwargs) => Slot::Danger(Danger::ProcessorArguments),
-        (_, Key::PromptEmbeds | Key::InputEmbeds) => Slot::Danger(Danger::Embeds),
+        (_, Key::MmProcessorKwargs | Key::MediaIoKwargs) => Slot::Unsafe(UnsafeFeature::ProcessorArguments),
+        (_, Key::PromptEmbeds | Key::InputEmbeds) => Slot::Unsafe(UnsafeFeature::Embeds),
         // An adapter or a model from any path, and a host for the engine to connect to.
         (_, Key::Lora | Key::FrameInterpolationModelPath | Key::KvTransferParams | Key::EcTransferParams) => {
-            Slot::Danger(Danger::EngineInternals)
+            Slot::Unsafe(UnsafeFeature::EngineInternals)
         }
         (Op::ChatCompletions, Key::Modalities) => Slot::Modalities,
         (
@@ -129,7 +129,7 @@ fn slot_of_root(operation: Operation, key: Key) -> Slot {
         (Op::Responses, Key::Instructions) => Slot::Text,
         (Op::Embeddings | Op::Pooling | Op::Classify, Key::Input) => Slot::Documents,
         (Op::Pooling, Key::Data) | (Op::Generate, Key::Features | Key::ContentParts) => {
-            Slot::Danger(Danger::EngineInternals)
+            Slot::Unsafe(UnsafeFeature::EngineInternals)
         }
         (Op::Score | Op::Rerank, Key::Query | Key::Queries | Key::Documents | Key::Items)
         | (Op::Score, Key::Text1 | Key::Text2 | Key::Data1 | Key::Data2) => Slot::Documents,
@@ -161,13 +161,13 @@ fn slot_of_part(operation: Operation, key: Key) -> Slot {
         Key::Text => Slot::PartText,
         Key::ImageUrl | Key::InputImage | Key::Image => Slot::Media(IMAGE),
         // `transformers` opens its string as a URL or a local file, whatever vLLM was told to allow (tried with vLLM 0.32).
-        Key::ImagePil => Slot::Danger(Danger::EngineInternals),
+        Key::ImagePil => Slot::Unsafe(UnsafeFeature::EngineInternals),
         Key::VideoUrl | Key::Video => Slot::Media(VIDEO),
         Key::AudioUrl | Key::InputAudio | Key::Audio => Slot::Media(AUDIO),
         Key::ImageEmbeds => Slot::Media(Kind::Embeds(Modality::Image)),
         Key::AudioEmbeds => Slot::Media(Kind::Embeds(Modality::Audio)),
         Key::VideoEmbeds => Slot::Media(Kind::Embeds(Modality::Video)),
-        Key::PromptEmbeds => Slot::Danger(Danger::Embeds),
+        Key::PromptEmbeds => Slot::Unsafe(UnsafeFeature::Embeds),
         Key::File | Key::FileUrl => Slot::Media(Kind::File),
         Key::FileData => Slot::MediaData(Kind::File, Spelling::Data),
         Key::FileId => Slot::PartFileId,
@@ -216,7 +216,7 @@ pub(crate) fn object_slot(slot: Slot) -> Slot {
         | Slot::Media(_)
         | Slot::MediaData(..)
         | Slot::Words
-        | Slot::Danger(_) => slot,
+        | Slot::Unsafe(_) => slot,
         Slot::Content => Slot::Part,
         Slot::Documents => Slot::Document,
         Slot::Loose(kind) => Slot::Media(kind),

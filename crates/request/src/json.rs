@@ -154,7 +154,7 @@ impl Lexer {
                     self.after_value();
                     return Ok(0);
                 }
-                None => return Err(self.malformed(at, "a number that is none")),
+                None => return Err(self.malformed(at, "malformed number")),
             },
             _ if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') => {}
             State::Value { first } => match byte {
@@ -164,19 +164,19 @@ impl Lexer {
             State::Key { first } => match byte {
                 b'"' => self.open_string(true, at, Want::Head(MAX_KEY)),
                 b'}' if first => self.close(at, sink)?,
-                _ => return Err(self.malformed(at, "something other than a key")),
+                _ => return Err(self.malformed(at, "expected a key")),
             },
             State::Colon => match byte {
                 b':' => return Ok(1 + self.expect_value(next, at + 1, sink)?),
-                _ => return Err(self.malformed(at, "a key without a colon after it")),
+                _ => return Err(self.malformed(at, "expected a colon after a key")),
             },
             State::CommaOrEnd => match (byte, self.in_object()) {
                 (b',', true) => return Ok(1 + self.expect_key(false, next, at + 1)),
                 (b',', false) => self.state = State::Value { first: false },
                 (b'}', true) | (b']', false) => self.close(at, sink)?,
-                _ => return Err(self.malformed(at, "something other than a comma or an end")),
+                _ => return Err(self.malformed(at, "expected a comma or a closing bracket")),
             },
-            State::Done => return Err(self.malformed(at, "more after the end")),
+            State::Done => return Err(self.malformed(at, "trailing characters")),
             State::InString { .. } | State::InWord => {}
         }
         Ok(1)
@@ -210,7 +210,7 @@ impl Lexer {
                     sink.begin(Kind::Number)?;
                     self.state = State::InNumber(number);
                 }
-                None => return Err(self.malformed(at, "something that starts no value")),
+                None => return Err(self.malformed(at, "expected a value")),
             },
         }
         Ok(1)
@@ -232,7 +232,7 @@ impl Lexer {
     fn word_bytes(&mut self, rest: &[u8], at: usize) -> Result<usize, Unreadable> {
         let (expected, later) = self.word_rest.split_at(self.word_rest.len().min(rest.len()));
         if let Some(wrong) = rest.iter().zip(expected).position(|(byte, expected)| byte != expected) {
-            return Err(self.malformed(at + wrong, "a word other than true, false and null"));
+            return Err(self.malformed(at + wrong, "expected true, false or null"));
         }
         self.word_rest = later;
         if later.is_empty() {
@@ -300,7 +300,7 @@ impl Lexer {
     }
 
     fn close(&mut self, at: usize, sink: &mut impl Sink) -> Result<(), Unreadable> {
-        self.depth = self.depth.checked_sub(1).ok_or_else(|| self.malformed(at, "an end without a beginning"))?;
+        self.depth = self.depth.checked_sub(1).ok_or_else(|| self.malformed(at, "unmatched closing bracket"))?;
         sink.end()?;
         self.after_value();
         Ok(())

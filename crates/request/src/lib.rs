@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  path ───────────► Resource: what is asked for
-//!  chunks ──feed──► Scanner ──finish──► InferenceRequest: model, requirement, media, dangers, where the model's name stands
+//!  chunks ──feed──► Scanner ──finish──► InferenceRequest: model, requirement, media, unsafe_features, where the model's name stands
 //!                   ├ json  bytes → tokens, resumable at every byte     ├ form  bytes → parts
 //!                   └ reading  tokens → findings, by the grammar        └ form_reading  parts → findings
 //!  chunks, splices ──splice──► chunks with those ranges replaced (the model's name is one), nothing else touched
@@ -10,7 +10,7 @@
 //!
 //! Invariants:
 //! - no body is kept, joined or copied: what stays is bounded by [`Limits`] and by a few short fields;
-//! - nothing is fetched or logged, and a body never appears in an error: positions and field names do;
+//! - nothing is fetched or logged, and content never appears in an error: positions, field names and words of `modalities` do;
 //! - the result depends neither on how a body is cut into chunks nor on the order of its keys;
 //! - what a model server would read in two ways (a field given twice) is refused, so that router and server never disagree.
 
@@ -29,7 +29,7 @@ mod scanner;
 mod splice;
 mod unreadable;
 
-pub use findings::{DangerAt, MediaItem, ModelSpan, NameEncoding, PartPath};
+pub use findings::{MediaItem, ModelSpan, NameEncoding, PartPath, UnsafeFeatureAt};
 pub use owned::{IdSeeker, Owned, OwnedKind};
 pub use path::Resource;
 pub use placeholders::Placeholders;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use media::{Facts, Identity, TextFound, UrlFault};
-use routing::{Danger, MediaSource, Modality};
+use routing::{MediaSource, Modality, UnsafeFeature};
 
 use crate::Unreadable;
 use crate::findings::{Findings, MediaItem, PartPath};
@@ -108,7 +108,7 @@ impl Part {
         let modality = match kind {
             Kind::Of(modality) => modality,
             Kind::Embeds(modality) => {
-                findings.danger(Danger::Embeds, at);
+                findings.unsafe_feature(UnsafeFeature::Embeds, at);
                 modality
             }
             Kind::File => modality_of_file(media_type.as_deref(), &facts),

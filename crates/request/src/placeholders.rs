@@ -73,7 +73,7 @@ impl Placeholders {
 
     /// The first of them that means something to a model, of the family, if one is known, or else any that no prose holds; and that
     /// none of the media that came with it is for.
-    pub fn dangerous_to(self, family: Option<Family>, media: ModalitySet) -> Option<&'static str> {
+    pub fn unsafe_for(self, family: Option<Family>, media: ModalitySet) -> Option<&'static str> {
         let means = |(text, families): &(&str, &[Family])| match family {
             _ if !modalities_of(text).intersection(media).is_empty() => false,
             Some(family) => families.contains(&family),
@@ -191,12 +191,12 @@ mod tests {
     fn html_is_dangerous_to_those_alone_who_use_such_words() {
         let mut seeker = Seeker::default();
         seeker.feed(b"<video> and <image>");
-        assert_eq!(seeker.found().dangerous_to(Some(Family::SmolVlm), ModalitySet::TEXT), Some("<image>"));
-        assert_eq!(seeker.found().dangerous_to(Some(Family::Qwen2Vl), ModalitySet::TEXT), None);
-        assert_eq!(seeker.found().dangerous_to(None, ModalitySet::TEXT), None);
+        assert_eq!(seeker.found().unsafe_for(Some(Family::SmolVlm), ModalitySet::TEXT), Some("<image>"));
+        assert_eq!(seeker.found().unsafe_for(Some(Family::Qwen2Vl), ModalitySet::TEXT), None);
+        assert_eq!(seeker.found().unsafe_for(None, ModalitySet::TEXT), None);
         seeker.feed(b"<|image_pad|>");
-        assert_eq!(seeker.found().dangerous_to(None, ModalitySet::TEXT), Some("<|image_pad|>"));
-        let with = |modality| seeker.found().dangerous_to(None, ModalitySet::of(&[modality]));
+        assert_eq!(seeker.found().unsafe_for(None, ModalitySet::TEXT), Some("<|image_pad|>"));
+        let with = |modality| seeker.found().unsafe_for(None, ModalitySet::of(&[modality]));
         assert_eq!((with(Modality::Image), with(Modality::Audio)), (None, Some("<|image_pad|>")));
     }
 }

@@ -184,8 +184,8 @@ impl Sink for Reading {
         if frame.slot == Slot::Ignored {
             return Ok(());
         }
-        if let Slot::Danger(danger) = frame.slot {
-            self.findings.danger(danger, || PartPath(path_of(&self.frames)));
+        if let Slot::Unsafe(feature) = frame.slot {
+            self.findings.unsafe_feature(feature, || PartPath(path_of(&self.frames)));
             return Ok(());
         }
         if frame.slot == Slot::Words {
@@ -219,7 +219,7 @@ impl Sink for Reading {
             (Slot::Stream, Kind::True) => self.findings.stream = true,
             (Slot::Modalities, Kind::Array) => self.findings.output = Some(ModalitySet::EMPTY),
             (Slot::Modalities, _) => {
-                return Err(Unreadable::WrongType { field: "modalities", expected: "a list of words" });
+                return Err(Unreadable::WrongType { field: "modalities", expected: "a list of strings" });
             }
             // Tokens are text as well.
             (Slot::Text | Slot::Documents, Kind::Number)
@@ -249,9 +249,9 @@ impl Sink for Reading {
                 }
             }
             // An object is none until something is in it: some clients always send an empty one.
-            (Slot::Danger(danger), kind) if !matches!(kind, Kind::Null | Kind::Object) => {
+            (Slot::Unsafe(feature), kind) if !matches!(kind, Kind::Null | Kind::Object) => {
                 let at = self.path();
-                self.findings.danger(danger, || at);
+                self.findings.unsafe_feature(feature, || at);
             }
             _ => {}
         }

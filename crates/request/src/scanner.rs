@@ -2,7 +2,7 @@
 
 use routing::{Operation, Requirement};
 
-use crate::findings::{DangerAt, Findings, MediaItem, ModelSpan};
+use crate::findings::{Findings, MediaItem, ModelSpan, UnsafeFeatureAt};
 use crate::form::FormReader;
 use crate::form_reading::FormReading;
 use crate::json::Lexer;
@@ -56,7 +56,7 @@ enum Body {
     },
 }
 
-/// What routing needs to know of a request, and no piece of its content.
+/// What routing needs to know of a request: names, ids, hosts and numbers, and nothing of its texts or media.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InferenceRequest {
     pub resource: Resource,
@@ -66,7 +66,7 @@ pub struct InferenceRequest {
     /// In the order of the body.
     pub media: Vec<MediaItem>,
     /// What engines should not be asked by strangers; the first of each kind.
-    pub dangers: Vec<DangerAt>,
+    pub unsafe_features: Vec<UnsafeFeatureAt>,
     /// Models' own words for media that its text holds.
     pub placeholders: Placeholders,
     /// Whether the client asked for a stream of events.
@@ -170,7 +170,7 @@ impl Scanner {
             Body::Opaque { model, .. } => Findings { model, ..Findings::default() },
         };
         let requires = findings.requires(self.resource.operation());
-        let Findings { model, model_span, stream, follows, media, dangers, seeker, aside, .. } = findings;
+        let Findings { model, model_span, stream, follows, media, unsafe_features, seeker, aside, .. } = findings;
         let (resource, placeholders) = (self.resource, seeker.found().union(aside.found()));
         let objective = self.objective;
         Ok(InferenceRequest {
@@ -178,7 +178,7 @@ impl Scanner {
             model,
             requires,
             media,
-            dangers,
+            unsafe_features,
             placeholders,
             stream,
             follows,

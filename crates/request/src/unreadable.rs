@@ -1,32 +1,32 @@
 //! Why a request could not be read.
 
-/// Why a request could not be read. Positions are byte offsets into the body; no variant carries a piece of it longer than a word.
+/// Why a request could not be read. Positions are byte offsets into the body; no variant carries a piece of it but a word of `modalities`, of 64 characters at most.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    #[error("the body is larger than {limit} bytes, the most that is taken here")]
+    #[error("the body is larger than the limit of {limit} bytes")]
     TooLarge { limit: u64 },
 
-    #[error("the body was announced with {declared} bytes and has {actual}")]
+    #[error("content-length is {declared}, but the body has {actual} bytes")]
     LengthMismatch { declared: u64, actual: u64 },
 
-    #[error("a body of type {found:?} is not read here; send {expected}")]
+    #[error("content type {found:?} is not supported here; send {expected}")]
     ContentType { found: String, expected: &'static str },
 
-    #[error("bodies in content-encoding {0:?} are not read here; send them as they are")]
+    #[error("content-encoding {0:?} is not supported; send the body uncompressed")]
     ContentEncoding(String),
 
     #[error(
-        "the path can be read in more than one way; send it without empty or dotted segments, backslashes and control characters"
+        "the path is ambiguous; send it without empty or dot segments, a trailing slash, backslashes and control characters"
     )]
     OddPath,
 
-    #[error("the host header holds something other than a host and a port")]
+    #[error("the host header is not a valid host and port")]
     OddHost,
 
-    #[error("this path takes {}", allowed.join(", "))]
+    #[error("this path accepts {} only", allowed.join(", "))]
     Method { allowed: &'static [&'static str] },
 
-    #[error("the form cannot be read: {what} at byte {at}")]
+    #[error("the form is not valid: {what} at byte {at}")]
     Form { at: u64, what: &'static str },
 
     #[error("the body is empty")]
@@ -41,10 +41,10 @@ pub enum Unreadable {
     #[error("the body is not valid UTF-8 at byte {at}")]
     NotUtf8 { at: u64 },
 
-    #[error("the body is nested more than {limit} deep at byte {at}")]
+    #[error("the body is nested more than {limit} levels deep at byte {at}")]
     TooDeep { at: u64, limit: usize },
 
-    #[error("the field {field:?} is given twice, the second time at byte {at}")]
+    #[error("duplicate field {field:?} at byte {at}")]
     DuplicateField { field: &'static str, at: u64 },
 
     #[error("the body must be a JSON object")]

@@ -35,7 +35,7 @@ pub enum Family {
 
 /// A word that names no family.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no model family known here")]
+#[error("unknown model family {0:?}")]
 pub struct UnknownFamily(pub String);
 
 /// What names of models hold, in lower case with `_` and space as `-`; the first that is found tells.

@@ -30,7 +30,7 @@ pub enum Format {
 
 /// A word that names no format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no media format known here")]
+#[error("unknown media format {0:?}")]
 pub struct UnknownFormat(pub String);
 
 impl Format {

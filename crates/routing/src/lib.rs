@@ -1,4 +1,4 @@
-//! The vocabulary of Thalamus: models, modalities, capabilities, the routing table, and the one function that reads it.
+//! The vocabulary of Thalamus: models, modalities, capabilities, the routing table, and the functions that read it.
 //!
 //! ```text
 //!  index ──builds──► RoutingTable ◄──carries── publish
@@ -27,7 +27,7 @@ pub use capability::{Capability, Fit, Missing, Requirement};
 pub use draw::Draw;
 pub use family::{Family, UnknownFamily};
 pub use format::{Format, UnknownFormat};
-pub use media::{Danger, HostPattern, MediaPolicy, MediaRule, MediaSource};
+pub use media::{HostPattern, MediaPolicy, MediaRule, MediaSource, UnsafeFeature};
 pub use modality::{Modality, ModalitySet, UnknownModality};
 pub use operation::{Operation, OperationSet};
 pub use policy::{PoolPolicy, Rewrite};

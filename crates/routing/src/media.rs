@@ -20,7 +20,7 @@ pub struct MediaPolicy {
     /// Limits per modality. A modality without a rule is free.
     pub rules: BTreeMap<Modality, MediaRule>,
     /// What is let through although it can harm a model server.
-    pub allowed: BTreeSet<Danger>,
+    pub allowed: BTreeSet<UnsafeFeature>,
 }
 
 /// The limits on items of one modality; what is not set is free.
@@ -48,7 +48,7 @@ pub struct MediaRule {
 
 /// Something that engines offer to clients they trust, and that can crash, stall or open them when a stranger uses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Danger {
+pub enum UnsafeFeature {
     /// Tensors in place of media or text: `image_embeds`, `audio_embeds`, `prompt_embeds`.
     Embeds,
     /// `file:` URLs.
@@ -59,14 +59,14 @@ pub enum Danger {
     FrameLists,
     /// A model's own placeholder for media, typed as text where no media goes with it.
     PlaceholderTokens,
-    /// An engine's inner forms: `features` and `kwargs_data` of `/inference/v1/generate`.
+    /// An engine's inner forms: `features` of `/inference/v1/generate`, `data` of `/pooling`, adapters and models by path, transfer parameters, `image_pil`.
     EngineInternals,
     /// Clients' own names for media (`uuid`) reach the engine as they are, so that one client is answered from what another put into its
     /// cache. Else each client's are its own; nothing is refused.
     SharedUuids,
 }
 
-impl Danger {
+impl UnsafeFeature {
     pub const ALL: [Self; 7] = [
         Self::Embeds,
         Self::FileUrls,

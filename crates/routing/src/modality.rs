@@ -22,7 +22,7 @@ pub struct ModalitySet(u8);
 
 /// A word that names no modality.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no modality; known are text, image, audio, video and embedding")]
+#[error("unknown modality {0:?}; expected text, image, audio, video or embedding")]
 pub struct UnknownModality(pub String);
 
 // === impl Modality ===

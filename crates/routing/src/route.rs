@@ -15,7 +15,6 @@ pub struct Route<'t> {
 /// Targets that fit equally well.
 #[derive(Debug)]
 pub struct Tier<'t> {
-    pub fit: Fit,
     choices: Vec<Choice<'t>>,
 }
 
@@ -35,39 +34,39 @@ pub enum NoRoute {
     #[error("the model {model:?} does not exist{}", near_names(near))]
     UnknownModel { model: String, near: Vec<String> },
 
-    #[error("no model is declared here, and pools {} cannot be told apart by {model:?}: declare an InferenceModel", pools.join(" and "))]
+    #[error("the model {model:?} does not exist: no InferenceModel is declared, so requests cannot be routed to pools {}", pools.join(" and "))]
     Undeclared { model: String, pools: Vec<String> },
 
     #[error("{}", uncovered(model, *offered, *missing, alternatives))]
     Uncovered { model: String, offered: Capability, missing: Missing, alternatives: Vec<String> },
 
-    #[error("the request names no model, and models are what requests are routed by here")]
+    #[error("the request names no model, and requests are routed by model here")]
     NoModelNamed,
 
     #[error("no pool is served here")]
     NothingServed,
 
     #[error(
-        "the model {model:?} takes this in pool {}, which is not served here; send the request by the route of that pool",
+        "the model {model:?} serves this request from pool {}, which this picker does not serve; use that pool's route",
         pools.join(" or ")
     )]
-    Elsewhere { model: String, pools: Vec<String> },
+    OutOfScope { model: String, pools: Vec<String> },
 
-    #[error("pool {}, where this would go, is not served here; send the request by the route of that pool", pools.join(" or "))]
-    PoolElsewhere { pools: Vec<String> },
+    #[error("this request belongs to pool {}, which this picker does not serve; use that pool's route", pools.join(" or "))]
+    PoolOutOfScope { pools: Vec<String> },
 }
 
 // === impl NoRoute ===
 
 impl NoRoute {
     /// That a model is served by these pools, and none of them is here.
-    pub fn elsewhere(model: &str, pools: &[impl ToString]) -> Self {
-        Self::Elsewhere { model: model.to_owned(), pools: pools.iter().map(ToString::to_string).collect() }
+    pub fn out_of_scope(model: &str, pools: &[impl ToString]) -> Self {
+        Self::OutOfScope { model: model.to_owned(), pools: pools.iter().map(ToString::to_string).collect() }
     }
 
     /// The same of what names no model that is declared.
-    pub fn pool_elsewhere(pools: &[impl ToString]) -> Self {
-        Self::PoolElsewhere { pools: pools.iter().map(ToString::to_string).collect() }
+    pub fn pool_out_of_scope(pools: &[impl ToString]) -> Self {
+        Self::PoolOutOfScope { pools: pools.iter().map(ToString::to_string).collect() }
     }
 }
 
@@ -86,10 +85,7 @@ impl<'t> Route<'t> {
         fitting.sort_by_key(|(fit, _)| std::cmp::Reverse(*fit));
         let tiers: Vec<Tier<'t>> = fitting
             .chunk_by(|a, b| a.0 == b.0)
-            .map(|equals| Tier {
-                fit: equals[0].0,
-                choices: equals.iter().map(|(_, target)| Choice::of(target)).collect(),
-            })
+            .map(|equals| Tier { choices: equals.iter().map(|(_, target)| Choice::of(target)).collect() })
             .collect();
         (!tiers.is_empty()).then_some(Self { model: Some((name, model)), tiers })
     }
@@ -98,7 +94,7 @@ impl<'t> Route<'t> {
     pub(crate) fn as_it_is(pool: &'t Arc<str>, need: Requirement) -> Self {
         let choice = Choice { name: None, pool, capability: Capability::ANY, family: None, weight: 1 };
         let fit = Capability::ANY.fit(need);
-        Self { model: None, tiers: fit.map(|fit| Tier { fit, choices: vec![choice] }).into_iter().collect() }
+        Self { model: None, tiers: fit.map(|_| Tier { choices: vec![choice] }).into_iter().collect() }
     }
 
     /// A pool that no model refers to, asked as it is, or by the other names that its policy has for the model.
@@ -115,19 +111,19 @@ impl<'t> Route<'t> {
             some => some.iter().map(|rewrite| choice(Some(&rewrite.name), rewrite.weight)).collect(),
         };
         let fit = Capability::ANY.fit(need);
-        Self { model: None, tiers: fit.map(|fit| Tier { fit, choices }).into_iter().collect() }
+        Self { model: None, tiers: fit.map(|_| Tier { choices }).into_iter().collect() }
     }
 
     /// What of the route leads to one pool, or where else it leads.
     pub fn within(&self, pool: &str) -> Result<Self, NoRoute> {
         let here = |tier: &Tier<'t>| {
             let choices: Vec<_> = tier.choices.iter().copied().filter(|choice| **choice.pool == *pool).collect();
-            (!choices.is_empty()).then_some(Tier { fit: tier.fit, choices })
+            (!choices.is_empty()).then_some(Tier { choices })
         };
         let tiers: Vec<_> = self.tiers.iter().filter_map(here).collect();
         match self.model {
-            Some((model, _)) if tiers.is_empty() => Err(NoRoute::elsewhere(model, &self.pools())),
-            None if tiers.is_empty() => Err(NoRoute::pool_elsewhere(&self.pools())),
+            Some((model, _)) if tiers.is_empty() => Err(NoRoute::out_of_scope(model, &self.pools())),
+            None if tiers.is_empty() => Err(NoRoute::pool_out_of_scope(&self.pools())),
             _ => Ok(Self { model: self.model, tiers }),
         }
     }
@@ -219,7 +215,7 @@ fn uncovered(model: &str, offered: Capability, missing: Missing, alternatives: &
     } else if !missing.output.is_empty() {
         format!("model {model:?} answers with {}, not {}", offered.output.in_words(), missing.output.in_words())
     } else {
-        format!("model {model:?} has no target that takes and gives all of this in one request")
+        format!("no target of model {model:?} supports this combination of input and output")
     };
     if !alternatives.is_empty() {
         text += &format!("; {} could take it", quoted(alternatives));

@@ -120,7 +120,7 @@ impl Target {
 impl RoutingTable {
     /// The targets for a request, the tightest fit first, or why there are none.
     ///
-    /// `model` is none for a request that names no model (`GET /health`), which only a scope without models can place. Where no model
+    /// `model` is none for a request that names no model (`GET /v1/models`), which only a scope without models can place. Where no model
     /// is declared at all and the scope is one pool, that pool is asked as it is, whatever the name. A name that nobody declared and that
     /// a pool has a rule for goes to that pool.
     pub fn route(&self, model: Option<&str>, need: Requirement) -> Result<Route<'_>, NoRoute> {
@@ -146,7 +146,7 @@ impl RoutingTable {
     /// That there is no model of this name, or where it is.
     pub fn unknown_model(&self, name: &str) -> NoRoute {
         if let Some(pools) = self.pools_of_models.get(name) {
-            return NoRoute::elsewhere(name, pools);
+            return NoRoute::out_of_scope(name, pools);
         }
         if self.models.is_empty() {
             let pools = self.pools.keys().map(ToString::to_string).take(NAMES_SHOWN).collect();
@@ -161,11 +161,6 @@ impl RoutingTable {
         let narrowed =
             |own: Option<Capability>| own.map_or(target.capability, |own| target.capability.intersection(own));
         endpoints.values().map(|endpoint| narrowed(endpoint.capability)).reduce(Capability::union)
-    }
-
-    /// The same of all targets of a model.
-    pub fn model_on_offer(&self, model: &Model) -> Option<Capability> {
-        model.targets.iter().filter_map(|target| self.on_offer(target)).reduce(Capability::union)
     }
 
     /// What a picker of one pool is sent: that pool, the models with a target in it, and where all others are. Where many are wanted,

@@ -10,7 +10,7 @@
 //! Invariants:
 //! - an endpoint that fails a required filter is never ranked; one that fails a preferred filter comes after all that pass it;
 //! - a scorer looks at one endpoint alone, so that worsening one endpoint's load never makes it likelier;
-//! - what is not known of an endpoint is not taken for zero;
+//! - what is not known of a queue or a cache is not taken for zero; of requests at most those that this picker sent are known then;
 //! - time and randomness are arguments, and nothing here waits or fails: where nobody can, the answer says which filter left nobody.
 
 mod filter;

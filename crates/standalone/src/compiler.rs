@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use daemon::Alarm;
+use daemon::Deadline;
 use index::{Change, Event, Index, Listed, ObjectKey, Stale};
 use publish::Publisher;
 use tokio::sync::mpsc;
@@ -35,7 +35,7 @@ impl Compiler {
 
     /// Runs until the watches are gone.
     pub(crate) async fn run(mut self) {
-        let (mut due, mut patience) = (Alarm::default(), Alarm::default());
+        let (mut due, mut patience) = (Deadline::default(), Deadline::default());
         let mut without_others = false;
         loop {
             tokio::select! {
@@ -45,11 +45,11 @@ impl Compiler {
                         due.within(QUIET);
                     }
                 }
-                () = patience.rings() => {
+                () = patience.reached() => {
                     without_others = true;
                     due.within(Duration::ZERO);
                 }
-                () = due.rings() => match self.index.listed() {
+                () = due.reached() => match self.index.listed() {
                     Listed::TooLittle => {}
                     Listed::AllButOthers if !without_others => patience.within(OTHERS_PATIENCE),
                     Listed::AllButOthers | Listed::All => self.compile(),

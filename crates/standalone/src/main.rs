@@ -57,7 +57,7 @@ async fn run(mut args: picker::Args) -> Result<()> {
     };
     let config = config(args.reference()).await?;
     let server = config.cluster_url.to_string();
-    let client = Client::try_from(config).context("making a client for the API server")?;
+    let client = Client::try_from(config).context("creating a client for the API server")?;
     let (events, received) = mpsc::channel(EVENTS);
     let named = if let Some(pool) = selected {
         events.send(Event::Pool(Change::Relisted(vec![pool]))).await?;
@@ -70,13 +70,13 @@ async fn run(mut args: picker::Args) -> Result<()> {
         server,
         pool = name,
         namespace = args.namespace,
-        "no controller: this picker compiles the table of its pool by itself. Models across pools, managed pickers and status need the \
+        "no controller: this picker compiles the table of its pool itself. Models across pools, managed pickers and status need the \
          controller (docs/moving.md)"
     );
     if !args.reference().leaves_metrics_open() {
         tracing::warn!(
-            "the admin port (/metrics, /debug/table) answers whoever reaches it, where other pickers ask for a token by default; let a \
-             NetworkPolicy say who does, and --metrics-endpoint-auth=false that you know"
+            "the admin port (/metrics, /debug) answers anyone who can reach it, where other pickers require a token by default; restrict it with a \
+             NetworkPolicy, and set --metrics-endpoint-auth=false to silence this warning"
         );
     }
     let publisher = Publisher::new(publish::revision_of_the_clock());
@@ -94,7 +94,7 @@ async fn run(mut args: picker::Args) -> Result<()> {
 async fn config(flags: &ReferenceFlags) -> Result<Config> {
     let Some(path) = flags.kubeconfig.as_ref().filter(|path| !path.as_os_str().is_empty()) else {
         return Config::infer().await.context(
-            "neither a --kubeconfig, a KUBECONFIG nor a service account is there to reach the API server; the pod must mount its service \
+            "found no --kubeconfig, KUBECONFIG or service account to reach the API server with; the pod must mount its service \
              account's token (automountServiceAccountToken)",
         );
     };

@@ -18,14 +18,12 @@ pub(crate) fn selected(flags: &ReferenceFlags, namespace: &str) -> Result<Option
             Some((name, value)) if !name.is_empty() && !name.ends_with('!') && !value.starts_with('=') => {
                 match_labels.insert(name.trim().to_owned(), value.trim().to_owned());
             }
-            _ => bail!(
-                "--endpoint-selector {selector:?}: {term:?} is not a label's name=value; pods are selected by equality alone"
-            ),
+            _ => bail!("--endpoint-selector {selector:?}: {term:?} is not name=value; only equality is supported"),
         }
     }
     let ports = &flags.endpoint_target_ports;
     if ports.is_empty() || ports.len() > 8 || ports.contains(&0) {
-        bail!("--endpoint-target-ports: 1 to 8 ports are expected, each 1 to 65535");
+        bail!("--endpoint-target-ports: expected 1 to 8 ports from 1 to 65535");
     }
     let spec = InferencePoolSpec {
         selector: PoolSelector { match_labels },
@@ -62,7 +60,7 @@ mod tests {
     fn what_is_no_equality_is_refused_in_words() {
         for selector in ["app", "app!=x", "app in (a)", "=x", "", "app==x"] {
             let refused = selected(&flags(selector, &[1]), "n").unwrap_err().to_string();
-            assert!(refused.contains("by equality alone"), "{selector}: {refused}");
+            assert!(refused.contains("only equality is supported"), "{selector}: {refused}");
         }
         assert!(selected(&flags("a=b", &[]), "n").is_err() && selected(&flags("a=b", &[0]), "n").is_err());
     }

@@ -24,9 +24,9 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show it: simulated model servers, the example's manifests, and one request of each kind.
+    /// Run a demo: simulated model servers, the example manifests, and one request of each kind.
     Demo(DemoArgs),
-    /// Serve what a folder of objects says: InferencePool, InferenceModel and Pod, in YAML or JSON. Changes are taken as they are saved.
+    /// Serve a folder of objects: InferencePool, InferenceModel and Pod, in YAML or JSON. Changes are picked up as they are saved.
     Serve(ServeArgs),
     /// Check objects before they are applied: what the controller would say of them once all pods are ready. Fails if something is wrong.
     Check(CheckArgs),

@@ -14,7 +14,7 @@ use crate::simulated;
 /// The flags of `thalamus check`.
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
-    /// A file or a folder of objects, in YAML or JSON. May be given several times; all of them are looked at together.
+    /// A file or a folder of objects, in YAML or JSON. May be repeated; all of them are checked together.
     #[arg(short = 'f', long = "filename", required = true)]
     pub paths: Vec<PathBuf>,
 }
@@ -111,7 +111,7 @@ fn findings(
             let elsewhere = may_be_elsewhere(verdict);
             let severity = if elsewhere { Severity::Warning } else { Severity::Error };
             let hint =
-                if elsewhere && verdict.type_ != "Accepted" { "; right if the cluster has it already" } else { "" };
+                if elsewhere && verdict.type_ != "Accepted" { "; fine if the cluster has it already" } else { "" };
             Finding { of: of.clone(), severity, says: format!("{}{hint}", verdict.message) }
         })
         .collect();

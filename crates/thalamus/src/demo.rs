@@ -26,11 +26,11 @@ pub(crate) struct DemoArgs {
     #[arg(long, default_value = "manifests/examples/multimodal")]
     pub(crate) manifests: PathBuf,
 
-    /// Where to serve. A free port when the port is 0.
+    /// Where to serve. Port 0 means any free port.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub(crate) listen: SocketAddr,
 
-    /// End after the tour: with success only if every request landed where the table says.
+    /// Exit after the tour, with success only if every request landed where the table says.
     #[arg(long)]
     pub(crate) once: bool,
 }
@@ -47,7 +47,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
 
     let mut controller = LocalController::new();
     let wrong = controller.apply(&objects);
-    ensure!(wrong.is_empty(), "the manifests are not in order:\n{}", wrong.join("\n"));
+    ensure!(wrong.is_empty(), "the manifests have problems:\n{}", wrong.join("\n"));
     let namespace = objects.pools[0].namespace().unwrap_or_else(|| "default".into());
     let mut registry = Registry::default();
     let picker = controller.picker(&namespace, Limits::default(), &mut registry, &stop);
@@ -86,7 +86,7 @@ async fn start_model_servers(objects: &mut Objects, stop: &CancellationToken) ->
         let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap_or_default();
         let address = SocketAddr::new(ip.parse().context("an address of our own")?, *port);
         let listener = daemon::bind(address, &format!("pod {}", pod.name_any())).await.with_context(|| {
-            format!("something on this machine uses port {port}; the manifests' target port can be changed")
+            format!("port {port} is in use on this machine; change the target port in the manifests")
         })?;
         let options =
             Options { name: pod.name_any(), models: models.clone(), latency: Duration::from_millis(20), slots: 8 };

@@ -2,7 +2,7 @@
 //! same picker.
 //!
 //! ```text
-//!  folder ──manifests──► index ──► Publisher ══ in memory ══► Picker ──► HTTP
+//!  folder ──manifests──► index ──► Publisher ══ in memory ══► Picker ──► HTTP, ext_proc
 //!                                                               ▲
 //!  demo: simulated model servers for the folder's Deployments ──┘
 //! ```

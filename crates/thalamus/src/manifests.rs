@@ -28,7 +28,7 @@ pub struct Objects {
 }
 
 /// What old pools are now called (`inference.networking.x-k8s.io/v1alpha2`, gone since the extension's 1.1).
-const MOVE_OLD_POOL: &str = "pools are served as inference.networking.k8s.io/v1 alone. Change apiVersion to that, put the labels of \
+const MOVE_OLD_POOL: &str = "only pools of inference.networking.k8s.io/v1 are supported. Change apiVersion to that, put the labels of \
     selector under selector.matchLabels, write targetPortNumber: N as targetPorts: [{number: N}], and extensionRef as endpointPickerRef \
     with its portNumber as port: {number: N}";
 
@@ -107,12 +107,12 @@ impl Objects {
             ("v1", "Service") => self.services.push(read(object, &name)?),
             ("apps/v1", "Deployment") => self.deployments.push(read(object, &name)?),
             (old, "InferencePool") if old.starts_with("inference.networking.x-k8s.io/") => {
-                bail!("{name} is of {old}: {MOVE_OLD_POOL}")
+                bail!("{name} has apiVersion {old}: {MOVE_OLD_POOL}")
             }
             (_, "InferencePool" | "InferenceModel" | "PickerTemplate") => {
-                bail!("{name}: apiVersion {version} is not known here")
+                bail!("{name}: unknown apiVersion {version}")
             }
-            _ => tracing::debug!(kind, version, "object passed over"),
+            _ => tracing::debug!(kind, version, "object ignored"),
         }
         Ok(())
     }
@@ -165,12 +165,19 @@ fn unknown_fields(value: &Value, schema: &Value, path: &str, found: &mut Vec<Str
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 match known.get(name) {
                     Some(schema) => unknown_fields(value, schema, &path, found),
-                    None => found.push(format!("{path} is no field of it")),
+                    None => found.push(unknown_field(&path, name, known.keys())),
                 }
             }
         }
         _ => {}
     }
+}
+
+fn unknown_field<'k>(path: &str, name: &str, known: impl Iterator<Item = &'k String>) -> String {
+    let near = known.map(|known| (strsim::jaro_winkler(name, known), known)).filter(|(score, _)| *score > 0.8);
+    let nearest = near.max_by(|(a, _), (b, _)| a.total_cmp(b));
+    let hint = nearest.map_or_else(String::new, |(_, known)| format!("; did you mean `{known}`?"));
+    format!("unknown field `{path}`{hint}")
 }
 
 /// An error in a line: some parsers add a picture of the place.

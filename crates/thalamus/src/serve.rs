@@ -34,12 +34,12 @@ pub(crate) struct ServeArgs {
     #[arg(long, default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
 
-    /// Where to serve gateways, over ext_proc (`manifests/envoy/envoy.yaml` asks there). TLS with a key of its own, and plain text, on one
+    /// Where gateways connect, over ext_proc (as `manifests/envoy/envoy.yaml` does). TLS, self-signed, and plain text are accepted on one
     /// port.
     #[arg(long)]
     pub(crate) ext_proc_listen: Option<SocketAddr>,
 
-    /// Where /metrics, /ready, /live and /debug/table are.
+    /// Where to serve /metrics, /ready, /live and /debug.
     #[arg(long)]
     pub(crate) admin_listen: Option<SocketAddr>,
 
@@ -47,7 +47,7 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     pub(crate) namespace: Option<String>,
 
-    /// Largest request body that is taken, in bytes.
+    /// Largest accepted request body, in bytes.
     #[arg(long, default_value_t = request::Limits::DEFAULT_MAX_BODY_BYTES)]
     pub(crate) max_body_bytes: u64,
 }
@@ -138,16 +138,16 @@ fn reload(controller: &mut LocalController, manifests: &Path, namespace: &str) {
                 pools = objects.pools.len(),
                 models = objects.models.len(),
                 pods = objects.pods.len(),
-                "objects read again"
+                "objects reloaded"
             );
             let here = |pool: &api::InferencePool| pool.namespace().unwrap_or_else(|| "default".into()) == namespace;
             if !objects.pools.is_empty() && !objects.pools.iter().any(here) {
-                tracing::warn!(namespace, "no pool is in the namespace that is served; name theirs with --namespace");
+                tracing::warn!(namespace, "no pool is in the namespace that is served; set theirs with --namespace");
             }
             apply(controller, &objects);
         }
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "the folder cannot be read; what was read before stays");
+            tracing::error!(error = format!("{error:#}"), "cannot read the folder; keeping what was read before");
         }
     }
 }

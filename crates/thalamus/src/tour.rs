@@ -83,7 +83,7 @@ async fn visit(picker: &Picker, address: SocketAddr, stop: &Stop) -> Result<Land
     let response = client.request(request).await.context("sending it")?;
     let status = response.status();
     let answer = response.into_body().collect().await.context("reading the answer")?.to_bytes();
-    let answer: Value = serde_json::from_slice(&answer).context("the answer is no JSON")?;
+    let answer: Value = serde_json::from_slice(&answer).context("the answer is not JSON")?;
     let server = answer["sim"]["server"].as_str();
     Ok(match (expected, server) {
         (Ok((pool, pods, why)), Some(server)) => {
@@ -141,7 +141,7 @@ pub(crate) fn show_pods(screen: Screen, pods: &[SimulatedPod]) {
 pub(crate) fn show_models(screen: Screen, picker: &Picker) {
     let Some((_, routing)) = picker.handler().director.table() else { return };
     let mut table = Table::default();
-    table.row(["MODEL", "TAKES", "GIVES", "BY THE TIGHTEST FIT OF"]);
+    table.row(["MODEL", "TAKES", "GIVES", "TARGETS"]);
     for (name, model) in &routing.models {
         let offered = model.offered();
         table.row([name.to_string(), offered.input.to_string(), offered.output.to_string(), targets(model)]);
@@ -160,7 +160,7 @@ fn targets(model: &Model) -> String {
 
 /// Commands to paste. Each body is what the tour sent.
 pub(crate) fn show_commands(screen: Screen, address: SocketAddr) {
-    screen.title("Try it: it stays up until Ctrl-C");
+    screen.title("Try it (running until Ctrl-C)");
     for stop in stops() {
         let body = stop.body.to_string().replace('\'', "'\\''");
         line(&format!(

@@ -80,7 +80,7 @@ impl Life {
                 let says = |type_: &str| conditions.iter().find(|one| one["type"] == type_).unwrap_or(&Value::Null);
                 let programmed = says("Programmed");
                 // The two that are asked, and the world's own.
-                let all = "3 of 3 pickers decide by it";
+                let all = "3 of 3 pickers use it";
                 ensure!(
                     programmed["message"] == all
                         && programmed["observedGeneration"] == object["metadata"]["generation"],

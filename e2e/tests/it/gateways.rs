@@ -277,7 +277,7 @@ pub(crate) async fn where_gateways_are_at_home_nothing_is_taken_from_anybody(sha
     let accepted = json!({"type": "Accepted", "status": "True", "reason": "Accepted", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
     let gateway = json!({"parentRef": {"name": "edge"}, "conditions": [accepted]});
     attach(&world, &json!([gateway]))?;
-    let told = "TargetsReachable=False OtherPools: model chat has targets in pool vision as well; most gateways send what comes by \
+    let told = "TargetsReachable=False OtherPools: model chat has targets in pool vision as well; most gateways send requests on \
         this pool's route to this pool only (Envoy AI Gateway does not), so requests that only other pools accept are not served: put the pods of all \
         targets into one pool, or give each pool a route of its own";
     until_condition(&world, "inferencepool", "text", told).await?;

@@ -42,7 +42,7 @@ async fn settled_pools(world: &mut World) -> Result<()> {
     for (pool, takes) in [("text", "text"), ("vision", "text+image"), ("omni", "text+image+audio")] {
         let ready = format!("EndpointsReady=True EndpointsReady: 1/1: 1 {takes}");
         until_condition(world, "inferencepool", pool, &ready).await?;
-        let programmed = "Programmed=True Programmed: 1 of 1 pickers decide by it";
+        let programmed = "Programmed=True Programmed: 1 of 1 pickers use it";
         until_condition(world, "inferencepool", pool, programmed).await?;
     }
     until_row(
@@ -85,8 +85,8 @@ pub(crate) async fn get_shows_the_truth_at_a_glance(shared: &Shared) -> Result<(
         &world,
         "inferencemodel",
         "chat",
-        "Available=False ModalityLost: audio is declared, but taken as input by no ready endpoint; audio is declared, but given as output \
-         by no ready endpoint",
+        "Available=False ModalityLost: audio is declared as input, but not offered by any ready endpoint; audio is declared as output, \
+         but not offered by any ready endpoint",
     )
     .await?;
     let lost =
@@ -107,7 +107,7 @@ pub(crate) async fn get_shows_the_truth_at_a_glance(shared: &Shared) -> Result<(
     )
     .await?;
     world.start_picker().await?;
-    until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers decide by it").await
+    until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers use it").await
 }
 
 pub(crate) async fn a_status_that_somebody_overwrote_is_written_again(shared: &Shared) -> Result<()> {
@@ -190,7 +190,7 @@ pub(crate) async fn conflicts_and_missing_pools_are_told(shared: &Shared) -> Res
         &world,
         "inferencemodel",
         "second",
-        r#"Accepted=True Accepted: requests for "chat" are routed by it"#,
+        r#"Accepted=True Accepted: this object routes requests for "chat""#,
     )
     .await
 }
@@ -235,8 +235,7 @@ pub(crate) async fn status_is_written_only_when_it_changes(shared: &Shared) -> R
         world.kubectl(&["label", "pod", "text-0", "--overwrite", &format!("round={number}")])?;
     }
     world.apply_model("mark", "{modelName: mark, poolRef: {name: text}}")?;
-    until_condition(&world, "inferencemodel", "mark", "Programmed=True Programmed: 1 of 1 pickers decide by it")
-        .await?;
+    until_condition(&world, "inferencemodel", "mark", "Programmed=True Programmed: 1 of 1 pickers use it").await?;
     let after = versions(&world)?;
     ensure!(before.split(' ').all(|version| after.split(' ').any(|now| now == version)), "{before} became {after}");
     Ok(())
@@ -245,8 +244,8 @@ pub(crate) async fn status_is_written_only_when_it_changes(shared: &Shared) -> R
 pub(crate) async fn explain_reads_well(shared: &Shared) -> Result<()> {
     let shown = shared.cluster().kubectl(&["explain", "inferencemodel.spec.targetModels"])?;
     for expected in [
-        "the target that takes all it carries with the fewest modalities to spare",
-        "What the model server is asked for",
+        "the target that accepts all it carries with the fewest modalities to spare",
+        "The name by which the model server knows it",
         "modalities\t<Object>",
     ] {
         let flat = shown.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -272,7 +271,8 @@ pub(crate) async fn events_tell_what_changed_and_make_no_storm(shared: &Shared) 
     };
     described("inferencepool", "omni", &["Warning", "NoneReady", "0/1: no pod is ready"]).await?;
     // Of a series it is the first that is quoted, which may be of when the model came and no pod was there yet.
-    described("inferencemodel", "chat", &["Warning", "ModalityLost", "audio", "by no ready endpoint"]).await?;
+    described("inferencemodel", "chat", &["Warning", "ModalityLost", "audio", "not offered by any ready endpoint"])
+        .await?;
     // A pod that comes and goes: each change is written to the status, and most are told no event of.
     for round in 0..15 {
         let ready = round % 2 == 0;
@@ -302,8 +302,7 @@ pub(crate) async fn events_tell_what_changed_and_make_no_storm(shared: &Shared) 
 pub(crate) async fn a_picker_that_answers_no_more_is_told_however_busy_the_cluster_is(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
     three_pools(&mut world).await?;
-    until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers decide by it")
-        .await?;
+    until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers use it").await?;
     world.picker.signal("STOP")?;
     let mut ready = true;
     eventually("the model is not programmed", async || {
@@ -311,13 +310,13 @@ pub(crate) async fn a_picker_that_answers_no_more_is_told_however_busy_the_clust
         ready = !ready;
         world.kubelet.set_ready("omni-0", ready).await?;
         let conditions = world.object("inferencemodel", "chat")?["status"]["conditions"].clone();
-        let said = "0 of 1 pickers decide by it so far";
+        let said = "0 of 1 pickers use it so far";
         ensure!(conditions.as_array().is_some_and(|all| all.iter().any(|one| one["message"] == said)), "{conditions}");
         Ok(())
     })
     .await?;
     world.picker.signal("CONT")?;
-    until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers decide by it").await
+    until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers use it").await
 }
 
 pub(crate) async fn tables_fit_the_terminals_that_people_have(shared: &Shared) -> Result<()> {

@@ -55,7 +55,7 @@ pub(crate) async fn a_managed_pool_gets_a_picker_that_serves_it_alone(shared: &S
     until_condition(&world, "inferencepool", "eyes", "ResolvedRefs=True ResolvedRefs: Service eyes-picker exists")
         .await?;
     // The harness' own picker, of the whole namespace, and the deployed one.
-    until_condition(&world, "inferencepool", "eyes", "Programmed=True Programmed: 2 of 2 pickers decide by it").await?;
+    until_condition(&world, "inferencepool", "eyes", "Programmed=True Programmed: 2 of 2 pickers use it").await?;
 
     for kind in ["serviceaccount", "service", "networkpolicy", "poddisruptionbudget", "deployment"] {
         let owner = &world.object(kind, "eyes-picker")?["metadata"]["ownerReferences"][0];
@@ -65,7 +65,7 @@ pub(crate) async fn a_managed_pool_gets_a_picker_that_serves_it_alone(shared: &S
     let folder = world.folder().join("deployed-eyes-picker");
     let args = crate::trust::args(&world, &world.namespace, &folder.join("ca.crt"), Some(&folder.join("token")));
     let (curious, admin, _) = crate::trust::picker(&folder, "curious", &args).await?;
-    crate::trust::until_log(&curious, "service account eyes-picker serves pool eyes alone").await?;
+    crate::trust::until_log(&curious, "service account eyes-picker may read pool eyes only").await?;
     ensure!(admin.get("/ready").await?.status == 503, "it has the table of the whole namespace");
     Ok(())
 }
@@ -94,7 +94,7 @@ pub(crate) async fn what_its_owner_took_back_is_left_alone(shared: &Shared) -> R
     until(&world, "deployment", "eyes-picker", "/spec/replicas", &json!(2)).await?;
     world.say_complete("eyes-picker", 1)?;
     world.kubectl(&["annotate", "service", "eyes-picker", "thalamus.dev/hands-off=true"])?;
-    let told = "PickerReady=True Ready: 2 of 2 pickers are ready (left alone, as annotation thalamus.dev/hands-off asks: Service eyes-picker)";
+    let told = "PickerReady=True Ready: 2 of 2 pickers are ready (not managed, because of annotation thalamus.dev/hands-off: Service eyes-picker)";
     until_condition(&world, "inferencepool", "eyes", told).await?;
     let elsewhere = r#"{"spec":{"selector":{"app.kubernetes.io/instance":"nobody"}}}"#;
     world.kubectl(&["patch", "service", "eyes-picker", "--type=merge", "-p", elsewhere])?;
@@ -113,7 +113,7 @@ pub(crate) async fn nothing_that_others_made_is_touched(shared: &Shared) -> Resu
     world.apply(&service.to_string())?;
     let before = world.object("service", "taken")?;
     apply_managed_pool(&world, "eyes", "taken", &json!({}))?;
-    let told = "PickerReady=False Conflict: Service taken is there already and was not made by Thalamus; delete it, or name another \
+    let told = "PickerReady=False Conflict: Service taken already exists and was not created by Thalamus; delete it, or name another \
         Service in endpointPickerRef";
     until_condition(&world, "inferencepool", "eyes", told).await?;
     ensure!(world.object("service", "taken")? == before, "the Service was touched");
@@ -123,8 +123,8 @@ pub(crate) async fn nothing_that_others_made_is_touched(shared: &Shared) -> Resu
 
     // A pool that came later cannot have the same name.
     apply_managed_pool(&world, "later", "taken", &json!({}))?;
-    let told = "PickerReady=False NameInUse: Service taken is the picker of pool eyes, which is older or first by name; a managed pool \
-        needs a name of its own";
+    let told = "PickerReady=False NameInUse: Service taken belongs to the picker of pool eyes, which is older or first by name; give \
+        this pool a Service name of its own";
     until_condition(&world, "inferencepool", "later", told).await?;
     // And one that is not managed any more keeps what it has, which goes with the pool alone.
     world.kubectl(&["annotate", "inferencepool", "later", "thalamus.dev/picker-"])?;
@@ -201,7 +201,7 @@ pub(crate) async fn an_upgrade_replaces_the_pickers_of_one_pool_at_a_time(shared
     world.kill_controller();
     world.restart_controller_with(&["--picker-image=thalamus-picker:next"]).await?;
     let queued = format!(
-        "PickerReady=True UpgradeQueued: 2 of 2 pickers are ready; will be upgraded after the picker of pool {}/one",
+        "PickerReady=True UpgradeQueued: 2 of 2 pickers are ready; waiting for the upgrade of the picker of pool {}/one",
         world.namespace
     );
     until_condition(&world, "inferencepool", "two", &queued).await?;
@@ -269,9 +269,9 @@ pub(crate) async fn a_template_that_kubernetes_would_refuse_is_told_by_its_field
     let world = shared.world().await?;
     apply_managed_pool(&world, "eyes", "eyes-picker", &json!({"thalamus.dev/picker-template": "own"}))?;
     for (generation, (labels, wrong)) in [
-        ("{a b: c}", r#"podLabels has the key "a b"; a key is 1 to 63 letters, digits, -, _ and ., and may have a domain and / before it"#),
-        ("{team: 'a b'}", r#"podLabels has team: "a b"; a value is at most 63 letters, digits, -, _ and ."#),
-        ("{pool: eyes}", "podLabels would make a model server of each picker: they are what the pool's selector asks for"),
+        ("{a b: c}", r#"podLabels has the invalid key "a b": use 1 to 63 letters, digits, -, _ and ., optionally after a domain and /"#),
+        ("{team: 'a b'}", r#"podLabels has the invalid value team: "a b": use at most 63 letters, digits, -, _ and ."#),
+        ("{pool: eyes}", "podLabels match the pool's selector, so every picker would become one of its model servers"),
     ]
     .into_iter()
     .enumerate()
@@ -312,13 +312,13 @@ pub(crate) async fn a_certificate_of_somebody_else_is_told_on_the_pool(shared: &
         &world,
         "inferencepool",
         "eyes",
-        "PickerReady=False Conflict: ConfigMap thalamus-controller-ca is there already and was not made by Thalamus, and pickers verify \
-         the controller by it; delete it",
+        "PickerReady=False Conflict: ConfigMap thalamus-controller-ca already exists and was not created by Thalamus, but pickers \
+         verify the controller with it; delete it",
     )
     .await?;
     ensure!(world.object("configmap", "thalamus-controller-ca")?["data"]["ca.crt"] == "theirs", "it was touched");
     until_mended(&world, "eyes-picker").await?;
-    let told = world.controller.log().matches("pickers cannot be told by what to verify").count();
+    let told = world.controller.log().matches("cannot publish the CA that pickers verify the controller with").count();
     ensure!(told == 1, "it was told {told} times");
     world.kubectl(&["delete", "configmap", "thalamus-controller-ca"])?;
     world.say_complete("eyes-picker", 1)?;
@@ -349,7 +349,7 @@ pub(crate) async fn a_controller_of_one_namespace_needs_rights_in_no_other(share
     apply_managed_pool(&world, "eyes", "eyes-picker", &json!({}))?;
     world.kubelet.run(PodSpec::new("eyes-0", "eyes", &["m=text"])).await?;
     until(&world, "deployment", "eyes-picker", "/spec/replicas", &json!(2)).await?;
-    until_condition(&world, "inferencepool", "eyes", "Programmed=True Programmed: 1 of 1 pickers decide by it").await?;
+    until_condition(&world, "inferencepool", "eyes", "Programmed=True Programmed: 1 of 1 pickers use it").await?;
     let account = "--as=system:serviceaccount:thalamus-system:limited";
     for what in ["pods", "inferencepools", "services"] {
         let may = |namespace: &str| {

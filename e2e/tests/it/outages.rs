@@ -47,7 +47,7 @@ async fn until_a_new_model_is_served(world: &World, name: &str) -> Result<()> {
     world
         .apply_model(name, &format!("{{modelName: {name}, targetModels: [{{name: v, poolRef: {{name: vision}}}}]}}"))?;
     until_answered(world, &chat(name, &text()), "200 vision-0").await?;
-    until_condition(world, "inferencemodel", name, "Programmed=True Programmed: 1 of 1 pickers decide by it").await
+    until_condition(world, "inferencemodel", name, "Programmed=True Programmed: 1 of 1 pickers use it").await
 }
 
 async fn alive(world: &mut World) -> Result<()> {
@@ -62,8 +62,7 @@ pub(crate) async fn refusals_silence_and_broken_watches_harm_nobody(shared: &Sha
     let folder = tempfile::tempdir()?;
     let (api, mut world) = faulty_world(shared, folder.path()).await?;
     three_pools(&mut world).await?;
-    until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers decide by it")
-        .await?;
+    until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers use it").await?;
     let asking = Asking::start(&world.http);
     let faults = [Fault::Status(429), Fault::Status(500), Fault::Status(503), Fault::Expired, Fault::Silence];
     for (number, fault) in faults.into_iter().enumerate() {
@@ -75,7 +74,7 @@ pub(crate) async fn refusals_silence_and_broken_watches_harm_nobody(shared: &Sha
             // Nobody can renew a lease, so nobody leads, and pickers keep what they have.
             let lost = number + 1 - usize::from(number > 3);
             eventually(&format!("{fault:?}: the controller steps down"), async || {
-                let times = world.controller.log().matches("leading no more").count();
+                let times = world.controller.log().matches("no longer leading").count();
                 ensure!(times >= lost, "{times} times of {lost}: {}", world.controller.tail());
                 Ok(())
             })
@@ -136,8 +135,7 @@ pub(crate) async fn a_replica_that_cannot_list_does_not_lead(shared: &Shared) ->
     let folder = tempfile::tempdir()?;
     let (api, mut world) = faulty_world(shared, folder.path()).await?;
     three_pools(&mut world).await?;
-    until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers decide by it")
-        .await?;
+    until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers use it").await?;
     world.controller.terminate()?;
     ensure!(world.controller.ended().await?.success(), "{}", world.controller.tail());
     api.set(Fault::StatusOf("/pods", 500));
@@ -166,8 +164,7 @@ async fn own_world(shared: &Shared, name: &str) -> Result<(Arc<Cluster>, World)>
     let options = Options { controller_args: vec!["--lease-duration=3s".into()], ..Options::default() };
     let mut world = World::start(Arc::clone(&cluster), &folder, options).await?;
     three_pools(&mut world).await?;
-    until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers decide by it")
-        .await?;
+    until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers use it").await?;
     Ok((cluster, world))
 }
 
@@ -180,7 +177,7 @@ pub(crate) async fn the_api_server_is_gone_for_longer_than_a_lease(shared: &Shar
     let asking = Asking::start(&world.http);
     let api_server = cluster.kill("kube-apiserver")?;
     eventually("the controller steps down", async || {
-        ensure!(world.controller.log().contains("leading no more"), "{}", world.controller.tail());
+        ensure!(world.controller.log().contains("no longer leading"), "{}", world.controller.tail());
         Ok(())
     })
     .await?;
@@ -193,7 +190,7 @@ pub(crate) async fn the_api_server_is_gone_for_longer_than_a_lease(shared: &Shar
     let asking = Asking::start(&world.http);
     cluster.signal("kube-apiserver", "STOP")?;
     eventually("the controller steps down again", async || {
-        let times = world.controller.log().matches("leading no more").count();
+        let times = world.controller.log().matches("no longer leading").count();
         ensure!(times >= 2, "{times} times: {}", world.controller.tail());
         Ok(())
     })

@@ -29,10 +29,8 @@ fn has_row(shown: &str, row: &str) -> bool {
 pub(crate) async fn status_is_one_table_and_what_is_wrong(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
     three_pools(&mut world).await?;
-    until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers decide by it")
-        .await?;
-    until_condition(&world, "inferencepool", "vision", "Programmed=True Programmed: 1 of 1 pickers decide by it")
-        .await?;
+    until_condition(&world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers use it").await?;
+    until_condition(&world, "inferencepool", "vision", "Programmed=True Programmed: 1 of 1 pickers use it").await?;
     world.kubelet.set_ready("omni-0", false).await?;
     until_condition(
         &world,
@@ -44,7 +42,7 @@ pub(crate) async fn status_is_one_table_and_what_is_wrong(shared: &Shared) -> Re
     let (content, shown) = plugin(&world, &["status"])?;
     let namespace = &world.namespace;
     for row in [
-        format!("{namespace} vision 1/1 current chat v text+image text all of it"),
+        format!("{namespace} vision 1/1 current chat v text+image text all"),
         format!("{namespace} omni 0/1 current chat o text+image+audio text+audio nothing"),
         format!(
             "InferencePool {namespace}/omni EndpointsReady: NoneReady 0/1: no pod is ready: kubectl get pods -l pool=omni"

@@ -27,7 +27,7 @@ async fn until_leads(admin: &Client) -> Result<()> {
 }
 
 async fn until_programmed(world: &World) -> Result<()> {
-    until_condition(world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers decide by it").await
+    until_condition(world, "inferencemodel", "chat", "Programmed=True Programmed: 1 of 1 pickers use it").await
 }
 
 /// How often the lease changed hands, and who holds it.
@@ -56,12 +56,11 @@ pub(crate) async fn a_standby_takes_over_when_the_leader_is_told_to_stop(shared:
     answered(&world, &chat("chat", &image()), "200 vision-0").await?;
     until_leads(&standby.admin).await?;
     // Handed over, not run out: the lease lasts ten seconds.
-    ensure!(world.controller.log().contains("lease given up"), "{}", world.controller.tail());
+    ensure!(world.controller.log().contains("lease released"), "{}", world.controller.tail());
     ensure!(lease(&world)? == (before + 1, "thalamus-controller-1".into()), "{:?}", lease(&world)?);
     // The new one knows the pickers, publishes to them, and writes.
     world.apply_model("late", "{modelName: late, poolRef: {name: text}}")?;
-    until_condition(&world, "inferencemodel", "late", "Programmed=True Programmed: 1 of 1 pickers decide by it")
-        .await?;
+    until_condition(&world, "inferencemodel", "late", "Programmed=True Programmed: 1 of 1 pickers use it").await?;
     until_programmed(&world).await?;
     until_answered(&world, &chat("late", &text()), "404 ?: The model `late` does not exist. Valid aliases: t.").await
 }
@@ -97,8 +96,7 @@ pub(crate) async fn a_frozen_leader_writes_nothing_when_it_wakes(shared: &Shared
     until_leads(&standby.admin).await?;
     // Pickers leave the one that says nothing.
     world.apply_model("late", "{modelName: late, poolRef: {name: text}}")?;
-    until_condition(&world, "inferencemodel", "late", "Programmed=True Programmed: 1 of 1 pickers decide by it")
-        .await?;
+    until_condition(&world, "inferencemodel", "late", "Programmed=True Programmed: 1 of 1 pickers use it").await?;
     let versions = |world: &World| {
         world.kubectl(&["get", "inferencepool,inferencemodel", "-o", "jsonpath={.items[*].metadata.resourceVersion}"])
     };
@@ -106,15 +104,14 @@ pub(crate) async fn a_frozen_leader_writes_nothing_when_it_wakes(shared: &Shared
     until_programmed(&world).await?;
     world.controller.signal("CONT")?;
     eventually("it finds that it leads no more", async || {
-        ensure!(world.controller.log().contains("leading no more"), "{}", world.controller.tail());
+        ensure!(world.controller.log().contains("no longer leading"), "{}", world.controller.tail());
         Ok(())
     })
     .await?;
     let before = versions(&world)?;
     // It has no pickers and would say so of every object, if it still wrote. Whatever it had begun is over once it has seen what comes now.
     world.apply_model("mark", "{modelName: mark, poolRef: {name: text}}")?;
-    until_condition(&world, "inferencemodel", "mark", "Programmed=True Programmed: 1 of 1 pickers decide by it")
-        .await?;
+    until_condition(&world, "inferencemodel", "mark", "Programmed=True Programmed: 1 of 1 pickers use it").await?;
     let woken = &world.controller_admin;
     eventually("the one that was frozen has seen the mark", async || {
         let table = woken.get("/debug/table").await?.text();

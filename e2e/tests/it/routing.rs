@@ -258,14 +258,14 @@ pub(crate) async fn a_picker_of_one_pool_serves_that_pool(shared: &Shared) -> Re
     answered(
         &world,
         &chat("chat", &image()),
-        r#"404 model_elsewhere: the model "chat" takes this in pool vision, which is not served here; send the request by the route of that pool"#,
+        r#"404 model_elsewhere: the model "chat" serves this request from pool vision, which this picker does not serve; use that pool's route"#,
     )
     .await?;
     world.apply_model("see", "{modelName: see, poolRef: {name: vision}}")?;
     until_answered(
         &world,
         &chat("see", &text()),
-        r#"404 model_elsewhere: the model "see" takes this in pool vision, which is not served here; send the request by the route of that pool"#,
+        r#"404 model_elsewhere: the model "see" serves this request from pool vision, which this picker does not serve; use that pool's route"#,
     )
     .await?;
     let table = world.picker_admin.get("/debug/table").await?.text();

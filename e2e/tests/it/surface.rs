@@ -184,7 +184,7 @@ pub(crate) async fn a_job_is_gone_with_its_maker(shared: &Shared) -> Result<()> 
         world.kubelet.delete(&maker).await?;
         eventually("the job is gone", async || {
             let shown = client.get(&format!("/v1/videos/{id}")).await?.shown();
-            ensure!(shown.starts_with("404 job_not_found: the model server that made the job"), "{shown}");
+            ensure!(shown.starts_with("404 job_not_found: the model server that created the job"), "{shown}");
             Ok(())
         })
         .await?;
@@ -218,7 +218,7 @@ pub(crate) async fn a_job_is_found_by_a_picker_that_did_not_see_it_made(shared: 
     }
     for client in [&world.gateway, &world.http] {
         let shown = client.get("/v1/videos/nobodys").await?.shown();
-        ensure!(shown.starts_with("404 job_not_found: no model server that was asked knows the job"), "{shown}");
+        ensure!(shown.starts_with("404 job_not_found: no model server knows the job"), "{shown}");
     }
     Ok(())
 }
@@ -272,7 +272,7 @@ pub(crate) async fn a_response_is_followed_where_it_was_made(shared: &Shared) ->
     for client in [&world.gateway, &world.http] {
         eventually("the response is gone with its maker", async || {
             let shown = client.post("/v1/responses", follow(id)).await?.shown();
-            ensure!(shown.starts_with("404 response_not_found: the model server that made the response"), "{shown}");
+            ensure!(shown.starts_with("404 response_not_found: the model server that created the response"), "{shown}");
             Ok(())
         })
         .await?;

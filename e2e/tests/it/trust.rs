@@ -55,7 +55,7 @@ pub(crate) async fn a_picker_reads_its_own_scope_and_no_other(shared: &Shared) -
     let why =
         format!("service account thalamus-picker of namespace {} may not read namespace {namespace}", other.namespace);
     refused("foreign", &args(&world, namespace, ca, Some(foreign)), &why).await?;
-    refused("nobody", &args(&world, namespace, ca, None), "no token was shown").await?;
+    refused("nobody", &args(&world, namespace, ca, None), "no token presented").await?;
     refused(
         "unknown-controller",
         &args(&world, namespace, &other.credentials.ca, Some(own)),
@@ -66,9 +66,9 @@ pub(crate) async fn a_picker_reads_its_own_scope_and_no_other(shared: &Shared) -
     // Tokens for the API server itself, and made up ones.
     let token = folder.path().join("token");
     std::fs::write(&token, world.kubectl(&["create", "token", "thalamus-picker"])?)?;
-    refused("other-audience", &args(&world, namespace, ca, Some(&token)), "the token is refused").await?;
+    refused("other-audience", &args(&world, namespace, ca, Some(&token)), "token rejected").await?;
     std::fs::write(&token, "made.up.token")?;
-    refused("made-up", &args(&world, namespace, ca, Some(&token)), "the token is refused").await?;
+    refused("made-up", &args(&world, namespace, ca, Some(&token)), "token rejected").await?;
 
     // A token that is replaced is used: no restart.
     let (_process, admin, _) = picker(folder.path(), "late", &args(&world, namespace, ca, Some(&token))).await?;
@@ -93,7 +93,7 @@ pub(crate) async fn clear_text_is_refused(shared: &Shared) -> Result<()> {
     let controller = binary("thalamus-controller")?;
     let mut open = Process::start(folder.path(), "open", &controller, &flags, &[("KUBECONFIG", &kubeconfig)])?;
     ensure!(!open.ended().await?.success(), "clear text on every interface");
-    ensure!(open.log().contains("--plaintext is for loopback alone"), "{}", open.tail());
+    ensure!(open.log().contains("--plaintext is for loopback only"), "{}", open.tail());
     Ok(())
 }
 
@@ -110,10 +110,10 @@ pub(crate) async fn a_picker_without_a_controller_decides_by_the_table_on_its_di
     world.kill_controller();
 
     let (second, admin, http) = picker(folder.path(), "second", &args).await?;
-    until_log(&second, "deciding by the last table from disk").await?;
+    until_log(&second, "using the last table from disk").await?;
     let answer = http.chat(&body).await?;
     ensure!(answer.status == 200, "{}", answer.shown());
-    ensure!(admin.get("/debug/table").await?.text().contains("the controller was lost"), "its age is told");
+    ensure!(admin.get("/debug/table").await?.text().contains("the controller was last heard"), "its age is told");
 
     // For another scope it is no table, and a garbled one is none at all.
     let mut other = args.clone();
@@ -123,7 +123,7 @@ pub(crate) async fn a_picker_without_a_controller_decides_by_the_table_on_its_di
     ensure!(admin.get("/ready").await?.status == 503, "it took the table of another scope");
     std::fs::write(&file, "nothing of the kind")?;
     let (fourth, _, http) = picker(folder.path(), "fourth", &args).await?;
-    until_log(&fourth, "is no saved table").await?;
+    until_log(&fourth, "not a saved table").await?;
     ensure!(http.chat(&chat("m", &crate::routing::text())).await?.status == 503, "it answers");
 
     // A controller that is back is believed at once.

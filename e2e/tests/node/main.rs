@@ -173,7 +173,7 @@ async fn served(shared: &Shared) -> Result<()> {
     .await?;
     for (kind, name, expected) in [
         ("inferencepool", "eyes", "PickerReady=True 2 of 2 pickers are ready"),
-        ("inferencepool", "eyes", "Programmed=True 2 of 2 pickers decide by it"),
+        ("inferencepool", "eyes", "Programmed=True 2 of 2 pickers use it"),
         ("inferencepool", "eyes", "ResolvedRefs=True Service eyes-picker exists"),
         ("inferencemodel", "see", "Available=True takes text+image, gives text"),
     ] {
@@ -256,7 +256,7 @@ async fn handed_over(shared: &Shared) -> Result<()> {
     .await?;
     eventually("both pickers know it", async || {
         let shown = conditions(shared, "inferencemodel", "look")?;
-        ensure!(shown.contains("Programmed=True 2 of 2 pickers decide by it"), "{shown}");
+        ensure!(shown.contains("Programmed=True 2 of 2 pickers use it"), "{shown}");
         Ok(())
     })
     .await

@@ -99,18 +99,18 @@ pub(super) fn why_foreign(key: &ChildKey, there: &DynamicObject, desired: &Dynam
     let what = shown(key);
     match (owner(there), owner(desired)) {
         (Some(old), Some(ours)) if old.kind == ours.kind && old.name == ours.name => {
-            format!("{what} is left from a pool of this name that was deleted; it goes when Kubernetes collects it")
+            format!("{what} is left over from a deleted pool of this name; wait for Kubernetes to garbage-collect it")
         }
         (Some(other), Some(_)) => {
             format!("{what} belongs to {} {}; name another Service in endpointPickerRef", other.kind, other.name)
         }
         (None, Some(_)) => format!(
-            "{what} is there already and was not made by Thalamus; delete it, or name another Service in endpointPickerRef"
+            "{what} already exists and was not created by Thalamus; delete it, or name another Service in endpointPickerRef"
         ),
         // Of a whole namespace, and of one name alone.
         (_, None) => {
             format!(
-                "{what} is there already and was not made by Thalamus, and pickers verify the controller by it; delete it"
+                "{what} already exists and was not created by Thalamus, but pickers verify the controller with it; delete it"
             )
         }
     }

@@ -196,15 +196,15 @@ fn a_picker_that_serves_while_something_is_wrong_is_said_to_serve() {
         2,
         Stage::Queued { behind: behind.clone() },
         true,
-        "2 of 2 pickers are ready; will be upgraded after the picker of pool a/p",
+        "2 of 2 pickers are ready; waiting for the upgrade of the picker of pool a/p",
     );
     check(
         0,
         Stage::Queued { behind },
         false,
-        "0 of 2 pickers are ready; will be upgraded after the picker of pool a/p",
+        "0 of 2 pickers are ready; waiting for the upgrade of the picker of pool a/p",
     );
-    check(2, Stage::Failed("no".into()), false, "no (2 of 2 pickers are ready, as they were)");
+    check(2, Stage::Failed("no".into()), false, "no (2 of 2 pickers are ready, unchanged)");
     check(0, Stage::Conflict("taken".into()), false, "taken");
 }
 

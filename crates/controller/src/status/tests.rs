@@ -90,15 +90,15 @@ fn key(name: &str) -> Key {
     Key::Model(ObjectKey::new("a", name))
 }
 
-fn order() -> Order {
+fn order() -> StatusUpdate {
     let of = ObjectReference { uid: Some("one".into()), ..ObjectReference::default() };
-    Order { status: Status::Model(InferenceModelStatus::default()), of, transitions: Vec::new() }
+    StatusUpdate { status: Status::Model(InferenceModelStatus::default()), of, transitions: Vec::new() }
 }
 
 fn writer(client: &Client) -> (Writer, watch::Sender<Term>) {
     let (term, terms) = watch::channel(Some(Instant::now() + Duration::from_hours(1)));
-    let teller = Teller::start(client.clone(), "test".into());
-    (Writer::start(client.clone(), Metrics::register(&mut Registry::default()), terms, teller), term)
+    let event_recorder = EventRecorder::start(client.clone(), "test".into());
+    (Writer::start(client.clone(), Metrics::register(&mut Registry::default()), terms, event_recorder), term)
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,7 +175,10 @@ async fn nothing_is_written_to_an_object_that_took_the_name_of_another() {
     let test = r#"[{"op":"test","path":"/metadata/uid","value":"one"},{"op":"add","path":"/status","value":"#;
     assert!(asked.starts_with("PATCH") && asked.contains(test), "the API server is to look whose it is: {asked}");
     // A pool is read first.
-    writer.write(Key::Pool(ObjectKey::new("a", "p")), Order { status: Status::Pool(Some(ours(vec![]))), ..order() });
+    writer.write(
+        Key::Pool(ObjectKey::new("a", "p")),
+        StatusUpdate { status: Status::Pool(Some(ours(vec![]))), ..order() },
+    );
     assert!(writer.outcome().await.succeeded);
     let asked = gate.settled(2).await.remove(1);
     assert!(asked.starts_with("GET"), "{asked}");
@@ -188,12 +191,12 @@ async fn what_was_to_be_told_of_an_object_is_not_told_of_the_next_of_its_name() 
     let gone = Transition { holds: false, type_: "Accepted".into(), reason: "Gone".into(), message: String::new() };
     writer.write(key("m"), order());
     gate.settled(1).await;
-    writer.write(key("m"), Order { transitions: vec![gone.clone()], ..order() });
+    writer.write(key("m"), StatusUpdate { transitions: vec![gone.clone()], ..order() });
     writer.write(key("m"), order());
     let told = |writer: &Writer| writer.wanted.lock().unwrap().values().next().unwrap().transitions.clone();
     assert_eq!(told(&writer), [gone], "a status that was not written yet is told with the next");
     let of = ObjectReference { uid: Some("next".into()), ..ObjectReference::default() };
-    writer.write(key("m"), Order { of, ..order() });
+    writer.write(key("m"), StatusUpdate { of, ..order() });
     assert_eq!(told(&writer), []);
     gate.open.add_permits(2);
     assert!(writer.outcome().await.succeeded && writer.outcome().await.succeeded);

@@ -57,8 +57,8 @@ fn rule(modality: Modality, rule: MediaRule) -> Check {
     Check { policy: MediaPolicy { rules: [(modality, rule)].into(), ..MediaPolicy::default() }, ..Check::default() }
 }
 
-fn allow(danger: Danger) -> Check {
-    Check { policy: MediaPolicy { allowed: [danger].into(), ..MediaPolicy::default() }, ..Check::default() }
+fn allow(feature: UnsafeFeature) -> Check {
+    Check { policy: MediaPolicy { allowed: [feature].into(), ..MediaPolicy::default() }, ..Check::default() }
 }
 
 fn url(url: &str) -> String {
@@ -116,7 +116,7 @@ fn hosts_and_schemes_are_limited_as_the_owner_says() {
     check.chat(&url("http://minio:9000/"), "taken");
     check.chat(
         &url("https://example.org/"),
-        r#"media_host_not_allowed at messages[0].content[1]: model "m" takes no image from the host "example.org""#,
+        r#"media_host_not_allowed at messages[0].content[1]: model "m" does not accept image from host "example.org""#,
     );
     check.chat(&url("http://10.0.0.8/"), "media_host_not_allowed");
     let https = rule(Modality::Image, MediaRule { https_only: true, ..MediaRule::default() });
@@ -180,7 +180,7 @@ fn formats_are_limited_by_content_and_not_by_name() {
     let lying = format!("data:image/png;base64,{}", BASE64_STANDARD.encode(CLIP));
     png.chat(
         &url(&lying),
-        r#"media_format_not_allowed at messages[0].content[1]: model "m" takes image as PNG, JPEG, not MP4"#,
+        r#"media_format_not_allowed at messages[0].content[1]: model "m" accepts image as PNG, JPEG, not MP4"#,
     );
     png.chat(&url("data:image/png;base64,AAAA"), "media_format_not_allowed");
 }
@@ -190,7 +190,7 @@ fn formats_are_limited_by_content_and_not_by_name() {
 fn lists_of_frames_are_off() {
     let frames = r#"{"type":"video_url","video_url":{"url":"data:video/jpeg;base64,AAAA,AAAA"}}"#;
     Check::default().chat(frames, "unsafe_feature at messages[0].content[1]");
-    allow(Danger::FrameLists).chat(frames, "taken");
+    allow(UnsafeFeature::FrameLists).chat(frames, "taken");
 }
 
 /// CVE-2026-105758: `media_io_kwargs` of a request, by way of /tokenize too.
@@ -199,11 +199,11 @@ fn arguments_for_the_processor_are_off() {
     let body = br#"{"model":"m","prompt":"x","media_io_kwargs":{"video":{"num_frames":100000}}}"#;
     for path in ["/tokenize", "/v1/chat/completions"] {
         assert!(Check::default().ask(path, body, None).starts_with("unsafe_feature at media_io_kwargs"));
-        assert_eq!(allow(Danger::ProcessorArguments).ask(path, body, None), "taken");
+        assert_eq!(allow(UnsafeFeature::ProcessorArguments).ask(path, body, None), "taken");
     }
 }
 
-/// CVE-2026-44222, PYSEC-2026-4353: placeholders typed as text.
+/// CVE-2026-44222, PYSEC-2026-4353: placeholder tokens in text.
 #[test]
 fn placeholders_without_media_are_off_for_models_that_have_them() {
     let text = r#"{"type":"text","text":"<|vision_start|><|image_pad|><|vision_end|>"}"#;
@@ -212,7 +212,7 @@ fn placeholders_without_media_are_off_for_models_that_have_them() {
     of(None).chat(text, "unsafe_feature: ");
     of(Some(Family::Gemma3)).chat(text, "taken");
     of(Some(Family::Qwen2Vl)).chat(&format!("{text},{}", url("https://example.com/a.png")), "taken");
-    allow(Danger::PlaceholderTokens).chat(text, "taken");
+    allow(UnsafeFeature::PlaceholderTokens).chat(text, "taken");
     let tools = br#"{"model":"m","messages":[],"tools":[{"function":{"description":"<|image_pad|>"}}]}"#;
     assert!(of(Some(Family::Qwen2Vl)).ask("/v1/chat/completions", tools, None).starts_with("unsafe_feature"));
 }
@@ -228,7 +228,7 @@ fn tensors_are_off() {
         r#"{"type":"prompt_embeds","data":"AAAA"}"#,
     ] {
         Check::default().chat(part, "unsafe_feature at messages[0].content[1]");
-        allow(Danger::Embeds).chat(part, "taken");
+        allow(UnsafeFeature::Embeds).chat(part, "taken");
     }
     let body = br#"{"model":"m","prompt_embeds":"AAAA"}"#;
     assert!(Check::default().ask("/v1/completions", body, None).starts_with("unsafe_feature at prompt_embeds"));
@@ -246,7 +246,7 @@ fn inner_forms_of_the_engine_are_off() {
 #[test]
 fn files_of_the_server_are_off() {
     Check::default().chat(&url("file:///etc/passwd"), "unsafe_feature at messages[0].content[1]");
-    allow(Danger::FileUrls).chat(&url("file:///data/a.png"), "taken");
+    allow(UnsafeFeature::FileUrls).chat(&url("file:///data/a.png"), "taken");
 }
 
 /// CVE-2025-46722: a hash that did not hold all of a picture.

@@ -97,5 +97,5 @@ fn a_list_of_models_is_made_once_for_a_table() {
     director.replace_table(2, Arc::new(one));
     assert_eq!(&*list(), br#"{"data":[],"object":"list"}"#);
     director.replace_table(3, table(&[("a", &pool(&[])), ("b", &pool(&[]))]));
-    assert!(String::from_utf8_lossy(&list()).contains("cannot be told apart"), "{:?}", list());
+    assert!(String::from_utf8_lossy(&list()).contains("no InferenceModel is declared"), "{:?}", list());
 }

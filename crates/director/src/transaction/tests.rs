@@ -172,7 +172,7 @@ fn when_everybody_is_full_the_tightest_still_serves_and_the_sheddable_is_shed() 
     world.fill(&[1, 2, 11, 12]);
     let decision = world.ask(TEXT).unwrap();
     assert_eq!((pool_of(&decision), decision.plan.why.lacks), ("text", Some(Filter::Room)));
-    assert!(decision.plan.why.to_string().ends_with("(none has room)"), "{}", decision.plan.why);
+    assert!(decision.plan.why.to_string().ends_with("(all are full)"), "{}", decision.plan.why);
 
     let mut sheddable = table();
     Arc::make_mut(sheddable.models.get_mut("chat").unwrap()).criticality = Criticality::Sheddable;
@@ -207,7 +207,7 @@ fn in_a_mixed_pool_only_the_pods_that_take_images_get_them() {
     none.pools.insert("vision".into(), pool(&[(12, Some(capability("text")))]));
     let rejection = World::new(none).ask(IMAGE).unwrap_err();
     assert_eq!(rejection.status(), 503);
-    assert_eq!(rejection.to_string(), r#"no ready endpoint for model "chat" in pool vision takes text and image now"#);
+    assert_eq!(rejection.to_string(), r#"no ready endpoint for model "chat" in pool vision accepts text and image"#);
 }
 
 #[test]
@@ -374,7 +374,7 @@ fn a_job_goes_to_its_owner_alone() {
     let asked = question(&world);
     assert_eq!((asked.owned(), asked.among().len()), (&video, 2));
     let unknown = asked.answered(Search::Nobody, || world.now).unwrap_err();
-    assert!(unknown.to_string().contains("no model server that was asked knows the job"), "{unknown}");
+    assert!(unknown.to_string().contains("no model server knows the job"), "{unknown}");
     // One of them says that it did, and is remembered.
     let owner = world.state(22).id().clone();
     let step = question(&world).answered(Search::Found(owner.clone()), || world.now).unwrap();
@@ -411,7 +411,7 @@ fn what_follows_a_response_goes_to_whoever_made_that_one_even_where_another_fits
     world.handler.director.replace_table(2, Arc::new(narrow));
     let rejection = ask(&follow("chat")).unwrap_err();
     assert_eq!((rejection.status().as_u16(), rejection.code()), (404, Code::ResponseNotFound));
-    assert!(rejection.to_string().contains("made in pool vision"), "{rejection}");
+    assert!(rejection.to_string().contains("created in pool vision"), "{rejection}");
 }
 
 #[test]
@@ -455,7 +455,7 @@ fn a_gateway_that_is_bound_to_a_pool_is_told_where_else_a_request_belongs() {
     assert_eq!(pool_of(&direct(TEXT, "text").unwrap()), "text");
     let rejection = direct(IMAGE, "text").unwrap_err();
     assert_eq!((rejection.status().as_u16(), rejection.code().as_str()), (404, "model_elsewhere"));
-    assert!(rejection.to_string().contains("in pool vision"), "{rejection}");
+    assert!(rejection.to_string().contains("from pool vision"), "{rejection}");
     // What its pool takes as well it gets there, if less tightly.
     assert_eq!(pool_of(&direct(TEXT, "vision").unwrap()), "vision");
     assert_eq!(pool_of(&direct(IMAGE, "vision").unwrap()), "vision");
@@ -498,7 +498,7 @@ fn nobody_can_name_what_another_put_into_an_engines_cache() {
     let chat = Arc::clone(&two.models["chat"]);
     two.models.insert("again".into(), Arc::clone(&chat));
     let mut sharing = Model::clone(&chat);
-    sharing.media.allowed.insert(Danger::SharedUuids);
+    sharing.media.allowed.insert(UnsafeFeature::SharedUuids);
     two.models.insert("sharing".into(), Arc::new(sharing));
     let world = World::new(two);
     let sent = |model: &str, caller: &str| {

@@ -74,7 +74,7 @@ fn a_misspelt_annotation_narrows_and_is_told() {
     odd["metadata"]["annotations"] = json!({"thalamus.dev/input-modalities": "text,imgae"});
     let compiled = index([pool("p"), pod_event(&odd)]).compile();
     let said = said(&compiled.pools[&key("p")].verdicts, "EndpointsReady");
-    assert_eq!(said, r#"True EndpointsReady: 1/1: 1 text; pod odd is annotated with "imgae", which is no modality"#);
+    assert_eq!(said, r#"True EndpointsReady: 1/1: 1 text; pod odd is annotated with the unknown word "imgae""#);
 }
 
 #[test]
@@ -154,7 +154,8 @@ fn a_missing_pool_is_named_and_so_is_one_in_another_namespace() {
     let compiled = index([model("m", 0, spec)].into_iter().chain(elsewhere)).compile();
     assert_eq!(
         said(&compiled.models[&key("m")].verdicts, "ResolvedRefs"),
-        "False PoolNotFound: InferencePool p is in namespace other, not in serving; a model and its pools must share a namespace"
+        "False PoolNotFound: there is no InferencePool p in namespace serving; apply it, or correct poolRef",
+        "a namespace sees nothing of another"
     );
 }
 
@@ -190,10 +191,7 @@ fn operations_and_families_are_the_targets_own_or_the_models_or_guessed() {
         json!({"modelName": "n", "poolRef": {"name": "p"}, "targetModels": [{"name": "x", "family": "GPT-9"}]});
     let compiled = index([pool("p"), model("n", 0, unknown)]).compile();
     let shown = said(&compiled.models[&key("n")].verdicts, "Accepted");
-    assert!(
-        shown.starts_with(r#"False Invalid: "GPT-9" is no model family known here; known are Qwen2-VL"#),
-        "{shown}"
-    );
+    assert!(shown.starts_with(r#"False Invalid: unknown model family "GPT-9"; expected one of Qwen2-VL"#), "{shown}");
 }
 
 #[test]
@@ -209,7 +207,7 @@ fn a_media_policy_arrives_whole_and_an_unknown_format_is_told() {
     assert_eq!((image.max_pixels, image.min_side, image.max_item_bytes), (Some(1_000_000), Some(8), Some(20 << 20)));
     assert_eq!((&image.formats[..], image.https_only), (&[routing::Format::WebP][..], true));
     assert_eq!(media.rules[&routing::Modality::Audio].max_seconds, Some(60));
-    assert!(media.allowed.contains(&routing::Danger::Embeds));
+    assert!(media.allowed.contains(&routing::UnsafeFeature::Embeds));
     let mut negative = spec("PNG");
     negative["media"]["Audio"]["maxSeconds"] = json!(-1);
     let compiled = index([pool("p"), model("m", 0, negative)]).compile();
@@ -217,7 +215,7 @@ fn a_media_policy_arrives_whole_and_an_unknown_format_is_told() {
     assert_eq!(shown, "False Invalid: maxSeconds -1 must be at least 1");
     let compiled = index([pool("p"), model("m", 0, spec("JPG"))]).compile();
     let shown = said(&compiled.models[&key("m")].verdicts, "Accepted");
-    assert!(shown.starts_with(r#"False Invalid: "JPG" is no media format known here; known are PNG, JPEG"#), "{shown}");
+    assert!(shown.starts_with(r#"False Invalid: unknown media format "JPG"; expected one of PNG, JPEG"#), "{shown}");
 }
 
 #[test]
@@ -308,12 +306,12 @@ fn a_managed_pool_that_cannot_be_says_why() {
     check(
         &json!({"thalamus.dev/picker": "yes"}),
         picker.clone(),
-        r#"False InvalidAnnotation: annotation thalamus.dev/picker is "yes"; it may be managed or unmanaged"#,
+        r#"False InvalidAnnotation: annotation thalamus.dev/picker is "yes"; expected managed or unmanaged"#,
     );
     check(
         &managed,
         json!({"name": "Picker.One", "port": {"number": 9002}}),
-        r#"False InvalidName: a Service cannot be called "Picker.One": 1 to 63 of a-z, 0-9 and -, beginning with a letter and not ending with -"#,
+        r#"False InvalidName: "Picker.One" is not a valid Service name: use 1 to 63 characters a-z, 0-9 and -, starting with a letter and not ending with -"#,
     );
     check(
         &managed,

@@ -68,7 +68,7 @@ fn what_some_reader_might_fetch_or_open_is_a_fault() {
         "file:///etc/passwd",
         "fault: it is a file: URL, which would be read from the model server's own disk",
     );
-    let endless = "fault: it begins with data: and has no comma within 512 bytes";
+    let endless = "fault: it begins with data: and has no comma in its first 512 bytes";
     check(Slot::Url, &format!("data:video/jpeg;{};base64,AAAA", "a".repeat(600)), endless);
     check(Slot::Data, "data:image/png;base64", endless);
     check(Slot::Url, "ftp://example.com/", "fault: its scheme is not http, https or data");

@@ -58,7 +58,7 @@ const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A chunk's size in hexadecimal, and extensions that nobody uses.
 const MAX_CHUNK_LINE: usize = 256;
 
-const AMBIGUOUS_LINE: Fault = Fault::Ambiguous("a line that ends in something other than CRLF");
+const AMBIGUOUS_LINE: Fault = Fault::Ambiguous("line that does not end in CRLF");
 
 impl Framing {
     pub(super) fn is_raw(&self) -> bool {
@@ -108,7 +108,7 @@ impl Framing {
                 let Some(end) = line_end(bytes, 0, MAX_CHUNK_LINE)? else { return Ok(Step::More) };
                 let line = &bytes[..end];
                 let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
-                let size = chunk_size(digits).ok_or(Fault::Ambiguous("a chunk without a sound size"))?;
+                let size = chunk_size(digits).ok_or(Fault::Ambiguous("invalid chunk size"))?;
                 self.state = if size == 0 { State::Trailers } else { State::Chunk(size + 2) };
                 Ok(Step::Sound(end + 2))
             }
@@ -121,7 +121,7 @@ impl Framing {
                     0 => *byte != b'\n',
                     _ => false,
                 }) {
-                    return Err(Fault::Ambiguous("a chunk that is longer than its size"));
+                    return Err(Fault::Ambiguous("chunk longer than its size"));
                 }
                 let left = left - length as u64;
                 self.state = if left == 0 { State::ChunkSize } else { State::Chunk(left) };
@@ -206,7 +206,7 @@ fn header(line: &[u8]) -> Result<(String, &[u8]), Fault> {
     let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
     let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     if name.is_empty() || !name.iter().all(token) {
-        return Err(Fault::Ambiguous("a header whose name is no token"));
+        return Err(Fault::Ambiguous("invalid header name"));
     }
     if value.iter().any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f) {
         return Err(Fault::Ambiguous("a control character in a header"));
@@ -218,7 +218,7 @@ fn follows(lines: &[&[u8]]) -> Result<Follows, Fault> {
     let [request, headers @ ..] = lines else { return Err(AMBIGUOUS_LINE) };
     let words: Vec<&[u8]> = request.split(|byte| *byte == b' ').collect();
     let [method, target, version] = words[..] else {
-        return Err(Fault::Ambiguous("a request line of other than three words"));
+        return Err(Fault::Ambiguous("malformed request line"));
     };
     let (mut length, mut encoding, mut hosts, mut typed, mut upgrade) = (None, None, 0, false, false);
     for line in headers {
@@ -239,11 +239,11 @@ fn follows(lines: &[&[u8]]) -> Result<Follows, Fault> {
             _ => false,
         };
         if twice {
-            return Err(Fault::Ambiguous("a header given twice that may be given once"));
+            return Err(Fault::Ambiguous("duplicate header"));
         }
     }
     if version != b"HTTP/1.0" && hosts == 0 {
-        return Err(Fault::Ambiguous("no host"));
+        return Err(Fault::Ambiguous("missing host header"));
     }
     match (length, encoding) {
         (Some(_), Some(_)) => Err(Fault::Ambiguous("both content-length and transfer-encoding")),
@@ -254,7 +254,7 @@ fn follows(lines: &[&[u8]]) -> Result<Follows, Fault> {
         (Some(length), None) => {
             let digits = std::str::from_utf8(length).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
             let length = digits.and_then(|digits| digits.parse().ok());
-            length.map(Follows::Length).ok_or(Fault::Ambiguous("a content-length that is no number"))
+            length.map(Follows::Length).ok_or(Fault::Ambiguous("invalid content-length"))
         }
         // Only where one is served: elsewhere HTTP goes on.
         (None, None) if upgrade && method == b"GET" && target.windows(9).any(|part| part == b"/realtime") => {
@@ -316,30 +316,30 @@ mod tests {
     #[test]
     fn what_can_be_read_in_two_ways_is_refused() {
         let request = |headers: &str| format!("POST / HTTP/1.1\r\nhost: x\r\n{headers}\r\n\r\n");
-        let ends = "a line that ends in something other than CRLF";
+        let ends = "line that does not end in CRLF";
         for (bytes, fault) in [
             (request("content-length: 1\r\ntransfer-encoding: chunked"), "both content-length and transfer-encoding"),
             (request("transfer-encoding: chunked\r\nContent-Length: 1"), "both content-length and transfer-encoding"),
-            (request("content-length: 1\r\ncontent-length: 1"), "a header given twice that may be given once"),
-            (request("content-length: +1"), "a content-length that is no number"),
-            (request("content-length: 1, 1"), "a content-length that is no number"),
+            (request("content-length: 1\r\ncontent-length: 1"), "duplicate header"),
+            (request("content-length: +1"), "invalid content-length"),
+            (request("content-length: 1, 1"), "invalid content-length"),
             (request("transfer-encoding: gzip, chunked"), "a transfer-encoding other than chunked"),
             (request("transfer-encoding: xchunked"), "a transfer-encoding other than chunked"),
-            (request("host: y"), "a header given twice that may be given once"),
+            (request("host: y"), "duplicate header"),
             (request("a: b\nc: d"), ends),
             (request("a: b\rc: d"), ends),
             (request("a: b\0"), ends),
             (request("a: b\r\n c"), "a folded header"),
-            (request("a : b"), "a header whose name is no token"),
+            (request("a : b"), "invalid header name"),
             (request("a b"), "a header without a colon"),
             (request("a: \x01"), "a control character in a header"),
-            (request("content-type: a\r\nContent-Type: b"), "a header given twice that may be given once"),
+            (request("content-type: a\r\nContent-Type: b"), "duplicate header"),
             ("PRI / HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\nhost: x".into(), ends),
-            ("\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), "no host"),
-            ("GET / HTTP/1.1\r\n\r\n".into(), "no host"),
-            ("GET /a b HTTP/1.1\r\nhost: x\r\n\r\n".into(), "a request line of other than three words"),
-            (request("transfer-encoding: chunked") + "zz\r\n", "a chunk without a sound size"),
-            (request("transfer-encoding: chunked") + "1\r\nab\r\n", "a chunk that is longer than its size"),
+            ("\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), "missing host header"),
+            ("GET / HTTP/1.1\r\n\r\n".into(), "missing host header"),
+            ("GET /a b HTTP/1.1\r\nhost: x\r\n\r\n".into(), "malformed request line"),
+            (request("transfer-encoding: chunked") + "zz\r\n", "invalid chunk size"),
+            (request("transfer-encoding: chunked") + "1\r\nab\r\n", "chunk longer than its size"),
             (request("transfer-encoding: chunked") + "1\n", ends),
         ] {
             check(&bytes, Err(fault));

@@ -151,7 +151,9 @@ pub struct Model {
     pub media: ::prost::alloc::vec::Vec<MediaRule>,
     /// Names of `media.allow` of InferenceModel. One that a reader does not know is skipped: that narrows what is allowed.
     #[prost(string, repeated, tag = "5")]
-    pub allowed_dangers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    pub allowed_unsafe_features: ::prost::alloc::vec::Vec<
+        ::prost::alloc::string::String,
+    >,
     /// Seconds since 1970; 0 when it is not known.
     #[prost(int64, tag = "6")]
     pub created: i64,

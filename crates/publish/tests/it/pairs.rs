@@ -265,7 +265,7 @@ fn a_saved_table_comes_back_for_its_own_scope_alone() {
     let restored = publish::restore(&bytes, &scope(None)).unwrap();
     assert_eq!((restored.revision, &restored.table), (7, &received.table));
     let other = publish::restore(&bytes, &scope(Some("p"))).unwrap_err();
-    assert_eq!(other.to_string(), "it is for namespace serving, and this picker serves pool p in namespace serving");
+    assert_eq!(other.to_string(), "it is for namespace serving, but this picker serves pool p in namespace serving");
     assert_eq!(publish::restore(&bytes[..bytes.len() - 1], &scope(None)).unwrap_err(), Unusable::Garbled);
 }
 
@@ -320,7 +320,7 @@ async fn what_a_picker_is_too_old_for_is_left_out_and_told_and_nobody_is_frozen(
     let (revision, schema, models) = old.next_models().await;
     assert_eq!((schema, models), (1, vec!["plain".to_owned()]));
     old.accept(revision).await;
-    let told = r#"old: is too old for model "newer", and decides without; upgrade it"#;
+    let told = r#"old: too old for model "newer", which it does not serve; upgrade it"#;
     pair.until_standing(2, 1, &[told]).await;
     // What it understands goes on to reach it.
     table.models.insert("another".into(), model(None));

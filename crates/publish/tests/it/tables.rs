@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use routing::{
-    AppProtocol, Capability, Criticality, Danger, Endpoint, Family, Format, HostPattern, MediaPolicy, MediaRule,
-    MediaSource, Modality, ModalitySet, Model, Operation, OperationSet, Pool, PoolPolicy, Rewrite, RoutingTable,
-    Target,
+    AppProtocol, Capability, Criticality, Endpoint, Family, Format, HostPattern, MediaPolicy, MediaRule, MediaSource,
+    Modality, ModalitySet, Model, Operation, OperationSet, Pool, PoolPolicy, Rewrite, RoutingTable, Target,
+    UnsafeFeature,
 };
 
 fn name() -> impl Strategy<Value = Arc<str>> {
@@ -87,7 +87,7 @@ fn model() -> impl Strategy<Value = Model> {
             first_byte_timeout: rule.as_ref().map(|_| Duration::from_secs(9)),
             targets,
             media: MediaPolicy {
-                allowed: rule.iter().filter(|rule| rule.https_only).map(|_| Danger::FileUrls).collect(),
+                allowed: rule.iter().filter(|rule| rule.https_only).map(|_| UnsafeFeature::FileUrls).collect(),
                 rules: rule.map(|rule| (Modality::Image, rule)).into_iter().collect(),
             },
         },

@@ -69,18 +69,21 @@ fn what_readers_take_apart_in_two_ways_is_refused() {
     let part = |head: &str| format!("--xyz\n{head}\n\nv\n--xyz--\n");
     for (body, expected) in [
         (String::new(), "the body is empty"),
-        ("--xy".into(), "an end in the middle"),
-        ("hello".into(), "other than the boundary at the beginning"),
-        ("--xyz\nContent-Disposition: form-data; name=a\n\nv".into(), "an end in the middle"),
-        ("--xyzz\n".into(), "other than a line end after the boundary"),
+        ("--xy".into(), "unexpected end of the form"),
+        ("hello".into(), "expected the boundary"),
+        ("--xyz\nContent-Disposition: form-data; name=a\n\nv".into(), "unexpected end of the form"),
+        ("--xyzz\n".into(), "expected a line break after the boundary"),
         (part("Content-Type: text/plain"), "without content-disposition"),
         (part("Content-Disposition: form-data"), "without a name"),
-        (part("Content-Disposition: attachment; name=a"), "no form-data"),
+        (part("Content-Disposition: attachment; name=a"), "other than form-data"),
         (part("Content-Disposition: form-data; name=a; name=b"), "two names"),
-        (part("Content-Disposition: form-data; name*=utf-8''a"), "name is encoded"),
-        (part("Content-Disposition: form-data; nAme=a"), "unusual way"),
-        (part("Content-Disposition: form-data; name=\"a\\\"; x=\"b\""), "unusual way"),
-        (part("Content-Disposition: form-data; name=a\nContent-Disposition: form-data; name=b"), "given twice"),
+        (part("Content-Disposition: form-data; name*=utf-8''a"), "encoded name"),
+        (part("Content-Disposition: form-data; nAme=a"), "malformed header parameter"),
+        (part("Content-Disposition: form-data; name=\"a\\\"; x=\"b\""), "malformed header parameter"),
+        (
+            part("Content-Disposition: form-data; name=a\nContent-Disposition: form-data; name=b"),
+            "duplicate part header",
+        ),
         (part("Content-Disposition: form-data;\n name=a"), "folded"),
         (
             part("Content-Disposition: form-data; name=a\nContent-Transfer-Encoding: base64"),
@@ -88,13 +91,13 @@ fn what_readers_take_apart_in_two_ways_is_refused() {
         ),
         (part("Content-Disposition : form-data; name=a"), "a space in its name"),
         (part(&format!("Content-Disposition: form-data; name=a\nX: {}", "x".repeat(9000))), "too long"),
-        ("--xyz\nContent-Disposition: form-data; name=a\n\nv\n--xyz ".into(), "other than a line end"),
+        ("--xyz\nContent-Disposition: form-data; name=a\n\nv\n--xyz ".into(), "expected a line break"),
     ] {
         check(&body, Err(expected));
     }
     // A bare line feed ends no line.
     let bare = b"--xyz\r\nContent-Disposition: form-data; name=a\nContent-Type: x\r\n\r\nv\r\n--xyz--";
-    assert!(read(bare, 7).unwrap_err().contains("control characters"));
+    assert!(read(bare, 7).unwrap_err().contains("control character"));
 }
 
 #[test]

@@ -99,7 +99,10 @@ impl Text {
                 }
                 0x80.. => at += self.multibyte(&bytes[at..], position, take)?,
                 0..0x20 if self.partial_len == 0 => {
-                    return Err(Unreadable::Malformed { at: position, what: "a control character in a string" });
+                    return Err(Unreadable::Malformed {
+                        at: position,
+                        what: "unescaped control character in a string",
+                    });
                 }
                 // A sequence that a chunk cut goes on with something that is no part of one: it is wrong where it began.
                 _ => return Err(Unreadable::NotUtf8 { at: position - self.partial_len as u64 }),
@@ -155,7 +158,7 @@ impl Text {
     }
 
     fn escaped(&mut self, byte: u8, here: u64, take: &mut impl FnMut(&[u8])) -> Result<(), Unreadable> {
-        let malformed = Unreadable::Malformed { at: here, what: "an escape that is none" };
+        let malformed = Unreadable::Malformed { at: here, what: "invalid escape" };
         if let Escape::Unicode { value, digits } = self.escape {
             let Some(digit) = char::from(byte).to_digit(16).and_then(|digit| u16::try_from(digit).ok()) else {
                 return Err(malformed);

@@ -108,9 +108,9 @@ fn outputs_are_read_from_modalities() {
     chat(r#"{"model":"m","modalities":null,"messages":[{"content":"a"}]}"#, "m: text → text");
     chat(
         r#"{"model":"m","modalities":["smell"]}"#,
-        r#""smell" is no modality; known are text, image, audio, video and embedding"#,
+        r#"unknown modality "smell"; expected text, image, audio, video or embedding"#,
     );
-    chat(r#"{"model":"m","modalities":"text"}"#, "modalities must be a list of words");
+    chat(r#"{"model":"m","modalities":"text"}"#, "modalities must be a list of strings");
 }
 
 #[test]
@@ -267,62 +267,69 @@ fn sglangs_generate() {
 
 #[test]
 fn dangers_are_found_with_their_places() {
-    let dangers = |path: &str, body: &str| {
+    let unsafe_features = |path: &str, body: &str| {
         let request = scan_at(path, body.as_bytes()).unwrap();
-        let all: Vec<String> = request.dangers.iter().map(|at| format!("{} {}", at.danger.as_str(), at.at)).collect();
+        let all: Vec<String> =
+            request.unsafe_features.iter().map(|at| format!("{} {}", at.feature.as_str(), at.at)).collect();
         all.join(", ")
     };
     let chat = "/v1/chat/completions";
     let part = |part: &str| format!(r#"{{"model":"m","messages":[{{"content":["a",{part}]}}]}}"#);
     assert_eq!(
-        dangers(chat, r#"{"model":"m","mm_processor_kwargs":{"a":1},"media_io_kwargs":null}"#),
+        unsafe_features(chat, r#"{"model":"m","mm_processor_kwargs":{"a":1},"media_io_kwargs":null}"#),
         "ProcessorArguments mm_processor_kwargs"
     );
-    assert_eq!(dangers("/tokenize", r#"{"media_io_kwargs":{"video":{}}}"#), "ProcessorArguments media_io_kwargs");
     assert_eq!(
-        dangers(chat, &part(r#"{"type":"image_embeds","image_embeds":"AAAA"}"#)),
+        unsafe_features("/tokenize", r#"{"media_io_kwargs":{"video":{}}}"#),
+        "ProcessorArguments media_io_kwargs"
+    );
+    assert_eq!(
+        unsafe_features(chat, &part(r#"{"type":"image_embeds","image_embeds":"AAAA"}"#)),
         "Embeds messages[0].content[1]"
     );
-    assert_eq!(dangers(chat, &part(r#"{"image_embeds":{"a":"AAAA"}}"#)), "Embeds messages[0].content[1]");
+    assert_eq!(unsafe_features(chat, &part(r#"{"image_embeds":{"a":"AAAA"}}"#)), "Embeds messages[0].content[1]");
     assert_eq!(
-        dangers(chat, &part(r#"{"type":"prompt_embeds","prompt_embeds":"AAAA"}"#)),
+        unsafe_features(chat, &part(r#"{"type":"prompt_embeds","prompt_embeds":"AAAA"}"#)),
         "Embeds messages[0].content[1].prompt_embeds"
     );
-    assert_eq!(dangers(chat, &part(r#"{"type":"prompt_embeds","data":"AAAA"}"#)), "Embeds messages[0].content[1]");
     assert_eq!(
-        dangers(chat, &part(r#"{"type":"video_embeds","video_embeds":"AAAA"}"#)),
+        unsafe_features(chat, &part(r#"{"type":"prompt_embeds","data":"AAAA"}"#)),
         "Embeds messages[0].content[1]"
     );
     assert_eq!(
-        dangers(chat, r#"{"model":"m","kv_transfer_params":{"remote_host":"x"}}"#),
+        unsafe_features(chat, &part(r#"{"type":"video_embeds","video_embeds":"AAAA"}"#)),
+        "Embeds messages[0].content[1]"
+    );
+    assert_eq!(
+        unsafe_features(chat, r#"{"model":"m","kv_transfer_params":{"remote_host":"x"}}"#),
         "EngineInternals kv_transfer_params"
     );
-    assert_eq!(dangers("/v1/videos", r#"{"model":"m","lora":{"local_path":"/x"}}"#), "EngineInternals lora");
-    assert_eq!(dangers("/v1/completions", r#"{"model":"m","prompt_embeds":"AAAA"}"#), "Embeds prompt_embeds");
+    assert_eq!(unsafe_features("/v1/videos", r#"{"model":"m","lora":{"local_path":"/x"}}"#), "EngineInternals lora");
+    assert_eq!(unsafe_features("/v1/completions", r#"{"model":"m","prompt_embeds":"AAAA"}"#), "Embeds prompt_embeds");
     assert_eq!(
-        dangers(chat, &part(r#"{"image_url":{"url":"file:///etc/passwd"}}"#)),
+        unsafe_features(chat, &part(r#"{"image_url":{"url":"file:///etc/passwd"}}"#)),
         "FileURLs messages[0].content[1]"
     );
     assert_eq!(
-        dangers(chat, &part(r#"{"video_url":{"url":"data:video/jpeg;base64,AAAA,AAAA"}}"#)),
+        unsafe_features(chat, &part(r#"{"video_url":{"url":"data:video/jpeg;base64,AAAA,AAAA"}}"#)),
         "FrameLists messages[0].content[1]"
     );
     assert_eq!(
-        dangers(chat, &part(r#"{"video_url":{"url":"https://x/y","fps":1000}}"#)),
+        unsafe_features(chat, &part(r#"{"video_url":{"url":"https://x/y","fps":1000}}"#)),
         "ProcessorArguments messages[0].content[1].video_url.fps"
     );
     assert_eq!(
-        dangers("/inference/v1/generate", r#"{"token_ids":[1],"features":{"mm_hashes":{}}}"#),
+        unsafe_features("/inference/v1/generate", r#"{"token_ids":[1],"features":{"mm_hashes":{}}}"#),
         "EngineInternals features"
     );
-    assert_eq!(dangers(chat, &part(r#"{"image_url":{"url":"https://x/y.png"}}"#)), "");
-    assert_eq!(dangers(chat, r#"{"model":"m","mm_processor_kwargs":{},"media_io_kwargs":null}"#), "");
+    assert_eq!(unsafe_features(chat, &part(r#"{"image_url":{"url":"https://x/y.png"}}"#)), "");
+    assert_eq!(unsafe_features(chat, r#"{"model":"m","mm_processor_kwargs":{},"media_io_kwargs":null}"#), "");
 }
 
 #[test]
 fn placeholders_are_found_in_text_and_nowhere_else() {
     let found = |body: &str| {
-        scan_at("/v1/chat/completions", body.as_bytes()).unwrap().placeholders.dangerous_to(None, ModalitySet::TEXT)
+        scan_at("/v1/chat/completions", body.as_bytes()).unwrap().placeholders.unsafe_for(None, ModalitySet::TEXT)
     };
     assert_eq!(found(r#"{"messages":[{"content":"a <|image_pad|> b"}]}"#), Some("<|image_pad|>"));
     assert_eq!(found(r#"{"messages":[{"content":"a \u003c|image_pad|\u003e b"}]}"#), Some("<|image_pad|>"));
@@ -366,26 +373,26 @@ fn a_name_is_unescaped_and_its_place_remembered() {
 fn bad_json_is_refused_with_its_place() {
     for (body, expected) in [
         ("", "the body is empty"),
-        ("hello", "the body is not valid JSON: something that starts no value at byte 0"),
+        ("hello", "the body is not valid JSON: expected a value at byte 0"),
         ("[1]", "the body must be a JSON object"),
-        (r#"{"a":1,}"#, "the body is not valid JSON: something other than a key at byte 7"),
-        (r#"{"a" 1}"#, "the body is not valid JSON: a key without a colon after it at byte 5"),
-        (r#"{"a":01}"#, "the body is not valid JSON: something other than a comma or an end at byte 6"),
-        (r#"{"a":-}"#, "the body is not valid JSON: a number that is none at byte 6"),
-        (r#"{"a":1.}"#, "the body is not valid JSON: a number that is none at byte 7"),
-        (r#"{"a":NaN}"#, "the body is not valid JSON: something that starts no value at byte 5"),
-        (r#"{"a":nul}"#, "the body is not valid JSON: a word other than true, false and null at byte 8"),
-        (r#"{"a":"\x"}"#, "the body is not valid JSON: an escape that is none at byte 7"),
-        (r#"{"a":[1}"#, "the body is not valid JSON: something other than a comma or an end at byte 7"),
-        ("{\"a\":\"\n\"}", "the body is not valid JSON: a control character in a string at byte 6"),
-        (r#"{"a":1} x"#, "the body is not valid JSON: more after the end at byte 8"),
+        (r#"{"a":1,}"#, "the body is not valid JSON: expected a key at byte 7"),
+        (r#"{"a" 1}"#, "the body is not valid JSON: expected a colon after a key at byte 5"),
+        (r#"{"a":01}"#, "the body is not valid JSON: expected a comma or a closing bracket at byte 6"),
+        (r#"{"a":-}"#, "the body is not valid JSON: malformed number at byte 6"),
+        (r#"{"a":1.}"#, "the body is not valid JSON: malformed number at byte 7"),
+        (r#"{"a":NaN}"#, "the body is not valid JSON: expected a value at byte 5"),
+        (r#"{"a":nul}"#, "the body is not valid JSON: expected true, false or null at byte 8"),
+        (r#"{"a":"\x"}"#, "the body is not valid JSON: invalid escape at byte 7"),
+        (r#"{"a":[1}"#, "the body is not valid JSON: expected a comma or a closing bracket at byte 7"),
+        ("{\"a\":\"\n\"}", "the body is not valid JSON: unescaped control character in a string at byte 6"),
+        (r#"{"a":1} x"#, "the body is not valid JSON: trailing characters at byte 8"),
         (r#"{"a":"#, "the body ends in the middle of a JSON value, after 5 bytes"),
         (r#"{"a":"b"#, "the body ends in the middle of a JSON value, after 7 bytes"),
         (r#"{"a":[1,2"#, "the body ends in the middle of a JSON value, after 9 bytes"),
         (r#"{"model":7}"#, "model must be a string"),
-        (r#"{"model":"a","model":"b"}"#, r#"the field "model" is given twice, the second time at byte 13"#),
-        (r#"{"model":"a","mod\u0065l":"b"}"#, r#"the field "model" is given twice, the second time at byte 13"#),
-        (r#"{"messages":[],"messages":[]}"#, r#"the field "messages" is given twice, the second time at byte 15"#),
+        (r#"{"model":"a","model":"b"}"#, r#"duplicate field "model" at byte 13"#),
+        (r#"{"model":"a","mod\u0065l":"b"}"#, r#"duplicate field "model" at byte 13"#),
+        (r#"{"messages":[],"messages":[]}"#, r#"duplicate field "messages" at byte 15"#),
     ] {
         chat(body, expected);
     }
@@ -451,11 +458,11 @@ fn only_what_is_surely_not_json_is_refused_by_its_type() {
 fn heads_are_refused_before_any_body() {
     let head = CHAT;
     let refused = |head: RequestHead<'_>| Scanner::new(&head, Limits::default()).unwrap_err().to_string();
-    assert_eq!(refused(RequestHead { method: "GET", ..head }), "this path takes POST");
-    assert_eq!(refused(RequestHead { method: "POST", path: "/v1/models", ..head }), "this path takes GET, HEAD");
+    assert_eq!(refused(RequestHead { method: "GET", ..head }), "this path accepts POST only");
+    assert_eq!(refused(RequestHead { method: "POST", path: "/v1/models", ..head }), "this path accepts GET, HEAD only");
     assert_eq!(
         refused(RequestHead { content_encoding: Some("gzip"), ..head }),
-        r#"bodies in content-encoding "gzip" are not read here; send them as they are"#
+        r#"content-encoding "gzip" is not supported; send the body uncompressed"#
     );
     for authority in ["evil.com/x", "evil.com?x", "a@b", "a#b", "a b", "a\\b", "é"] {
         assert!(
@@ -472,9 +479,9 @@ fn heads_are_refused_before_any_body() {
     );
     let polyglot =
         RequestHead { path: "/v1/images/edits", content_type: Some("application/x-www-form-urlencoded"), ..head };
-    assert!(refused(polyglot).starts_with(r#"a body of type "application/x-www-form-urlencoded""#));
+    assert!(refused(polyglot).starts_with(r#"content type "application/x-www-form-urlencoded""#));
     let json = RequestHead { path: "/v1/audio/transcriptions", content_type: Some("application/json"), ..head };
-    assert_eq!(refused(json), r#"a body of type "application/json" is not read here; send multipart/form-data"#);
+    assert_eq!(refused(json), r#"content type "application/json" is not supported here; send multipart/form-data"#);
 }
 
 #[test]

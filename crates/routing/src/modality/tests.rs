@@ -17,5 +17,5 @@ fn a_list_is_read_with_spaces_capitals_and_empty_items() {
 #[test]
 fn an_unknown_word_is_named() {
     let error = ModalitySet::parse_list("text,smell").unwrap_err();
-    assert_eq!(error.to_string(), r#""smell" is no modality; known are text, image, audio, video and embedding"#);
+    assert_eq!(error.to_string(), r#"unknown modality "smell"; expected text, image, audio, video or embedding"#);
 }

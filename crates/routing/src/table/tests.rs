@@ -87,7 +87,7 @@ fn modalities_to_be_had_only_apart_are_refused_as_such() {
         &[("m", &["a=text+image>text", "b=text+audio>text"])],
         "m",
         need("text+image+audio", "text"),
-        r#"model "m" has no target that takes and gives all of this in one request"#,
+        r#"no target of model "m" supports this combination of input and output"#,
     );
 }
 
@@ -116,7 +116,7 @@ fn two_pools_without_models_cannot_be_told_apart_by_name() {
     let pools = [("a".into(), Arc::default()), ("b".into(), Arc::default())].into();
     let table = RoutingTable { pools, ..RoutingTable::default() };
     let said = table.route(Some("m"), need("", "")).unwrap_err().to_string();
-    assert!(said.contains(r#"pools a and b cannot be told apart by "m": declare an InferenceModel"#), "{said}");
+    assert!(said.contains("no InferenceModel is declared, so requests cannot be routed to pools a and b"), "{said}");
     assert_eq!(table.route(None, need("", "")).unwrap_err(), NoRoute::NoModelNamed);
     assert_eq!(RoutingTable::default().route(None, need("", "")).unwrap_err(), NoRoute::NothingServed);
 }
@@ -129,7 +129,7 @@ fn a_scope_keeps_its_pool_and_the_models_that_live_there() {
     assert_eq!(scoped.models.keys().map(|k| &**k).collect::<Vec<_>>(), ["chat"]);
     assert_eq!(scoped.models["chat"].targets.len(), 3);
     // Of the other it can be said where it is.
-    assert_eq!(scoped.route(Some("other"), need("", "")).unwrap_err(), NoRoute::elsewhere("other", &["elsewhere"]));
+    assert_eq!(scoped.route(Some("other"), need("", "")).unwrap_err(), NoRoute::out_of_scope("other", &["elsewhere"]));
 }
 
 #[test]

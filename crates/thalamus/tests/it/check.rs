@@ -62,7 +62,8 @@ spec:
 "
     ));
     assert!(!content, "{shown}");
-    assert!(says(&shown, "InferenceModel default/model", "error", "spec.modalites is no field of it"), "{shown}");
+    let expected = "unknown field `spec.modalites`; did you mean `modalities`?";
+    assert!(says(&shown, "InferenceModel default/model", "error", expected), "{shown}");
     assert!(says(&shown, "InferenceModel default/model", "error", "spec.targetModels[0].wieght"), "{shown}");
 }
 

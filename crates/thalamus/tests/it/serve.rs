@@ -148,7 +148,7 @@ fn what_cannot_be_read_is_named_by_file_object_and_field() {
     let version =
         said("{apiVersion: inference.networking.x-k8s.io/v1alpha2, kind: InferencePool, metadata: {name: p}}");
     assert!(
-        version.contains("InferencePool p is of inference.networking.x-k8s.io/v1alpha2: pools are served as"),
+        version.contains("InferencePool p has apiVersion inference.networking.x-k8s.io/v1alpha2: only pools of"),
         "{version}"
     );
 }

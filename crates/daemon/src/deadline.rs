@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 /// Rings once, at the earliest of the instants that were asked for since it last rang.
 #[derive(Debug, Default)]
-pub struct Alarm(Option<Instant>);
+pub struct Deadline(Option<Instant>);
 
-impl Alarm {
+impl Deadline {
     pub fn at(&mut self, instant: Instant) {
         self.0 = self.0.into_iter().chain([instant]).min();
     }
@@ -18,7 +18,7 @@ impl Alarm {
     }
 
     /// Resolves when it is time; never while nothing is asked for.
-    pub async fn rings(&mut self) {
+    pub async fn reached(&mut self) {
         match self.0 {
             Some(instant) => tokio::time::sleep_until(instant).await,
             None => std::future::pending().await,

@@ -25,7 +25,7 @@ use super::{Failures, PickerState, Stage, Wanted};
 use crate::lease::Term;
 use crate::status::{MANAGER, is, within};
 use cluster_watch::{carry, follow, said};
-use daemon::Alarm;
+use daemon::Deadline;
 
 /// Act this long after something changed: what changes together is seen together.
 const QUIET: Duration = Duration::from_millis(100);
@@ -42,7 +42,7 @@ const AT_ONCE: usize = 8;
 /// How many changes may wait.
 const CHANGES: usize = 1024;
 
-pub(crate) struct Keeper {
+pub(crate) struct PickerReconciler {
     pub(crate) client: Client,
     pub(crate) watch_namespace: Option<String>,
     pub(crate) settings: Settings,
@@ -55,7 +55,7 @@ pub(crate) struct Keeper {
     pub(crate) states: watch::Sender<BTreeMap<ObjectKey, PickerState>>,
 }
 
-impl Keeper {
+impl PickerReconciler {
     /// Runs to the end of the process.
     pub(crate) async fn run(mut self) {
         let (sender, mut changes) = mpsc::channel(CHANGES);
@@ -66,7 +66,7 @@ impl Keeper {
         }
         let release = render::release(&self.settings);
         let (mut seen, mut failures) = (Seen::default(), Failures::default());
-        let (mut due, mut rested) = (Alarm::default(), Instant::now());
+        let (mut due, mut rested) = (Deadline::default(), Instant::now());
         let mut led = self.terms.borrow_and_update().is_some();
         loop {
             tokio::select! {
@@ -89,7 +89,7 @@ impl Keeper {
                     }
                 }
                 _ = self.certificate.changed() => due.at(soon(rested)),
-                () = due.rings(), if seen.is_complete() => {
+                () = due.reached(), if seen.is_complete() => {
                     let again = if led { self.keep(&release, &mut seen, &mut failures).await } else { None };
                     rested = Instant::now() + PAUSE;
                     if let Some(wait) = again {
@@ -132,7 +132,7 @@ impl Keeper {
                         let why = explained(&error);
                         // Said once: it may stay so for long.
                         if failures.why(&pool) != Some(&why) {
-                            tracing::warn!(%pool, error = why, "the picker of a managed pool cannot be kept in shape");
+                            tracing::warn!(%pool, error = why, "cannot reconcile the picker of a managed pool");
                         }
                         failed = Some(why.clone());
                         stage = Some(Stage::Failed(why));
@@ -184,14 +184,14 @@ impl Keeper {
                 Ok(Done::Foreign(why)) => {
                     // Said once: it may stay so for long.
                     if !failures.bundles.contains_key(namespace) {
-                        tracing::warn!(namespace, why, "pickers cannot be told by what to verify the controller");
+                        tracing::warn!(namespace, why, "cannot publish the CA that pickers verify the controller with");
                     }
                     foreign.insert(namespace.clone(), why);
                 }
                 Ok(_) => {}
                 Err(error) => {
                     again = Some(RETRY);
-                    tracing::warn!(namespace, error = explained(&error), "ConfigMap {BUNDLE} cannot be written");
+                    tracing::warn!(namespace, error = explained(&error), "cannot write ConfigMap {BUNDLE}");
                 }
             }
         }
@@ -265,7 +265,7 @@ impl Keeper {
     }
 
     fn place_of(&self, object: &DynamicObject) -> Result<(ChildKey, Api<DynamicObject>)> {
-        let key = child_key(object).context("an object of a kind that no picker consists of")?;
+        let key = child_key(object).context("unexpected kind of object")?;
         let api = key.0.api(&self.client, Some(&key.1.namespace));
         Ok((key, api))
     }

@@ -56,7 +56,7 @@ pub(crate) struct Port {
 }
 
 /// What pickers talk to.
-pub(crate) struct Speaker {
+pub(crate) struct PublishServer {
     pub(crate) client: Client,
     pub(crate) publisher: Publisher,
     pub(crate) keys: Keys,
@@ -100,7 +100,7 @@ fn bind(address: SocketAddr) -> Result<TcpSocket> {
     Ok(socket)
 }
 
-impl Speaker {
+impl PublishServer {
     /// Serves pickers in every term of ours. Ends only by failing.
     pub(crate) async fn run(mut self, mut terms: watch::Receiver<Term>) -> Result<()> {
         let terms_of = terms.clone();
@@ -130,7 +130,7 @@ impl Speaker {
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .add_service(self.publisher.service(authority, until.clone()))
             .serve_with_incoming_shutdown(incoming, until.cancelled());
-        tracing::info!("taking pickers");
+        tracing::info!("accepting pickers");
         tokio::select! {
             ended = serve => ended.context("serving pickers"),
             () = async { until.cancelled().await; tokio::time::sleep(GOODBYE).await } => Ok(()),
@@ -166,10 +166,7 @@ impl Speaker {
                 match made.await {
                     Ok(config) => break (Speaks::Tls(config), tokens()),
                     Err(error) => {
-                        tracing::error!(
-                            error = format!("{error:#}"),
-                            "no pickers are taken: there is no authority to vouch for us"
-                        );
+                        tracing::error!(error = format!("{error:#}"), "not accepting pickers: no CA available");
                         tokio::time::sleep(RETRY).await;
                     }
                 }
@@ -182,7 +179,7 @@ impl Speaker {
 fn read_authority(file: &Path) -> Option<String> {
     std::fs::read_to_string(file)
         .inspect_err(|error| {
-            tracing::error!(file = %file.display(), %error, "--tls-ca cannot be read, so pickers are not told");
+            tracing::error!(file = %file.display(), %error, "cannot read --tls-ca, so it is not published to pickers");
         })
         .ok()
 }
@@ -200,9 +197,11 @@ mod tests {
         let port = Port { held: None, address: taken.local_addr().unwrap() };
         let (certificate, _) = watch::channel(None);
         let accounts = ServiceAccounts::new(client.clone());
-        let speaker = Speaker { client, publisher: Publisher::new(1), keys: Keys::None, port, accounts, certificate };
+        let publish_server =
+            PublishServer { client, publisher: Publisher::new(1), keys: Keys::None, port, accounts, certificate };
         let (_leads, terms) = watch::channel(Some(Instant::now() + Duration::from_hours(1)));
-        let failed = tokio::time::timeout(Duration::from_mins(1), speaker.run(terms)).await.expect("it does not hang");
+        let failed =
+            tokio::time::timeout(Duration::from_mins(1), publish_server.run(terms)).await.expect("it does not hang");
         assert!(format!("{:#}", failed.unwrap_err()).starts_with("--listen: cannot bind 127.0.0.1:"));
     }
 }
