@@ -6,6 +6,8 @@
 
 mod mutate;
 
+use std::ops::Range;
+
 use base64::Engine as _;
 use bytes::Bytes;
 use h2_authority::{MAX_HELD, Mender};
@@ -85,13 +87,24 @@ fn renamed(path: &str, content_type: Option<&str>, body: &[u8], request: &Infere
     let Some(span) = &request.model_span else { return };
     let rewritten = splice(pieces(body).map(Bytes::copy_from_slice), &[span.renamed("an \"other\" name")]).concat();
     let again = scan(path, content_type, [&*rewritten]).expect("a rewritten body can be read");
-    let changed = InferenceRequest {
+    let mut changed = InferenceRequest {
         model: Some("an \"other\" name".into()),
         model_span: again.model_span.clone(),
         bytes: again.bytes,
         ..request.clone()
     };
+    // What stands after the model has moved, and is the same.
+    for (before, after) in changed.media.iter_mut().zip(&again.media) {
+        assert_eq!(text_at(body, before.uuid_at.as_ref()), text_at(&rewritten, after.uuid_at.as_ref()));
+        before.uuid_at.clone_from(&after.uuid_at);
+    }
     assert_eq!(again, changed, "a rewrite changed more than the model");
+}
+
+fn text_at<'b>(body: &'b [u8], range: Option<&Range<u64>>) -> Option<&'b [u8]> {
+    let range = range?;
+    let place = |at: u64| usize::try_from(at).expect("bodies here are small");
+    Some(&body[place(range.start)..place(range.end)])
 }
 
 /// Forms with the boundary `x`.
