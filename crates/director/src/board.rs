@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use routing::Uid;
 use scheduling::{Health, Load, Scraped};
 
 /// What an endpoint is, wherever it listens: a pod that comes back under an old name and address is another one.
@@ -13,8 +14,8 @@ use scheduling::{Health, Load, Scraped};
 pub struct EndpointId {
     pub pool: Arc<str>,
     pub name: Arc<str>,
-    /// Of its pod; empty where nobody says.
-    pub uid: Arc<str>,
+    /// Of its pod.
+    pub uid: Uid,
     pub port: u16,
 }
 

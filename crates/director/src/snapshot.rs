@@ -199,11 +199,11 @@ impl Slots {
             let id = EndpointId {
                 pool: Arc::clone(name),
                 name: Arc::clone(endpoint_name),
-                uid: Arc::clone(&endpoint.uid),
+                uid: endpoint.uid,
                 port: endpoint.address.port(),
             };
             let state = known.get(&id).map_or_else(|| board.enter(id.clone()), |state| Arc::clone(state));
-            Slot { endpoint: endpoint.clone(), state }
+            Slot { endpoint: *endpoint, state }
         };
         let mut words = Vec::new();
         for endpoint in pool.endpoints.values() {

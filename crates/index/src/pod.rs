@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use api::annotations::{ACTIVE_PORTS, ACTIVE_PORTS_LLM_D, INPUT_MODALITIES, OPERATIONS, OUTPUT_MODALITIES};
 use k8s_openapi::api::core::v1::Pod;
-use routing::{Capability, Modality, ModalitySet, OperationSet};
+use routing::{Capability, Modality, ModalitySet, OperationSet, Uid};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PodFacts {
-    pub(crate) uid: Arc<str>,
+    pub(crate) uid: Uid,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) ip: Option<IpAddr>,
     /// The Ready condition is True, and nobody has asked for the pod's end.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use api::{AppProtocol, InferencePool};
 use routing::{Capability, Endpoint, ModalitySet, Pool, PoolPolicy, RoutingTable, Target};
@@ -92,10 +91,7 @@ impl Selected<'_> {
                     // The name that endpoint pickers give to it, so that their logs and ours can be laid side by side.
                     let name = format!("{}-rank-{rank}", key.name);
                     let address = SocketAddr::new(ip, port.number.0);
-                    endpoints.insert(
-                        name.into(),
-                        Endpoint { address, uid: Arc::clone(&pod.uid), capability: pod.capability },
-                    );
+                    endpoints.insert(name.into(), Endpoint { address, uid: pod.uid, capability: pod.capability });
                 }
             }
         }

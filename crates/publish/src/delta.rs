@@ -103,7 +103,7 @@ impl Delta {
             let Some(known) = table.pools.get_mut(pool) else {
                 return Err(NotApplicable::NoSuchPool { pool: Arc::clone(pool), name: Arc::clone(name) });
             };
-            Arc::make_mut(known).endpoints.insert(Arc::clone(name), endpoint.clone());
+            Arc::make_mut(known).endpoints.insert(Arc::clone(name), *endpoint);
         }
         Ok(table)
     }
@@ -111,7 +111,7 @@ impl Delta {
     fn endpoints_between(&mut self, pool: &Arc<str>, from: &Pool, to: &Pool) {
         let key = |name: &Arc<str>| EndpointKey { pool: Arc::clone(pool), name: Arc::clone(name) };
         compare(&from.endpoints, &to.endpoints, |name, _, endpoint| match endpoint {
-            Some(endpoint) => _ = self.endpoints.insert(key(name), endpoint.clone()),
+            Some(endpoint) => _ = self.endpoints.insert(key(name), *endpoint),
             None => self.removed_endpoints.push(key(name)),
         });
     }

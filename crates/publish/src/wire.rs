@@ -316,7 +316,7 @@ fn decode_endpoint(endpoint: proto::Endpoint) -> Result<(EndpointKey, Endpoint),
     };
     named(&key.name, "endpoint")?;
     let capability = endpoint.capability.as_ref().map(decode_capability);
-    Ok((decode_key(key), Endpoint { address, uid: endpoint.uid.into(), capability }))
+    Ok((decode_key(key), Endpoint { address, uid: endpoint.uid.as_str().into(), capability }))
 }
 
 fn decode_model(model: proto::Model) -> Result<(Arc<str>, Arc<Model>), Undecodable> {

@@ -22,6 +22,7 @@ mod operation;
 mod policy;
 mod route;
 mod table;
+mod uid;
 
 pub use capability::{Capability, Fit, Missing, Requirement};
 pub use draw::Draw;
@@ -33,3 +34,4 @@ pub use operation::{Operation, OperationSet};
 pub use policy::{PoolPolicy, Rewrite};
 pub use route::{NoRoute, Route, Tier};
 pub use table::{AppProtocol, Criticality, Endpoint, Model, Parts, Pool, RoutingTable, Target};
+pub use uid::Uid;

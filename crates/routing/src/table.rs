@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::route::{NoRoute, Route};
-use crate::{Capability, Family, MediaPolicy, ModalitySet, OperationSet, PoolPolicy, Requirement};
+use crate::{Capability, Family, MediaPolicy, ModalitySet, OperationSet, PoolPolicy, Requirement, Uid};
 
 /// What one namespace serves. Names are unique within it. Models and pools are shared: the next table is mostly the one before.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -82,11 +82,11 @@ pub enum AppProtocol {
 }
 
 /// One ip:port of a ready model server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoint {
     pub address: SocketAddr,
-    /// Of the pod that it is in, so that one that comes back under an old name and address is known for another; empty where nobody says.
-    pub uid: Arc<str>,
+    /// Of the pod that it is in, so that one that comes back under an old name and address is known for another.
+    pub uid: Uid,
     /// What this endpoint says of itself; it narrows what its pool's targets offer and never widens it.
     pub capability: Option<Capability>,
 }

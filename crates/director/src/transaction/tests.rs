@@ -24,7 +24,7 @@ fn pool(hosts: &[(u8, Option<Capability>)]) -> Arc<Pool> {
     let endpoint = |(host, capability): &(u8, Option<Capability>)| {
         (
             Arc::from(format!("pod-{host}")),
-            Endpoint { address: address(*host), uid: format!("uid-{host}").into(), capability: *capability },
+            Endpoint { address: address(*host), uid: format!("uid-{host}").as_str().into(), capability: *capability },
         )
     };
     Arc::new(Pool { endpoints: hosts.iter().map(endpoint).collect(), ..Pool::default() })

@@ -128,7 +128,7 @@ pub struct Endpoint {
     /// Absent when the pod says nothing of itself.
     #[prost(message, optional, tag = "3")]
     pub capability: ::core::option::Option<Capability>,
-    /// Of its pod, as Kubernetes gives it; empty where nobody says.
+    /// Of its pod, in hexadecimal digits; empty where nobody says.
     #[prost(string, tag = "4")]
     pub uid: ::prost::alloc::string::String,
 }

@@ -43,7 +43,7 @@ fn policy() -> impl Strategy<Value = PoolPolicy> {
 fn pool() -> impl Strategy<Value = Pool> {
     let endpoint = (0..3_u8, any::<bool>(), "[ab]?", proptest::option::of(capability())).prop_map(
         |(host, six, uid, capability)| Endpoint {
-            uid: uid.into(),
+            uid: uid.as_str().into(),
             address: if six {
                 SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(host)], 8000))
             } else {
