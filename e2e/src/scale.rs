@@ -11,7 +11,7 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
-use publish::{Route, Scope, Subscriber, Subscription};
+use publish::{Access, Scope, Subscriber, Subscription};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -278,10 +278,10 @@ fn subscribe(number: usize, pool: Option<usize>, at: SocketAddr, credentials: &C
     let token = std::fs::read_to_string(&credentials.token).context("reading the token")?.trim().to_owned();
     let endpoint =
         Endpoint::from_shared(format!("https://{at}"))?.tls_config(ClientTlsConfig::new().ca_certificate(ca))?;
-    let route = move |_| Ok(Route { channel: endpoint.connect_lazy(), token: Some(token.clone()), others: false });
+    let access = move |_| Ok(Access { channel: endpoint.connect_lazy(), token: Some(token.clone()), others: false });
     let (sender, receiver) = watch::channel(Subscription::default());
     let scope = Scope { namespace: NAMESPACE.to_owned(), pool: pool.map(|pool| format!("pool{pool}")) };
-    tokio::spawn(Subscriber { picker: format!("picker-{number}"), scope }.run(route, sender));
+    tokio::spawn(Subscriber { picker: format!("picker-{number}"), scope }.run(access, sender));
     Ok(Listener { pool, known: receiver })
 }
 

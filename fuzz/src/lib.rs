@@ -11,7 +11,7 @@ use std::ops::Range;
 use base64::Engine as _;
 use bytes::Bytes;
 use h2_authority::{MAX_HELD, Mender};
-use media::{ByteReader, Probe, Slot, TextReader};
+use media::{ByteReader, Probe, Spelling, TextReader};
 use request::{InferenceRequest, Limits, RequestHead, Scanner, Unreadable, splice};
 use serde_json::Value;
 
@@ -141,9 +141,9 @@ fn by_multer(body: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
 /// Texts in the places of URLs and of data.
 pub fn data_url(text: &[u8]) {
     let mut reader = TextReader::default();
-    for slot in [Slot::Url, Slot::Data] {
+    for spelling in [Spelling::Url, Spelling::Data] {
         let mut read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
-            reader.start(slot);
+            reader.start(spelling);
             pieces.for_each(|piece| reader.feed(piece));
             reader.finish()
         };

@@ -17,13 +17,13 @@ use publish::Publisher;
 use tokio::sync::{mpsc, watch as latest};
 use tokio_util::sync::CancellationToken;
 
-use crate::authority::ServiceAccounts;
 use crate::event_loop::{EventLoop, Managed};
 use crate::events::EventRecorder;
 use crate::lease::Candidacy;
 use crate::managed::{PickerReconciler, Settings};
 use crate::metrics::Metrics;
 use crate::publish_server::{Keys, Port, PublishServer};
+use crate::service_accounts::ServiceAccounts;
 use crate::status::Writer;
 use crate::view;
 

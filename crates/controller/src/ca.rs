@@ -35,13 +35,13 @@ const RENEWAL_DAYS: i64 = 30;
 
 /// An authority.
 #[derive(Debug)]
-pub(crate) struct Authority {
+pub(crate) struct CertificateAuthority {
     /// The certificate, in PEM: what pickers need.
     pub(crate) certificate: String,
     key: KeyPair,
 }
 
-impl Authority {
+impl CertificateAuthority {
     /// The one in the Secret, or a new one that is put there.
     pub(crate) async fn load_or_make(client: &Client, namespace: &str) -> Result<Self> {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
@@ -125,13 +125,13 @@ fn day(date: Date) -> time::OffsetDateTime {
 /// Serving certificates of an authority, each made when the one before it grows old.
 #[derive(Debug)]
 pub(crate) struct Issued {
-    authority: Authority,
+    authority: CertificateAuthority,
     names: Vec<String>,
     newest: Mutex<Option<(Timestamp, Arc<CertifiedKey>)>>,
 }
 
 impl Issued {
-    pub(crate) fn new(authority: Authority, names: Vec<String>) -> Self {
+    pub(crate) fn new(authority: CertificateAuthority, names: Vec<String>) -> Self {
         Self { authority, names, newest: Mutex::new(None) }
     }
 
@@ -166,10 +166,10 @@ mod tests {
     #[test]
     fn an_authority_survives_its_secret_and_renews_what_it_issued() {
         let start = Timestamp::from_second(1_790_000_000).unwrap();
-        let made = Authority::make(start).unwrap();
+        let made = CertificateAuthority::make(start).unwrap();
         let data = [("ca.crt", made.certificate.clone()), ("ca.key", made.key.serialize_pem())];
         let data = data.map(|(name, pem)| (name.to_owned(), ByteString(pem.into_bytes()))).into();
-        let read = Authority::read(&data).unwrap();
+        let read = CertificateAuthority::read(&data).unwrap();
         assert_eq!((&read.certificate, read.key.serialize_der()), (&made.certificate, made.key.serialize_der()));
 
         let issued = Issued::new(read, vec!["controller.ns".to_owned()]);
@@ -183,6 +183,6 @@ mod tests {
 
     #[test]
     fn a_secret_that_is_no_authority_is_named() {
-        assert_eq!(Authority::read(&BTreeMap::new()).unwrap_err().to_string(), "ca.key is missing");
+        assert_eq!(CertificateAuthority::read(&BTreeMap::new()).unwrap_err().to_string(), "ca.key is missing");
     }
 }

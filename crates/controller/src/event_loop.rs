@@ -11,11 +11,11 @@ use publish::Publisher;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::authority::ServiceAccounts;
 use crate::lease::Term;
 use crate::managed::{PickerState, Wanted};
 use crate::metrics::Metrics;
-use crate::report::{Due, Facts, Reports};
+use crate::report::{Due, Inputs, Reports};
+use crate::service_accounts::ServiceAccounts;
 use crate::status::Writer;
 use daemon::Deadline;
 
@@ -130,10 +130,10 @@ impl EventLoop {
                         status_due.at(again);
                     }
                 }
-                outcome = self.writer.outcome() => {
+                result = self.writer.result() => {
                     // Compared once more either way: somebody may have written the same object meanwhile.
                     status_due.within(STATUS_DELAY);
-                    self.reports.note(&outcome, Instant::now());
+                    self.reports.note(&result, Instant::now());
                 }
             }
         }
@@ -211,7 +211,7 @@ impl EventLoop {
     /// Hands the writer what is to be written. Says when to look again, since patience ends without an event.
     fn report(&mut self) -> Option<Instant> {
         let compiled = self.compiled.borrow().clone()?;
-        let facts = Facts {
+        let inputs = Inputs {
             index: &self.index,
             compiled: &compiled,
             publisher: &self.publisher,
@@ -221,9 +221,9 @@ impl EventLoop {
             now: Instant::now(),
             clock: Timestamp::now(),
         };
-        let Due { orders, look_again } = self.reports.due(&facts);
-        for (key, order) in orders {
-            self.writer.write(key, order);
+        let Due { updates, look_again } = self.reports.due(&inputs);
+        for (key, update) in updates {
+            self.writer.write(key, update);
         }
         look_again
     }

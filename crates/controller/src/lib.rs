@@ -14,7 +14,6 @@
 //! - status is written only when it changes, and of a pool's parents only our own entry.
 
 mod args;
-mod authority;
 mod ca;
 mod event_loop;
 mod events;
@@ -23,6 +22,7 @@ mod managed;
 mod metrics;
 mod publish_server;
 mod report;
+mod service_accounts;
 mod status;
 mod view;
 

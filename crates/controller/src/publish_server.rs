@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use daemon::tls::Versions;
 use daemon::{Incoming, Speaks};
 use kube::Client;
-use publish::{Anyone, Authority, Publisher};
+use publish::{Anyone, Authorizer, Publisher};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
@@ -20,9 +20,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-use crate::authority::ServiceAccounts;
 use crate::ca::{self, Issued};
 use crate::lease::Term;
+use crate::service_accounts::ServiceAccounts;
 use crate::status::within;
 
 /// Connections that may wait to be accepted.
@@ -123,12 +123,12 @@ impl PublishServer {
 
     async fn serve(&mut self, until: CancellationToken, terms: watch::Receiver<Term>) -> Result<()> {
         let credentials = until.run_until_cancelled(self.credentials(&terms)).await;
-        let Some((speaks, authority)) = credentials else { return Ok(()) };
+        let Some((speaks, authorizer)) = credentials else { return Ok(()) };
         self.publisher.renumber(publish::revision_of_the_clock());
         let incoming = Incoming::new(self.port.listen().await?, speaks);
         let serve = Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
-            .add_service(self.publisher.service(authority, until.clone()))
+            .add_service(self.publisher.service(authorizer, until.clone()))
             .serve_with_incoming_shutdown(incoming, until.cancelled());
         tracing::info!("accepting pickers");
         tokio::select! {
@@ -149,7 +149,7 @@ impl PublishServer {
         }
     }
 
-    async fn credentials(&self, terms: &watch::Receiver<Term>) -> (Speaks, Arc<dyn Authority>) {
+    async fn credentials(&self, terms: &watch::Receiver<Term>) -> (Speaks, Arc<dyn Authorizer>) {
         let tokens = || Arc::new(self.accounts.clone());
         match &self.keys {
             Keys::None => (Speaks::Plain, Arc::new(Anyone)),
@@ -159,7 +159,8 @@ impl PublishServer {
             }
             Keys::Own { namespace, names } => loop {
                 let made = async {
-                    let authority = within(terms, ca::Authority::load_or_make(&self.client, namespace)).await?;
+                    let authority =
+                        within(terms, ca::CertificateAuthority::load_or_make(&self.client, namespace)).await?;
                     self.certificate.send_replace(Some(authority.certificate.clone()));
                     daemon::tls::server_config(Arc::new(Issued::new(authority, names.clone())), Versions::default())
                 };

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::events;
 use crate::managed::{PickerState, Stage};
-use crate::status::{Key, Outcome, Status, StatusUpdate};
+use crate::status::{Key, Status, StatusUpdate, WriteResult};
 
 /// Try a status again that could not be written.
 const RETRY: Duration = Duration::from_secs(2);
@@ -87,7 +87,7 @@ struct Sent {
 }
 
 /// What the statuses are made from.
-pub(crate) struct Facts<'a> {
+pub(crate) struct Inputs<'a> {
     pub(crate) index: &'a Index,
     pub(crate) compiled: &'a Arc<Compiled>,
     pub(crate) publisher: &'a Publisher,
@@ -102,7 +102,7 @@ pub(crate) struct Facts<'a> {
 
 /// What is to be written.
 pub(crate) struct Due {
-    pub(crate) orders: Vec<(Key, StatusUpdate)>,
+    pub(crate) updates: Vec<(Key, StatusUpdate)>,
     /// Patience with a picker ends without an event: when to look again.
     pub(crate) look_again: Option<Instant>,
 }
@@ -111,54 +111,54 @@ pub(crate) struct Due {
 
 impl Reports {
     /// Each status that differs from what stands, or will once everything on its way is written.
-    pub(crate) fn due(&mut self, facts: &Facts<'_>) -> Due {
-        let mut due = Due { orders: Vec::new(), look_again: None };
+    pub(crate) fn due(&mut self, inputs: &Inputs<'_>) -> Due {
+        let mut due = Due { updates: Vec::new(), look_again: None };
         let metadata = |key: &Key| match key {
-            Key::Pool(key) => facts.index.pool(key).map(Resource::meta),
-            Key::Model(key) => facts.index.model(key).map(Resource::meta),
+            Key::Pool(key) => inputs.index.pool(key).map(Resource::meta),
+            Key::Model(key) => inputs.index.model(key).map(Resource::meta),
         };
         self.sent.retain(|key, sent| metadata(key).is_some_and(|metadata| metadata.uid == sent.uid));
         self.made_from.retain(|key, _| metadata(key).is_some());
         self.said.retain(|key, (uid, _)| metadata(key).is_some_and(|metadata| metadata.uid == *uid));
-        self.failed.retain(|key, until| *until > facts.now && metadata(key).is_some());
+        self.failed.retain(|key, until| *until > inputs.now && metadata(key).is_some());
         // One that took another's place, or changed, and is not compiled yet: there is nothing to say of it before that.
         let is_of = |metadata: &ObjectMeta, uid: &Option<String>, generation| {
             metadata.uid == *uid && metadata.generation == generation
         };
-        let before = std::mem::replace(&mut self.compiled, Arc::clone(facts.compiled));
-        for (key, report) in &facts.compiled.pools {
-            let Some(pool) = facts.index.pool(key) else { continue };
+        let before = std::mem::replace(&mut self.compiled, Arc::clone(inputs.compiled));
+        for (key, report) in &inputs.compiled.pools {
+            let Some(pool) = inputs.index.pool(key) else { continue };
             if !is_of(&pool.metadata, &report.uid, report.generation) {
                 continue;
             }
             let heard = Heard {
-                programmed: facts.programmed_pool(key, &mut due),
-                picker: report.managed.as_ref().and_then(|_| facts.pickers.get(key)),
-                attached: facts.is_attached(pool, report),
+                programmed: inputs.programmed_pool(key, &mut due),
+                picker: report.managed.as_ref().and_then(|_| inputs.pickers.get(key)),
+                attached: inputs.is_attached(pool, report),
             };
             let of = Key::Pool(key.clone());
             if is_same(before.pools.get(key), report) && self.is_made(&of, &heard, pool) {
                 continue;
             }
             let seen = parents(pool).find(|parent| parent.is_ours()).cloned();
-            self.compare(of, pool, Some(Status::Pool(seen)), &heard, facts.now, &mut due, |before| {
-                Status::Pool(Some(facts.pool_status(key, report, &heard.programmed, before)))
+            self.compare(of, pool, Some(Status::Pool(seen)), &heard, inputs.now, &mut due, |before| {
+                Status::Pool(Some(inputs.pool_status(key, report, &heard.programmed, before)))
             });
         }
-        for (key, report) in &facts.compiled.models {
-            let Some(model) = facts.index.model(key) else { continue };
+        for (key, report) in &inputs.compiled.models {
+            let Some(model) = inputs.index.model(key) else { continue };
             if !is_of(&model.metadata, &report.uid, report.generation) {
                 continue;
             }
             let heard =
-                Heard { programmed: facts.programmed_model(key, report, &mut due), picker: None, attached: true };
+                Heard { programmed: inputs.programmed_model(key, report, &mut due), picker: None, attached: true };
             let of = Key::Model(key.clone());
             if is_same(before.models.get(key), report) && self.is_made(&of, &heard, model) {
                 continue;
             }
             let seen = model.status.clone().map(Status::Model);
-            self.compare(of, model, seen, &heard, facts.now, &mut due, |before| {
-                Status::Model(facts.model_status(report, &heard.programmed, before))
+            self.compare(of, model, seen, &heard, inputs.now, &mut due, |before| {
+                Status::Model(inputs.model_status(report, &heard.programmed, before))
             });
         }
         due
@@ -178,16 +178,16 @@ impl Reports {
     }
 
     /// What came of a write.
-    pub(crate) fn note(&mut self, outcome: &Outcome, now: Instant) {
-        if !outcome.succeeded {
-            self.failed.insert(outcome.key.clone(), now + RETRY);
+    pub(crate) fn note(&mut self, result: &WriteResult, now: Instant) {
+        if !result.succeeded {
+            self.failed.insert(result.key.clone(), now + RETRY);
         }
-        self.made_from.remove(&outcome.key);
-        // Another may have taken its place meanwhile; that one's outcome is still to come.
-        let Some(sent) = self.sent.get_mut(&outcome.key).filter(|sent| sent.status == outcome.status) else { return };
+        self.made_from.remove(&result.key);
+        // Another may have taken its place meanwhile; that one's result is still to come.
+        let Some(sent) = self.sent.get_mut(&result.key).filter(|sent| sent.status == result.status) else { return };
         sent.written = true;
-        if !outcome.succeeded {
-            self.sent.remove(&outcome.key);
+        if !result.succeeded {
+            self.sent.remove(&result.key);
         }
     }
 
@@ -255,7 +255,7 @@ impl Reports {
         let uid = object.meta().uid.clone();
         let sent = Sent { status: status.clone(), uid, over: version.clone(), written: false };
         self.sent.insert(key.clone(), sent);
-        due.orders.push((key, StatusUpdate { status, of: object.object_ref(&()), transitions }));
+        due.updates.push((key, StatusUpdate { status, of: object.object_ref(&()), transitions }));
     }
 }
 
@@ -285,9 +285,9 @@ impl Due {
     }
 }
 
-// === impl Facts ===
+// === impl Inputs ===
 
-impl Facts<'_> {
+impl Inputs<'_> {
     /// Whether the pool has a parent, so that an entry among its parents is true: "an empty list means that no parents are associated"
     /// with it (InferencePool v1). A gateway says of itself that it is one; our picker is one where clients come to it; and where the
     /// cluster has no Gateway API nobody but us can say anything.

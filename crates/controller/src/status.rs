@@ -46,7 +46,7 @@ pub(crate) struct StatusUpdate {
 
 /// What came of a write.
 #[derive(Debug)]
-pub(crate) struct Outcome {
+pub(crate) struct WriteResult {
     pub(crate) key: Key,
     pub(crate) status: Status,
     pub(crate) succeeded: bool,
@@ -57,7 +57,7 @@ pub(crate) struct Outcome {
 pub(crate) struct Writer {
     wanted: Arc<Mutex<BTreeMap<Key, StatusUpdate>>>,
     more: Arc<Notify>,
-    outcomes: mpsc::UnboundedReceiver<Outcome>,
+    results: mpsc::UnboundedReceiver<WriteResult>,
 }
 
 /// What a status is written with.
@@ -115,9 +115,9 @@ impl Writer {
     ) -> Self {
         let wanted: Arc<Mutex<BTreeMap<Key, StatusUpdate>>> = Arc::default();
         let more = Arc::new(Notify::new());
-        let (sender, outcomes) = mpsc::unbounded_channel();
+        let (sender, results) = mpsc::unbounded_channel();
         let (wanted_there, more_there) = (Arc::clone(&wanted), Arc::clone(&more));
-        let pen = StatusWriter { client, metrics, terms, event_recorder };
+        let status_writer = StatusWriter { client, metrics, terms, event_recorder };
         tokio::spawn(async move {
             let (mut last, mut busy) = (None, BTreeSet::new());
             let mut under_way = FuturesUnordered::new();
@@ -125,17 +125,17 @@ impl Writer {
             loop {
                 while busy.len() < at_once {
                     let mut wanted = wanted_there.lock().unwrap_or_else(PoisonError::into_inner);
-                    let Some((key, order)) = after(&mut wanted, last.as_ref(), &busy) else { break };
+                    let Some((key, update)) = after(&mut wanted, last.as_ref(), &busy) else { break };
                     last = Some(key.clone());
                     busy.insert(key.clone());
-                    under_way.push(pen.write(key, order));
+                    under_way.push(status_writer.write(key, update));
                 }
                 tokio::select! {
-                    Some(outcome) = under_way.next() => {
-                        busy.remove(&outcome.key);
+                    Some(result) = under_way.next() => {
+                        busy.remove(&result.key);
                         // What is refused is refused at once: to try several would only be to fail faster.
-                        at_once = if outcome.succeeded { AT_ONCE } else { 1 };
-                        if sender.send(outcome).is_err() {
+                        at_once = if result.succeeded { AT_ONCE } else { 1 };
+                        if sender.send(result).is_err() {
                             return;
                         }
                     }
@@ -143,36 +143,36 @@ impl Writer {
                 }
             }
         });
-        Self { wanted, more, outcomes }
+        Self { wanted, more, results }
     }
 
-    pub(crate) fn write(&self, key: Key, mut order: StatusUpdate) {
+    pub(crate) fn write(&self, key: Key, mut update: StatusUpdate) {
         let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         // Another object may have had its name.
-        if let Some(replaced) = wanted.remove(&key).filter(|replaced| replaced.of.uid == order.of.uid) {
+        if let Some(replaced) = wanted.remove(&key).filter(|replaced| replaced.of.uid == update.of.uid) {
             // What was to be told with it is told with this, but for what is different again.
-            let told_otherwise = |one: &Transition| order.transitions.iter().any(|other| other.type_ == one.type_);
+            let told_otherwise = |one: &Transition| update.transitions.iter().any(|other| other.type_ == one.type_);
             let mut transitions: Vec<_> = replaced.transitions.into_iter().filter(|one| !told_otherwise(one)).collect();
-            transitions.append(&mut order.transitions);
-            order.transitions = transitions;
+            transitions.append(&mut update.transitions);
+            update.transitions = transitions;
         }
-        wanted.insert(key, order);
+        wanted.insert(key, update);
         self.more.notify_one();
     }
 
     /// The next thing that came of a write. Panics when the task that writes is gone: the event loop must not outlive it.
     #[expect(clippy::panic, reason = "a controller that cannot write would look alive and say nothing true")]
-    pub(crate) async fn outcome(&mut self) -> Outcome {
-        match self.outcomes.recv().await {
-            Some(outcome) => outcome,
+    pub(crate) async fn result(&mut self) -> WriteResult {
+        match self.results.recv().await {
+            Some(result) => result,
             None => panic!("the task that writes status ended, and with it every status"),
         }
     }
 }
 
 impl StatusWriter {
-    async fn write(&self, key: Key, order: StatusUpdate) -> Outcome {
-        let StatusUpdate { status, of, transitions } = order;
+    async fn write(&self, key: Key, update: StatusUpdate) -> WriteResult {
+        let StatusUpdate { status, of, transitions } = update;
         let written = within(&self.terms, async {
             let written = tokio::time::timeout(PATIENCE, write(&self.client, &key, &status, of.uid.as_deref())).await;
             written.context("the API server does not answer")?
@@ -186,7 +186,7 @@ impl StatusWriter {
                 tracing::warn!(object = ?key, error = format!("{error:#}"), "cannot write status; will try again");
             }
         }
-        Outcome { key, status, succeeded: written.is_ok() }
+        WriteResult { key, status, succeeded: written.is_ok() }
     }
 }
 

@@ -242,11 +242,6 @@ impl RunningAttempt {
         }
     }
 
-    /// Whether the body is looked at, so that an edge that need not see it knows.
-    pub fn is_learning(&self) -> bool {
-        self.learner.is_some()
-    }
-
     /// The answer has ended well.
     pub fn ended(mut self, at: Instant) {
         self.close(Ending::Complete, Some(at));
@@ -265,9 +260,7 @@ impl RunningAttempt {
     /// The gateway says that another served: it counts there from now on, and nowhere if that is no endpoint of ours. Nobody knows then who
     /// made what was made.
     pub(crate) fn served_by(&mut self, served: Option<(Arc<EndpointState>, SocketAddr)>) {
-        if let Some(Served { state, .. }) = self.endpoint.take() {
-            state.end();
-        }
+        self.release();
         self.endpoint = served.map(|(state, address)| {
             state.begin();
             Served { state, address }

@@ -37,7 +37,7 @@ pub use code::Code;
 pub use dispatch::{Attempt, AttemptReport, Dispatch, Ending, HeaderChanges, MAX_ATTEMPTS, Plan, RunningAttempt, Why};
 pub use explain::{Considered, Explanation};
 pub use handler::{Observer, RequestHandler, caller};
-pub use owners::{OwnerFinder, Owners, PossibleOwner, Search};
+pub use owners::{OwnerFinder, Owners, Search};
 pub use policy::{MediaRefusal, RefusalCause};
 pub use rejection::{Dialect, Rejection};
 pub use reply::Reply;

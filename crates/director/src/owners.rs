@@ -1,22 +1,12 @@
 //! Who owns what only a model server knows: learned from the answer that says it was made, or by asking those that may have made it.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use request::{IdSeeker, Owned, OwnedKind};
-use routing::AppProtocol;
 
-use crate::EndpointId;
-
-/// An endpoint that may be an owner.
-#[derive(Debug, Clone)]
-pub struct PossibleOwner {
-    pub endpoint: EndpointId,
-    pub address: SocketAddr,
-    pub app_protocol: AppProtocol,
-}
+use crate::{EndpointId, KnownEndpoint};
 
 /// Asks endpoints for what nobody here saw made: another picker did, or this one before it was started anew.
 pub trait OwnerFinder: Send + Sync + std::fmt::Debug {
@@ -25,7 +15,7 @@ pub trait OwnerFinder: Send + Sync + std::fmt::Debug {
         &'f self,
         owned: &'f Owned,
         authorization: Option<&'f str>,
-        among: &'f [PossibleOwner],
+        among: &'f [KnownEndpoint],
     ) -> Pin<Box<dyn Future<Output = Search> + Send + 'f>>;
 }
 
@@ -90,12 +80,9 @@ impl Learner {
     /// Reads on; whether it has learned what there is to learn.
     pub(crate) fn learns(&mut self, bytes: &[u8], owner: &EndpointId) -> bool {
         self.seeker.feed(bytes);
-        let found = self.seeker.found();
-        let learned = found.is_some();
-        if let Some(what) = found {
-            self.owners.remember(what, owner.clone());
-        }
-        learned
+        let Some(what) = self.seeker.found() else { return false };
+        self.owners.remember(what, owner.clone());
+        true
     }
 }
 

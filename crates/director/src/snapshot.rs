@@ -110,11 +110,7 @@ impl Director {
     /// Every endpoint of the table, by pool and name.
     pub fn endpoints(&self) -> Vec<KnownEndpoint> {
         let Some(snapshot) = self.newest.load_full() else { return Vec::new() };
-        let of_pool = |(name, pool): (&Arc<str>, &Arc<Pool>)| {
-            let known = |slot: &Slot| slot.known(pool.app_protocol);
-            snapshot.slots(name).iter().map(known).collect::<Vec<_>>()
-        };
-        snapshot.table.pools.iter().flat_map(of_pool).collect()
+        snapshot.table.pools.keys().flat_map(|pool| snapshot.known_endpoints(pool)).collect()
     }
 
     pub(crate) fn snapshot(&self) -> Option<Arc<Snapshot>> {
@@ -131,6 +127,11 @@ impl Director {
 impl Snapshot {
     pub(crate) fn slots(&self, pool: &str) -> &[Slot] {
         self.pools.get(pool).map_or(&[], |slots| &slots.all)
+    }
+
+    fn known_endpoints(&self, pool: &str) -> impl Iterator<Item = KnownEndpoint> {
+        let app_protocol = self.app_protocol(pool);
+        self.slots(pool).iter().map(move |slot| slot.known(app_protocol))
     }
 
     pub(crate) fn app_protocol(&self, pool: &str) -> AppProtocol {
@@ -166,11 +167,7 @@ impl Snapshot {
             let declared = targets.map(|target| Arc::clone(&target.pool));
             if self.table.models.is_empty() { self.table.pools.keys().cloned().collect() } else { declared.collect() }
         });
-        let known = |pool: &Arc<str>| {
-            let app_protocol = self.app_protocol(pool);
-            self.slots(pool).iter().map(move |slot| slot.known(app_protocol))
-        };
-        pools.iter().flat_map(known).collect()
+        pools.iter().flat_map(|pool| self.known_endpoints(pool)).collect()
     }
 
     /// What ready endpoints offer of a model, or none when there is no endpoint.
@@ -202,7 +199,10 @@ impl Slots {
                 uid: endpoint.uid,
                 port: endpoint.address.port(),
             };
-            let state = known.get(&id).map_or_else(|| board.enter(id.clone()), |state| Arc::clone(state));
+            let state = match known.get(&id) {
+                Some(state) => Arc::clone(state),
+                None => board.enter(id),
+            };
             Slot { endpoint: *endpoint, state }
         };
         let mut words = Vec::new();

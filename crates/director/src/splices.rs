@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use media::Scope;
+use media::NameScope;
 use request::{InferenceRequest, MediaItem, Splice};
 
 /// What a target's servers are sent: its own name for the model, and these names for media.
@@ -21,7 +21,7 @@ pub(crate) fn of(request: &InferenceRequest, target: Option<&Arc<str>>, uuids: &
 /// Names for media that no other caller, and no request for another model, can name: an engine that has one in its cache answers from it,
 /// whoever asks.
 pub(crate) fn uuids(request: &InferenceRequest, namespace: &str, caller: &[u8]) -> Vec<Splice> {
-    let scope = Scope { namespace, model: request.model.as_deref().unwrap_or_default(), caller };
+    let scope = NameScope { namespace, model: request.model.as_deref().unwrap_or_default(), caller };
     let own = |item: &MediaItem| {
         let mut name = String::with_capacity(64);
         for byte in item.identity?.within(scope) {

@@ -10,8 +10,7 @@ use scheduling::{Exhausted, Filter, Ranked, SchedulingRequest, Subset};
 use crate::dispatch::{HeaderChanges, MAX_ATTEMPTS, MAX_PER_TARGET, STEERING};
 use crate::snapshot::{KnownEndpoint, Slot, Snapshot};
 use crate::{
-    Attempt, Director, Dispatch, EndpointId, Plan, PossibleOwner, Rejection, Reply, RequestHandler, Search, Why,
-    policy, splices,
+    Attempt, Director, Dispatch, EndpointId, Plan, Rejection, Reply, RequestHandler, Search, Why, policy, splices,
 };
 
 /// A request whose body is being read. Keeps no byte of it.
@@ -46,7 +45,7 @@ pub enum Step {
 pub struct OwnerQuestion {
     undecided: Undecided,
     owned: Owned,
-    among: Vec<PossibleOwner>,
+    among: Vec<KnownEndpoint>,
     /// Somebody made it, who is gone.
     lost: bool,
 }
@@ -135,7 +134,7 @@ impl OwnerQuestion {
         &self.owned
     }
 
-    pub fn among(&self) -> &[PossibleOwner] {
+    pub fn among(&self) -> &[KnownEndpoint] {
         &self.among
     }
 
@@ -176,12 +175,11 @@ impl Undecided {
         if let Some(pool) = self.bound_to() {
             among.retain(|endpoint| endpoint.state.id().pool == *pool);
         }
-        let among: Vec<PossibleOwner> = among.into_iter().map(Into::into).collect();
         let lost = remembered.is_some();
         match &*among {
             // Where only one could be, that one is; unless another is known to have been.
             [only] if !lost => {
-                let only = only.endpoint.clone();
+                let only = only.state.id().clone();
                 self.decided(Some(&only), clock)
             }
             [] if lost => Err(Rejection::LostOwned { owned }),
@@ -441,12 +439,6 @@ impl Undecided {
 fn media_tokens(request: &InferenceRequest, family: Option<Family>) -> Option<u64> {
     let estimate = |item: &MediaItem| media::tokens::estimate(family?, item.modality, &item.facts);
     request.media.iter().map(estimate).sum()
-}
-
-impl From<KnownEndpoint> for PossibleOwner {
-    fn from(KnownEndpoint { state, address, app_protocol }: KnownEndpoint) -> Self {
-        Self { endpoint: state.id().clone(), address, app_protocol }
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use kube::Client;
 use serde_json::Value;
 use thalamus::screen::{Screen, line};
 
-use crate::pickers::{self, Picker};
+use crate::pickers::{self, PickerAddress};
 
 /// The flags of `explain`.
 #[derive(Debug, clap::Args)]
@@ -54,7 +54,7 @@ pub(crate) async fn run(client: &Client, namespace: &str, args: &ExplainArgs, sc
     Ok(show(&picker, &answer, screen))
 }
 
-fn show(picker: &Picker, answer: &Value, screen: Screen) -> ExitCode {
+fn show(picker: &PickerAddress, answer: &Value, screen: Screen) -> ExitCode {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     if let Some(needs) = answer["needs"].as_str() {
         let revision = &answer["revision"];

@@ -19,15 +19,15 @@ const LABELS: [&str; 2] = ["app.kubernetes.io/name=thalamus-picker", "app=thalam
 
 /// A picker that can be asked.
 #[derive(Debug, Clone)]
-pub(crate) enum Picker {
+pub(crate) enum PickerAddress {
     Pod { namespace: String, name: String },
     Url(String),
 }
 
 /// The pickers of a namespace, or the one at a URL.
-pub(crate) async fn find(client: &Client, namespace: &str, url: Option<&str>) -> Result<Vec<Picker>> {
+pub(crate) async fn find(client: &Client, namespace: &str, url: Option<&str>) -> Result<Vec<PickerAddress>> {
     if let Some(url) = url {
-        return Ok(vec![Picker::Url(url.trim_end_matches('/').to_owned())]);
+        return Ok(vec![PickerAddress::Url(url.trim_end_matches('/').to_owned())]);
     }
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let mut found = Vec::new();
@@ -36,7 +36,7 @@ pub(crate) async fn find(client: &Client, namespace: &str, url: Option<&str>) ->
         found.extend(
             list.into_iter()
                 .filter(is_ready)
-                .map(|pod| Picker::Pod { namespace: namespace.to_owned(), name: pod.name_any() }),
+                .map(|pod| PickerAddress::Pod { namespace: namespace.to_owned(), name: pod.name_any() }),
         );
     }
     if found.is_empty() {
@@ -53,7 +53,7 @@ fn is_ready(pod: &Pod) -> bool {
     conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-impl Picker {
+impl PickerAddress {
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Pod { name, .. } => name,

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use media::{ByteReader, Facts, Probe, Slot, TextReader};
+use media::{ByteReader, Facts, Probe, Spelling, TextReader};
 
 fn main() {
     divan::main();
@@ -55,7 +55,7 @@ fn text_reader(bencher: Bencher<'_, '_>, size: usize) {
     let text = encoded(size);
     let mut reader = TextReader::default();
     bencher.counter(BytesCount::new(text.len())).bench_local(|| {
-        reader.start(Slot::Data);
+        reader.start(Spelling::Data);
         reader.feed(black_box(text.as_bytes()));
         reader.finish()
     });

@@ -19,7 +19,7 @@ pub enum Identity {
 
 /// Where a client's own name for an item holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Scope<'a> {
+pub struct NameScope<'a> {
     pub namespace: &'a str,
     pub model: &'a str,
     /// What the client authorizes by; empty where it does not, or where all clients share their names.
@@ -39,7 +39,7 @@ impl Identity {
     /// A key for caches and affinity. A client's own name is kept apart per namespace, model and caller, so that nobody guesses
     /// another's.
     #[must_use]
-    pub fn within(self, scope: Scope<'_>) -> [u8; 32] {
+    pub fn within(self, scope: NameScope<'_>) -> [u8; 32] {
         match self {
             Self::Content(hash) | Self::Url(hash) => hash,
             Self::Named(hash) => {
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn a_clients_name_is_kept_apart_per_namespace_model_and_caller() {
         let named = Identity::of_name(b"cat");
-        let scope = |namespace, model, caller| Scope { namespace, model, caller };
+        let scope = |namespace, model, caller| NameScope { namespace, model, caller };
         let within = |namespace, model, caller: &'static [u8]| named.within(scope(namespace, model, caller));
         assert_eq!(within("a", "m", b"x"), within("a", "m", b"x"));
         assert_ne!(within("a", "m", b"x"), within("b", "m", b"x"));

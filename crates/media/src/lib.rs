@@ -24,7 +24,7 @@ mod url;
 
 pub use address::Reach;
 pub use bytes::ByteReader;
-pub use identity::{Identity, Scope};
+pub use identity::{Identity, NameScope};
 pub use probe::{Facts, Probe};
-pub use text::{Slot, TextFound, TextReader};
+pub use text::{Spelling, TextFound, TextReader};
 pub use url::{MediaUrl, Scheme, UrlFault};

@@ -6,9 +6,9 @@ use crate::base64::Decoder;
 use crate::url::{MAX_HEADER, MAX_URL};
 use crate::{ByteReader, Facts, Identity, MediaUrl, UrlFault};
 
-/// Where the text stands, which says what it may be.
+/// What a text may be, by the field that it stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Slot {
+pub enum Spelling {
     /// A field for URLs. Several engines also take base64 or the path of a file there.
     Url,
     /// A field for base64 and nothing else, such as `input_audio.data`. Engines take a `data:` URL there as well.
@@ -18,11 +18,11 @@ pub enum Slot {
 /// Reads texts one after another; the buffers stay.
 #[derive(Debug)]
 pub struct TextReader {
-    slot: Slot,
+    spelling: Spelling,
     /// The text's beginning, until it is clear what it is; then all of it, if it is a URL.
     head: Vec<u8>,
     length: u64,
-    kind: Kind,
+    kind: TextKind,
     media_type: Option<String>,
     decoder: Decoder,
     bytes: ByteReader,
@@ -31,7 +31,7 @@ pub struct TextReader {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum TextKind {
     Undecided,
     /// Base64 follows, after a `data:` header or from the start.
     Base64 {
@@ -66,10 +66,10 @@ const SCHEME: usize = 6;
 impl Default for TextReader {
     fn default() -> Self {
         Self {
-            slot: Slot::Url,
+            spelling: Spelling::Url,
             head: Vec::new(),
             length: 0,
-            kind: Kind::Undecided,
+            kind: TextKind::Undecided,
             media_type: None,
             decoder: Decoder::new(),
             bytes: ByteReader::default(),
@@ -80,11 +80,11 @@ impl Default for TextReader {
 
 impl TextReader {
     /// A text begins.
-    pub fn start(&mut self, slot: Slot) {
-        self.slot = slot;
+    pub fn start(&mut self, spelling: Spelling) {
+        self.spelling = spelling;
         self.head.clear();
         self.length = 0;
-        self.kind = Kind::Undecided;
+        self.kind = TextKind::Undecided;
         self.media_type = None;
         self.decoder.start();
         if std::mem::replace(&mut self.dirty, true) {
@@ -96,16 +96,16 @@ impl TextReader {
     pub fn feed(&mut self, piece: &[u8]) {
         self.length += piece.len() as u64;
         match self.kind {
-            Kind::Base64 { .. } => self.decoder.feed(piece, |some| self.bytes.feed(some)),
-            Kind::Plain => self.bytes.feed(piece),
-            Kind::Endless => {}
-            Kind::Url => self.keep(piece, MAX_URL + 1),
-            Kind::Undecided => {
+            TextKind::Base64 { .. } => self.decoder.feed(piece, |some| self.bytes.feed(some)),
+            TextKind::Plain => self.bytes.feed(piece),
+            TextKind::Endless => {}
+            TextKind::Url => self.keep(piece, MAX_URL + 1),
+            TextKind::Undecided => {
                 let before = self.head.len();
                 self.keep(piece, MAX_HEADER);
                 let kept = self.head.len() - before;
                 self.decide(false);
-                if self.kind != Kind::Undecided {
+                if self.kind != TextKind::Undecided {
                     self.length -= (piece.len() - kept) as u64;
                     self.feed(&piece[kept..]);
                 }
@@ -129,16 +129,16 @@ impl TextReader {
         if starts(b"data:") {
             match self.head.iter().position(|byte| *byte == b',') {
                 Some(comma) => self.data_url(comma),
-                None if ended => self.kind = Kind::Endless,
+                None if ended => self.kind = TextKind::Endless,
                 None => {}
             }
-        } else if self.slot == Slot::Data || (ended && self.head.iter().all(|byte| is_base64(*byte))) {
-            self.kind = Kind::Base64 { header: false };
+        } else if self.spelling == Spelling::Data || (ended && self.head.iter().all(|byte| is_base64(*byte))) {
+            self.kind = TextKind::Base64 { header: false };
             let head = std::mem::take(&mut self.head);
             self.decoder.feed(&head, |some| self.bytes.feed(some));
             self.head = head;
         } else if ended || !self.head.iter().all(|byte| is_base64(*byte)) {
-            self.kind = Kind::Url;
+            self.kind = TextKind::Url;
         }
     }
 
@@ -150,10 +150,10 @@ impl TextReader {
         self.media_type = parts.next().filter(|word| !word.is_empty()).map(|word| word.chars().take(64).collect());
         let content = &head[comma + 1..];
         if parts.next_back() == Some("base64") {
-            self.kind = Kind::Base64 { header: true };
+            self.kind = TextKind::Base64 { header: true };
             self.decoder.feed(content, |some| self.bytes.feed(some));
         } else {
-            self.kind = Kind::Plain;
+            self.kind = TextKind::Plain;
             self.bytes.feed(content);
         }
         self.head = head;
@@ -161,11 +161,11 @@ impl TextReader {
 
     /// The text has ended.
     pub fn finish(&mut self) -> TextFound {
-        if self.kind == Kind::Undecided {
+        if self.kind == TextKind::Undecided {
             self.decide(true);
         }
         let sound = match self.kind {
-            Kind::Base64 { .. } => self.decoder.finish(|some| self.bytes.feed(some)),
+            TextKind::Base64 { .. } => self.decoder.finish(|some| self.bytes.feed(some)),
             _ => true,
         };
         let mut found = TextFound {
@@ -180,18 +180,20 @@ impl TextReader {
         let (identity, facts) = self.bytes.finish();
         self.dirty = false;
         match self.kind {
-            Kind::Url => {
+            TextKind::Url => {
                 let url = url_of(&self.head);
                 found.source = MediaSource::Url;
                 found.identity = url.as_ref().ok().map(|url| url.identity);
                 found.url = Some(url);
             }
-            Kind::Endless => {
+            TextKind::Endless => {
                 found.source = MediaSource::Url;
                 found.url = Some(Err(UrlFault::Header));
             }
             // Short words are base64 to one engine and the path of a file to another.
-            Kind::Base64 { header: false } if self.slot == Slot::Url && (!sound || facts.format.is_none()) => {
+            TextKind::Base64 { header: false }
+                if self.spelling == Spelling::Url && (!sound || facts.format.is_none()) =>
+            {
                 found.source = MediaSource::Url;
                 found.url = Some(Err(UrlFault::Unclear));
                 found.undecodable = false;

@@ -24,7 +24,7 @@ const AT_ONCE: usize = 16;
 const ROUNDS: usize = 9;
 
 fn main() {
-    let (with, without) = (Picker::start(true), Picker::start(false));
+    let (with, without) = (RunningPicker::start(true), RunningPicker::start(false));
     let client = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let (mut costs, mut ratios) = ([Vec::new(), Vec::new()], Vec::new());
     for round in 0..=ROUNDS {
@@ -52,12 +52,12 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// A picker on a thread of its own.
-struct Picker {
+struct RunningPicker {
     address: SocketAddr,
     thread: u32,
 }
 
-impl Picker {
+impl RunningPicker {
     fn start(tolerant: bool) -> Self {
         let (sender, started) = mpsc::channel();
         std::thread::spawn(move || {

@@ -10,7 +10,7 @@ use daemon::tls::{self, Versions};
 use daemon::{LogArgs, Speaks};
 use director::Budget;
 use prometheus_client::registry::Registry;
-use publish::{Route, Scope};
+use publish::{Access, Scope};
 use request::Limits;
 use tokio_util::sync::CancellationToken;
 
@@ -155,7 +155,7 @@ impl Args {
         if self.reference.kubeconfig.is_some() {
             tracing::info!("--kubeconfig has no effect: tables come from the controller");
         }
-        Box::pin(self.serve(&source, move |again| controllers.route(again))).await
+        Box::pin(self.serve(&source, move |again| controllers.access(again))).await
     }
 
     /// Whether the flags, or the environment, say anything of a controller.
@@ -186,13 +186,13 @@ impl Args {
         &self.reference
     }
 
-    /// Runs the picker until it is told to stop and has drained, with the tables that come over what `route` gives; `source` names where
+    /// Runs the picker until it is told to stop and has drained, with the tables that come over what `access` gives; `source` names where
     /// that leads, for people.
     #[expect(clippy::too_many_lines, reason = "a third of it names the flags, so that one nobody uses is a warning")]
     pub async fn serve(
         self,
         source: &str,
-        route: impl FnMut(bool) -> Result<Route, String> + Send + 'static,
+        access: impl FnMut(bool) -> Result<Access, String> + Send + 'static,
     ) -> Result<()> {
         let Self {
             controller: _,
@@ -269,7 +269,7 @@ impl Args {
         // Those who ask are told at once that we leave; those who listen go on for a while.
         let stop = CancellationToken::new();
         let mut registry = Registry::default();
-        let picker = Picker::start(options, route, &mut registry, &signal);
+        let picker = Picker::start(options, access, &mut registry, &signal);
         let local = |listener: &tokio::net::TcpListener| {
             listener.local_addr().map(|address| address.to_string()).unwrap_or_default()
         };

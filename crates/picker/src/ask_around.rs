@@ -1,23 +1,19 @@
 //! Asks model servers which of them made a job, or a response.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use director::{OwnerFinder, PossibleOwner, Search};
+use director::{KnownEndpoint, OwnerFinder, Search};
 use futures::StreamExt as _;
 use http::Request;
 use http::header::AUTHORIZATION;
 use http_body_util::Empty;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use request::Owned;
-use routing::AppProtocol;
 use tokio::sync::Semaphore;
+
+use crate::clients::Clients;
 
 /// How long one may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -38,20 +34,14 @@ const MAX_MISSED: usize = 1024;
 /// Asks around over HTTP.
 #[derive(Debug)]
 pub(crate) struct AskAround {
-    http1: Client<HttpConnector, Empty<Bytes>>,
-    h2c: Client<HttpConnector, Empty<Bytes>>,
+    clients: Clients,
     searches: Semaphore,
     missed: Mutex<HashMap<Owned, Instant>>,
 }
 
 impl AskAround {
     pub(crate) fn new() -> Self {
-        let client = |h2c| {
-            let mut connector = HttpConnector::new();
-            connector.set_connect_timeout(Some(TIMEOUT));
-            Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).http2_only(h2c).build(connector)
-        };
-        Self { http1: client(false), h2c: client(true), searches: Semaphore::new(SEARCHES), missed: Mutex::default() }
+        Self { clients: Clients::new(TIMEOUT), searches: Semaphore::new(SEARCHES), missed: Mutex::default() }
     }
 
     fn was_missed(&self, what: &Owned) -> bool {
@@ -68,22 +58,14 @@ impl AskAround {
     }
 
     /// Whether it knows it; none where it did not say in time.
-    async fn knows(
-        &self,
-        address: SocketAddr,
-        protocol: AppProtocol,
-        what: &Owned,
-        authorization: Option<&str>,
-    ) -> Option<bool> {
+    async fn knows(&self, endpoint: &KnownEndpoint, what: &Owned, authorization: Option<&str>) -> Option<bool> {
+        let address = endpoint.address;
         let mut request = Request::get(format!("http://{address}{}/{}", what.kind.folder(), what.id));
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
         let request = request.body(Empty::new()).ok()?;
-        let client = match protocol {
-            AppProtocol::Http => &self.http1,
-            AppProtocol::H2c => &self.h2c,
-        };
+        let client = self.clients.speaking(endpoint.app_protocol);
         let answer = tokio::time::timeout(TIMEOUT, client.request(request)).await.ok()?;
         // Who cannot be reached knows nothing any more.
         Some(answer.is_ok_and(|response| response.status().is_success()))
@@ -95,7 +77,7 @@ impl OwnerFinder for AskAround {
         &'f self,
         what: &'f Owned,
         authorization: Option<&'f str>,
-        among: &'f [PossibleOwner],
+        among: &'f [KnownEndpoint],
     ) -> Pin<Box<dyn Future<Output = Search> + Send + 'f>> {
         Box::pin(async move {
             // Any other name would have to be encoded, and no server makes such.
@@ -106,15 +88,15 @@ impl OwnerFinder for AskAround {
             let Ok(_search) = self.searches.try_acquire() else { return Search::Unfinished };
             let all = among.len() <= MAX_ASKED;
             let among = among[..among.len().min(MAX_ASKED)].to_vec();
-            let asked = among.into_iter().map(|PossibleOwner { endpoint, address, app_protocol }| async move {
-                (self.knows(address, app_protocol, what, authorization).await, endpoint)
-            });
+            let asked = among
+                .into_iter()
+                .map(|endpoint| async move { (self.knows(&endpoint, what, authorization).await, endpoint) });
             let mut answers = std::pin::pin!(futures::stream::iter(asked).buffer_unordered(AT_ONCE));
             let search = async {
                 let mut outcome = if all { Search::Nobody } else { Search::Unfinished };
                 while let Some((knows, endpoint)) = answers.next().await {
                     match knows {
-                        Some(true) => return Search::Found(endpoint),
+                        Some(true) => return Search::Found(endpoint.state.id().clone()),
                         Some(false) => {}
                         None => outcome = Search::Unfinished,
                     }

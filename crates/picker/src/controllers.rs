@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use http::Uri;
-use publish::Route;
+use publish::Access;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 /// Where controllers may be, and what is needed to talk to them. Of several, the one that leads takes pickers; the others refuse.
@@ -47,7 +47,7 @@ impl Controllers {
     }
 
     /// The way to the next one, or the same again. Files are read each time: CAs and tokens are replaced while we run.
-    pub(crate) fn route(&mut self, again: bool) -> Result<Route, String> {
+    pub(crate) fn access(&mut self, again: bool) -> Result<Access, String> {
         let turn = self.last.map_or(0, |last| if again { last } else { (last + 1) % self.urls.len() });
         self.last = Some(turn);
         self.asked = if again { 1 } else { self.asked % self.urls.len() + 1 };
@@ -65,7 +65,7 @@ impl Controllers {
         }
         let token = self.token.as_deref().map(|token| read("--token-file", token)).transpose()?;
         let token = token.map(|token| token.trim().to_owned());
-        Ok(Route { channel: endpoint.connect_lazy(), token, others: self.asked < self.urls.len() })
+        Ok(Access { channel: endpoint.connect_lazy(), token, others: self.asked < self.urls.len() })
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
         let urls = [1, 2, 3].map(|port| format!("http://127.0.0.1:{port}"));
         let mut controllers = Controllers::new(&urls, None, None).unwrap();
         let asked = [false, false, true, false, false].map(|again| {
-            let others = controllers.route(again).unwrap().others;
+            let others = controllers.access(again).unwrap().others;
             (controllers.last.unwrap(), others)
         });
         assert_eq!(asked, [(0, true), (1, true), (1, true), (2, true), (0, false)]);
@@ -121,10 +121,10 @@ mod tests {
         let token = folder.path().join("token");
         let urls = ["http://127.0.0.1:1".to_owned(), "http://127.0.0.1:2".to_owned()];
         let mut controllers = Controllers::new(&urls, None, Some(token.clone())).unwrap();
-        assert!(controllers.route(false).unwrap_err().starts_with("--token-file "));
+        assert!(controllers.access(false).unwrap_err().starts_with("--token-file "));
         for written in ["one", "two"] {
             std::fs::write(&token, format!("{written}\n")).unwrap();
-            assert_eq!(controllers.route(false).unwrap().token.as_deref(), Some(written));
+            assert_eq!(controllers.access(false).unwrap().token.as_deref(), Some(written));
         }
     }
 }

@@ -12,6 +12,7 @@
 
 mod args;
 mod ask_around;
+mod clients;
 mod controllers;
 mod debug;
 mod metrics;

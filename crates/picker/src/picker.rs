@@ -9,7 +9,7 @@ use director::{Budget, Director, Owners, RequestHandler};
 use ext_proc::ExtProc;
 use prometheus_client::registry::Registry;
 use proxy::{Cors, Proxy};
-use publish::{Route, Scope, Subscriber, Subscription};
+use publish::{Access, Scope, Subscriber, Subscription};
 use request::Limits;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -58,15 +58,12 @@ pub struct Picker {
     under_way: TaskTracker,
 }
 
-/// How long the last answers may take to go out, once their requests are done.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-
 impl Picker {
-    /// Starts subscribing over what `route` gives, and scraping. Once `stop` is cancelled the picker is not ready any more, and decides
+    /// Starts subscribing over what `access` gives, and scraping. Once `stop` is cancelled the picker is not ready any more, and decides
     /// on.
     pub fn start(
         options: Options,
-        route: impl FnMut(bool) -> Result<Route, String> + Send + 'static,
+        access: impl FnMut(bool) -> Result<Access, String> + Send + 'static,
         registry: &mut Registry,
         stop: &CancellationToken,
     ) -> Self {
@@ -87,7 +84,7 @@ impl Picker {
         if let Some(file) = options.table_file.clone() {
             tokio::spawn(table_file::keep(file, options.scope.clone(), sender.clone()));
         }
-        tokio::spawn(subscriber.run(route, sender));
+        tokio::spawn(subscriber.run(access, sender));
         let (ready_sender, ready) = watch::channel(false);
         let (table_sender, tables) = watch::channel(0);
         let told = subscription::Told { ready: ready_sender, tables: table_sender };
@@ -147,13 +144,7 @@ impl Picker {
     ) -> Result<(), E> {
         let idle = async {
             stop.cancelled().await;
-            self.under_way.close();
-            // One whose head was on its way begins now.
-            let mut was_idle = false;
-            while !self.under_way.is_empty() || !std::mem::replace(&mut was_idle, true) {
-                self.under_way.wait().await;
-                tokio::time::sleep(LAST_WORDS).await;
-            }
+            proxy::until_idle(&self.under_way).await;
         };
         tokio::select! {
             ended = port => ended,

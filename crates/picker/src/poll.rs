@@ -6,16 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
 use director::{Director, EndpointId, KnownEndpoint, Reading};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http_body_util::{BodyExt as _, Limited};
 use routing::AppProtocol;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use crate::clients::{Client, Clients};
 use crate::metrics::Metrics;
 
 mod engines;
@@ -34,15 +31,13 @@ const PATHS: [&str; 2] = ["/metrics", "/prometheus/metrics"];
 #[error("status {0}")]
 struct NoMetrics(http::StatusCode);
 
-#[derive(Debug, Clone)]
-struct Clients {
-    http1: Client<HttpConnector, Empty<Bytes>>,
-    h2c: Client<HttpConnector, Empty<Bytes>>,
-}
-
-/// The pollers of a table; they end with it.
+/// The pollers of a table.
 #[derive(Debug, Default)]
-struct Pollers(HashMap<EndpointId, (Way, AbortHandle)>);
+struct Pollers(HashMap<EndpointId, (Way, Poller)>);
+
+/// Polls until it is dropped.
+#[derive(Debug)]
+struct Poller(AbortHandle);
 
 /// How an endpoint is reached.
 type Way = (SocketAddr, AppProtocol);
@@ -54,18 +49,13 @@ pub(crate) async fn run(
     interval: Duration,
     metrics: Metrics,
 ) {
-    let client = |h2c| {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(TIMEOUT));
-        Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).http2_only(h2c).build(connector)
-    };
-    let clients = Clients { http1: client(false), h2c: client(true) };
+    let clients = Clients::new(TIMEOUT);
     let interval = interval.max(Duration::from_millis(10));
     let mut pollers = Pollers::default();
     loop {
         tables.borrow_and_update();
         pollers.follow(director.endpoints(), |endpoint| {
-            tokio::spawn(poll(endpoint, clients.clone(), interval, metrics.clone())).abort_handle()
+            Poller(tokio::spawn(poll(endpoint, clients.clone(), interval, metrics.clone())).abort_handle())
         });
         if tables.changed().await.is_err() {
             return;
@@ -75,36 +65,22 @@ pub(crate) async fn run(
 
 impl Pollers {
     /// Starts a poller for each endpoint that has none, and ends those of endpoints that are gone, or reached another way now.
-    fn follow(&mut self, endpoints: Vec<KnownEndpoint>, mut start: impl FnMut(KnownEndpoint) -> AbortHandle) {
+    fn follow(&mut self, endpoints: Vec<KnownEndpoint>, mut start: impl FnMut(KnownEndpoint) -> Poller) {
         let mut before = std::mem::take(&mut self.0);
         for endpoint in endpoints {
             let (id, way) = (endpoint.state.id().clone(), (endpoint.address, endpoint.app_protocol));
             let poller = match before.remove(&id) {
                 Some(poller) if poller.0 == way => poller,
-                stale => {
-                    stop(stale);
-                    (way, start(endpoint))
-                }
+                _ => (way, start(endpoint)),
             };
             self.0.insert(id, poller);
         }
-        for gone in before.into_values() {
-            stop(Some(gone));
-        }
     }
 }
 
-impl Drop for Pollers {
+impl Drop for Poller {
     fn drop(&mut self) {
-        for poller in std::mem::take(&mut self.0).into_values() {
-            stop(Some(poller));
-        }
-    }
-}
-
-fn stop(poller: Option<(Way, AbortHandle)>) {
-    if let Some((_, handle)) = poller {
-        handle.abort();
+        self.0.abort();
     }
 }
 
@@ -114,10 +90,7 @@ async fn poll(
     interval: Duration,
     metrics: Metrics,
 ) {
-    let client = match app_protocol {
-        AppProtocol::Http => &clients.http1,
-        AppProtocol::H2c => &clients.h2c,
-    };
+    let client = clients.speaking(app_protocol);
     // A table of thousands comes at once, and they are not to be asked at once for ever after.
     tokio::time::sleep(interval.mul_f64(fastrand::f64())).await;
     let mut path = 0;
@@ -146,7 +119,7 @@ async fn poll(
     }
 }
 
-async fn read(client: &Client<HttpConnector, Empty<Bytes>>, address: SocketAddr, path: &str) -> Result<Reading> {
+async fn read(client: &Client, address: SocketAddr, path: &str) -> Result<Reading> {
     let uri = format!("http://{address}{path}").parse().context("not a URI")?;
     let read = async {
         let response = client.get(uri).await?;

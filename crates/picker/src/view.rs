@@ -1,5 +1,7 @@
 //! `/debug/table`: what a picker decides by, for a person.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use daemon::Table;
@@ -50,12 +52,15 @@ fn models(table: &RoutingTable, view: &mut Table) {
 fn pools(table: &RoutingTable, director: &Director, view: &mut Table) {
     view.row(["POOL", "ENDPOINT", "ADDRESS", "TAKES", "IN FLIGHT", "RUNNING", "WAITING", "KV CACHE", "HEALTH"]);
     let now = Instant::now();
-    let endpoints = director.endpoints();
+    let mut endpoints: HashMap<Arc<str>, Vec<KnownEndpoint>> = HashMap::new();
+    for endpoint in director.endpoints() {
+        endpoints.entry(Arc::clone(&endpoint.state.id().pool)).or_default().push(endpoint);
+    }
     for (pool, facts) in &table.pools {
         if facts.endpoints.is_empty() {
             view.row([pool.to_string(), "(none ready)".to_owned()]);
         }
-        for KnownEndpoint { state, address, .. } in endpoints.iter().filter(|one| one.state.id().pool == *pool) {
+        for KnownEndpoint { state, address, .. } in endpoints.get(pool).into_iter().flatten() {
             let Load { in_flight, scraped } = state.load(now);
             let scraped = scraped.unwrap_or_default();
             let known = |count: Option<u32>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());

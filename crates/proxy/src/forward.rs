@@ -38,6 +38,7 @@ pub(crate) async fn forward(
     Dispatch { plan, mut attempt }: Dispatch,
     going: Going,
 ) -> Result<Response<ResponseBody>, Rejection> {
+    let first_byte_timeout = plan.first_byte_timeout.or(going.first_byte_timeout);
     let mut again = false;
     let mut tried = 1;
     loop {
@@ -52,59 +53,63 @@ pub(crate) async fn forward(
             Ok(request) => request,
             Err(rejection) => return Err(plan.failed(rejection)),
         };
-        let first_byte_timeout = plan.first_byte_timeout.or(going.first_byte_timeout);
         let limit = first_byte_timeout.map(|limit| (limit, Deadline::now() + limit));
         let sent = within(limit, upstream.send(protocol, request)).await;
         let now = Instant::now();
-        let Some(sent) = sent else {
-            let waited = first_byte_timeout.unwrap_or_default();
-            attempt.timed_out(now);
-            return Err(plan.failed(Rejection::TimedOut { waited }));
-        };
         let failure = match sent {
-            Ok(response) => {
+            Ok(Ok(response)) => {
                 attempt.head(response.status(), now);
                 return hold(response, attempt, plan, limit, going).await;
             }
-            Err(failure) => failure,
+            Ok(Err(failure)) => failure,
+            Err(TimedOut { waited }) => {
+                attempt.timed_out(now);
+                return Err(plan.failed(Rejection::TimedOut { waited }));
+            }
         };
-        match failure {
+        let (next, rejection) = match failure {
             Failure::Unseen(error) if !again => {
                 tracing::debug!(endpoint = %address, %error, "a pooled connection was closed; sending the request again");
                 again = true;
                 let next = plan.again(&attempt, now);
                 attempt.unseen();
                 attempt = next;
+                continue;
             }
             Failure::Unreachable(error) => {
                 tracing::warn!(endpoint = %address, %error, "endpoint unreachable");
-                let next = plan.next_after(&attempt, now);
-                attempt.unreachable(now);
-                let Some(next) = next else { return Err(plan.failed(Rejection::Unreachable { tried })) };
-                (attempt, tried, again) = (next, tried + 1, false);
+                (after(attempt, &plan, now, |attempt| attempt.unreachable(now)), Rejection::Unreachable { tried })
             }
             Failure::Cut(error) => {
                 tracing::warn!(endpoint = %address, %error, "endpoint closed the connection while the request was being sent");
-                let next = plan.next_after(&attempt, now);
-                attempt.broke_off(now);
-                let Some(next) = next else { return Err(plan.failed(Rejection::BrokenOff)) };
-                (attempt, tried, again) = (next, tried + 1, false);
+                (after(attempt, &plan, now, |attempt| attempt.broke_off(now)), Rejection::BrokenOff)
             }
             Failure::Unseen(error) => {
                 tracing::warn!(endpoint = %address, %error, "endpoint takes no request");
-                let next = plan.next_after(&attempt, now);
-                attempt.unseen();
-                let Some(next) = next else { return Err(plan.failed(Rejection::BrokenOff)) };
-                (attempt, tried, again) = (next, tried + 1, false);
+                (after(attempt, &plan, now, RunningAttempt::unseen), Rejection::BrokenOff)
             }
             // It may have got the request, and a generation is not to be paid for twice.
             Failure::BrokeOff(error) => {
                 tracing::warn!(endpoint = %address, %error, "endpoint closed the connection before it answered");
                 attempt.broke_off(now);
-                return Err(plan.failed(Rejection::BrokenOff));
+                (None, Rejection::BrokenOff)
             }
-        }
+        };
+        let Some(next) = next else { return Err(plan.failed(rejection)) };
+        (attempt, tried, again) = (next, tried + 1, false);
     }
+}
+
+/// Ends an attempt, and begins the one after it.
+fn after(
+    attempt: RunningAttempt,
+    plan: &Plan,
+    now: Instant,
+    end: impl FnOnce(RunningAttempt),
+) -> Option<RunningAttempt> {
+    let next = plan.next_after(&attempt, now);
+    end(attempt);
+    next
 }
 
 /// Holds the head until the first byte after it, the end of the answer, or for a moment.
@@ -134,9 +139,14 @@ async fn hold(
     Ok(Response::from_parts(parts, Either::Left(answer)))
 }
 
-async fn within<T>(limit: Option<(Duration, Deadline)>, wait: impl Future<Output = T>) -> Option<T> {
+/// So long was waited.
+struct TimedOut {
+    waited: Duration,
+}
+
+async fn within<T>(limit: Option<(Duration, Deadline)>, wait: impl Future<Output = T>) -> Result<T, TimedOut> {
     match limit {
-        Some((_, at)) => tokio::time::timeout_at(at, wait).await.ok(),
-        None => Some(wait.await),
+        Some((waited, at)) => tokio::time::timeout_at(at, wait).await.map_err(|_| TimedOut { waited }),
+        None => Ok(wait.await),
     }
 }

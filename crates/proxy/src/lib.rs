@@ -26,4 +26,4 @@ mod websocket;
 
 pub use cors::Cors;
 pub use proxy::{Options, Proxy};
-pub use server::serve;
+pub use server::{serve, until_idle};

@@ -10,6 +10,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::Proxy;
 use crate::guard::{Guarded, MAX_HEAD, Refused};
@@ -78,17 +79,21 @@ pub async fn serve(listener: TcpListener, proxy: Proxy, stop: CancellationToken)
     }
     drop(listener);
     // Connections end with the requests on them; those of strangers, who have begun one and do not go on, are not waited for.
-    let mut was_idle = false;
-    let idle = async {
-        proxy.under_way.close();
-        // One whose head was on its way begins now.
-        while !proxy.under_way.is_empty() || !std::mem::replace(&mut was_idle, true) {
-            proxy.under_way.wait().await;
-            tokio::time::sleep(LAST_WORDS).await;
-        }
-    };
     tokio::select! {
         () = graceful.shutdown() => {}
-        () = idle => {}
+        () = until_idle(&proxy.under_way) => {}
+    }
+}
+
+/// Waits, once no connection is taken any more, until the requests under way are done and their last answers out.
+pub async fn until_idle(under_way: &TaskTracker) {
+    under_way.close();
+    loop {
+        under_way.wait().await;
+        tokio::time::sleep(LAST_WORDS).await;
+        // One whose head was on its way has begun meanwhile.
+        if under_way.is_empty() {
+            return;
+        }
     }
 }

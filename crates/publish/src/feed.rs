@@ -43,7 +43,7 @@ pub(crate) struct Feed {
 
 #[derive(Debug, Default)]
 struct Heard {
-    pickers: BTreeMap<u64, Picker>,
+    pickers: BTreeMap<u64, ConnectedPicker>,
     /// Most are in step, so the last update is kept: to compare tables and write the difference down is most of what publishing costs.
     last_step: Option<Step>,
     /// What of the newest table this audience is too old for.
@@ -60,7 +60,7 @@ struct Step {
 
 /// A connected picker.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Picker {
+pub(crate) struct ConnectedPicker {
     pub(crate) name: String,
     pub(crate) acked: Option<u64>,
     /// What it refused, and why.
@@ -112,7 +112,7 @@ impl Feed {
     }
 
     pub(crate) fn join(&self, id: u64, name: String) {
-        self.lock().pickers.insert(id, Picker { name, ..Picker::default() });
+        self.lock().pickers.insert(id, ConnectedPicker { name, ..ConnectedPicker::default() });
     }
 
     /// Whether nobody is left.
@@ -123,7 +123,7 @@ impl Feed {
     }
 
     /// Notes something of a picker; answers whether that changed how it stands.
-    pub(crate) fn update(&self, id: u64, change: impl FnOnce(&mut Picker)) -> bool {
+    pub(crate) fn update(&self, id: u64, change: impl FnOnce(&mut ConnectedPicker)) -> bool {
         let mut heard = self.lock();
         let Some(picker) = heard.pickers.get_mut(&id) else { return false };
         let before = picker.clone();
@@ -155,7 +155,7 @@ impl Feed {
     pub(crate) fn add_to(&self, standing: &mut Standing) {
         let newest = self.newest.borrow().as_ref().map(|newest| newest.revision);
         let heard = self.lock();
-        for Picker { name, acked, refused, owing_since } in heard.pickers.values() {
+        for ConnectedPicker { name, acked, refused, owing_since } in heard.pickers.values() {
             standing.connected += 1;
             standing.owing_since = standing.owing_since.into_iter().chain(*owing_since).min();
             match refused {

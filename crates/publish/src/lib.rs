@@ -10,9 +10,9 @@
 //! - an update is taken whole or refused whole, and a refused one leaves the last good table in place;
 //! - every connection begins with a snapshot: there is no resuming, so there is nothing about it to get wrong;
 //! - at most one update is unacknowledged: a slow picker skips revisions and queues none;
-//! - a picker is sent its scope, and of the rest of its namespace which pools each model is in and nothing else; and only when an [`Authority`] admits it.
+//! - a picker is sent its scope, and of the rest of its namespace which pools each model is in and nothing else; and only when an [`Authorizer`] admits it.
 
-mod authority;
+mod authorizer;
 mod delta;
 mod feed;
 mod in_memory;
@@ -25,12 +25,12 @@ mod subscriber;
 pub mod testing;
 mod wire;
 
-pub use authority::{Anyone, Authority};
+pub use authorizer::{Anyone, Authorizer};
 pub use delta::{Delta, EndpointKey, NotApplicable, PoolHead};
 pub use proto::routing_tables_server::RoutingTablesServer;
 pub use publisher::{Publisher, Sessions, Standing, revision_of_the_clock};
 pub use saved::{Unusable, restore, save};
-pub use subscriber::{Backoff, Received, Route, Subscriber, Subscription};
+pub use subscriber::{Access, Backoff, Received, Subscriber, Subscription};
 pub use wire::{MAX_MESSAGE_BYTES, SCHEMA, Undecodable};
 
 /// What a picker serves: a namespace, or one pool of it.

@@ -19,7 +19,7 @@ use crate::feed::{Audience, Feed, Whole};
 use crate::proto::routing_tables_server::{RoutingTables, RoutingTablesServer};
 use crate::proto::{FromPicker, Update, from_picker};
 use crate::session::Session;
-use crate::{Authority, Delta, MAX_MESSAGE_BYTES, Scope, wire};
+use crate::{Authorizer, Delta, MAX_MESSAGE_BYTES, Scope, wire};
 
 /// How long a stranger may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -60,7 +60,7 @@ struct Known {
 #[derive(Debug)]
 pub struct Sessions {
     publisher: Publisher,
-    authority: Arc<dyn Authority>,
+    authorizer: Arc<dyn Authorizer>,
     until: CancellationToken,
 }
 
@@ -181,8 +181,8 @@ impl Publisher {
     }
 
     /// The gRPC service, whose sessions end with `until`.
-    pub fn service(&self, authority: Arc<dyn Authority>, until: CancellationToken) -> RoutingTablesServer<Sessions> {
-        RoutingTablesServer::new(Sessions { publisher: self.clone(), authority, until })
+    pub fn service(&self, authorizer: Arc<dyn Authorizer>, until: CancellationToken) -> RoutingTablesServer<Sessions> {
+        RoutingTablesServer::new(Sessions { publisher: self.clone(), authorizer, until })
             .max_decoding_message_size(1 << 20)
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
@@ -276,7 +276,7 @@ impl RoutingTables for Sessions {
             return Err(Status::invalid_argument(format!("a name in the hello is longer than {MAX_NAME_BYTES} bytes")));
         }
         let scope = Scope { namespace: hello.namespace, pool: Some(hello.pool).filter(|pool| !pool.is_empty()) };
-        if let Err(status) = self.authority.admit(token.as_deref(), &scope).await {
+        if let Err(status) = self.authorizer.admit(token.as_deref(), &scope).await {
             tracing::warn!(picker = hello.picker, %scope, reason = status.message(), "picker rejected");
             return Err(status);
         }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 use tonic::{Status, Streaming};
 
-use crate::feed::{Feed, Numbered, Picker};
+use crate::feed::{ConnectedPicker, Feed, Numbered};
 use crate::proto::{FromPicker, Nack, Update, from_picker};
 use crate::{Publisher, Scope};
 
@@ -111,7 +111,7 @@ impl Session {
         });
     }
 
-    fn update_picker(&self, change: impl FnOnce(&mut Picker)) {
+    fn update_picker(&self, change: impl FnOnce(&mut ConnectedPicker)) {
         if self.feed.update(self.id, change) {
             self.publisher.note_standing();
         }

@@ -33,9 +33,9 @@ pub struct Subscription {
     pub age_when_lost: Duration,
 }
 
-/// A way to a controller, for one session.
+/// How a controller is reached, for one session.
 #[derive(Debug, Clone)]
-pub struct Route {
+pub struct Access {
     /// Connects by itself when it is used ([`tonic::transport::Endpoint::connect_lazy`]).
     pub channel: Channel,
     /// Shown as a bearer token.
@@ -74,21 +74,21 @@ impl Subscription {
 impl Subscriber {
     /// Subscribes, and subscribes again whenever the stream ends. Runs until nobody looks at `subscription` any more.
     ///
-    /// `route` is asked before each session, since keys and tokens change and controllers come and go; it may say why there is none. It is
+    /// `access` is asked before each session, since keys and tokens change and controllers come and go; it may say why there is none. It is
     /// told whether the one before ended the session in good order, after a table: that controller is the first to ask again.
     pub async fn run(
         self,
-        mut route: impl FnMut(bool) -> Result<Route, String>,
+        mut access: impl FnMut(bool) -> Result<Access, String>,
         subscription: watch::Sender<Subscription>,
     ) {
         let mut backoff = Backoff::default();
         let mut again = false;
         loop {
-            let route = route(again);
-            let others = route.as_ref().is_ok_and(|route| route.others);
+            let access = access(again);
+            let others = access.as_ref().is_ok_and(|access| access.others);
             let session = async {
-                match route {
-                    Ok(route) => self.session(route, &subscription, &mut backoff).await,
+                match access {
+                    Ok(access) => self.session(access, &subscription, &mut backoff).await,
                     Err(why) => Err(Status::failed_precondition(why)),
                 }
             };
@@ -116,11 +116,11 @@ impl Subscriber {
     /// One connection, from hello to its end. Says why it ended, unless the controller ended it in good order.
     async fn session(
         &self,
-        route: Route,
+        access: Access,
         subscription: &watch::Sender<Subscription>,
         backoff: &mut Backoff,
     ) -> Result<(), Status> {
-        let mut client = RoutingTablesClient::new(route.channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let mut client = RoutingTablesClient::new(access.channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         // Hello, and then one answer to each update: the controller sends none before that.
         let (answers, to_controller) = mpsc::channel(2);
         let hello = Hello {
@@ -134,7 +134,7 @@ impl Subscriber {
             return Err(Status::internal("the stream closed before it began"));
         }
         let mut request = Request::new(ReceiverStream::new(to_controller));
-        if let Some(token) = &route.token {
+        if let Some(token) = &access.token {
             let Ok(bearer) = format!("Bearer {token}").parse() else {
                 return Err(Status::failed_precondition("the token contains characters that a header must not"));
             };

@@ -6,7 +6,7 @@ use routing::{MediaSource, Modality, Operation, UnsafeFeature};
 use crate::Unreadable;
 use crate::findings::{Findings, MAX_MODEL, MediaItem, ModelSpan, NameEncoding, PartPath};
 use crate::form::{FormSink, PartHead};
-use crate::grammar::Kind;
+use crate::grammar::MediaKind;
 use crate::part::Part;
 
 /// Reads a form.
@@ -34,7 +34,7 @@ enum Field {
     /// A file, its bytes as they are.
     File(Modality, bool),
     /// A URL or base64 where others put a file.
-    Loose(Kind),
+    Loose(MediaKind),
     Unsafe(UnsafeFeature),
     #[default]
     Ignored,
@@ -78,8 +78,8 @@ impl FormReading {
             ("mm_processor_kwargs" | "media_io_kwargs", _) => Field::Unsafe(UnsafeFeature::ProcessorArguments),
             ("lora" | "frame_interpolation_model_path", _) => Field::Unsafe(UnsafeFeature::EngineInternals),
             (_, Some((modality, sure))) if head.is_file => Field::File(modality, sure),
-            (_, Some((modality, true))) => Field::Loose(Kind::Of(modality)),
-            (_, Some((_, false))) => Field::Loose(Kind::File),
+            (_, Some((modality, true))) => Field::Loose(MediaKind::Of(modality)),
+            (_, Some((_, false))) => Field::Loose(MediaKind::File),
             ("prompt", _) if matches!(self.operation, Operation::ImageEdits | Operation::Videos) => Field::Text,
             _ => Field::Ignored,
         }
@@ -116,7 +116,7 @@ impl FormSink for FormReading {
                 return Err(Unreadable::DuplicateField { field: "file", at });
             }
             Field::Text => self.findings.seeker.start(),
-            Field::Loose(_) => self.text.get_or_insert_default().start(media::Slot::Url),
+            Field::Loose(_) => self.text.get_or_insert_default().start(media::Spelling::Url),
             Field::Unsafe(feature) => {
                 let at = PartPath(head.name.clone());
                 self.findings.unsafe_feature(feature, || at);

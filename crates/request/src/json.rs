@@ -17,7 +17,7 @@ const MAX_KEY: usize = 64;
 
 /// What a value is, known at its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ValueKind {
     Object,
     Array,
     String,
@@ -54,7 +54,7 @@ pub(crate) trait Sink {
     /// A key of the innermost object, unescaped; cut at 64 bytes.
     fn key(&mut self, key: &[u8], at: u64) -> Result<(), Unreadable>;
     /// A value begins. For a string the answer says what is wanted of it.
-    fn begin(&mut self, kind: Kind) -> Result<Want, Unreadable>;
+    fn begin(&mut self, kind: ValueKind) -> Result<Want, Unreadable>;
     /// More of the string that began last, unescaped.
     fn piece(&mut self, piece: &[u8]);
     /// The string that began last ended.
@@ -186,7 +186,7 @@ impl Lexer {
     fn value(&mut self, byte: u8, next: Option<&u8>, at: usize, sink: &mut impl Sink) -> Result<usize, Unreadable> {
         match byte {
             b'"' => {
-                let want = sink.begin(Kind::String)?;
+                let want = sink.begin(ValueKind::String)?;
                 self.open_string(false, at, want);
             }
             b'{' | b'[' => {
@@ -194,7 +194,7 @@ impl Lexer {
                     return Err(Unreadable::TooDeep { at: self.consumed + at as u64, limit: MAX_DEPTH });
                 }
                 let object = byte == b'{';
-                sink.begin(if object { Kind::Object } else { Kind::Array })?;
+                sink.begin(if object { ValueKind::Object } else { ValueKind::Array })?;
                 self.objects = self.objects & !(1 << self.depth) | u128::from(object) << self.depth;
                 self.depth += 1;
                 if object {
@@ -202,12 +202,12 @@ impl Lexer {
                 }
                 self.state = State::Value { first: true };
             }
-            b't' => self.word(b"true", Kind::True, sink)?,
-            b'f' => self.word(b"false", Kind::False, sink)?,
-            b'n' => self.word(b"null", Kind::Null, sink)?,
+            b't' => self.word(b"true", ValueKind::True, sink)?,
+            b'f' => self.word(b"false", ValueKind::False, sink)?,
+            b'n' => self.word(b"null", ValueKind::Null, sink)?,
             _ => match Number::start(byte) {
                 Some(number) => {
-                    sink.begin(Kind::Number)?;
+                    sink.begin(ValueKind::Number)?;
                     self.state = State::InNumber(number);
                 }
                 None => return Err(self.malformed(at, "expected a value")),
@@ -221,7 +221,7 @@ impl Lexer {
         self.depth > 0 && self.objects & 1 << (self.depth - 1) != 0
     }
 
-    fn word(&mut self, word: &'static [u8], kind: Kind, sink: &mut impl Sink) -> Result<(), Unreadable> {
+    fn word(&mut self, word: &'static [u8], kind: ValueKind, sink: &mut impl Sink) -> Result<(), Unreadable> {
         sink.begin(kind)?;
         self.word_rest = &word[1..];
         self.state = State::InWord;
@@ -293,7 +293,7 @@ impl Lexer {
         self.state = State::Value { first: false };
         let follows = next == Some(&b'"');
         if follows {
-            let want = sink.begin(Kind::String)?;
+            let want = sink.begin(ValueKind::String)?;
             self.open_string(false, at, want);
         }
         Ok(usize::from(follows))

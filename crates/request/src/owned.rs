@@ -2,7 +2,7 @@
 //! they were made.
 
 use crate::Unreadable;
-use crate::json::{Kind, Lexer, Sink, StringToken, Want};
+use crate::json::{Lexer, Sink, StringToken, ValueKind, Want};
 
 /// Something that only its owner knows, the model server that made it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -96,18 +96,18 @@ impl Sink for Seeking {
         Ok(())
     }
 
-    fn begin(&mut self, kind: Kind) -> Result<Want, Unreadable> {
+    fn begin(&mut self, kind: ValueKind) -> Result<Want, Unreadable> {
         match kind {
-            Kind::Object | Kind::Array => {
-                if self.depth == 0 && kind == Kind::Array {
+            ValueKind::Object | ValueKind::Array => {
+                if self.depth == 0 && kind == ValueKind::Array {
                     return Err(Unreadable::NotAnObject);
                 }
-                self.in_response |= self.at_response && kind == Kind::Object;
+                self.in_response |= self.at_response && kind == ValueKind::Object;
                 self.depth += 1;
                 (self.at_id, self.at_response) = (false, false);
                 Ok(Want::Nothing)
             }
-            Kind::String if self.at_id => Ok(Want::Head(MAX_ID + 1)),
+            ValueKind::String if self.at_id => Ok(Want::Head(MAX_ID + 1)),
             _ => Ok(Want::Nothing),
         }
     }

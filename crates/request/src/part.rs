@@ -7,7 +7,7 @@ use routing::{MediaSource, Modality, UnsafeFeature};
 
 use crate::Unreadable;
 use crate::findings::{Findings, MediaItem, PartPath};
-use crate::grammar::{Kind, TypeWord};
+use crate::grammar::{MediaKind, TypeWord};
 
 /// A content part, or an object that stands for one.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ pub(crate) struct Part {
     /// Whether the `source` of an Anthropic block holds text.
     pub(crate) text_source: bool,
     pub(crate) media_type: Option<String>,
-    fields: Vec<(Kind, Field)>,
+    fields: Vec<(MediaKind, Field)>,
 }
 
 /// The media fields of one kind in one part.
@@ -35,15 +35,15 @@ struct Field {
 
 impl Part {
     /// A media field of this kind is there, even if it is null.
-    pub(crate) fn has(&mut self, kind: Kind) {
+    pub(crate) fn has(&mut self, kind: MediaKind) {
         self.field(kind);
     }
 
-    pub(crate) fn add(&mut self, kind: Kind, found: TextFound) {
+    pub(crate) fn add(&mut self, kind: MediaKind, found: TextFound) {
         self.field(kind).add(kind, found);
     }
 
-    fn field(&mut self, kind: Kind) -> &mut Field {
+    fn field(&mut self, kind: MediaKind) -> &mut Field {
         let known = self.fields.iter().position(|(of, _)| *of == kind);
         let place = known.unwrap_or_else(|| {
             self.fields.push((kind, Field::default()));
@@ -57,7 +57,7 @@ impl Part {
         match self.type_word.unwrap_or(TypeWord::Unknown) {
             // vLLM lets the keys win over `type` once a `uuid` is there; without either the keys are all there is.
             TypeWord::Text if !self.has_uuid || self.fields.is_empty() => findings.text = true,
-            TypeWord::Media(Kind::File) if self.text_source => findings.text = true,
+            TypeWord::Media(MediaKind::File) if self.text_source => findings.text = true,
             TypeWord::Media(kind) if !self.has_uuid || self.fields.is_empty() => {
                 let field = self.take_field_for(kind);
                 self.item(kind, field, findings, &at)?;
@@ -66,7 +66,7 @@ impl Part {
             _ => {
                 if self.fields.len() > 1 {
                     // A mere `file_id` names what the other field is about.
-                    self.fields.retain(|(kind, field)| *kind != Kind::File || field.found.is_some());
+                    self.fields.retain(|(kind, field)| *kind != MediaKind::File || field.found.is_some());
                 }
                 for (kind, field) in std::mem::take(&mut self.fields) {
                     self.item(kind, field, findings, &at)?;
@@ -77,13 +77,14 @@ impl Part {
     }
 
     /// What the part holds of a kind: its own field, or one that says of itself what it is.
-    fn take_field_for(&mut self, kind: Kind) -> Field {
-        let same = |of: Kind| {
-            of == kind || matches!((of, kind), (Kind::Of(a) | Kind::Embeds(a), Kind::Of(b) | Kind::Embeds(b)) if a == b)
+    fn take_field_for(&mut self, kind: MediaKind) -> Field {
+        let same = |of: MediaKind| {
+            of == kind
+                || matches!((of, kind), (MediaKind::Of(a) | MediaKind::Embeds(a), MediaKind::Of(b) | MediaKind::Embeds(b)) if a == b)
         };
         let mut all = Field::default();
         for (of, field) in std::mem::take(&mut self.fields) {
-            if let Some(found) = field.found.filter(|_| same(of) || of == Kind::File) {
+            if let Some(found) = field.found.filter(|_| same(of) || of == MediaKind::File) {
                 all.add(kind, found);
                 all.bytes = all.bytes.max(field.bytes);
             }
@@ -93,7 +94,7 @@ impl Part {
 
     fn item(
         &self,
-        kind: Kind,
+        kind: MediaKind,
         field: Field,
         findings: &mut Findings,
         at: &impl Fn() -> PartPath,
@@ -106,12 +107,12 @@ impl Part {
         let (identity, media_type) = found.map_or((None, None), |found| (found.identity, found.media_type));
         let media_type = media_type.or_else(|| self.media_type.clone());
         let modality = match kind {
-            Kind::Of(modality) => modality,
-            Kind::Embeds(modality) => {
+            MediaKind::Of(modality) => modality,
+            MediaKind::Embeds(modality) => {
                 findings.unsafe_feature(UnsafeFeature::Embeds, at);
                 modality
             }
-            Kind::File => modality_of_file(media_type.as_deref(), &facts),
+            MediaKind::File => modality_of_file(media_type.as_deref(), &facts),
         };
         if modality == Modality::Text && source == MediaSource::Inline {
             findings.text = true;
@@ -142,10 +143,10 @@ fn modality_of_file(media_type: Option<&str>, facts: &Facts) -> Modality {
 
 impl Field {
     /// Of several strings an engine takes one, and which is its own affair: such an item is refused. Tensors come in several.
-    fn add(&mut self, kind: Kind, found: TextFound) {
+    fn add(&mut self, kind: MediaKind, found: TextFound) {
         self.bytes += found.bytes;
         match &mut self.found {
-            Some(_) if matches!(kind, Kind::Embeds(_)) => {}
+            Some(_) if matches!(kind, MediaKind::Embeds(_)) => {}
             Some(first) => {
                 first.source = MediaSource::Url;
                 first.url = Some(Err(UrlFault::Several));

@@ -5,15 +5,15 @@
 
 use std::fmt::Write as _;
 
-use media::{Identity, TextReader};
+use media::{Identity, Spelling, TextReader};
 use routing::{Modality, ModalitySet, Operation};
 
 use crate::findings::{Findings, MAX_MODEL, ModelSpan, NameEncoding, PartPath};
 use crate::grammar::{
-    Kind as MediaKind, Slot, Spelling, TypeWord, array_slot, object_slot, slot_of_element, slot_of_key,
-    slot_of_unknown_key,
+    Meaning, MediaKind, TypeWord, meaning_in_array, meaning_in_object, meaning_of_element, meaning_of_key,
+    meaning_of_unknown_key,
 };
-use crate::json::{Kind, Sink, StringToken, Want};
+use crate::json::{Sink, StringToken, ValueKind, Want};
 use crate::keys::Key;
 use crate::owned::MAX_ID;
 use crate::part::Part;
@@ -22,7 +22,7 @@ use crate::{Owned, OwnedKind, Unreadable};
 /// An open object or array.
 #[derive(Debug)]
 struct Frame {
-    slot: Slot,
+    meaning: Meaning,
     array: bool,
     /// The key that it was entered by; none for elements, and for keys that mean nothing.
     key: Option<Key>,
@@ -40,7 +40,7 @@ pub(crate) struct Reading {
     operation: Operation,
     frames: Vec<Frame>,
     /// What the next value of the innermost object means, and the key that said so.
-    slot: Slot,
+    meaning: Meaning,
     key: Option<Key>,
     /// The part being read, and those that it is inside of: a tool's result holds pictures.
     part: Part,
@@ -63,7 +63,7 @@ impl Reading {
         Self {
             operation,
             frames: Vec::with_capacity(8),
-            slot: Slot::Root,
+            meaning: Meaning::Root,
             key: None,
             part: Part::default(),
             outer_parts: Vec::new(),
@@ -74,15 +74,15 @@ impl Reading {
     }
 
     /// What the value at hand means, and for an array that it has begun another element.
-    fn next_slot(&mut self) -> Slot {
+    fn next_meaning(&mut self) -> Meaning {
         match self.frames.last_mut() {
-            None => Slot::Root,
+            None => Meaning::Root,
             Some(frame) if frame.array => {
                 frame.next += 1;
                 self.key = None;
-                slot_of_element(frame.slot)
+                meaning_of_element(frame.meaning)
             }
-            Some(_) => std::mem::replace(&mut self.slot, Slot::Ignored),
+            Some(_) => std::mem::replace(&mut self.meaning, Meaning::Ignored),
         }
     }
 
@@ -100,7 +100,7 @@ impl Reading {
         (self.open_parts > 0).then_some(&mut self.part)
     }
 
-    fn push_frame(&mut self, slot: Slot, array: bool, part: bool) {
+    fn push_frame(&mut self, meaning: Meaning, array: bool, part: bool) {
         if part {
             if self.open_parts > 0 {
                 self.outer_parts.push(std::mem::take(&mut self.part));
@@ -108,33 +108,33 @@ impl Reading {
             self.open_parts += 1;
         }
         let key = self.key.take();
-        self.frames.push(Frame { slot, array, key, seen: 0, next: 0, part });
+        self.frames.push(Frame { meaning, array, key, seen: 0, next: 0, part });
     }
 
-    fn begin_string(&mut self, slot: Slot) -> Want {
-        self.slot = slot;
-        match slot {
-            Slot::Model => Want::Head(MAX_MODEL + 1),
-            Slot::ModalityWord | Slot::PartType | Slot::SourceType => Want::Head(MAX_WORD),
-            Slot::MediaType => Want::Head(64),
-            Slot::PartUuid | Slot::PartFileId => Want::Head(MAX_NAME),
-            Slot::Previous => Want::Head(MAX_ID + 1),
+    fn begin_string(&mut self, meaning: Meaning) -> Want {
+        self.meaning = meaning;
+        match meaning {
+            Meaning::Model => Want::Head(MAX_MODEL + 1),
+            Meaning::ModalityWord | Meaning::PartType | Meaning::SourceType => Want::Head(MAX_WORD),
+            Meaning::MediaType => Want::Head(64),
+            Meaning::PartUuid | Meaning::PartFileId => Want::Head(MAX_NAME),
+            Meaning::Previous => Want::Head(MAX_ID + 1),
             // Templates write the parts of a message one behind the other.
-            Slot::PartText | Slot::Part => Want::Pieces,
-            Slot::Words => {
+            Meaning::PartText | Meaning::Part => Want::Pieces,
+            Meaning::Words => {
                 self.findings.aside.start();
                 Want::Pieces
             }
-            Slot::Text | Slot::Message | Slot::Messages | Slot::Content | Slot::Documents => {
+            Meaning::Text | Meaning::Message | Meaning::Messages | Meaning::Content | Meaning::Documents => {
                 self.findings.seeker.start();
                 Want::Pieces
             }
-            Slot::Media(_) | Slot::MediaData(..) | Slot::Loose(_) => {
-                let spelling = match slot {
-                    Slot::MediaData(_, Spelling::Data)
-                    | Slot::Media(MediaKind::Embeds(_))
-                    | Slot::MediaData(MediaKind::Embeds(_), _) => media::Slot::Data,
-                    _ => media::Slot::Url,
+            Meaning::Media(_) | Meaning::MediaData(..) | Meaning::Loose(_) => {
+                let spelling = match meaning {
+                    Meaning::MediaData(_, Spelling::Data)
+                    | Meaning::Media(MediaKind::Embeds(_))
+                    | Meaning::MediaData(MediaKind::Embeds(_), _) => Spelling::Data,
+                    _ => Spelling::Url,
                 };
                 self.text.get_or_insert_default().start(spelling);
                 Want::Pieces
@@ -179,146 +179,153 @@ fn name_of(string: &StringToken<'_>) -> Option<Identity> {
 
 impl Sink for Reading {
     fn key(&mut self, key: &[u8], at: u64) -> Result<(), Unreadable> {
-        (self.slot, self.key) = (Slot::Ignored, None);
+        (self.meaning, self.key) = (Meaning::Ignored, None);
         let Some(frame) = self.frames.last_mut() else { return Ok(()) };
-        if frame.slot == Slot::Ignored {
+        if frame.meaning == Meaning::Ignored {
             return Ok(());
         }
-        if let Slot::Unsafe(feature) = frame.slot {
+        if let Meaning::Unsafe(feature) = frame.meaning {
             self.findings.unsafe_feature(feature, || PartPath(path_of(&self.frames)));
             return Ok(());
         }
-        if frame.slot == Slot::Words {
+        if frame.meaning == Meaning::Words {
             // Templates write keys as well.
-            self.slot = Slot::Words;
+            self.meaning = Meaning::Words;
             self.findings.aside.start();
             self.findings.aside.feed(key);
             return Ok(());
         }
         let Some(known) = Key::of(key) else {
-            self.slot = slot_of_unknown_key(frame.slot, key);
+            self.meaning = meaning_of_unknown_key(frame.meaning, key);
             return Ok(());
         };
-        let slot = slot_of_key(self.operation, frame.slot, known);
-        if !matches!(slot, Slot::Ignored | Slot::Words) {
+        let meaning = meaning_of_key(self.operation, frame.meaning, known);
+        if !matches!(meaning, Meaning::Ignored | Meaning::Words) {
             if frame.seen & 1 << known as u8 != 0 {
                 return Err(Unreadable::DuplicateField { field: known.as_str(), at });
             }
             frame.seen |= 1 << known as u8;
         }
-        (self.slot, self.key) = (slot, Some(known));
+        (self.meaning, self.key) = (meaning, Some(known));
         Ok(())
     }
 
-    fn begin(&mut self, kind: Kind) -> Result<Want, Unreadable> {
-        let slot = self.next_slot();
-        match (slot, kind) {
-            (Slot::Root, Kind::Object) | (Slot::Model, Kind::String | Kind::Null) | (Slot::Modalities, Kind::Null) => {}
-            (Slot::Root, _) => return Err(Unreadable::NotAnObject),
-            (Slot::Model, _) => return Err(Unreadable::WrongType { field: "model", expected: "a string" }),
-            (Slot::Stream, Kind::True) => self.findings.stream = true,
-            (Slot::Modalities, Kind::Array) => self.findings.output = Some(ModalitySet::EMPTY),
-            (Slot::Modalities, _) => {
+    fn begin(&mut self, kind: ValueKind) -> Result<Want, Unreadable> {
+        let meaning = self.next_meaning();
+        match (meaning, kind) {
+            (Meaning::Root, ValueKind::Object)
+            | (Meaning::Model, ValueKind::String | ValueKind::Null)
+            | (Meaning::Modalities, ValueKind::Null) => {}
+            (Meaning::Root, _) => return Err(Unreadable::NotAnObject),
+            (Meaning::Model, _) => return Err(Unreadable::WrongType { field: "model", expected: "a string" }),
+            (Meaning::Stream, ValueKind::True) => self.findings.stream = true,
+            (Meaning::Modalities, ValueKind::Array) => self.findings.output = Some(ModalitySet::EMPTY),
+            (Meaning::Modalities, _) => {
                 return Err(Unreadable::WrongType { field: "modalities", expected: "a list of strings" });
             }
             // Tokens are text as well.
-            (Slot::Text | Slot::Documents, Kind::Number)
+            (Meaning::Text | Meaning::Documents, ValueKind::Number)
             | (
-                Slot::Text | Slot::Documents | Slot::Content | Slot::Part | Slot::Message | Slot::Messages,
-                Kind::String,
+                Meaning::Text
+                | Meaning::Documents
+                | Meaning::Content
+                | Meaning::Part
+                | Meaning::Message
+                | Meaning::Messages,
+                ValueKind::String,
             ) => {
                 self.findings.text = true;
             }
             // An engine makes a name of anything (vLLM calls `str`), and another client's would be made the same way.
-            (Slot::PartUuid, kind) if !matches!(kind, Kind::String | Kind::Null) => {
+            (Meaning::PartUuid, kind) if !matches!(kind, ValueKind::String | ValueKind::Null) => {
                 return Err(Unreadable::WrongType { field: "uuid", expected: "a string" });
             }
-            (Slot::PartUuid, kind) => {
+            (Meaning::PartUuid, kind) => {
                 if let Some(part) = self.part() {
-                    part.has_uuid = kind != Kind::Null;
+                    part.has_uuid = kind != ValueKind::Null;
                 }
             }
-            (Slot::Media(media), _) => {
+            (Meaning::Media(media), _) => {
                 if let Some(part) = self.part() {
                     part.has(media);
                 }
             }
-            (Slot::PartFileId, kind) if kind != Kind::Null => {
+            (Meaning::PartFileId, kind) if kind != ValueKind::Null => {
                 if let Some(part) = self.part() {
                     part.has(MediaKind::File);
                 }
             }
             // An object is none until something is in it: some clients always send an empty one.
-            (Slot::Unsafe(feature), kind) if !matches!(kind, Kind::Null | Kind::Object) => {
+            (Meaning::Unsafe(feature), kind) if !matches!(kind, ValueKind::Null | ValueKind::Object) => {
                 let at = self.path();
                 self.findings.unsafe_feature(feature, || at);
             }
             _ => {}
         }
         match kind {
-            Kind::Object => {
-                let inner = object_slot(slot);
-                self.push_frame(inner, false, inner == Slot::Part || matches!(slot, Slot::Loose(_)));
+            ValueKind::Object => {
+                let inner = meaning_in_object(meaning);
+                self.push_frame(inner, false, inner == Meaning::Part || matches!(meaning, Meaning::Loose(_)));
                 // The object of a loose field is itself what holds the media.
-                if let (Slot::Loose(media), Some(part)) = (slot, self.part()) {
+                if let (Meaning::Loose(media), Some(part)) = (meaning, self.part()) {
                     part.has(media);
                 }
             }
-            Kind::Array => self.push_frame(array_slot(slot), true, false),
-            Kind::String => return Ok(self.begin_string(slot)),
+            ValueKind::Array => self.push_frame(meaning_in_array(meaning), true, false),
+            ValueKind::String => return Ok(self.begin_string(meaning)),
             _ => {}
         }
         Ok(Want::Nothing)
     }
 
     fn piece(&mut self, piece: &[u8]) {
-        match self.slot {
-            Slot::Media(_) | Slot::MediaData(..) | Slot::Loose(_) => {
+        match self.meaning {
+            Meaning::Media(_) | Meaning::MediaData(..) | Meaning::Loose(_) => {
                 if let Some(reader) = &mut self.text {
                     reader.feed(piece);
                 }
             }
-            Slot::Words => self.findings.aside.feed(piece),
+            Meaning::Words => self.findings.aside.feed(piece),
             _ => self.findings.seeker.feed(piece),
         }
     }
 
     fn string(&mut self, string: &StringToken<'_>) -> Result<(), Unreadable> {
         let word = || String::from_utf8_lossy(string.kept).into_owned();
-        match self.slot {
-            Slot::Model if string.length > MAX_MODEL as u64 => {
+        match self.meaning {
+            Meaning::Model if string.length > MAX_MODEL as u64 => {
                 return Err(Unreadable::FieldTooLong { field: "model", limit: MAX_MODEL });
             }
             // None, to every engine.
-            Slot::Model if string.length == 0 => {}
-            Slot::Model => {
+            Meaning::Model if string.length == 0 => {}
+            Meaning::Model => {
                 self.findings.model = Some(word());
                 let range = string.span.clone();
                 self.findings.model_span = Some(ModelSpan { range, encoding: NameEncoding::Json });
             }
-            Slot::Previous if string.length > MAX_ID as u64 => {
+            Meaning::Previous if string.length > MAX_ID as u64 => {
                 return Err(Unreadable::FieldTooLong { field: "previous_response_id", limit: MAX_ID });
             }
-            Slot::Previous if string.length == 0 => {}
-            Slot::Previous => self.findings.follows = Some(Owned { kind: OwnedKind::Response, id: word() }),
-            Slot::ModalityWord => {
+            Meaning::Previous if string.length == 0 => {}
+            Meaning::Previous => self.findings.follows = Some(Owned { kind: OwnedKind::Response, id: word() }),
+            Meaning::ModalityWord => {
                 let modality: Modality = word().parse()?;
                 self.findings.output = Some(self.findings.output.unwrap_or_default().with(modality));
             }
-            Slot::Media(kind) | Slot::MediaData(kind, _) => self.end_media(kind, false)?,
-            Slot::Loose(kind) => self.end_media(kind, true)?,
-            slot => {
+            Meaning::Media(kind) | Meaning::MediaData(kind, _) => self.end_media(kind, false)?,
+            Meaning::Loose(kind) => self.end_media(kind, true)?,
+            meaning => {
                 if let Some(part) = self.part() {
-                    match slot {
-                        Slot::PartType => part.type_word = Some(TypeWord::of(string.kept)),
-                        Slot::SourceType => part.text_source = string.kept == b"text",
-                        Slot::MediaType => part.media_type = Some(word().to_ascii_lowercase()),
+                    match meaning {
+                        Meaning::PartType => part.type_word = Some(TypeWord::of(string.kept)),
+                        Meaning::SourceType => part.text_source = string.kept == b"text",
+                        Meaning::MediaType => part.media_type = Some(word().to_ascii_lowercase()),
                         // Beyond what is read of it, two names would be one.
-                        Slot::PartUuid if string.length > MAX_NAME as u64 => {
+                        Meaning::PartUuid if string.length > MAX_NAME as u64 => {
                             return Err(Unreadable::FieldTooLong { field: "uuid", limit: MAX_NAME });
                         }
-                        Slot::PartUuid => part.uuid = name_of(string).map(|name| (name, string.span.clone())),
-                        Slot::PartFileId => part.name = name_of(string).or(part.name),
+                        Meaning::PartUuid => part.uuid = name_of(string).map(|name| (name, string.span.clone())),
+                        Meaning::PartFileId => part.name = name_of(string).or(part.name),
                         _ => {}
                     }
                 }

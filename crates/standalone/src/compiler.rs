@@ -82,7 +82,7 @@ impl Compiler {
 
 #[cfg(test)]
 mod tests {
-    use publish::{Route, Scope, Subscriber, Subscription};
+    use publish::{Access, Scope, Subscriber, Subscription};
     use serde_json::json;
     use tokio::sync::watch;
 
@@ -107,8 +107,8 @@ mod tests {
             let (sender, mut subscription) = watch::channel(Subscription::default());
             let scope = Scope { namespace: "n".into(), pool: Some("p".into()) };
             let subscriber = Subscriber { picker: "a".into(), scope };
-            let route = move |_| Ok(Route { channel: channel.clone(), token: None, others: false });
-            tokio::spawn(subscriber.run(route, sender));
+            let access = move |_| Ok(Access { channel: channel.clone(), token: None, others: false });
+            tokio::spawn(subscriber.run(access, sender));
 
             events.send(Event::Pool(Change::Relisted(vec![pool()]))).await.unwrap();
             events.send(Event::Model(Change::Relisted(vec![]))).await.unwrap();

@@ -20,7 +20,7 @@ use index::{Change, Event};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use picker::ReferenceFlags;
-use publish::{Publisher, Route};
+use publish::{Access, Publisher};
 use tokio::sync::mpsc;
 
 use crate::compiler::Compiler;
@@ -82,9 +82,9 @@ async fn run(mut args: picker::Args) -> Result<()> {
     let publisher = Publisher::new(publish::revision_of_the_clock());
     let channel = publisher.channel();
     let compiler = Compiler::new(received, publisher, index::ObjectKey::new(&*args.namespace, &*name));
-    let route = move |_| Ok(Route { channel: channel.clone(), token: None, others: false });
+    let access = move |_| Ok(Access { channel: channel.clone(), token: None, others: false });
     tokio::select! {
-        ended = args.serve("the API server", route) => ended,
+        ended = args.serve("the API server", access) => ended,
         // A picker that watches nothing would look alive and know nothing new.
         () = watches => bail!("a watch ended"),
         () = compiler.run() => bail!("the compiler ended"),

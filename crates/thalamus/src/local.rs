@@ -5,7 +5,7 @@ use std::time::Duration;
 use index::Index;
 use picker::{Options, Picker};
 use prometheus_client::registry::Registry;
-use publish::{Publisher, Route, Scope};
+use publish::{Access, Publisher, Scope};
 use request::Limits;
 use tokio_util::sync::CancellationToken;
 
@@ -73,7 +73,7 @@ impl LocalController {
         let channel = self.publisher.channel();
         Picker::start(
             options,
-            move |_| Ok(Route { channel: channel.clone(), token: None, others: false }),
+            move |_| Ok(Access { channel: channel.clone(), token: None, others: false }),
             registry,
             stop,
         )

@@ -16,7 +16,7 @@ pub(super) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "th
 
 /// The kinds of objects that make up pickers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Kind {
+pub(super) enum ChildKind {
     ServiceAccount,
     Service,
     ConfigMap,
@@ -27,9 +27,9 @@ pub(super) enum Kind {
 }
 
 /// An object's kind and key.
-pub(super) type ChildKey = (Kind, ObjectKey);
+pub(super) type ChildKey = (ChildKind, ObjectKey);
 
-impl Kind {
+impl ChildKind {
     pub(super) const ALL: [Self; 7] = [
         Self::ServiceAccount,
         Self::Service,
@@ -69,7 +69,7 @@ impl Kind {
 /// The key of an object that we made or rendered; none of others.
 pub(super) fn child_key(object: &DynamicObject) -> Option<ChildKey> {
     let name = &*object.types.as_ref()?.kind;
-    let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name)?;
+    let kind = ChildKind::ALL.into_iter().find(|kind| kind.name() == name)?;
     Some((kind, ObjectKey::of(object)))
 }
 

@@ -7,7 +7,7 @@ use index::{ManagedPicker, ObjectKey};
 use kube::ResourceExt as _;
 use kube::core::DynamicObject;
 
-use super::child::{ChildKey, Kind, child_key, is_hands_off};
+use super::child::{ChildKey, ChildKind, child_key, is_hands_off};
 use super::render::{self, Settings};
 use super::rollout::{self, Turns};
 use super::seen::{Seen, Step};
@@ -63,8 +63,9 @@ impl<'a> Desired<'a> {
         release: &str,
     ) -> Option<Self> {
         let mut objects = render::picker(pool, picker, settings);
-        let place =
-            objects.iter().position(|object| child_key(object).is_some_and(|(kind, _)| kind == Kind::Deployment))?;
+        let place = objects
+            .iter()
+            .position(|object| child_key(object).is_some_and(|(kind, _)| kind == ChildKind::Deployment))?;
         let mut one = Self { key, pool, picker, deployment: objects.remove(place), others: objects };
         let there = one.there(seen);
         let replicas = match (&picker.template.autoscaling, there) {
@@ -105,7 +106,7 @@ impl<'a> Desired<'a> {
         let (before, after): (Vec<_>, Vec<_>) = self
             .others
             .into_iter()
-            .partition(|object| child_key(object).is_some_and(|(kind, _)| kind < Kind::Deployment));
+            .partition(|object| child_key(object).is_some_and(|(kind, _)| kind < ChildKind::Deployment));
         let step = |desired| seen.step(desired, uid.as_deref());
         let steps = before.into_iter().filter_map(step).chain(deployment).chain(after.into_iter().filter_map(step));
         Plan { pool: self.key.clone(), steps: steps.chain(strays).collect(), held_by }

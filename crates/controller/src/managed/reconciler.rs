@@ -16,7 +16,9 @@ use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::child::{ChildKey, Kind, MANAGED_BY, belongs, child_key, hash, is_hands_off, owner, shown, why_foreign};
+use super::child::{
+    ChildKey, ChildKind, MANAGED_BY, belongs, child_key, hash, is_hands_off, owner, shown, why_foreign,
+};
 use super::plan::{Plan, plans};
 use super::render::{self, BUNDLE, Settings};
 use super::rollout::{Phase, Progress};
@@ -59,7 +61,7 @@ impl PickerReconciler {
     /// Runs to the end of the process.
     pub(crate) async fn run(mut self) {
         let (sender, mut changes) = mpsc::channel(CHANGES);
-        for kind in Kind::ALL {
+        for kind in ChildKind::ALL {
             let api = kind.api(&self.client, self.watch_namespace.as_deref());
             let again = move || followed(api.clone(), kind);
             tokio::spawn(carry(again, self.anew.clone(), sender.clone(), move |change| (kind, change)));
@@ -287,11 +289,11 @@ fn soon(rested: Instant) -> Instant {
     rested.max(Instant::now() + QUIET)
 }
 
-fn followed(api: Api<DynamicObject>, kind: Kind) -> BoxStream<'static, Change<DynamicObject>> {
+fn followed(api: Api<DynamicObject>, kind: ChildKind) -> BoxStream<'static, Change<DynamicObject>> {
     let (label, value) = MANAGED_BY;
     let config = match kind {
         // By name, so that the right to see them can be limited to it.
-        Kind::ConfigMap => watcher::Config::default().fields(&format!("metadata.name={BUNDLE}")),
+        ChildKind::ConfigMap => watcher::Config::default().fields(&format!("metadata.name={BUNDLE}")),
         _ => watcher::Config::default().labels(&format!("{label}={value}")),
     };
     follow(said(api, config), kind.name().to_owned(), Ok).boxed()

@@ -7,7 +7,7 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 use super::child::{MANAGED_BY, hash};
-use crate::authority::AUDIENCE;
+use crate::service_accounts::AUDIENCE;
 
 /// What all managed pickers have in common.
 #[derive(Debug, Clone, PartialEq)]

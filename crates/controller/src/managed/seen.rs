@@ -6,13 +6,13 @@ use index::{Change, ObjectKey};
 use kube::ResourceExt as _;
 use kube::core::DynamicObject;
 
-use super::child::{ChildKey, Kind, belongs, child_key, fingerprint, hash, is_hands_off};
+use super::child::{ChildKey, ChildKind, belongs, child_key, fingerprint, hash, is_hands_off};
 use super::rollout::{Phase, Progress};
 
 #[derive(Default)]
 pub(super) struct Seen {
     objects: BTreeMap<ChildKey, DynamicObject>,
-    listed: BTreeSet<Kind>,
+    listed: BTreeSet<ChildKind>,
     /// Of each object that was applied, what was wanted and what came of it: as long as both are as they were, nothing is to be done.
     applied: HashMap<ChildKey, (u64, u64)>,
 }
@@ -28,7 +28,7 @@ pub(super) enum Step {
 }
 
 impl Seen {
-    pub(super) fn observe(&mut self, kind: Kind, change: Change<DynamicObject>) {
+    pub(super) fn observe(&mut self, kind: ChildKind, change: Change<DynamicObject>) {
         match change {
             Change::Applied(object) => self.keep((kind, ObjectKey::of(&object)), object),
             Change::Deleted(key) => self.forget(&(kind, key)),
@@ -45,7 +45,7 @@ impl Seen {
 
     /// Whether every kind was listed once.
     pub(super) fn is_complete(&self) -> bool {
-        self.listed.len() == Kind::ALL.len()
+        self.listed.len() == ChildKind::ALL.len()
     }
 
     /// Remembers what was applied and what came of it.
@@ -61,7 +61,7 @@ impl Seen {
 
     /// The Deployment of this name, if it belongs to the pool with this uid.
     pub(super) fn deployment(&self, key: ObjectKey, owner: Option<&str>) -> Option<&DynamicObject> {
-        self.objects.get(&(Kind::Deployment, key)).filter(|there| belongs(there, owner))
+        self.objects.get(&(ChildKind::Deployment, key)).filter(|there| belongs(there, owner))
     }
 
     #[cfg(test)]
@@ -110,7 +110,7 @@ impl Seen {
 
     /// Who owns which field matters of Deployments alone, and is most of what an object weighs.
     fn keep(&mut self, key: ChildKey, mut object: DynamicObject) {
-        if key.0 != Kind::Deployment {
+        if key.0 != ChildKind::Deployment {
             object.metadata.managed_fields = None;
         }
         self.objects.insert(key, object);

@@ -41,7 +41,7 @@ impl Story {
     }
 
     fn due_by(&mut self, compiled: &Arc<Compiled>) -> Due {
-        self.reports.due(&Facts {
+        self.reports.due(&Inputs {
             index: &self.index,
             compiled,
             publisher: &self.publisher,
@@ -55,16 +55,16 @@ impl Story {
 
     /// The conditions of the pool that are to be written, as `Type=Reason`.
     fn written(&mut self) -> Vec<String> {
-        let mut orders = self.due().orders;
-        assert!(orders.len() <= 1);
-        let Some((_, order)) = orders.pop() else { return Vec::new() };
-        order.status.conditions().iter().map(|one| format!("{}={}", one.type_, one.reason)).collect()
+        let mut updates = self.due().updates;
+        assert!(updates.len() <= 1);
+        let Some((_, update)) = updates.pop() else { return Vec::new() };
+        update.status.conditions().iter().map(|one| format!("{}={}", one.type_, one.reason)).collect()
     }
 
-    fn outcome(&mut self, succeeded: bool) {
+    fn result(&mut self, succeeded: bool) {
         let sent = &self.reports.sent[&key()];
-        let outcome = Outcome { key: key(), status: sent.status.clone(), succeeded };
-        self.reports.note(&outcome, self.now);
+        let result = WriteResult { key: key(), status: sent.status.clone(), succeeded };
+        self.reports.note(&result, self.now);
     }
 
     /// The watch shows the pool as it was written.
@@ -99,14 +99,14 @@ fn what_was_written_is_not_written_again_because_the_watch_is_late() {
     let mut story = Story::new();
     assert!(says(&story.written(), "Programmed=Pending"));
     assert!(story.written().is_empty(), "it is on its way");
-    story.outcome(true);
+    story.result(true);
     assert!(story.written().is_empty(), "it stands, though the watch has not said so");
     story.seen("2", 1);
     assert!(story.written().is_empty());
     // Somebody else wrote over it.
     let _ = story.index.observe(Event::Pool(Change::Applied(pool("3", 1))));
     assert!(says(&story.written(), "Programmed=Pending"));
-    story.outcome(false);
+    story.result(false);
     assert!(story.written().is_empty(), "not at once");
     story.now += RETRY;
     assert!(!story.written().is_empty(), "what could not be written is tried again");
@@ -117,28 +117,28 @@ fn what_is_known_of_an_object_is_not_said_of_the_one_that_took_its_place() {
     let mut story = Story::new();
     let compiled = Arc::new(story.index.compile());
     story.now += PICKER_PATIENCE;
-    assert_eq!(story.due_by(&compiled).orders.len(), 1);
+    assert_eq!(story.due_by(&compiled).updates.len(), 1);
     let mut another = pool("7", 1);
     another.metadata.uid = Some("another".into());
     let _ = story.index.observe(Event::Pool(Change::Applied(another)));
-    assert!(story.due_by(&compiled).orders.is_empty(), "it is not compiled yet");
+    assert!(story.due_by(&compiled).updates.is_empty(), "it is not compiled yet");
     assert!(story.reports.sent.is_empty(), "what was on its way was the other's");
-    let orders = story.due().orders;
-    assert_eq!(orders[0].1.of.uid.as_deref(), Some("another"));
-    assert!(orders[0].1.transitions.iter().any(|one| one.type_ == "Programmed"), "told of this one as well");
+    let updates = story.due().updates;
+    assert_eq!(updates[0].1.of.uid.as_deref(), Some("another"));
+    assert!(updates[0].1.transitions.iter().any(|one| one.type_ == "Programmed"), "told of this one as well");
     // Nor of another generation.
     let compiled = Arc::new(story.index.compile());
     let mut changed = pool("8", 2);
     changed.metadata.uid = Some("another".into());
     let _ = story.index.observe(Event::Pool(Change::Applied(changed)));
-    assert!(story.due_by(&compiled).orders.is_empty());
+    assert!(story.due_by(&compiled).updates.is_empty());
 }
 
 #[test]
 fn a_status_on_its_way_is_taken_back_when_things_are_as_they_were() {
     let mut story = Story::new();
     story.written();
-    story.outcome(true);
+    story.result(true);
     story.seen("2", 1);
     story.pickers.insert(
         ObjectKey::new("a", "p"),
@@ -161,7 +161,7 @@ fn what_was_said_of_another_generation_is_not_said_of_this_one() {
     let mut story = Story::new();
     story.now += PICKER_PATIENCE;
     assert!(says(&story.written(), "Programmed=NoPicker"));
-    story.outcome(true);
+    story.result(true);
     story.seen("2", 1);
     // A picker just left: as it was, whatever that is.
     story.start = story.now;
@@ -217,9 +217,9 @@ fn a_model_that_is_not_in_use_is_not_programmed() {
     }))
     .unwrap();
     let _ = story.index.observe(Event::Model(Change::Applied(model)));
-    let orders = story.due().orders;
-    let (_, order) = orders.iter().find(|(key, _)| matches!(key, Key::Model(_))).unwrap();
-    let programmed = order.status.conditions().iter().find(|one| one.type_ == "Programmed").unwrap();
+    let updates = story.due().updates;
+    let (_, update) = updates.iter().find(|(key, _)| matches!(key, Key::Model(_))).unwrap();
+    let programmed = update.status.conditions().iter().find(|one| one.type_ == "Programmed").unwrap();
     assert_eq!((&*programmed.status, &*programmed.reason), ("False", "NotAccepted"));
 }
 
@@ -238,48 +238,48 @@ fn of_a_pool_that_no_gateway_is_attached_to_nothing_is_said_where_gateways_say_s
         other => panic!("{other:?} has no entry of ours"),
     };
     let entry = ours(&story);
-    story.outcome(true);
+    story.result(true);
 
     seen(&mut story, "2", json!([entry]));
-    assert!(story.due().orders.is_empty());
+    assert!(story.due().updates.is_empty());
     // The Gateway API is installed.
     story.has_gateways = true;
-    let [(_, order)] = &story.due().orders[..] else { panic!("the entry is to be taken away") };
-    assert_eq!(order.status, Status::Pool(None));
-    assert!(order.transitions.is_empty(), "nothing became of the pool");
-    story.outcome(true);
+    let [(_, update)] = &story.due().updates[..] else { panic!("the entry is to be taken away") };
+    assert_eq!(update.status, Status::Pool(None));
+    assert!(update.transitions.is_empty(), "nothing became of the pool");
+    story.result(true);
     seen(&mut story, "3", json!([]));
-    assert!(story.due().orders.is_empty());
+    assert!(story.due().updates.is_empty());
     // What becomes of it is told all the same, by events; here its picker fails.
-    let before = story.due().orders.len();
+    let before = story.due().updates.len();
     story.now += ACK_PATIENCE + PICKER_PATIENCE;
-    let told = story.due().orders;
-    assert!(before == 0 && told.iter().all(|(_, order)| order.status == Status::Pool(None)));
-    let told: Vec<_> = told.iter().flat_map(|(_, order)| &order.transitions).map(|one| &*one.reason).collect();
+    let told = story.due().updates;
+    assert!(before == 0 && told.iter().all(|(_, update)| update.status == Status::Pool(None)));
+    let told: Vec<_> = told.iter().flat_map(|(_, update)| &update.transitions).map(|one| &*one.reason).collect();
     assert_eq!(told, ["NoPicker"]);
-    story.outcome(true);
+    story.result(true);
     // A route refers to it, and the gateway says so.
     seen(&mut story, "4", json!([gateway]));
     let written = story.written();
     assert!(written.contains(&"TargetsReachable=OnePool".to_owned()), "{written:?}");
     let entry = ours(&story);
-    story.outcome(true);
+    story.result(true);
     seen(&mut story, "5", json!([gateway, entry]));
-    assert!(story.due().orders.is_empty());
+    assert!(story.due().updates.is_empty());
     // The route is gone. What an older CRD writes as a default is nobody.
     seen(&mut story, "6", json!([{"parentRef": {"kind": "Status", "name": "default"}, "conditions": []}, entry]));
-    assert_eq!(story.due().orders[0].1.status, Status::Pool(None));
-    story.outcome(true);
+    assert_eq!(story.due().updates[0].1.status, Status::Pool(None));
+    story.result(true);
     // Whoever writes all parents anew is answered, and not at once.
     seen(&mut story, "7", json!([gateway]));
-    assert!(!story.due().orders.is_empty());
-    story.outcome(true);
+    assert!(!story.due().updates.is_empty());
+    story.result(true);
     seen(&mut story, "8", json!([gateway]));
     let due = story.due();
     assert!(
-        due.orders.is_empty() && due.look_again.is_some(),
+        due.updates.is_empty() && due.look_again.is_some(),
         "a gateway that does so would be answered again and again"
     );
     story.now += RETRY;
-    assert!(!story.due().orders.is_empty());
+    assert!(!story.due().updates.is_empty());
 }

@@ -90,7 +90,7 @@ fn key(name: &str) -> Key {
     Key::Model(ObjectKey::new("a", name))
 }
 
-fn order() -> StatusUpdate {
+fn update() -> StatusUpdate {
     let of = ObjectReference { uid: Some("one".into()), ..ObjectReference::default() };
     StatusUpdate { status: Status::Model(InferenceModelStatus::default()), of, transitions: Vec::new() }
 }
@@ -106,26 +106,26 @@ async fn several_are_written_at_once_and_of_one_object_one() {
     let (gate, client) = Gate::new();
     let (mut writer, _term) = writer(&client);
     for number in 0..20 {
-        writer.write(key(&format!("m{number:02}")), order());
+        writer.write(key(&format!("m{number:02}")), update());
     }
     assert_eq!(gate.settled(AT_ONCE).await.len(), AT_ONCE);
     for _ in 0..3 {
-        writer.write(key("m00"), order());
+        writer.write(key("m00"), update());
     }
     gate.open.add_permits(100);
     for _ in 0..21 {
-        assert!(writer.outcome().await.succeeded);
+        assert!(writer.result().await.succeeded);
     }
     // One that was under way, and one for all that were asked for meanwhile.
     let asked = gate.settled(21).await;
     assert_eq!((asked.len(), asked.iter().filter(|path| path.contains("/m00/status")).count()), (21, 2));
 
     for _ in 0..2 {
-        writer.write(key("alone"), order());
+        writer.write(key("alone"), update());
     }
     gate.open.forget_permits(100);
     assert_eq!(gate.settled(22).await.len(), 22);
-    writer.write(key("alone"), order());
+    writer.write(key("alone"), update());
     assert_eq!(gate.settled(22).await.len(), 22, "it is being written");
 }
 
@@ -135,17 +135,17 @@ async fn while_writes_fail_there_is_one_at_a_time() {
     let (mut writer, _term) = writer(&client);
     gate.status.store(403, Ordering::Relaxed);
     for number in 0..30 {
-        writer.write(key(&format!("m{number:02}")), order());
+        writer.write(key(&format!("m{number:02}")), update());
     }
     assert_eq!(gate.settled(AT_ONCE).await.len(), AT_ONCE);
     gate.open.add_permits(AT_ONCE);
     for _ in 0..AT_ONCE {
-        assert!(!writer.outcome().await.succeeded);
+        assert!(!writer.result().await.succeeded);
     }
     assert_eq!(gate.settled(AT_ONCE + 1).await.len(), AT_ONCE + 1);
     gate.status.store(200, Ordering::Relaxed);
     gate.open.add_permits(1);
-    assert!(writer.outcome().await.succeeded);
+    assert!(writer.result().await.succeeded);
     assert_eq!(gate.settled(2 * AT_ONCE + 1).await.len(), 2 * AT_ONCE + 1);
 }
 
@@ -153,14 +153,14 @@ async fn while_writes_fail_there_is_one_at_a_time() {
 async fn a_replica_that_does_not_lead_any_more_stops_at_once() {
     let (gate, client) = Gate::new();
     let (mut writer, term) = writer(&client);
-    writer.write(key("m"), order());
+    writer.write(key("m"), update());
     gate.settled(1).await;
     let stopped = Instant::now();
     term.send_replace(None);
-    assert!(!writer.outcome().await.succeeded);
+    assert!(!writer.result().await.succeeded);
     assert_eq!(stopped.elapsed(), Duration::ZERO);
-    writer.write(key("n"), order());
-    assert!(!writer.outcome().await.succeeded);
+    writer.write(key("n"), update());
+    assert!(!writer.result().await.succeeded);
     assert_eq!(gate.settled(1).await.len(), 1, "nothing is begun");
 }
 
@@ -169,17 +169,17 @@ async fn nothing_is_written_to_an_object_that_took_the_name_of_another() {
     let (gate, client) = Gate::new();
     let (mut writer, _term) = writer(&client);
     gate.open.add_permits(2);
-    writer.write(key("m"), order());
-    assert!(writer.outcome().await.succeeded);
+    writer.write(key("m"), update());
+    assert!(writer.result().await.succeeded);
     let asked = gate.settled(1).await.remove(0);
     let test = r#"[{"op":"test","path":"/metadata/uid","value":"one"},{"op":"add","path":"/status","value":"#;
     assert!(asked.starts_with("PATCH") && asked.contains(test), "the API server is to look whose it is: {asked}");
     // A pool is read first.
     writer.write(
         Key::Pool(ObjectKey::new("a", "p")),
-        StatusUpdate { status: Status::Pool(Some(ours(vec![]))), ..order() },
+        StatusUpdate { status: Status::Pool(Some(ours(vec![]))), ..update() },
     );
-    assert!(writer.outcome().await.succeeded);
+    assert!(writer.result().await.succeeded);
     let asked = gate.settled(2).await.remove(1);
     assert!(asked.starts_with("GET"), "{asked}");
 }
@@ -189,15 +189,15 @@ async fn what_was_to_be_told_of_an_object_is_not_told_of_the_next_of_its_name() 
     let (gate, client) = Gate::new();
     let (mut writer, _term) = writer(&client);
     let gone = Transition { holds: false, type_: "Accepted".into(), reason: "Gone".into(), message: String::new() };
-    writer.write(key("m"), order());
+    writer.write(key("m"), update());
     gate.settled(1).await;
-    writer.write(key("m"), StatusUpdate { transitions: vec![gone.clone()], ..order() });
-    writer.write(key("m"), order());
+    writer.write(key("m"), StatusUpdate { transitions: vec![gone.clone()], ..update() });
+    writer.write(key("m"), update());
     let told = |writer: &Writer| writer.wanted.lock().unwrap().values().next().unwrap().transitions.clone();
     assert_eq!(told(&writer), [gone], "a status that was not written yet is told with the next");
     let of = ObjectReference { uid: Some("next".into()), ..ObjectReference::default() };
-    writer.write(key("m"), StatusUpdate { of, ..order() });
+    writer.write(key("m"), StatusUpdate { of, ..update() });
     assert_eq!(told(&writer), []);
     gate.open.add_permits(2);
-    assert!(writer.outcome().await.succeeded && writer.outcome().await.succeeded);
+    assert!(writer.result().await.succeeded && writer.result().await.succeeded);
 }

@@ -22,8 +22,7 @@ use Tells::{KvCache, Progress, Running, Waiting};
 /// A series by its name, and by a label where one name stands for several things.
 type Series = (&'static str, Option<(&'static str, &'static str)>, Tells);
 
-/// Sources: vLLM `vllm/v1/metrics/loggers.py` (the second name of the cache is of releases before 0.10); SGLang `srt/metrics/collector.py` (with `_` in
-/// place of `:` as newer pages spell it); TensorRT-LLM `tensorrt_llm/metrics/collector.py`; Triton with the TensorRT-LLM backend, and alone
+/// Sources: vLLM `vllm/v1/metrics/loggers.py` (the second name of the cache is of releases before 0.10); SGLang `srt/metrics/collector.py`; TensorRT-LLM `tensorrt_llm/metrics/collector.py`; Triton with the TensorRT-LLM backend, and alone
 /// (`docs/user_guide/metrics.md`); llama.cpp `tools/server/README.md`.
 const SERIES: &[Series] = &[
     ("vllm:num_requests_waiting", None, Waiting),
@@ -71,10 +70,17 @@ pub(crate) fn reading(text: &str) -> Reading {
 }
 
 fn tells(name: &str, labels: &str) -> Option<Tells> {
-    let same = |known: &str| known == name || (known.starts_with("sglang:") && known.replacen(':', "_", 1) == name);
-    let has =
-        |label: Option<(&str, &str)>| label.is_none_or(|(key, value)| labels.contains(&format!("{key}=\"{value}\"")));
+    // Newer pages of SGLang spell the beginning of its names with `_`.
+    let of_sglang = name.strip_prefix("sglang_");
+    let same = |known: &str| known == name || of_sglang.is_some_and(|rest| known.strip_prefix("sglang:") == Some(rest));
+    let has = |label: Option<(&str, &str)>| label.is_none_or(|(key, value)| has_label(labels, key, value));
     SERIES.iter().find(|(known, label, _)| same(known) && has(*label)).map(|(.., tells)| *tells)
+}
+
+/// Whether `key="value"` stands among the labels.
+fn has_label(labels: &str, key: &str, value: &str) -> bool {
+    let after = labels.split(['{', ',']).filter_map(|label| label.trim_start().strip_prefix(key)?.strip_prefix("=\""));
+    after.filter_map(|rest| rest.strip_prefix(value)).any(|rest| rest.starts_with('"'))
 }
 
 /// `name{labels} value timestamp` in parts. Labels may hold spaces and braces in quotes, so the value is what follows the last brace.
@@ -85,13 +91,8 @@ fn series(line: &str) -> Option<(&str, &str, f64)> {
     Some((name, &line[name.len()..end], value))
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a cast from float saturates, and NaN becomes 0"
-)]
 fn count(value: f64) -> u32 {
-    value as u32
+    u32::try_from(total(value)).unwrap_or(u32::MAX)
 }
 
 #[expect(

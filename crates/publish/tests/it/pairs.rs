@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use publish::testing::RawPicker;
-use publish::{Anyone, Authority, Publisher, Received, Route, Scope, Standing, Subscriber, Subscription, Unusable};
+use publish::{Access, Anyone, Authorizer, Publisher, Received, Scope, Standing, Subscriber, Subscription, Unusable};
 use routing::{Capability, Criticality, MediaPolicy, MediaRule, Modality, Model, RoutingTable, Target};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -27,7 +27,7 @@ impl Pair {
         Self::start_with(pool, Arc::new(Anyone), None)
     }
 
-    fn start_with(pool: Option<&str>, authority: Arc<dyn Authority>, token: Option<&str>) -> Self {
+    fn start_with(pool: Option<&str>, authorizer: Arc<dyn Authorizer>, token: Option<&str>) -> Self {
         let token = token.map(str::to_owned);
         let publisher = Publisher::new(100);
         let wires: Arc<Mutex<Vec<JoinHandle<()>>>> = Arc::default();
@@ -36,7 +36,7 @@ impl Pair {
             let (client, mut near) = tokio::io::duplex(64 << 10);
             let (mut far, server) = tokio::io::duplex(64 << 10);
             let incoming = tokio_stream::once(Ok::<_, std::io::Error>(server));
-            let service = server_side.service(Arc::clone(&authority), CancellationToken::new());
+            let service = server_side.service(Arc::clone(&authorizer), CancellationToken::new());
             tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
             let wire = tokio::spawn(async move { drop(tokio::io::copy_bidirectional(&mut near, &mut far).await) });
             wires_made.lock().expect("not poisoned").push(wire);
@@ -45,8 +45,8 @@ impl Pair {
         let channel = Endpoint::from_static("http://in.memory").connect_with_connector_lazy(connector);
         let scope = Scope { namespace: "serving".into(), pool: pool.map(str::to_owned) };
         let (sender, subscription) = watch::channel(Subscription::default());
-        let route = move |_| Ok(Route { channel: channel.clone(), token: token.clone(), others: false });
-        tokio::spawn(Subscriber { picker: "test".into(), scope }.run(route, sender));
+        let access = move |_| Ok(Access { channel: channel.clone(), token: token.clone(), others: false });
+        tokio::spawn(Subscriber { picker: "test".into(), scope }.run(access, sender));
         Self { publisher, subscription, wires }
     }
 
@@ -212,7 +212,7 @@ async fn one_that_owes_an_answer_and_one_that_left_are_known_with_their_times() 
 struct Password;
 
 #[tonic::async_trait]
-impl Authority for Password {
+impl Authorizer for Password {
     async fn admit(&self, token: Option<&str>, scope: &Scope) -> Result<(), Status> {
         assert_eq!(scope.namespace, "serving");
         if token == Some("sesame") { Ok(()) } else { Err(Status::unauthenticated("not you")) }
@@ -276,8 +276,8 @@ async fn pickers_of_different_scopes_are_sent_different_tables_of_one_revision()
     let channel = channel_to(&whole.publisher);
     let (sender, mut subscription) = watch::channel(Subscription::default());
     let scope = Scope { namespace: "serving".into(), pool: Some("a".into()) };
-    let route = move |_| Ok(Route { channel: channel.clone(), token: None, others: false });
-    tokio::spawn(Subscriber { picker: "one pool".into(), scope }.run(route, sender));
+    let access = move |_| Ok(Access { channel: channel.clone(), token: None, others: false });
+    tokio::spawn(Subscriber { picker: "one pool".into(), scope }.run(access, sender));
     whole.until_standing(2, 0, &[]).await;
     let mut revisions = Vec::new();
     for hosts in [&[1, 2][..], &[1, 2, 3]] {
@@ -345,14 +345,14 @@ async fn while_another_controller_was_not_asked_nobody_waits_long() {
     let (asks, mut asked) = tokio::sync::mpsc::unbounded_channel();
     // Two controllers, asked in turn.
     let mut others = false;
-    let route = move |_| {
+    let access = move |_| {
         others = !others;
         asks.send(Instant::now()).expect("the test looks");
-        Ok(Route { channel: channel.clone(), token: None, others })
+        Ok(Access { channel: channel.clone(), token: None, others })
     };
     let (sender, _subscription) = watch::channel(Subscription::default());
     let scope = Scope { namespace: "serving".into(), pool: None };
-    tokio::spawn(Subscriber { picker: "test".into(), scope }.run(route, sender));
+    tokio::spawn(Subscriber { picker: "test".into(), scope }.run(access, sender));
     let mut last = asked.recv().await.expect("running");
     let mut longest_round = Duration::ZERO;
     for _ in 0..12 {

@@ -44,7 +44,7 @@ struct Cluster {
 impl Cluster {
     fn new() -> Self {
         let mut seen = Seen::default();
-        for kind in Kind::ALL {
+        for kind in ChildKind::ALL {
             seen.observe(kind, Change::Relisted(Vec::new()));
         }
         Self { seen, failures: Failures::default() }
@@ -61,7 +61,7 @@ impl Cluster {
             let (kind, key) = child_key(&desired).unwrap();
             let mut there = desired;
             let replicas = there.data["spec"]["replicas"].clone();
-            if kind == Kind::Deployment {
+            if kind == ChildKind::Deployment {
                 there.metadata.generation = Some(1);
                 let revision =
                     if self.seen.deployment(key.clone(), owner_of(&there).as_deref()).is_some() { "2" } else { "1" };
@@ -83,7 +83,7 @@ fn owner_of(object: &DynamicObject) -> Option<String> {
 fn deployments(plans: &[Plan]) -> Vec<String> {
     let touches = |step: &Step| match step {
         Step::Make(desired) | Step::Mend(desired, _) => {
-            child_key(desired).is_some_and(|(kind, _)| kind == Kind::Deployment)
+            child_key(desired).is_some_and(|(kind, _)| kind == ChildKind::Deployment)
         }
         Step::Remove(..) => false,
     };
@@ -126,7 +126,7 @@ fn what_is_no_deployment_waits_for_no_turn() {
     for plan in cluster.plans(&wanted(&pools), "old") {
         cluster.carry_out(plan, true);
     }
-    cluster.seen.forget(&(Kind::Service, ObjectKey::new("a", "two-picker")));
+    cluster.seen.forget(&(ChildKind::Service, ObjectKey::new("a", "two-picker")));
     let plans = cluster.plans(&wanted(&pools), "new");
     assert_eq!(deployments(&plans)[1], "a/two: behind a/one");
     let made = |step: &Step| matches!(step, Step::Make(desired) if desired.types.as_ref().is_some_and(|types| types.kind == "Service"));
@@ -140,7 +140,7 @@ fn an_autoscalers_number_is_taken_over_and_begun_with_the_least() {
     let plan = cluster.plans(&wanted(&pools), "old").remove(0);
     let deployment = |plan: &Plan| {
         plan.steps.iter().find_map(|step| match step {
-            Step::Make(one) | Step::Mend(one, _) if child_key(one)?.0 == Kind::Deployment => Some(step.clone()),
+            Step::Make(one) | Step::Mend(one, _) if child_key(one)?.0 == ChildKind::Deployment => Some(step.clone()),
             _ => None,
         })
     };
@@ -150,7 +150,7 @@ fn an_autoscalers_number_is_taken_over_and_begun_with_the_least() {
     let mut there = made;
     there.metadata.resource_version = Some("77".into());
     there.data["spec"]["replicas"] = json!(5);
-    cluster.seen.observe(Kind::Deployment, Change::Applied(there));
+    cluster.seen.observe(ChildKind::Deployment, Change::Applied(there));
     let Some(Step::Mend(mended, over)) = deployment(&cluster.plans(&wanted(&pools), "old")[0]) else {
         panic!("it is mended")
     };
@@ -164,7 +164,7 @@ fn what_its_owner_took_back_is_left_alone_until_the_owner_gives_it_back() {
     for plan in cluster.plans(&wanted, "one") {
         cluster.carry_out(plan, true);
     }
-    let change = |cluster: &mut Cluster, kind: Kind, value: &str| {
+    let change = |cluster: &mut Cluster, kind: ChildKind, value: &str| {
         let key = (kind, ObjectKey::new("a", "p-picker"));
         let mut object = cluster.seen.object(&key).unwrap().clone();
         object.annotations_mut().insert(api::annotations::HANDS_OFF.into(), value.into());
@@ -175,13 +175,13 @@ fn what_its_owner_took_back_is_left_alone_until_the_owner_gives_it_back() {
         cluster.plans(&wanted, image).iter().map(|plan| plan.steps.len()).collect()
     };
     assert_eq!(steps(&cluster, "one"), [5, 5]);
-    change(&mut cluster, Kind::Service, "true");
+    change(&mut cluster, ChildKind::Service, "true");
     assert_eq!(steps(&cluster, "one"), [4, 5]);
     assert_eq!(cluster.seen.hands_off("a-p").count(), 1);
-    change(&mut cluster, Kind::Service, "false");
+    change(&mut cluster, ChildKind::Service, "false");
     assert_eq!(steps(&cluster, "one"), [5, 5], "the promise holds again");
     // Nobody waits for a Deployment that is never upgraded.
-    change(&mut cluster, Kind::Service, "true");
-    change(&mut cluster, Kind::Deployment, "true");
+    change(&mut cluster, ChildKind::Service, "true");
+    change(&mut cluster, ChildKind::Deployment, "true");
     assert_eq!(deployments(&cluster.plans(&wanted, "two")), ["a/p: as it is", "b/p: now"]);
 }

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use kube::api::PostParams;
 use kube::{Api, Client};
-use publish::{Authority, Scope};
+use publish::{Authorizer, Scope};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -101,7 +101,7 @@ impl ServiceAccounts {
 }
 
 #[tonic::async_trait]
-impl Authority for ServiceAccounts {
+impl Authorizer for ServiceAccounts {
     async fn admit(&self, token: Option<&str>, scope: &Scope) -> Result<(), Status> {
         let Some(token) = token else {
             return Err(Status::unauthenticated(format!(

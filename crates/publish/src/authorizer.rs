@@ -8,7 +8,7 @@ use crate::Scope;
 
 /// Decides whether a picker may read a scope, by the bearer token it shows.
 #[tonic::async_trait]
-pub trait Authority: Debug + Send + Sync + 'static {
+pub trait Authorizer: Debug + Send + Sync + 'static {
     /// Admits the picker, or says why not: `Unauthenticated` without a valid token, `PermissionDenied` for the scope of another,
     /// `Unavailable` when nobody can tell now.
     async fn admit(&self, token: Option<&str>, scope: &Scope) -> Result<(), Status>;
@@ -19,7 +19,7 @@ pub trait Authority: Debug + Send + Sync + 'static {
 pub struct Anyone;
 
 #[tonic::async_trait]
-impl Authority for Anyone {
+impl Authorizer for Anyone {
     async fn admit(&self, _token: Option<&str>, _scope: &Scope) -> Result<(), Status> {
         Ok(())
     }
