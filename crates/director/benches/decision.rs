@@ -30,7 +30,7 @@ fn table() -> RoutingTable {
             targets,
             media: MediaPolicy::default(),
         };
-        (Arc::from(format!("model-{i}")), Arc::new(model))
+        (format!("model-{i}").into(), Arc::new(model))
     };
     let endpoint = |i: u8| {
         (

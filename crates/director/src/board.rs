@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use routing::Uid;
+use routing::{PoolName, Uid};
 use scheduling::{Health, Load, Scraped};
 
 /// What an endpoint is, wherever it listens: a pod that comes back under an old name and address is another one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointId {
-    pub pool: Arc<str>,
+    pub pool: PoolName,
     pub name: Arc<str>,
     /// Of its pod.
     pub uid: Uid,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, StatusCode};
 use request::{OwnedKind, Splice};
-use routing::{AppProtocol, Capability, Requirement};
+use routing::{AppProtocol, Capability, ModelName, PoolName, Requirement};
 use scheduling::Filter;
 
 use crate::board::{EndpointId, EndpointState, Verdict};
@@ -47,7 +47,7 @@ pub struct Attempt {
     pub address: SocketAddr,
     pub app_protocol: AppProtocol,
     /// What the model server is asked for; none where the request's own name stays.
-    pub target: Option<Arc<str>>,
+    pub target: Option<ModelName>,
     /// What changes in the body, in its order.
     pub splices: Arc<[Splice]>,
     /// 0 to 1.
@@ -143,7 +143,7 @@ impl Attempt {
         self.state.id()
     }
 
-    pub fn pool(&self) -> &Arc<str> {
+    pub fn pool(&self) -> &PoolName {
         &self.state.id().pool
     }
 }

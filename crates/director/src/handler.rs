@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use request::{InferenceRequest, Limits, RequestHead};
 
+use routing::PoolName;
+
 use crate::{
     AttemptReport, Budget, Director, OwnerFinder, OwnerQuestion, Owners, Plan, Rejection, Reply, RunningAttempt,
     Search, Transaction,
@@ -59,7 +61,7 @@ pub struct RequestHandler {
     /// Whose models these are, in lists of models.
     pub namespace: Arc<str>,
     /// The pool that paths go to which nothing is known of; none refuses them.
-    pub other_paths: Option<Arc<str>>,
+    pub other_paths: Option<PoolName>,
     pub observer: Arc<dyn Observer>,
 }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use request::OwnedKind;
-use routing::{AppProtocol, Capability, Endpoint, Modality, Model, Operation, Pool, RoutingTable, Target};
+use routing::{AppProtocol, Capability, Endpoint, Modality, Model, Operation, Pool, PoolName, RoutingTable, Target};
 use scheduling::{Candidate, Profile};
 
 use crate::board::{Board, EndpointId, EndpointState};
@@ -27,11 +27,11 @@ pub struct Director {
 pub(crate) struct Snapshot {
     pub(crate) revision: u64,
     pub(crate) table: Arc<RoutingTable>,
-    pools: HashMap<Arc<str>, Arc<Slots>>,
+    pools: HashMap<PoolName, Arc<Slots>>,
     /// The list of models that are served, and of all.
     lists: [OnceLock<Bytes>; 2],
     /// The pools whose servers make what only they know.
-    makers: [OnceLock<HashSet<Arc<str>>>; 2],
+    makers: [OnceLock<HashSet<PoolName>>; 2],
 }
 
 /// The endpoints of a pool.
@@ -72,7 +72,7 @@ impl Director {
     /// nothing.
     pub fn replace_table(&self, revision: u64, table: Arc<RoutingTable>) {
         let before = self.newest.load_full();
-        let known = |name: &Arc<str>| before.as_ref().and_then(|before| before.pools.get(name));
+        let known = |name: &PoolName| before.as_ref().and_then(|before| before.pools.get(name));
         let pools: HashMap<_, _> = table
             .pools
             .iter()
@@ -81,10 +81,10 @@ impl Director {
                     Some(slots) if Arc::ptr_eq(&slots.pool, pool) => Arc::clone(slots),
                     slots => Arc::new(Slots::new(name, pool, slots.map(|slots| &**slots), &self.board)),
                 };
-                (Arc::clone(name), slots)
+                (name.clone(), slots)
             })
             .collect();
-        let still = |slots: &Arc<Slots>, name: &Arc<str>| pools.get(name).is_some_and(|now| Arc::ptr_eq(now, slots));
+        let still = |slots: &Arc<Slots>, name: &PoolName| pools.get(name).is_some_and(|now| Arc::ptr_eq(now, slots));
         for (name, slots) in before.iter().flat_map(|before| &before.pools).filter(|(name, slots)| !still(slots, name))
         {
             let now: HashSet<&EndpointId> =
@@ -139,7 +139,7 @@ impl Snapshot {
     }
 
     /// The pool that a gateway is bound to. It may have cut a long name to fit a Service's.
-    pub(crate) fn pool_named(&self, name: &str) -> Option<&Arc<str>> {
+    pub(crate) fn pool_named(&self, name: &str) -> Option<&PoolName> {
         let exact = self.table.pools.get_key_value(name).map(|(pool, _)| pool);
         let mut cut = self.table.pools.keys().filter(|pool| name.len() >= CUT_POOL_NAME && pool.starts_with(name));
         exact.or_else(|| cut.next().filter(|_| cut.next().is_none()))
@@ -164,7 +164,7 @@ impl Snapshot {
                 capability.operations.contains(operation) && capability.output.contains(output)
             };
             let targets = self.table.models.values().flat_map(|model| &model.targets).filter(makes);
-            let declared = targets.map(|target| Arc::clone(&target.pool));
+            let declared = targets.map(|target| target.pool.clone());
             if self.table.models.is_empty() { self.table.pools.keys().cloned().collect() } else { declared.collect() }
         });
         pools.iter().flat_map(|pool| self.known_endpoints(pool)).collect()
@@ -189,12 +189,12 @@ impl Snapshot {
 // === impl Slots ===
 
 impl Slots {
-    fn new(name: &Arc<str>, pool: &Arc<Pool>, before: Option<&Self>, board: &Board) -> Self {
+    fn new(name: &PoolName, pool: &Arc<Pool>, before: Option<&Self>, board: &Board) -> Self {
         let known: HashMap<&EndpointId, &Arc<EndpointState>> =
             before.iter().flat_map(|before| &before.all).map(|slot| (slot.state.id(), &slot.state)).collect();
         let slot = |(endpoint_name, endpoint): (&Arc<str>, &Endpoint)| {
             let id = EndpointId {
-                pool: Arc::clone(name),
+                pool: name.clone(),
                 name: Arc::clone(endpoint_name),
                 uid: endpoint.uid,
                 port: endpoint.address.port(),

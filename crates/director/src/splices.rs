@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use media::NameScope;
 use request::{InferenceRequest, MediaItem, Splice};
+use routing::ModelName;
 
 /// What a target's servers are sent: its own name for the model, and these names for media.
-pub(crate) fn of(request: &InferenceRequest, target: Option<&Arc<str>>, uuids: &[Splice]) -> Arc<[Splice]> {
+pub(crate) fn of(request: &InferenceRequest, target: Option<&ModelName>, uuids: &[Splice]) -> Arc<[Splice]> {
     let target = target.filter(|target| request.model.as_deref() != Some(target));
     let renamed = target.zip(request.model_span.as_ref()).map(|(target, span)| span.renamed(target));
     if uuids.is_empty() {

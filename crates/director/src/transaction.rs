@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use request::{InferenceRequest, MediaItem, Owned, OwnedKind, RequestHead, Resource, Scanner, Splice};
-use routing::{Capability, Criticality, Draw, Family, NoRoute, Operation, Route, UnsafeFeature};
+use routing::{Capability, Criticality, Draw, Family, ModelName, NoRoute, Operation, PoolName, Route, UnsafeFeature};
 use scheduling::{Exhausted, Filter, Ranked, SchedulingRequest, Subset};
 
 use crate::dispatch::{HeaderChanges, MAX_ATTEMPTS, MAX_PER_TARGET, STEERING};
@@ -73,7 +73,7 @@ enum Decided {
 struct Found<'t> {
     ranked: Ranked,
     slot: &'t Slot,
-    target: Option<&'t Arc<str>>,
+    target: Option<&'t ModelName>,
     family: Option<Family>,
     capability: Capability,
     tier: usize,
@@ -169,7 +169,7 @@ impl Undecided {
         let mut among = self.snapshot.makers_of(owned.kind);
         if self.request.resource.owned_by_one().is_none() {
             // It names a model: whoever does not serve that made nothing for it, and is not shown what the client authorizes by.
-            let pools: Vec<Arc<str>> = self.route()?.pools().into_iter().map(Arc::clone).collect();
+            let pools: Vec<PoolName> = self.route()?.pools().into_iter().cloned().collect();
             among.retain(|endpoint| pools.contains(&endpoint.state.id().pool));
         }
         if let Some(pool) = self.bound_to() {
@@ -352,12 +352,12 @@ impl Undecided {
         if found.is_empty() { Err(exhausted) } else { Ok(found) }
     }
 
-    fn attempt(&self, slot: &Slot, target: Option<&Arc<str>>, splices: &Arc<[Splice]>, score: f32) -> Attempt {
+    fn attempt(&self, slot: &Slot, target: Option<&ModelName>, splices: &Arc<[Splice]>, score: f32) -> Attempt {
         Attempt {
             state: Arc::clone(&slot.state),
             address: slot.endpoint.address,
             app_protocol: self.snapshot.app_protocol(&slot.state.id().pool),
-            target: target.map(Arc::clone),
+            target: target.cloned(),
             splices: Arc::clone(splices),
             score,
         }
@@ -388,7 +388,7 @@ impl Undecided {
         }
     }
 
-    fn bound_to(&self) -> Option<&Arc<str>> {
+    fn bound_to(&self) -> Option<&PoolName> {
         self.snapshot.pool_named(self.bound.pool.as_deref()?)
     }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::llm_d::{InferenceModelRewrite, InferenceObjective, ObjectivePoolRef, RewriteRule, RewriteTarget};
-use routing::{PoolPolicy, Rewrite};
+use routing::{ModelName, PoolPolicy, Rewrite};
 
 use crate::observe::{Index, ObjectKey};
 
@@ -42,7 +42,7 @@ pub(crate) fn policy(index: &Index, pool: &ObjectKey) -> PoolPolicy {
 fn apply(
     rule: &RewriteRule,
     targets: &[Rewrite],
-    exact: &mut BTreeMap<Arc<str>, Vec<Rewrite>>,
+    exact: &mut BTreeMap<ModelName, Vec<Rewrite>>,
     any: &mut Vec<Rewrite>,
 ) {
     if rule.matches.is_empty() {
@@ -50,7 +50,7 @@ fn apply(
     }
     for one in &rule.matches {
         match &one.model {
-            Some(model) => _ = exact.insert(Arc::from(&*model.value), targets.to_vec()),
+            Some(model) => _ = exact.insert(model.value.as_str().into(), targets.to_vec()),
             None => *any = targets.to_vec(),
         }
     }
@@ -67,7 +67,7 @@ fn targets(targets: &[RewriteTarget]) -> Vec<Rewrite> {
     named
         .filter_map(|target| {
             let weight = if weighted { u32::try_from(target.weight?).ok().filter(|weight| *weight > 0)? } else { 1 };
-            Some(Rewrite { name: Arc::from(&*target.model_rewrite), weight })
+            Some(Rewrite { name: target.model_rewrite.as_str().into(), weight })
         })
         .collect()
 }

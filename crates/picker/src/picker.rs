@@ -76,7 +76,7 @@ impl Picker {
             owners: Arc::new(Owners::default()),
             owner_finder: Some(Arc::new(AskAround::new())),
             namespace: options.scope.namespace.as_str().into(),
-            other_paths: options.other_paths_to.as_deref().map(Arc::from),
+            other_paths: options.other_paths_to.as_deref().map(Into::into),
             observer: Arc::new(metrics.clone()),
         });
         let (sender, subscription) = watch::channel(Subscription::default());

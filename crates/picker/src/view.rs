@@ -1,13 +1,12 @@
 //! `/debug/table`: what a picker decides by, for a person.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Instant;
 
 use daemon::Table;
 use director::{Director, EndpointState, KnownEndpoint};
 use publish::{Scope, Subscription};
-use routing::{Model, RoutingTable};
+use routing::{Model, PoolName, RoutingTable};
 use scheduling::{Health, Load};
 
 pub(crate) fn table(scope: &Scope, director: &Director, subscription: &Subscription) -> Table {
@@ -52,9 +51,9 @@ fn models(table: &RoutingTable, view: &mut Table) {
 fn pools(table: &RoutingTable, director: &Director, view: &mut Table) {
     view.row(["POOL", "ENDPOINT", "ADDRESS", "TAKES", "IN FLIGHT", "RUNNING", "WAITING", "KV CACHE", "HEALTH"]);
     let now = Instant::now();
-    let mut endpoints: HashMap<Arc<str>, Vec<KnownEndpoint>> = HashMap::new();
+    let mut endpoints: HashMap<PoolName, Vec<KnownEndpoint>> = HashMap::new();
     for endpoint in director.endpoints() {
-        endpoints.entry(Arc::clone(&endpoint.state.id().pool)).or_default().push(endpoint);
+        endpoints.entry(endpoint.state.id().pool.clone()).or_default().push(endpoint);
     }
     for (pool, facts) in &table.pools {
         if facts.endpoints.is_empty() {

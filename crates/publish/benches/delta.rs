@@ -22,7 +22,7 @@ fn table() -> RoutingTable {
     };
     let pool = |p: u8| {
         let endpoints = (0..100).map(|i| endpoint(p, i)).collect();
-        (Arc::from(format!("pool-{p}")), Arc::new(Pool { endpoints, ..Pool::default() }))
+        (format!("pool-{p}").into(), Arc::new(Pool { endpoints, ..Pool::default() }))
     };
     RoutingTable { pools: (0..100).map(pool).collect(), ..RoutingTable::default() }
 }

@@ -4,21 +4,21 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use routing::{AppProtocol, Endpoint, Model, Pool, PoolPolicy, RoutingTable};
+use routing::{AppProtocol, Endpoint, Model, ModelName, Pool, PoolName, PoolPolicy, RoutingTable};
 
 /// The changes that make one table into another. A resource is a pool, an endpoint or a model, so that a pod that comes or goes in a
 /// pool of ten thousand is one small change.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Delta {
-    pub pools: BTreeMap<Arc<str>, PoolHead>,
+    pub pools: BTreeMap<PoolName, PoolHead>,
     pub endpoints: BTreeMap<EndpointKey, Endpoint>,
-    pub models: BTreeMap<Arc<str>, Arc<Model>>,
+    pub models: BTreeMap<ModelName, Arc<Model>>,
     /// With all their endpoints.
-    pub removed_pools: Vec<Arc<str>>,
+    pub removed_pools: Vec<PoolName>,
     pub removed_endpoints: Vec<EndpointKey>,
-    pub removed_models: Vec<Arc<str>>,
-    pub elsewhere: BTreeMap<Arc<str>, Vec<Arc<str>>>,
-    pub removed_elsewhere: Vec<Arc<str>>,
+    pub removed_models: Vec<ModelName>,
+    pub elsewhere: BTreeMap<ModelName, Vec<PoolName>>,
+    pub removed_elsewhere: Vec<ModelName>,
 }
 
 /// A pool but for its endpoints.
@@ -31,7 +31,7 @@ pub struct PoolHead {
 /// An endpoint's pool and its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EndpointKey {
-    pub pool: Arc<str>,
+    pub pool: PoolName,
     pub name: Arc<str>,
 }
 
@@ -39,7 +39,7 @@ pub struct EndpointKey {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotApplicable {
     #[error("endpoint {name:?} belongs to pool {pool:?}, which is not known")]
-    NoSuchPool { pool: Arc<str>, name: Arc<str> },
+    NoSuchPool { pool: PoolName, name: Arc<str> },
 }
 
 impl Delta {
@@ -47,21 +47,21 @@ impl Delta {
     pub fn between(from: &RoutingTable, to: &RoutingTable) -> Self {
         let mut delta = Self::default();
         compare(&from.models, &to.models, |name, _, model| match model {
-            Some(model) => _ = delta.models.insert(Arc::clone(name), Arc::clone(model)),
-            None => delta.removed_models.push(Arc::clone(name)),
+            Some(model) => _ = delta.models.insert(name.clone(), Arc::clone(model)),
+            None => delta.removed_models.push(name.clone()),
         });
         // Parts of one table share it, and so does the next where no model changed.
         if !Arc::ptr_eq(&from.pools_of_models, &to.pools_of_models) {
             compare(&from.pools_of_models, &to.pools_of_models, |name, _, pools| match pools {
-                Some(pools) => _ = delta.elsewhere.insert(Arc::clone(name), pools.clone()),
-                None => delta.removed_elsewhere.push(Arc::clone(name)),
+                Some(pools) => _ = delta.elsewhere.insert(name.clone(), pools.clone()),
+                None => delta.removed_elsewhere.push(name.clone()),
             });
         }
         compare(&from.pools, &to.pools, |name, before, pool| {
-            let Some(pool) = pool else { return delta.removed_pools.push(Arc::clone(name)) };
+            let Some(pool) = pool else { return delta.removed_pools.push(name.clone()) };
             if before.is_none_or(|b| b.app_protocol != pool.app_protocol || b.policy != pool.policy) {
                 let head = PoolHead { app_protocol: pool.app_protocol, policy: pool.policy.clone() };
-                delta.pools.insert(Arc::clone(name), head);
+                delta.pools.insert(name.clone(), head);
             }
             delta.endpoints_between(name, before.map_or(&Pool::default(), |before| before), pool);
         });
@@ -78,19 +78,19 @@ impl Delta {
         for name in &self.removed_models {
             table.models.remove(name);
         }
-        table.models.extend(self.models.iter().map(|(name, model)| (Arc::clone(name), Arc::clone(model))));
+        table.models.extend(self.models.iter().map(|(name, model)| (name.clone(), Arc::clone(model))));
         if !self.elsewhere.is_empty() || !self.removed_elsewhere.is_empty() {
             let pools_of_models = Arc::make_mut(&mut table.pools_of_models);
             for name in &self.removed_elsewhere {
                 pools_of_models.remove(name);
             }
-            pools_of_models.extend(self.elsewhere.iter().map(|(name, pools)| (Arc::clone(name), pools.clone())));
+            pools_of_models.extend(self.elsewhere.iter().map(|(name, pools)| (name.clone(), pools.clone())));
         }
         for name in &self.removed_pools {
             table.pools.remove(name);
         }
         for (name, PoolHead { app_protocol, policy }) in &self.pools {
-            let pool = Arc::make_mut(table.pools.entry(Arc::clone(name)).or_default());
+            let pool = Arc::make_mut(table.pools.entry(name.clone()).or_default());
             (pool.app_protocol, pool.policy) = (*app_protocol, policy.clone());
         }
         for key in &self.removed_endpoints {
@@ -101,15 +101,15 @@ impl Delta {
         for (key, endpoint) in &self.endpoints {
             let EndpointKey { pool, name } = key;
             let Some(known) = table.pools.get_mut(pool) else {
-                return Err(NotApplicable::NoSuchPool { pool: Arc::clone(pool), name: Arc::clone(name) });
+                return Err(NotApplicable::NoSuchPool { pool: pool.clone(), name: Arc::clone(name) });
             };
             Arc::make_mut(known).endpoints.insert(Arc::clone(name), *endpoint);
         }
         Ok(table)
     }
 
-    fn endpoints_between(&mut self, pool: &Arc<str>, from: &Pool, to: &Pool) {
-        let key = |name: &Arc<str>| EndpointKey { pool: Arc::clone(pool), name: Arc::clone(name) };
+    fn endpoints_between(&mut self, pool: &PoolName, from: &Pool, to: &Pool) {
+        let key = |name: &Arc<str>| EndpointKey { pool: pool.clone(), name: Arc::clone(name) };
         compare(&from.endpoints, &to.endpoints, |name, _, endpoint| match endpoint {
             Some(endpoint) => _ = self.endpoints.insert(key(name), *endpoint),
             None => self.removed_endpoints.push(key(name)),
@@ -119,10 +119,10 @@ impl Delta {
 
 /// Tells of each name that does not stand for the same in both, what it stands for in each. One walk through both: most is the same, and
 /// shared.
-fn compare<'a, T: PartialEq>(
-    from: &'a BTreeMap<Arc<str>, T>,
-    to: &'a BTreeMap<Arc<str>, T>,
-    mut tell: impl FnMut(&'a Arc<str>, Option<&'a T>, Option<&'a T>),
+fn compare<'a, K: Ord, T: PartialEq>(
+    from: &'a BTreeMap<K, T>,
+    to: &'a BTreeMap<K, T>,
+    mut tell: impl FnMut(&'a K, Option<&'a T>, Option<&'a T>),
 ) {
     let (mut from, mut to) = (from.iter().peekable(), to.iter().peekable());
     loop {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::Stream;
-use routing::{Parts, RoutingTable};
+use routing::{Parts, PoolName, RoutingTable};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -80,7 +80,7 @@ pub struct Standing {
 
 /// What changed in a namespace, as far as it decides whose table changed.
 struct Changed {
-    pools: BTreeSet<Arc<str>>,
+    pools: BTreeSet<PoolName>,
     /// Models are in everybody's table: of those that live elsewhere each is told where.
     models: bool,
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use routing::{
     AppProtocol, Capability, Criticality, Endpoint, Format, HostPattern, MediaPolicy, MediaRule, MediaSource, Modality,
-    ModalitySet, Model, Operation, OperationSet, PoolPolicy, Rewrite, RoutingTable, Target, UnsafeFeature,
+    ModalitySet, Model, ModelName, Operation, OperationSet, PoolName, PoolPolicy, Rewrite, RoutingTable, Target,
+    UnsafeFeature,
 };
 
 use crate::{Delta, EndpointKey, PoolHead, proto};
@@ -102,7 +103,7 @@ pub(crate) fn encode(revision: u64, snapshot: bool, delta: &Delta) -> proto::Upd
     }
 }
 
-fn encode_pool(name: &Arc<str>, head: &PoolHead) -> proto::Pool {
+fn encode_pool(name: &PoolName, head: &PoolHead) -> proto::Pool {
     let app_protocol = match head.app_protocol {
         AppProtocol::Http => proto::AppProtocol::Http,
         AppProtocol::H2c => proto::AppProtocol::H2c,
@@ -125,7 +126,7 @@ fn encode_pool(name: &Arc<str>, head: &PoolHead) -> proto::Pool {
     }
 }
 
-fn encode_elsewhere(model: &Arc<str>, pools: &[Arc<str>]) -> proto::Elsewhere {
+fn encode_elsewhere(model: &ModelName, pools: &[PoolName]) -> proto::Elsewhere {
     proto::Elsewhere { model: model.to_string(), pools: pools.iter().map(ToString::to_string).collect() }
 }
 
@@ -142,7 +143,7 @@ fn encode_endpoint(key: &EndpointKey, endpoint: &Endpoint) -> proto::Endpoint {
     }
 }
 
-fn encode_model(name: &Arc<str>, model: &Model) -> proto::Model {
+fn encode_model(name: &ModelName, model: &Model) -> proto::Model {
     let criticality = match model.criticality {
         Criticality::Standard => proto::Criticality::Standard,
         Criticality::Critical => proto::Criticality::Critical,
@@ -276,7 +277,7 @@ fn collect<P, R, C: FromIterator<R>>(
     all.into_iter().filter_map(|one| decode(one).map_err(|error| bad.push(error)).ok()).collect()
 }
 
-fn decode_pool(pool: proto::Pool) -> Result<(Arc<str>, PoolHead), Undecodable> {
+fn decode_pool(pool: proto::Pool) -> Result<(PoolName, PoolHead), Undecodable> {
     let app_protocol = match proto::AppProtocol::try_from(pool.app_protocol) {
         Ok(proto::AppProtocol::Http) => AppProtocol::Http,
         Ok(proto::AppProtocol::H2c) => AppProtocol::H2c,
@@ -301,7 +302,7 @@ fn decode_pool(pool: proto::Pool) -> Result<(Arc<str>, PoolHead), Undecodable> {
     Ok((named(&pool.name, "pool")?, PoolHead { app_protocol, policy }))
 }
 
-fn decode_elsewhere(elsewhere: proto::Elsewhere) -> Result<(Arc<str>, Vec<Arc<str>>), Undecodable> {
+fn decode_elsewhere(elsewhere: proto::Elsewhere) -> Result<(ModelName, Vec<PoolName>), Undecodable> {
     Ok((named(&elsewhere.model, "model")?, elsewhere.pools.into_iter().map(Into::into).collect()))
 }
 
@@ -314,12 +315,12 @@ fn decode_endpoint(endpoint: proto::Endpoint) -> Result<(EndpointKey, Endpoint),
     let Ok(address) = endpoint.address.parse() else {
         return Err(Undecodable::Address { pool: key.pool, name: key.name, address: endpoint.address });
     };
-    named(&key.name, "endpoint")?;
+    named::<&str>(&key.name, "endpoint")?;
     let capability = endpoint.capability.as_ref().map(decode_capability);
     Ok((decode_key(key), Endpoint { address, uid: endpoint.uid.as_str().into(), capability }))
 }
 
-fn decode_model(model: proto::Model) -> Result<(Arc<str>, Arc<Model>), Undecodable> {
+fn decode_model(model: proto::Model) -> Result<(ModelName, Arc<Model>), Undecodable> {
     let name = named(&model.name, "model")?;
     let criticality = match proto::Criticality::try_from(model.criticality) {
         Ok(proto::Criticality::Critical) => Criticality::Critical,
@@ -399,6 +400,6 @@ fn decode_rule(model: &str, rule: &proto::MediaRule) -> Result<(Modality, MediaR
     Ok((modality, rule))
 }
 
-fn named(name: &str, kind: &'static str) -> Result<Arc<str>, Undecodable> {
+fn named<'n, N: From<&'n str>>(name: &'n str, kind: &'static str) -> Result<N, Undecodable> {
     if name.is_empty() { Err(Undecodable::Nameless { kind }) } else { Ok(name.into()) }
 }

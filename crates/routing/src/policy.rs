@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::ModelName;
+
 /// Priorities and rewrites of one pool.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PoolPolicy {
     /// By the objective's name, which a request's header gives. Below zero: may be shed when there is not enough for all.
     pub priorities: BTreeMap<Arc<str>, i32>,
     /// By the name that clients ask for.
-    pub rewrites: BTreeMap<Arc<str>, Vec<Rewrite>>,
+    pub rewrites: BTreeMap<ModelName, Vec<Rewrite>>,
     /// For every other name.
     pub rewrite_any: Vec<Rewrite>,
 }
@@ -18,7 +20,7 @@ pub struct PoolPolicy {
 /// What a model server is asked for instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rewrite {
-    pub name: Arc<str>,
+    pub name: ModelName,
     /// Share relative to the others; at least 1.
     pub weight: u32,
 }

@@ -1,14 +1,12 @@
 //! The answer of a table: tiers of targets, or why there is none.
 
-use std::sync::Arc;
-
-use crate::{Capability, Draw, Family, Fit, Missing, Model, PoolPolicy, Requirement, Target};
+use crate::{Capability, Draw, Family, Fit, Missing, Model, ModelName, PoolName, PoolPolicy, Requirement, Target};
 
 /// Where a request may go, the tightest fit first.
 #[derive(Debug)]
 pub struct Route<'t> {
     /// The declared model, or none where a pool is asked as it is.
-    pub model: Option<(&'t Arc<str>, &'t Model)>,
+    pub model: Option<(&'t ModelName, &'t Model)>,
     tiers: Vec<Tier<'t>>,
 }
 
@@ -21,8 +19,8 @@ pub struct Tier<'t> {
 /// A target as a request sees it. The name is none where the request's own model name stays.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Choice<'t> {
-    name: Option<&'t Arc<str>>,
-    pool: &'t Arc<str>,
+    name: Option<&'t ModelName>,
+    pool: &'t PoolName,
     capability: Capability,
     family: Option<Family>,
     weight: u32,
@@ -73,7 +71,7 @@ impl NoRoute {
 // === impl Route ===
 
 impl<'t> Route<'t> {
-    pub(crate) fn of_model(name: &'t Arc<str>, model: &'t Model, need: Requirement) -> Option<Self> {
+    pub(crate) fn of_model(name: &'t ModelName, model: &'t Model, need: Requirement) -> Option<Self> {
         let mut fitting: Vec<(Fit, &'t Target)> =
             model.targets.iter().filter_map(|target| Some((target.capability.fit(need)?, target))).collect();
         // Declared beats assumed. A server that serves everything by assumption most often does not know a path that another target names.
@@ -91,7 +89,7 @@ impl<'t> Route<'t> {
     }
 
     /// A pool asked as it is, whatever is said of it.
-    pub(crate) fn as_it_is(pool: &'t Arc<str>, need: Requirement) -> Self {
+    pub(crate) fn as_it_is(pool: &'t PoolName, need: Requirement) -> Self {
         let choice = Choice { name: None, pool, capability: Capability::ANY, family: None, weight: 1 };
         let fit = Capability::ANY.fit(need);
         Self { model: None, tiers: fit.map(|_| Tier { choices: vec![choice] }).into_iter().collect() }
@@ -99,7 +97,7 @@ impl<'t> Route<'t> {
 
     /// A pool that no model refers to, asked as it is, or by the other names that its policy has for the model.
     pub(crate) fn undeclared(
-        pool: &'t Arc<str>,
+        pool: &'t PoolName,
         policy: &'t PoolPolicy,
         model: Option<&str>,
         need: Requirement,
@@ -117,7 +115,7 @@ impl<'t> Route<'t> {
     /// What of the route leads to one pool, or where else it leads.
     pub fn within(&self, pool: &str) -> Result<Self, NoRoute> {
         let here = |tier: &Tier<'t>| {
-            let choices: Vec<_> = tier.choices.iter().copied().filter(|choice| **choice.pool == *pool).collect();
+            let choices: Vec<_> = tier.choices.iter().copied().filter(|choice| *choice.pool == *pool).collect();
             (!choices.is_empty()).then_some(Tier { choices })
         };
         let tiers: Vec<_> = self.tiers.iter().filter_map(here).collect();
@@ -134,8 +132,8 @@ impl<'t> Route<'t> {
     }
 
     /// The pools of every tier, each once, in order.
-    pub fn pools(&self) -> Vec<&'t Arc<str>> {
-        let mut pools: Vec<&'t Arc<str>> = Vec::new();
+    pub fn pools(&self) -> Vec<&'t PoolName> {
+        let mut pools: Vec<&'t PoolName> = Vec::new();
         for choice in self.tiers.iter().flat_map(|tier| &tier.choices) {
             if !pools.contains(&choice.pool) {
                 pools.push(choice.pool);
@@ -174,11 +172,11 @@ pub struct OrderedTarget<'t>(Choice<'t>);
 
 impl<'t> OrderedTarget<'t> {
     /// What the model server is asked for; none where the request's own name stays.
-    pub fn name(&self) -> Option<&'t Arc<str>> {
+    pub fn name(&self) -> Option<&'t ModelName> {
         self.0.name
     }
 
-    pub fn pool(&self) -> &'t Arc<str> {
+    pub fn pool(&self) -> &'t PoolName {
         self.0.pool
     }
 

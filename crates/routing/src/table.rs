@@ -7,23 +7,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::route::{NoRoute, Route};
-use crate::{Capability, Family, MediaPolicy, ModalitySet, OperationSet, PoolPolicy, Requirement, Uid};
+use crate::{
+    Capability, Family, MediaPolicy, ModalitySet, ModelName, OperationSet, PoolName, PoolPolicy, Requirement, Uid,
+};
 
 /// What one namespace serves. Names are unique within it. Models and pools are shared: the next table is mostly the one before.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RoutingTable {
-    pub models: BTreeMap<Arc<str>, Arc<Model>>,
-    pub pools: BTreeMap<Arc<str>, Arc<Pool>>,
+    pub models: BTreeMap<ModelName, Arc<Model>>,
+    pub pools: BTreeMap<PoolName, Arc<Pool>>,
     /// In a part of a table: the pools of each model of the whole, so that a refusal can say where one is served. Shared by all parts; empty
     /// in a whole.
-    pub pools_of_models: Arc<BTreeMap<Arc<str>, Vec<Arc<str>>>>,
+    pub pools_of_models: Arc<BTreeMap<ModelName, Vec<PoolName>>>,
 }
 
 /// A table's models by their pools, for whoever wants the parts of many pools: as long as no model changes, they are made once.
 #[derive(Debug, Default)]
 pub struct Parts {
-    models: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Arc<Model>>>,
-    pools_of_models: Arc<BTreeMap<Arc<str>, Vec<Arc<str>>>>,
+    models: BTreeMap<PoolName, BTreeMap<ModelName, Arc<Model>>>,
+    pools_of_models: Arc<BTreeMap<ModelName, Vec<PoolName>>>,
 }
 
 /// A name that clients ask for, and the targets behind it.
@@ -53,8 +55,8 @@ pub enum Criticality {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// What the model server is asked for.
-    pub name: Arc<str>,
-    pub pool: Arc<str>,
+    pub name: ModelName,
+    pub pool: PoolName,
     pub capability: Capability,
     /// What kind of model it is, for estimates of tokens; none where nobody says and the name does not tell.
     pub family: Option<Family>,
@@ -95,8 +97,8 @@ pub struct Endpoint {
 
 impl Model {
     /// The pools of its targets, each once, in order.
-    pub fn pools(&self) -> Vec<Arc<str>> {
-        Target::pools(&self.targets).into_iter().map(Arc::clone).collect()
+    pub fn pools(&self) -> Vec<PoolName> {
+        Target::pools(&self.targets).into_iter().cloned().collect()
     }
 }
 
@@ -104,8 +106,8 @@ impl Model {
 
 impl Target {
     /// The pools of these, each once, in order.
-    pub fn pools(targets: &[Self]) -> Vec<&Arc<str>> {
-        let mut pools: Vec<&Arc<str>> = Vec::new();
+    pub fn pools(targets: &[Self]) -> Vec<&PoolName> {
+        let mut pools: Vec<&PoolName> = Vec::new();
         for target in targets {
             if !pools.contains(&&target.pool) {
                 pools.push(&target.pool);
@@ -176,7 +178,7 @@ impl RoutingTable {
     }
 
     /// The pool that has a rule for this very name; of several the first by name.
-    fn rewritten(&self, model: &str) -> Option<(&Arc<str>, &Pool)> {
+    fn rewritten(&self, model: &str) -> Option<(&PoolName, &Pool)> {
         let found = self.pools.iter().find(|(_, pool)| pool.policy.rewrites.contains_key(model));
         found.map(|(name, pool)| (name, &**pool))
     }
@@ -193,9 +195,9 @@ impl RoutingTable {
         }
     }
 
-    fn uncovered(&self, name: &Arc<str>, model: &Model, need: Requirement) -> NoRoute {
+    fn uncovered(&self, name: &ModelName, model: &Model, need: Requirement) -> NoRoute {
         let could =
-            |(_, other): &(&Arc<str>, &Arc<Model>)| other.targets.iter().any(|target| target.capability.covers(need));
+            |(_, other): &(&ModelName, &Arc<Model>)| other.targets.iter().any(|target| target.capability.covers(need));
         NoRoute::Uncovered {
             model: name.to_string(),
             offered: model.offered(),
@@ -219,7 +221,7 @@ impl RoutingTable {
         let before = self.models.range::<str, _>((Bound::Unbounded, Bound::Excluded(name)));
         let after = self.models.range::<str, _>((Bound::Included(name), Bound::Unbounded));
         let near = before.rev().take(COMPARED).chain(after.take(COMPARED));
-        let mut scored: Vec<(f64, &Arc<str>)> = near
+        let mut scored: Vec<(f64, &ModelName)> = near
             .map(|(known, _)| known)
             .map(|known| (strsim::jaro_winkler(name, known), known))
             .filter(|(score, _)| *score > 0.8)
@@ -238,10 +240,10 @@ impl Parts {
         for (name, model) in &table.models {
             let pools = model.pools();
             for pool in &pools {
-                let models = parts.models.entry(Arc::clone(pool)).or_default();
-                models.insert(Arc::clone(name), Arc::clone(model));
+                let models = parts.models.entry(pool.clone()).or_default();
+                models.insert(name.clone(), Arc::clone(model));
             }
-            pools_of_models.insert(Arc::clone(name), pools);
+            pools_of_models.insert(name.clone(), pools);
         }
         parts.pools_of_models = Arc::new(pools_of_models);
         parts
@@ -249,7 +251,7 @@ impl Parts {
 
     /// The part of one pool. `table` is the one that these are the parts of, or one with the same models.
     pub fn part(&self, table: &RoutingTable, pool: &str) -> RoutingTable {
-        let pools = table.pools.get_key_value(pool).map(|(name, pool)| (Arc::clone(name), Arc::clone(pool)));
+        let pools = table.pools.get_key_value(pool).map(|(name, pool)| (name.clone(), Arc::clone(pool)));
         RoutingTable {
             models: self.models.get(pool).cloned().unwrap_or_default(),
             pools: pools.into_iter().collect(),

@@ -66,7 +66,7 @@ fn table(targets: Vec<Target>) -> RoutingTable {
         media: MediaPolicy::default(),
     };
     RoutingTable {
-        models: BTreeMap::from([(Arc::from("m"), Arc::new(model))]),
+        models: BTreeMap::from([("m".into(), Arc::new(model))]),
         pools: BTreeMap::new(),
         pools_of_models: Arc::default(),
     }

@@ -1,7 +1,5 @@
 //! Each known weakness of model servers that a picker can blunt has a test here; `docs/security.md` lists them by name.
 
-use std::sync::Arc;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use request::{Limits, RequestHead, Scanner};
@@ -22,13 +20,8 @@ impl Check {
         let mut scanner = Scanner::new(&head, Limits::default()).unwrap();
         scanner.feed(body).unwrap();
         let request = scanner.finish().unwrap();
-        let target = Target {
-            name: Arc::from("t"),
-            pool: Arc::from("p"),
-            capability: Capability::ANY,
-            family: self.family,
-            weight: 1,
-        };
+        let target =
+            Target { name: "t".into(), pool: "p".into(), capability: Capability::ANY, family: self.family, weight: 1 };
         let model = Model {
             criticality: routing::Criticality::Standard,
             created: 0,

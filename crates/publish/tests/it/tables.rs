@@ -11,8 +11,8 @@ use routing::{
     UnsafeFeature,
 };
 
-fn name() -> impl Strategy<Value = Arc<str>> {
-    (0..4_u8).prop_map(|i| Arc::from(format!("n{i}")))
+fn name<N: From<String> + std::fmt::Debug>() -> impl Strategy<Value = N> {
+    (0..4_u8).prop_map(|i| format!("n{i}").into())
 }
 
 fn set() -> impl Strategy<Value = ModalitySet> {
@@ -112,5 +112,5 @@ pub(crate) fn one_pool(pool: &str, hosts: &[u8]) -> RoutingTable {
         (Arc::from(format!("pod-{host}")), Endpoint { address, uid: "".into(), capability: None })
     };
     let facts = Pool { endpoints: hosts.iter().map(endpoint).collect(), ..Pool::default() };
-    RoutingTable { pools: [(Arc::from(pool), Arc::new(facts))].into(), ..RoutingTable::default() }
+    RoutingTable { pools: [(pool.into(), Arc::new(facts))].into(), ..RoutingTable::default() }
 }

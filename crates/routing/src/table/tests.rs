@@ -23,9 +23,9 @@ fn table(models: &[(&str, &[&str])]) -> RoutingTable {
         targets: specs.iter().map(|spec| target(spec)).collect(),
         media: MediaPolicy::default(),
     };
-    let models: BTreeMap<Arc<str>, Arc<Model>> =
-        models.iter().map(|(name, specs)| (Arc::from(*name), Arc::new(model(specs)))).collect();
-    let pools = models.values().flat_map(|m| &m.targets).map(|t| (Arc::clone(&t.pool), Arc::default())).collect();
+    let models: BTreeMap<ModelName, Arc<Model>> =
+        models.iter().map(|(name, specs)| (ModelName::from(*name), Arc::new(model(specs)))).collect();
+    let pools = models.values().flat_map(|m| &m.targets).map(|t| (t.pool.clone(), Arc::default())).collect();
     RoutingTable { models, pools, pools_of_models: Arc::default() }
 }
 
