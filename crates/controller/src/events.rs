@@ -117,7 +117,7 @@ impl EventWriter {
             let event = Event {
                 type_: if holds { EventType::Normal } else { EventType::Warning },
                 reason,
-                note: Some(clipped(message, 1024)),
+                note: Some(index::clipped(message, 1024)),
                 action: type_,
                 secondary: None,
             };
@@ -130,14 +130,6 @@ impl EventWriter {
             }
         }
     }
-}
-
-fn clipped(mut text: String, bytes: usize) -> String {
-    if text.len() > bytes {
-        text.truncate(text.floor_char_boundary(bytes - 3));
-        text.push('…');
-    }
-    text
 }
 
 /// A bucket of tokens for each object.

@@ -9,9 +9,7 @@ use bytes::Bytes;
 use director::{Bound, Director, HeldBody, RequestHandler, Step};
 use divan::Bencher;
 use request::{RequestHead, splice};
-use routing::{
-    Capability, Criticality, Draw, Endpoint, MediaPolicy, Modality, ModalitySet, Model, Pool, RoutingTable, Target,
-};
+use routing::{Capability, Draw, Endpoint, Modality, ModalitySet, Model, Pool, RoutingTable, Target};
 
 fn main() {
     divan::main();
@@ -19,17 +17,10 @@ fn main() {
 
 fn table() -> RoutingTable {
     let vision = Capability::new(ModalitySet::TEXT.with(Modality::Image), ModalitySet::TEXT);
-    let target =
-        |pool: &str, capability| Target { name: "m".into(), pool: pool.into(), capability, family: None, weight: 1 };
+    let target = |pool: &str, capability| Target::new("m", pool, capability);
     let model = |i: u32| {
         let targets = vec![target("text", Capability::TEXT), target("vision", vision)];
-        let model = Model {
-            criticality: Criticality::Standard,
-            created: 0,
-            first_byte_timeout: None,
-            targets,
-            media: MediaPolicy::default(),
-        };
+        let model = Model::new(targets);
         (format!("model-{i}").into(), Arc::new(model))
     };
     let endpoint = |i: u8| {

@@ -17,6 +17,7 @@
 
 mod board;
 mod body;
+mod body_timeouts;
 mod budget;
 mod code;
 mod dispatch;
@@ -32,6 +33,7 @@ mod transaction;
 
 pub use board::{EndpointId, EndpointState, Reading, SILENT_AFTER, STALE_AFTER, STUCK_AFTER};
 pub use body::HeldBody;
+pub use body_timeouts::BodyTimeouts;
 pub use budget::{Budget, Reservation};
 pub use code::Code;
 pub use dispatch::{Attempt, AttemptReport, Dispatch, Ending, HeaderChanges, MAX_ATTEMPTS, Plan, RunningAttempt, Why};

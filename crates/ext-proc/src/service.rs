@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use director::{Rejection, RequestHandler};
+use director::{BodyTimeouts, RequestHandler};
 use futures::Stream;
 use routing::Draw;
 use tokio_util::task::TaskTracker;
@@ -25,10 +25,8 @@ pub struct Options {
     pub ignore_subset: bool,
     /// Let clients select endpoints by the header `test-epp-endpoint-selection`, as conformance suites do. Never where strangers ask.
     pub test_selection: bool,
-    /// How long to wait for more of a request before it is given up. Envoy has no such limit of its own in full duplex.
-    pub stall_timeout: Duration,
-    /// How long a whole body may take.
-    pub body_timeout: Duration,
+    /// How long a body may take before it is given up. Envoy has no such limit of its own in full duplex.
+    pub body: BodyTimeouts,
 }
 
 /// The external processor.
@@ -69,7 +67,7 @@ impl ExternalProcessor for ExtProc {
             messages: request.into_inner(),
             exchange: Exchange::new(Arc::clone(&self.handler), self.options),
             options: self.options,
-            deadline: tokio::time::Instant::now() + self.options.body_timeout,
+            began: tokio::time::Instant::now(),
             pending: VecDeque::new(),
             _under_way: self.under_way.token(),
         };
@@ -83,8 +81,7 @@ struct Conversation {
     messages: Streaming<ProcessingRequest>,
     exchange: Exchange,
     options: Options,
-    /// When the request must have come.
-    deadline: tokio::time::Instant,
+    began: tokio::time::Instant,
     pending: VecDeque<ProcessingResponse>,
     _under_way: TaskTrackerToken,
 }
@@ -103,19 +100,17 @@ impl Conversation {
             }
             self.exchange.sent();
             let message = if self.exchange.is_reading() {
-                let Options { stall_timeout, body_timeout, .. } = self.options;
-                let stalled = tokio::time::Instant::now() + stall_timeout;
-                let Ok(message) = tokio::time::timeout_at(stalled.min(self.deadline), self.messages.message()).await
-                else {
-                    let why = if stalled > self.deadline {
-                        Rejection::TooSlow { limit: body_timeout }
-                    } else {
-                        Rejection::Stalled { waited: stall_timeout }
-                    };
-                    self.pending.push_back(self.exchange.give_up(why));
-                    continue;
+                let message = match self.options.body.next(self.began.elapsed()) {
+                    Ok((wait, why)) => tokio::time::timeout(wait, self.messages.message()).await.map_err(|_| why),
+                    Err(why) => Err(why),
                 };
-                message
+                match message {
+                    Ok(message) => message,
+                    Err(why) => {
+                        self.pending.push_back(self.exchange.give_up(why));
+                        continue;
+                    }
+                }
             } else {
                 self.messages.message().await
             };

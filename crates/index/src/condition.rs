@@ -66,7 +66,7 @@ pub fn merge(verdicts: &[Verdict], generation: Option<i64>, before: &[Condition]
                 type_: verdict.type_.to_owned(),
                 status: status.to_owned(),
                 reason: verdict.reason.clone().into_owned(),
-                message: clipped(&verdict.message),
+                message: clipped(verdict.message.clone(), MAX_MESSAGE_BYTES),
                 observed_generation: generation,
                 last_transition_time: unchanged.map_or(Time(now), |old| old.last_transition_time.clone()),
             }
@@ -74,11 +74,13 @@ pub fn merge(verdicts: &[Verdict], generation: Option<i64>, before: &[Condition]
         .collect()
 }
 
-fn clipped(message: &str) -> String {
-    if message.len() <= MAX_MESSAGE_BYTES {
-        return message.to_owned();
+/// At most so many bytes of a text; what was cut off shows as `…`.
+pub fn clipped(mut text: String, bytes: usize) -> String {
+    if text.len() > bytes {
+        text.truncate(text.floor_char_boundary(bytes - '…'.len_utf8()));
+        text.push('…');
     }
-    format!("{}…", &message[..message.floor_char_boundary(MAX_MESSAGE_BYTES - '…'.len_utf8())])
+    text
 }
 
 #[cfg(test)]

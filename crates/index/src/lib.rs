@@ -24,7 +24,7 @@ mod pool;
 mod stale;
 
 pub use compile::Compiled;
-pub use condition::{Verdict, merge};
+pub use condition::{Verdict, clipped, merge};
 pub use managed::{ManagedPicker, PICKER_READY};
 pub use model::ModelReport;
 pub use observe::{Change, Event, Index, Listed, ManagedByDefault, ObjectKey};

@@ -73,8 +73,7 @@ impl RunningPicker {
                     fallbacks: false,
                     ignore_subset: false,
                     test_selection: false,
-                    stall_timeout: minutes,
-                    body_timeout: minutes,
+                    body: director::BodyTimeouts { stall: minutes, whole: minutes },
                 };
                 let router = Server::builder()
                     .add_service(ext_proc::ExtProc::new(handler(), options, TaskTracker::new()).service());

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use daemon::tls::{self, Versions};
 use daemon::{LogArgs, Speaks};
-use director::Budget;
+use director::{BodyTimeouts, Budget};
 use prometheus_client::registry::Registry;
 use publish::{Access, Scope};
 use request::Limits;
@@ -259,8 +259,7 @@ impl Args {
             fallbacks,
             ignore_subset: reference.ignores_subset(),
             test_selection: reference.test_endpoint_selection,
-            stall_timeout,
-            body_timeout,
+            body: BodyTimeouts { stall: stall_timeout, whole: body_timeout },
             connect_timeout,
             first_byte_timeout,
             scrape_interval: reference.refresh_metrics_interval.unwrap_or(scrape_interval),

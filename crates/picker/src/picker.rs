@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daemon::{Admin, Incoming, Speaks};
-use director::{Budget, Director, Owners, RequestHandler};
+use director::{BodyTimeouts, Budget, Director, Owners, RequestHandler};
 use ext_proc::ExtProc;
 use prometheus_client::registry::Registry;
 use proxy::{Cors, Proxy};
@@ -37,8 +37,7 @@ pub struct Options {
     pub ignore_subset: bool,
     /// Let clients select endpoints by a header, as conformance suites do.
     pub test_selection: bool,
-    pub stall_timeout: Duration,
-    pub body_timeout: Duration,
+    pub body: BodyTimeouts,
     pub connect_timeout: Duration,
     /// How long a model server may take to the first byte of its answer, over HTTP.
     pub first_byte_timeout: Option<Duration>,
@@ -158,16 +157,16 @@ impl Picker {
 
     /// The edge for gateways.
     fn ext_proc(&self) -> ExtProc {
-        let Options { fallbacks, ignore_subset, test_selection, stall_timeout, body_timeout, .. } = self.options;
-        let options = ext_proc::Options { fallbacks, ignore_subset, test_selection, stall_timeout, body_timeout };
+        let Options { fallbacks, ignore_subset, test_selection, body, .. } = self.options;
+        let options = ext_proc::Options { fallbacks, ignore_subset, test_selection, body };
         ExtProc::new(Arc::clone(&self.handler), options, self.under_way.clone())
     }
 
     /// The edge for clients.
     pub fn proxy(&self) -> Proxy {
-        let Options { stall_timeout, body_timeout, connect_timeout, first_byte_timeout, .. } = self.options;
+        let Options { body, connect_timeout, first_byte_timeout, .. } = self.options;
         let cors = Cors::new(self.options.cors_allow_origins.clone());
-        let options = proxy::Options { stall_timeout, body_timeout, connect_timeout, first_byte_timeout, cors };
+        let options = proxy::Options { body, connect_timeout, first_byte_timeout, cors };
         Proxy::new(Arc::clone(&self.handler), options, self.under_way.clone())
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use director::{Bound, Dialect, HeldBody, Rejection, Reply, RequestHandler, Step, Transaction};
+use director::{BodyTimeouts, Bound, Dialect, HeldBody, Rejection, Reply, RequestHandler, Step, Transaction};
 use http::header::{
     ALLOW, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE,
 };
@@ -26,10 +26,8 @@ use crate::websocket;
 /// How the proxy behaves.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How long to wait for more of a request's body.
-    pub stall_timeout: Duration,
-    /// How long a whole body may take.
-    pub body_timeout: Duration,
+    /// How long a body may take.
+    pub body: BodyTimeouts,
     /// How long a model server may take to accept a connection before the next is tried.
     pub connect_timeout: Duration,
     /// How long a model server may take to the first byte of its answer; none waits for as long as the client does.
@@ -178,28 +176,21 @@ impl Proxy {
         mut held: HeldBody,
         body: &mut Incoming,
     ) -> Result<(Transaction, HeldBody), Rejection> {
-        let Options { stall_timeout, body_timeout, .. } = self.options;
-        let reject = |rejection| Err(self.handler.reject(rejection));
-        let deadline = tokio::time::Instant::now() + body_timeout;
+        let reject = |rejection| self.handler.reject(rejection);
+        let began = tokio::time::Instant::now();
         loop {
-            let now = tokio::time::Instant::now();
-            // A body that always has more ready is never waited for.
-            if now > deadline {
-                return reject(Rejection::TooSlow { limit: body_timeout });
-            }
-            let stalled = now + stall_timeout;
-            match tokio::time::timeout_at(stalled.min(deadline), body.frame()).await {
-                Err(_) if stalled > deadline => return reject(Rejection::TooSlow { limit: body_timeout }),
-                Err(_) => return reject(Rejection::Stalled { waited: stall_timeout }),
+            let (wait, why) = self.options.body.next(began.elapsed()).map_err(reject)?;
+            match tokio::time::timeout(wait, body.frame()).await {
+                Err(_) => return Err(reject(why)),
                 Ok(None) => return Ok((transaction, held)),
                 Ok(Some(Ok(frame))) => {
                     if let Ok(chunk) = frame.into_data() {
                         transaction.feed(&chunk)?;
-                        held.push(chunk).map_err(|rejection| self.handler.reject(rejection))?;
+                        held.push(chunk).map_err(reject)?;
                     }
                 }
                 // The client is gone, or broke its own framing; what came of the body says the rest.
-                Ok(Some(Err(_))) => return reject(Rejection::Incomplete),
+                Ok(Some(Err(_))) => return Err(reject(Rejection::Incomplete)),
             }
         }
     }

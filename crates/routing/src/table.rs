@@ -96,6 +96,12 @@ pub struct Endpoint {
 // === impl Model ===
 
 impl Model {
+    /// A model of which only the targets are told.
+    pub fn new(targets: Vec<Target>) -> Self {
+        let (criticality, media) = (Criticality::default(), MediaPolicy::default());
+        Self { criticality, created: 0, first_byte_timeout: None, targets, media }
+    }
+
     /// The pools of its targets, each once, in order.
     pub fn pools(&self) -> Vec<PoolName> {
         Target::pools(&self.targets).into_iter().cloned().collect()
@@ -105,6 +111,11 @@ impl Model {
 // === impl Target ===
 
 impl Target {
+    /// A target of which nothing is told but what it can do.
+    pub fn new(name: impl Into<ModelName>, pool: impl Into<PoolName>, capability: Capability) -> Self {
+        Self { name: name.into(), pool: pool.into(), capability, family: None, weight: 1 }
+    }
+
     /// The pools of these, each once, in order.
     pub fn pools(targets: &[Self]) -> Vec<&PoolName> {
         let mut pools: Vec<&PoolName> = Vec::new();

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use routing::{
-    Capability, Criticality, Draw, MediaPolicy, Modality, ModalitySet, Model, Operation, OperationSet, Requirement,
-    RoutingTable, Target,
+    Capability, Draw, Modality, ModalitySet, Model, Operation, OperationSet, Requirement, RoutingTable, Target,
 };
 
 fn modalities() -> impl Strategy<Value = ModalitySet> {
@@ -58,13 +57,7 @@ fn targets() -> impl Strategy<Value = Vec<Target>> {
 }
 
 fn table(targets: Vec<Target>) -> RoutingTable {
-    let model = Model {
-        criticality: Criticality::default(),
-        created: 0,
-        first_byte_timeout: None,
-        targets,
-        media: MediaPolicy::default(),
-    };
+    let model = Model::new(targets);
     RoutingTable {
         models: BTreeMap::from([("m".into(), Arc::new(model))]),
         pools: BTreeMap::new(),

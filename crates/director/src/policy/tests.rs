@@ -22,13 +22,7 @@ impl Check {
         let request = scanner.finish().unwrap();
         let target =
             Target { name: "t".into(), pool: "p".into(), capability: Capability::ANY, family: self.family, weight: 1 };
-        let model = Model {
-            criticality: routing::Criticality::Standard,
-            created: 0,
-            first_byte_timeout: None,
-            targets: vec![target],
-            media: self.policy.clone(),
-        };
+        let model = Model { media: self.policy.clone(), ..Model::new(vec![target]) };
         match check("m", &model, &request) {
             Ok(()) => "taken".into(),
             Err(rejection) => {

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use routing::{Criticality, MediaPolicy, ModalitySet};
+use routing::ModalitySet;
 use scheduling::Scraped;
 
 use super::*;
@@ -72,20 +72,8 @@ fn one_that_was_not_ready_for_a_moment_still_has_its_requests() {
 #[test]
 fn a_list_of_models_is_made_once_for_a_table() {
     let director = Director::new(an_instant());
-    let target = Target {
-        name: "m".into(),
-        pool: "a".into(),
-        capability: Capability::new(ModalitySet::TEXT, ModalitySet::TEXT),
-        family: None,
-        weight: 1,
-    };
-    let model = Model {
-        criticality: Criticality::Standard,
-        created: 0,
-        first_byte_timeout: None,
-        targets: vec![target],
-        media: MediaPolicy::default(),
-    };
+    let target = Target::new("m", "a", Capability::new(ModalitySet::TEXT, ModalitySet::TEXT));
+    let model = Model::new(vec![target]);
     let mut one = RoutingTable::clone(&table(&[("a", &pool(&[(1, "x")]))]));
     one.models.insert("m".into(), Arc::new(model));
     director.replace_table(1, Arc::new(one.clone()));

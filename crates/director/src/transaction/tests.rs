@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use routing::{Endpoint, MediaPolicy, ModalitySet, Model, Pool, RoutingTable, Target};
+use routing::{Endpoint, ModalitySet, Model, Pool, RoutingTable, Target};
 use scheduling::{Explained, Scraped};
 
 use super::*;
@@ -32,20 +32,8 @@ fn pool(hosts: &[(u8, Option<Capability>)]) -> Arc<Pool> {
 
 /// Model `chat`: text in pool `text` (hosts 1, 2), text+image in pool `vision` (hosts 11, 12).
 fn table() -> RoutingTable {
-    let target = |pool: &str, input: &str| Target {
-        name: format!("{pool}-model").into(),
-        pool: pool.into(),
-        capability: capability(input),
-        family: None,
-        weight: 1,
-    };
-    let model = Model {
-        criticality: Criticality::Standard,
-        created: 0,
-        first_byte_timeout: None,
-        targets: vec![target("text", "text"), target("vision", "text+image")],
-        media: MediaPolicy::default(),
-    };
+    let target = |pool: &str, input: &str| Target::new(format!("{pool}-model"), pool, capability(input));
+    let model = Model::new(vec![target("text", "text"), target("vision", "text+image")]);
     RoutingTable {
         models: BTreeMap::from([("chat".into(), Arc::new(model))]),
         pools: BTreeMap::from([

@@ -7,7 +7,7 @@ use std::time::Duration;
 use director::Director;
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use request::Limits;
-use routing::{Capability, Criticality, Endpoint, MediaPolicy, ModalitySet, Model, Pool, RoutingTable, Target};
+use routing::{Capability, Endpoint, ModalitySet, Model, Pool, RoutingTable, Target};
 
 use super::*;
 use crate::proto::processing_request::Request as Asked;
@@ -19,23 +19,14 @@ use crate::proto::{
 /// Model `chat`: text at 10.0.0.1:8000 as `llama`, text+image at 10.0.0.2:8000 and 10.0.0.3:8000 as `qwen`.
 fn handler() -> Arc<RequestHandler> {
     let capability = |input: &str| Capability::new(ModalitySet::parse_list(input).unwrap(), ModalitySet::TEXT);
-    let target = |name: &str, pool: &str, input| Target {
-        name: name.into(),
-        pool: pool.into(),
-        capability: capability(input),
-        family: None,
-        weight: 1,
-    };
+    let target = |name: &str, pool: &str, input| Target::new(name, pool, capability(input));
     let films = Target {
         capability: Capability::new(ModalitySet::TEXT, ModalitySet::of(&[routing::Modality::Video])),
         ..target("wan", "films", "text")
     };
     let model = Model {
-        criticality: Criticality::Standard,
         created: 1_700_000_000,
-        first_byte_timeout: None,
-        targets: vec![target("llama", "text", "text"), target("qwen", "vision", "text,image"), films],
-        media: MediaPolicy::default(),
+        ..Model::new(vec![target("llama", "text", "text"), target("qwen", "vision", "text,image"), films])
     };
     let pool = |hosts: &[u8]| Pool {
         endpoints: hosts
@@ -83,8 +74,7 @@ fn held(written: &str) -> String {
         fallbacks: written.contains("# fallbacks"),
         ignore_subset: written.contains("# subsets ignored"),
         test_selection: written.contains("# test selection"),
-        stall_timeout: Duration::MAX,
-        body_timeout: Duration::MAX,
+        body: director::BodyTimeouts { stall: Duration::MAX, whole: Duration::MAX },
     };
     let mut exchange = Exchange::new(Arc::clone(&handler), options);
     let (mut exchanges, mut rules) = (Vec::new(), Rules::default());

@@ -7,17 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use director::{AttemptReport, Director, Observer, Plan, Rejection, RequestHandler};
+use director::{AttemptReport, BodyTimeouts, Director, Observer, Plan, Rejection, RequestHandler};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use proxy::{Cors, Options, Proxy};
-use routing::{
-    AppProtocol, Capability, Criticality, Endpoint, MediaPolicy, Modality, ModalitySet, Model, Pool, RoutingTable,
-    Target,
-};
+use routing::{AppProtocol, Capability, Endpoint, Modality, ModalitySet, Model, Pool, RoutingTable, Target};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -142,8 +139,7 @@ impl World {
         let handler = RequestHandler::new(Arc::new(director), "serving");
         let handler = Arc::new(RequestHandler { observer: Arc::new(told.clone()), ..handler });
         let options = Options {
-            stall_timeout: Duration::from_secs(30),
-            body_timeout: Duration::from_secs(30),
+            body: BodyTimeouts { stall: Duration::from_secs(30), whole: Duration::from_secs(30) },
             connect_timeout: Duration::from_secs(2),
             first_byte_timeout,
             cors: Cors::default(),
@@ -209,21 +205,11 @@ fn table(text: &[SocketAddr], vision: &[SocketAddr], app_protocol: AppProtocol) 
         let endpoints = addresses.iter().enumerate().map(endpoint).collect();
         Arc::new(Pool { app_protocol, endpoints, ..Pool::default() })
     };
-    let target = |pool: &str, input: ModalitySet| Target {
-        name: format!("{pool}-model").into(),
-        pool: pool.into(),
-        capability: Capability::new(input, ModalitySet::TEXT),
-        family: None,
-        weight: 1,
+    let target = |pool: &str, input: ModalitySet| {
+        Target::new(format!("{pool}-model"), pool, Capability::new(input, ModalitySet::TEXT))
     };
     let targets = vec![target("text", ModalitySet::TEXT), target("vision", ModalitySet::TEXT.with(Modality::Image))];
-    let model = Model {
-        criticality: Criticality::Standard,
-        created: 0,
-        first_byte_timeout: None,
-        targets,
-        media: MediaPolicy::default(),
-    };
+    let model = Model::new(targets);
     RoutingTable {
         models: BTreeMap::from([("m".into(), Arc::new(model))]),
         pools: BTreeMap::from([("text".into(), pool(text)), ("vision".into(), pool(vision))]),

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use publish::testing::RawPicker;
 use publish::{Access, Anyone, Authorizer, Publisher, Received, Scope, Standing, Subscriber, Subscription, Unusable};
-use routing::{Capability, Criticality, MediaPolicy, MediaRule, Modality, Model, RoutingTable, Target};
+use routing::{Capability, MediaPolicy, MediaRule, Modality, Model, RoutingTable, Target};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint, Server};
+use tonic::transport::{Endpoint, Server};
 
 use crate::tables::one_pool;
 
@@ -81,19 +81,6 @@ impl Pair {
         };
         tokio::time::timeout(Duration::from_mins(1), wait).await.expect("in time");
     }
-}
-
-/// A way to a publisher that is never cut.
-fn channel_to(publisher: &Publisher) -> Channel {
-    let publisher = publisher.clone();
-    let connector = tower::service_fn(move |_| {
-        let (client, server) = tokio::io::duplex(64 << 10);
-        let service = publisher.service(Arc::new(Anyone), CancellationToken::new());
-        let incoming = tokio_stream::once(Ok::<_, std::io::Error>(server));
-        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
-        async move { Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(client)) }
-    });
-    Endpoint::from_static("http://in.memory").connect_with_connector_lazy(connector)
 }
 
 fn hosts_of(subscription: &Subscription, pool: &str) -> Option<usize> {
@@ -166,7 +153,7 @@ async fn a_namespace_that_vanishes_becomes_an_empty_table() {
 async fn a_refused_update_is_told_not_offered_again_and_followed_by_a_snapshot() {
     let pair = Pair::start(None);
     // A picker of older days, which refuses whatever holds a pool.
-    let mut old = RawPicker::subscribe(channel_to(&pair.publisher), "old", "serving").await;
+    let mut old = RawPicker::subscribe(pair.publisher.channel(), "old", "serving").await;
 
     pair.publish(one_pool("p", &[1]));
     let (revision, snapshot) = old.next().await;
@@ -188,7 +175,7 @@ async fn one_that_owes_an_answer_and_one_that_left_are_known_with_their_times() 
     pair.until_standing(1, 1, &[]).await;
     let standing = || pair.publisher.standing("serving", ["p", "q", "a"]);
     assert_eq!((standing().owing_since, standing().left_at), (None, None));
-    let mut silent = RawPicker::subscribe(channel_to(&pair.publisher), "silent", "serving").await;
+    let mut silent = RawPicker::subscribe(pair.publisher.channel(), "silent", "serving").await;
     let (revision, _) = silent.next().await;
     let sent = Instant::now();
     tokio::time::advance(Duration::from_secs(3)).await;
@@ -273,7 +260,7 @@ fn a_saved_table_comes_back_for_its_own_scope_alone() {
 async fn pickers_of_different_scopes_are_sent_different_tables_of_one_revision() {
     let whole = Pair::start(None);
     // One publisher, and a picker of one pool beside the one of all.
-    let channel = channel_to(&whole.publisher);
+    let channel = whole.publisher.channel();
     let (sender, mut subscription) = watch::channel(Subscription::default());
     let scope = Scope { namespace: "serving".into(), pool: Some("a".into()) };
     let access = move |_| Ok(Access { channel: channel.clone(), token: None, others: false });
@@ -300,22 +287,15 @@ async fn what_a_picker_is_too_old_for_is_left_out_and_told_and_nobody_is_frozen(
     let pair = Pair::start(None);
     let mut table = one_pool("p", &[1]);
     let model = |max_pixels| {
-        let target =
-            Target { name: "m".into(), pool: "p".into(), capability: Capability::TEXT, family: None, weight: 1 };
+        let target = Target::new("m", "p", Capability::TEXT);
         let rule = MediaRule { max_pixels, ..MediaRule::default() };
         let media = MediaPolicy { rules: [(Modality::Image, rule)].into(), ..MediaPolicy::default() };
-        Arc::new(Model {
-            criticality: Criticality::Standard,
-            created: 0,
-            first_byte_timeout: None,
-            targets: vec![target],
-            media,
-        })
+        Arc::new(Model { media, ..Model::new(vec![target]) })
     };
     table.models.insert("newer".into(), model(Some(1000)));
     table.models.insert("plain".into(), model(None));
     pair.publish(table.clone());
-    let channel = channel_to(&pair.publisher);
+    let channel = pair.publisher.channel();
     let mut old = RawPicker::subscribe_with(channel.clone(), "old", "serving", 1).await;
     let (revision, schema, models) = old.next_models().await;
     assert_eq!((schema, models), (1, vec!["plain".to_owned()]));

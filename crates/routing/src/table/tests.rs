@@ -16,13 +16,7 @@ fn target(spec: &str) -> Target {
 }
 
 fn table(models: &[(&str, &[&str])]) -> RoutingTable {
-    let model = |specs: &[&str]| Model {
-        criticality: Criticality::default(),
-        created: 0,
-        first_byte_timeout: None,
-        targets: specs.iter().map(|spec| target(spec)).collect(),
-        media: MediaPolicy::default(),
-    };
+    let model = |specs: &[&str]| Model::new(specs.iter().map(|spec| target(spec)).collect());
     let models: BTreeMap<ModelName, Arc<Model>> =
         models.iter().map(|(name, specs)| (ModelName::from(*name), Arc::new(model(specs)))).collect();
     let pools = models.values().flat_map(|m| &m.targets).map(|t| (t.pool.clone(), Arc::default())).collect();
