@@ -259,3 +259,6 @@ impl Changed {
         (self.last + QUIET).min(self.first + PATIENCE)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -328,3 +328,6 @@ fn explained(error: &anyhow::Error) -> String {
     }
     said.join(": ")
 }
+
+#[cfg(test)]
+mod tests;
