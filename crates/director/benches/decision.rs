@@ -1,4 +1,4 @@
-//! One request over 100 models and 200 endpoints: `cargo bench -p director`.
+//! One request over 100 models and 400 endpoints, and over 5,000 models and 10,000 endpoints: `cargo bench -p director`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -37,6 +37,27 @@ fn table() -> RoutingTable {
     }
 }
 
+/// 5,000 models, and 50 pools of 200 endpoints.
+fn large_table() -> RoutingTable {
+    let model = |i: u32| {
+        let model = Model::new(vec![Target::new("m", format!("pool-{}", i % 50), Capability::ANY)]);
+        (format!("model-{i}").into(), Arc::new(model))
+    };
+    let endpoint = |p: u8, i: u8| {
+        let address = SocketAddr::from(([10, 0, p, i], 8000));
+        (Arc::from(format!("pod-{p}-{i}")), Endpoint { address, uid: "".into(), capability: None })
+    };
+    let pool = |p: u8| {
+        let endpoints = (0..200).map(|i| endpoint(p, i)).collect();
+        (format!("pool-{p}").into(), Arc::new(Pool { endpoints, ..Pool::default() }))
+    };
+    RoutingTable {
+        models: (0..5000).map(model).collect(),
+        pools: (0..50).map(pool).collect(),
+        ..RoutingTable::default()
+    }
+}
+
 /// With a picture, which one of the pools takes, or with a text of 1 KB, which both do.
 fn body(with_a_picture: bool) -> String {
     if with_a_picture {
@@ -47,12 +68,19 @@ fn body(with_a_picture: bool) -> String {
     format!(r#"{{"model":"model-50","messages":[{{"role":"user","content":"{text}"}}]}}"#)
 }
 
-fn run(bencher: Bencher<'_, '_>, body: &str) {
-    #[expect(clippy::disallowed_methods, reason = "a bench is an edge")]
-    let clock = Instant::now;
+#[expect(clippy::disallowed_methods, reason = "a bench is an edge")]
+fn clock() -> Instant {
+    Instant::now()
+}
+
+fn handler(table: RoutingTable) -> Arc<RequestHandler> {
     let director = Director::new(clock());
-    director.replace_table(1, Arc::new(table()));
-    let handler = Arc::new(RequestHandler::new(Arc::new(director), "serving"));
+    director.replace_table(1, Arc::new(table));
+    Arc::new(RequestHandler::new(Arc::new(director), "serving"))
+}
+
+fn run(bencher: Bencher<'_, '_>, table: RoutingTable, body: &str) {
+    let handler = handler(table);
     let body = Bytes::copy_from_slice(body.as_bytes());
     let head = RequestHead {
         method: "POST",
@@ -78,10 +106,45 @@ fn run(bencher: Bencher<'_, '_>, body: &str) {
 /// A whole life up to its dispatch: opened, read, decided, and the model's name written.
 #[divan::bench]
 fn request_with_a_picture(bencher: Bencher<'_, '_>) {
-    run(bencher, &body(true));
+    run(bencher, table(), &body(true));
 }
 
 #[divan::bench]
 fn request_of_1_kb(bencher: Bencher<'_, '_>) {
-    run(bencher, &body(false));
+    run(bencher, table(), &body(false));
+}
+
+#[divan::bench]
+fn request_of_1_kb_in_a_large_table(bencher: Bencher<'_, '_>) {
+    run(bencher, large_table(), &body(false));
+}
+
+/// What any stranger may ask of a large table, as often as they like. Each from its head to its answer.
+mod of_a_large_table {
+    use super::{Bencher, Bound, Draw, RequestHead, clock, handler, large_table};
+
+    fn ask(bencher: Bencher<'_, '_>, method: &'static str, path: &'static str, body: &str) {
+        let handler = handler(large_table());
+        let head = RequestHead { method, path, content_type: Some("application/json"), ..RequestHead::default() };
+        bencher.bench_local(|| {
+            let mut transaction = handler.open(&head).expect("sound");
+            transaction.feed(body.as_bytes()).expect("valid");
+            transaction.finish(Bound::default(), None, clock, Draw::new(1))
+        });
+    }
+
+    #[divan::bench]
+    fn the_list_of_models(bencher: Bencher<'_, '_>) {
+        ask(bencher, "GET", "/v1/models", "");
+    }
+
+    #[divan::bench]
+    fn a_model_that_is_not_there(bencher: Bencher<'_, '_>) {
+        ask(bencher, "POST", "/v1/chat/completions", r#"{"model":"model-50x","messages":[]}"#);
+    }
+
+    #[divan::bench]
+    fn a_job_that_nobody_made(bencher: Bencher<'_, '_>) {
+        ask(bencher, "GET", "/v1/videos/video_123", "");
+    }
 }

@@ -28,6 +28,12 @@ pub(crate) struct Snapshot {
     pub(crate) revision: u64,
     pub(crate) table: Arc<RoutingTable>,
     pools: HashMap<PoolName, Arc<Slots>>,
+    made: Arc<Made>,
+}
+
+/// What requests ask for and is made when the first one does: for all tables with the same models, whose pools offer the same.
+#[derive(Debug, Default)]
+struct Made {
     /// The list of models that are served, and of all.
     lists: [OnceLock<Bytes>; 2],
     /// The pools whose servers make what only they know.
@@ -92,8 +98,9 @@ impl Director {
             let gone = slots.all.iter().map(|slot| &slot.state).filter(|state| !now.contains(state.id()));
             self.board.leave(gone);
         }
-        let (lists, makers) = ([const { OnceLock::new() }; 2], [const { OnceLock::new() }; 2]);
-        let snapshot = Snapshot { revision, table, pools, lists, makers };
+        let alike = before.as_ref().filter(|before| before.offers_the_same_as(&table, &pools));
+        let made = alike.map(|before| Arc::clone(&before.made)).unwrap_or_default();
+        let snapshot = Snapshot { revision, table, pools, made };
         self.newest.store(Some(Arc::new(snapshot)));
     }
 
@@ -159,7 +166,7 @@ impl Snapshot {
             OwnedKind::Video => (0, Operation::Videos, Modality::Video),
             OwnedKind::Response => (1, Operation::Responses, Modality::Text),
         };
-        let pools = self.makers[place].get_or_init(|| {
+        let pools = self.made.makers[place].get_or_init(|| {
             let makes = |Target { capability, .. }: &&Target| {
                 capability.operations.contains(operation) && capability.output.contains(output)
             };
@@ -180,9 +187,15 @@ impl Snapshot {
         model.targets.iter().filter_map(of_target).reduce(Capability::union)
     }
 
+    fn offers_the_same_as(&self, table: &RoutingTable, pools: &HashMap<PoolName, Arc<Slots>>) -> bool {
+        let same =
+            |(name, slots): (&PoolName, &Arc<Slots>)| pools.get(name).is_some_and(|now| now.words == slots.words);
+        self.pools.len() == pools.len() && self.pools.iter().all(same) && self.table.models == table.models
+    }
+
     /// The list of models, made once: of those that somebody serves, or of all.
     pub(crate) fn list(&self, all: bool, owner: &str) -> Bytes {
-        self.lists[usize::from(all)].get_or_init(|| reply::list_of_models(self, all, owner)).clone()
+        self.made.lists[usize::from(all)].get_or_init(|| reply::list_of_models(self, all, owner)).clone()
     }
 }
 

@@ -70,7 +70,7 @@ fn one_that_was_not_ready_for_a_moment_still_has_its_requests() {
 }
 
 #[test]
-fn a_list_of_models_is_made_once_for_a_table() {
+fn a_list_of_models_is_made_once_for_all_tables_that_offer_the_same() {
     let director = Director::new(an_instant());
     let target = Target::new("m", "a", Capability::new(ModalitySet::TEXT, ModalitySet::TEXT));
     let model = Model::new(vec![target]);
@@ -81,6 +81,9 @@ fn a_list_of_models_is_made_once_for_a_table() {
     let first = list();
     assert_eq!(first.as_ptr(), list().as_ptr());
     assert!(first.starts_with(br#"{"data":[{"architecture""#), "{first:?}");
+    one.pools.insert("a".into(), pool(&[(2, "y"), (3, "z")]));
+    director.replace_table(2, Arc::new(one.clone()));
+    assert_eq!(first.as_ptr(), list().as_ptr(), "other pods, and the same on offer");
     one.pools.insert("a".into(), pool(&[]));
     director.replace_table(2, Arc::new(one));
     assert_eq!(&*list(), br#"{"data":[],"object":"list"}"#);
