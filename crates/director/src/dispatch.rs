@@ -12,6 +12,7 @@ use scheduling::Filter;
 
 use crate::board::{EndpointId, EndpointState, Verdict};
 use crate::owners::{Learner, Owners};
+use crate::steering::is_steering;
 use crate::{Observer, Rejection};
 
 /// Where a request goes. The first attempt has begun: it counts at its endpoint from the decision on.
@@ -58,8 +59,6 @@ pub struct Attempt {
 #[derive(Debug, Default)]
 pub struct HeaderChanges {
     pub set: Vec<(HeaderName, HeaderValue)>,
-    /// In lower case.
-    pub remove: &'static [&'static str],
 }
 
 /// How a decision came about, for people.
@@ -129,13 +128,6 @@ pub enum Ending {
 pub const MAX_ATTEMPTS: usize = 8;
 pub(crate) const MAX_PER_TARGET: usize = 4;
 
-/// Headers by which gateways and pickers tell each other where a request goes; never a client's to say.
-pub(crate) const STEERING: &[&str] = &[
-    "x-gateway-destination-endpoint",
-    "x-gateway-destination-endpoint-subset",
-    "x-gateway-destination-endpoint-served",
-];
-
 // === impl Attempt ===
 
 impl Attempt {
@@ -145,6 +137,15 @@ impl Attempt {
 
     pub fn pool(&self) -> &PoolName {
         &self.state.id().pool
+    }
+}
+
+// === impl HeaderChanges ===
+
+impl HeaderChanges {
+    /// Whether a header that the client sent does not go out: see [`crate::STEERING_HEADERS`].
+    pub fn removes(name: &str) -> bool {
+        is_steering(name)
     }
 }
 

@@ -29,6 +29,7 @@ mod rejection;
 mod reply;
 mod snapshot;
 mod splices;
+mod steering;
 mod transaction;
 
 pub use board::{EndpointId, EndpointState, Reading, SILENT_AFTER, STALE_AFTER, STUCK_AFTER};
@@ -44,4 +45,5 @@ pub use policy::{MediaRefusal, RefusalCause};
 pub use rejection::{Dialect, Rejection};
 pub use reply::Reply;
 pub use snapshot::{Director, KnownEndpoint};
+pub use steering::STEERING_HEADERS;
 pub use transaction::{Bound, OwnerQuestion, Step, Transaction};

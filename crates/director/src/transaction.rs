@@ -7,7 +7,7 @@ use request::{InferenceRequest, MediaItem, Owned, OwnedKind, RequestHead, Resour
 use routing::{Capability, Criticality, Draw, Family, ModelName, NoRoute, Operation, PoolName, Route, UnsafeFeature};
 use scheduling::{Exhausted, Filter, Ranked, SchedulingRequest, Subset};
 
-use crate::dispatch::{HeaderChanges, MAX_ATTEMPTS, MAX_PER_TARGET, STEERING};
+use crate::dispatch::{HeaderChanges, MAX_ATTEMPTS, MAX_PER_TARGET};
 use crate::snapshot::{KnownEndpoint, Slot, Snapshot};
 use crate::{
     Attempt, Director, Dispatch, EndpointId, Plan, Rejection, Reply, RequestHandler, Search, Why, policy, splices,
@@ -377,7 +377,7 @@ impl Undecided {
         };
         Plan {
             attempts,
-            headers: HeaderChanges { set: Vec::new(), remove: STEERING },
+            headers: HeaderChanges::default(),
             media_tokens,
             revision: self.snapshot.revision,
             why,

@@ -75,8 +75,10 @@ fn forwarded(headers: &HeaderMap, changes: &HeaderChanges) -> HeaderMap {
     for name in &NOT_FORWARDED {
         headers.remove(name);
     }
-    for name in changes.remove {
-        headers.remove(*name);
+    let removed: Vec<HeaderName> =
+        headers.keys().filter(|name| HeaderChanges::removes(name.as_str())).cloned().collect();
+    for name in removed {
+        headers.remove(name);
     }
     headers.extend(changes.set.iter().cloned());
     headers
@@ -98,12 +100,13 @@ mod tests {
             ("host", "evil/"),
             ("authorization", "Bearer t"),
             ("x-gateway-destination-endpoint", "6.6.6.6:80"),
+            ("x_prefiller_host_port", "6.6.6.6:80"),
             ("content-length", "3"),
         ] {
             headers.insert(HeaderName::from_static(name), value.parse().unwrap());
         }
         let mine = (HeaderName::from_static("x-mine"), HeaderValue::from_static("2"));
-        let changes = HeaderChanges { set: vec![mine], remove: &["x-gateway-destination-endpoint"] };
+        let changes = HeaderChanges { set: vec![mine] };
         let passed = forwarded(&headers, &changes);
         assert_eq!(passed["x-mine"], "2");
         let mut names: Vec<&str> = passed.keys().map(HeaderName::as_str).collect();

@@ -9,7 +9,7 @@ use http::header::{
     ALLOW, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE,
 };
 use http::uri::Authority;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
 use request::{RequestHead, Resource};
@@ -140,6 +140,10 @@ impl Proxy {
         if [CONTENT_TYPE, CONTENT_ENCODING].iter().any(|name| parts.headers.get_all(name).iter().count() > 1) {
             return Err(self.handler.reject(Rejection::AmbiguousHead("duplicate header")));
         }
+        // SGLang has a word of its own for the same (srt/entrypoints/http_request_decompression.py).
+        let encodings = [CONTENT_ENCODING, HeaderName::from_static("x-body-compressed")];
+        let mut encodings =
+            encodings.iter().filter_map(|name| parts.headers.get(name)).map(|value| value.to_str().unwrap_or("?"));
         let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         // What is no text is no host either; any character that no host has says so.
         let host = parts.headers.get(HOST).map(|value| value.to_str().unwrap_or("?"));
@@ -148,7 +152,7 @@ impl Proxy {
             path: parts.uri.path_and_query().map_or("/", |path| path.as_str()),
             authority: host.or(parts.uri.authority().map(Authority::as_str)),
             content_type: parts.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?")),
-            content_encoding: parts.headers.get(CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?")),
+            content_encoding: encodings.find(|encoding| !encoding.trim().eq_ignore_ascii_case("identity")),
             content_length: text(CONTENT_LENGTH).and_then(|length| length.trim().parse().ok()),
             objective: OBJECTIVES.iter().find_map(|name| parts.headers.get(*name)?.to_str().ok()),
         };

@@ -20,13 +20,12 @@ pub(super) fn request_headers(
     destination: &str,
     content_length: Option<usize>,
     changes: &HeaderChanges,
+    removed: &[String],
 ) -> ProcessingResponse {
     let mut set_headers = vec![set(DESTINATION, destination)];
     set_headers.extend(content_length.map(|length| set("content-length", &length.to_string())));
     set_headers.extend(changes.set.iter().filter_map(|(name, value)| Some(set(name.as_str(), value.to_str().ok()?))));
-    // The destination is overwritten, which removes a client's own as well.
-    let removed = changes.remove.iter().filter(|name| **name != DESTINATION);
-    let mutation = HeaderMutation { set_headers, remove_headers: removed.map(|name| (*name).to_owned()).collect() };
+    let mutation = HeaderMutation { set_headers, remove_headers: removed.to_vec() };
     let response =
         CommonResponse { header_mutation: Some(mutation), clear_route_cache: true, ..CommonResponse::default() };
     ProcessingResponse {

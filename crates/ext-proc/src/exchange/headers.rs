@@ -1,11 +1,13 @@
 //! What the gateway says of a request: the headers that matter, and the subset it allows.
 
+use director::HeaderChanges;
 use http::StatusCode;
 use prost_types::Value;
 use prost_types::value::Kind;
 use request::RequestHead;
 use scheduling::Subset;
 
+use super::DESTINATION;
 use crate::proto::{HeaderValue, HttpHeaders, Metadata};
 
 /// The headers that matter.
@@ -26,6 +28,8 @@ pub(crate) struct Head {
     pub(crate) pool: Option<String>,
     /// Endpoints that a conformance suite's client selects, where it may.
     pub(crate) test_selection: Option<String>,
+    /// The names of the client's headers that do not go out.
+    pub(crate) removed: Vec<String>,
     /// Whether a header is there twice that one reader would take the first of, another the last.
     pub(crate) ambiguous: bool,
 }
@@ -34,12 +38,19 @@ impl Head {
     pub(crate) fn read(headers: &HttpHeaders) -> Self {
         let mut head = Self::default();
         for header in headers.headers.iter().flat_map(|map| &map.headers) {
+            // The destination is overwritten, which removes a client's own as well.
+            if HeaderChanges::removes(&header.key) && !header.key.eq_ignore_ascii_case(DESTINATION) {
+                head.removed.push(header.key.clone());
+            }
             match header.key.to_ascii_lowercase().as_str() {
                 ":method" => head.method = text(header),
                 ":path" => head.path = text(header),
                 ":authority" | "host" => head.authority = Some(text(header)),
                 "content-type" => head.ambiguous |= head.content_type.replace(text(header)).is_some(),
-                "content-encoding" => head.ambiguous |= head.content_encoding.replace(text(header)).is_some(),
+                // SGLang's own word for the same (srt/entrypoints/http_request_decompression.py).
+                "content-encoding" | "x-body-compressed" => {
+                    head.ambiguous |= head.content_encoding.replace(text(header)).is_some();
+                }
                 "authorization" => head.credentials[0].push(text(header)),
                 "x-api-key" => head.credentials[1].push(text(header)),
                 "api-key" => head.credentials[2].push(text(header)),
