@@ -235,7 +235,7 @@ pub struct MediaRule {
     #[schemars(range(min = 0, max = 4096))]
     pub max_items: Option<i32>,
 
-    /// How large an item may be, as encoded in the request: bytes, or a quantity such as `20Mi`.
+    /// How large an item may be, decoded: bytes, or a quantity such as `20Mi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = "^[0-9]{1,15}(k|M|G|Ki|Mi|Gi)?$"))]
     pub max_item_bytes: Option<String>,

@@ -60,6 +60,8 @@ pub struct RequestHandler {
     pub owner_finder: Option<Arc<dyn OwnerFinder>>,
     /// Whose models these are, in lists of models.
     pub namespace: Arc<str>,
+    /// Domains whose hosts are inside, beside those that everyone knows ([`media::PRIVATE_DOMAINS`]). In lower case.
+    pub private_domains: Vec<String>,
     /// The pool that paths go to which nothing is known of; none refuses them.
     pub other_paths: Option<PoolName>,
     pub observer: Arc<dyn Observer>,
@@ -75,6 +77,7 @@ impl RequestHandler {
             owners: Arc::default(),
             owner_finder: None,
             namespace: namespace.into(),
+            private_domains: Vec::new(),
             other_paths: None,
             observer: Arc::new(()),
         }

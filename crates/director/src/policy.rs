@@ -95,8 +95,13 @@ const fn words_for(feature: UnsafeFeature) -> &'static str {
 }
 
 /// The first thing that the policy of a declared model forbids, if any.
-pub(crate) fn check(name: &str, model: &Model, request: &InferenceRequest) -> Result<(), Rejection> {
-    check_policy(name, &model.media, request)?;
+pub(crate) fn check(
+    name: &str,
+    model: &Model,
+    request: &InferenceRequest,
+    private_domains: &[String],
+) -> Result<(), Rejection> {
+    check_policy(name, &model.media, request, private_domains)?;
     let takes_media = |input: ModalitySet| !input.difference(ModalitySet::TEXT).is_empty();
     let mut targets = model.targets.iter().filter(|target| takes_media(target.capability.input));
     let token = targets.find_map(|target| request.placeholders.unsafe_for(target.family, request.requires.input));
@@ -104,14 +109,19 @@ pub(crate) fn check(name: &str, model: &Model, request: &InferenceRequest) -> Re
 }
 
 /// The same for a pool that nobody declared anything of.
-pub(crate) fn check_undeclared(request: &InferenceRequest) -> Result<(), Rejection> {
+pub(crate) fn check_undeclared(request: &InferenceRequest, private_domains: &[String]) -> Result<(), Rejection> {
     let policy = MediaPolicy::default();
     let name = request.model.as_deref().unwrap_or_default();
-    check_policy(name, &policy, request)?;
+    check_policy(name, &policy, request, private_domains)?;
     check_placeholders(name, &policy, request.placeholders.unsafe_for(None, request.requires.input))
 }
 
-fn check_policy(name: &str, policy: &MediaPolicy, request: &InferenceRequest) -> Result<(), Rejection> {
+fn check_policy(
+    name: &str,
+    policy: &MediaPolicy,
+    request: &InferenceRequest,
+    private_domains: &[String],
+) -> Result<(), Rejection> {
     let refused = |at: Option<&PartPath>, cause| {
         Rejection::Media(Box::new(MediaRefusal { model: name.to_owned(), at: at.cloned(), cause }))
     };
@@ -124,7 +134,7 @@ fn check_policy(name: &str, policy: &MediaPolicy, request: &InferenceRequest) ->
         let rule = policy.rules.get(&item.modality).unwrap_or(&free);
         let count = &mut counts[item.modality as usize];
         let cause = too_many(rule, *count, item)
-            .or_else(|| forbidden_source(rule, policy, item))
+            .or_else(|| forbidden_source(rule, policy, item, private_domains))
             .or_else(|| forbidden_content(rule, item));
         if let Some(cause) = cause {
             return Err(refused(Some(&item.at), cause));
@@ -150,7 +160,12 @@ fn too_many(rule: &MediaRule, count: usize, item: &MediaItem) -> Option<RefusalC
 }
 
 /// Where it comes from.
-fn forbidden_source(rule: &MediaRule, policy: &MediaPolicy, item: &MediaItem) -> Option<RefusalCause> {
+fn forbidden_source(
+    rule: &MediaRule,
+    policy: &MediaPolicy,
+    item: &MediaItem,
+    private_domains: &[String],
+) -> Option<RefusalCause> {
     let modality = item.modality;
     if !rule.sources.is_empty() && !rule.sources.contains(&item.source) {
         return Some(RefusalCause::Source { modality, source_kind: item.source });
@@ -159,27 +174,43 @@ fn forbidden_source(rule: &MediaRule, policy: &MediaPolicy, item: &MediaItem) ->
         // The feature was allowed, or the request would have been refused for it.
         Err(UrlFault::File) if policy.allowed.contains(&UnsafeFeature::FileUrls) => None,
         Err(fault) => Some(RefusalCause::Url { modality, fault: *fault }),
-        Ok(url) => forbidden_url(rule, modality, url),
+        Ok(url) => forbidden_url(rule, modality, url, private_domains),
     }
 }
 
-fn forbidden_url(rule: &MediaRule, modality: Modality, url: &MediaUrl) -> Option<RefusalCause> {
+fn forbidden_url(
+    rule: &MediaRule,
+    modality: Modality,
+    url: &MediaUrl,
+    private_domains: &[String],
+) -> Option<RefusalCause> {
     let host = || url.host.chars().take(253).collect();
+    let is_private = |host: &str| {
+        Reach::of_host(host) == Reach::Private || private_domains.iter().any(|domain| media::is_within(host, domain))
+    };
     let named = rule.allowed_hosts.iter().any(|pattern| pattern.matches(&url.host));
+    // Who allows every host, or all of a public domain, does not mean what only looks like one of those.
+    let named_as_private = || {
+        let any_host_below = |domain: &str| format!("any.{domain}");
+        rule.allowed_hosts.iter().filter(|pattern| pattern.matches(&url.host)).any(|pattern| {
+            pattern.domain().is_none_or(|domain| !domain.is_empty() && is_private(&any_host_below(domain)))
+        })
+    };
     if rule.https_only && url.scheme != Scheme::Https {
         return Some(RefusalCause::Scheme { modality });
     }
-    match (named, url.reach) {
-        (false, _) if !rule.allowed_hosts.is_empty() => Some(RefusalCause::Host { modality, host: host() }),
-        (false, Reach::Private) => Some(RefusalCause::PrivateHost { modality, host: host() }),
-        _ => None,
+    if !named && !rule.allowed_hosts.is_empty() {
+        return Some(RefusalCause::Host { modality, host: host() });
     }
+    (is_private(&url.host) && !named_as_private()).then(|| RefusalCause::PrivateHost { modality, host: host() })
 }
 
 /// What it is, as far as that can be told of what is inline.
 fn forbidden_content(rule: &MediaRule, item: &MediaItem) -> Option<RefusalCause> {
     let MediaItem { modality, bytes, facts, .. } = item;
-    let (modality, bytes) = (*modality, *bytes);
+    let modality = *modality;
+    // As a person counts them: of the item itself, not of its base64.
+    let bytes = if facts.bytes > 0 { facts.bytes } else { *bytes };
     // Lists of frames are base64 with commas between, and were allowed if they are here.
     if item.broken && item.media_type.as_deref() != Some("video/jpeg") {
         return Some(RefusalCause::Broken { modality });

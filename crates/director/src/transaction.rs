@@ -245,8 +245,8 @@ impl Undecided {
         let route = self.snapshot.table.route(self.request.model.as_deref(), self.request.requires);
         let route = route.map_err(|no_route| self.no_route(no_route))?;
         match route.model {
-            Some((name, model)) => policy::check(name, model, &self.request)?,
-            None => policy::check_undeclared(&self.request)?,
+            Some((name, model)) => policy::check(name, model, &self.request, &self.handler.private_domains)?,
+            None => policy::check_undeclared(&self.request, &self.handler.private_domains)?,
         }
         Ok(route)
     }

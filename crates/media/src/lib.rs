@@ -22,7 +22,7 @@ mod text;
 pub mod tokens;
 mod url;
 
-pub use address::Reach;
+pub use address::{PRIVATE_DOMAINS, Reach, is_within};
 pub use bytes::ByteReader;
 pub use identity::{Identity, NameScope};
 pub use probe::{Facts, Probe};

@@ -1,7 +1,7 @@
 //! The flags of `thalamus-picker`, and what it starts from them.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::controllers::Controllers;
 use crate::reference_flags::ReferenceFlags;
-use crate::{Options, Picker};
+use crate::{Options, Picker, search_path};
 
 /// Tells gateways and clients which model server takes a request.
 #[derive(Debug, Parser)]
@@ -89,6 +89,11 @@ pub struct Args {
     /// by which model servers are managed always are.
     #[arg(long)]
     pub other_paths_to: Option<String>,
+
+    /// A domain below which media is not fetched from any host, unless a model's allowedHosts names that host. May be repeated; replaces
+    /// the search path of /etc/resolv.conf. Clusters' own names, private addresses and metadata services never need it.
+    #[arg(long = "private-domain")]
+    pub private_domains: Option<Vec<String>>,
 
     /// An origin that browsers may call the HTTP port from, such as https://app.example.com, or * for all. May be repeated. None by default.
     #[arg(long = "cors-allow-origin")]
@@ -211,6 +216,7 @@ impl Args {
             max_body_bytes,
             max_buffered_bytes,
             other_paths_to,
+            private_domains,
             cors_allow_origins,
             fallbacks,
             stall_timeout,
@@ -255,6 +261,7 @@ impl Args {
             name,
             limits: Limits { max_body_bytes },
             max_buffered_bytes,
+            private_domains: private_domains.unwrap_or_else(|| search_path::of(Path::new("/etc/resolv.conf"))),
             cors_allow_origins,
             fallbacks,
             ignore_subset: reference.ignores_subset(),

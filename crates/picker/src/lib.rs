@@ -19,6 +19,7 @@ mod metrics;
 mod picker;
 mod poll;
 mod reference_flags;
+mod search_path;
 mod subscription;
 mod table_file;
 mod view;

@@ -31,6 +31,8 @@ pub struct Options {
     pub max_buffered_bytes: u64,
     /// The pool for paths that are not known.
     pub other_paths_to: Option<String>,
+    /// Domains whose hosts are inside, beside those that everyone knows. In lower case.
+    pub private_domains: Vec<String>,
     pub cors_allow_origins: Vec<String>,
     pub fallbacks: bool,
     /// Choose among all endpoints, whichever the gateway allows.
@@ -75,6 +77,7 @@ impl Picker {
             owners: Arc::new(Owners::default()),
             owner_finder: Some(Arc::new(AskAround::new())),
             namespace: options.scope.namespace.as_str().into(),
+            private_domains: options.private_domains.clone(),
             other_paths: options.other_paths_to.as_deref().map(Into::into),
             observer: Arc::new(metrics.clone()),
         });

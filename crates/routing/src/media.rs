@@ -104,6 +104,11 @@ impl HostPattern {
         &self.0
     }
 
+    /// The domain below which every host is meant, if it is such a pattern.
+    pub fn domain(&self) -> Option<&str> {
+        self.0.strip_prefix('*').map(|rest| rest.trim_start_matches('.'))
+    }
+
     /// Whether `host` (no port, no user, any case) is meant.
     pub fn matches(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();

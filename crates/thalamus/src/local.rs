@@ -59,6 +59,7 @@ impl LocalController {
             limits,
             max_buffered_bytes: director::Budget::DEFAULT_BYTES,
             other_paths_to: None,
+            private_domains: Vec::new(),
             cors_allow_origins: Vec::new(),
             fallbacks: false,
             ignore_subset: false,

@@ -23,7 +23,7 @@ impl Check {
         let target =
             Target { name: "t".into(), pool: "p".into(), capability: Capability::ANY, family: self.family, weight: 1 };
         let model = Model { media: self.policy.clone(), ..Model::new(vec![target]) };
-        match check("m", &model, &request) {
+        match check("m", &model, &request, &["corp.example.com".to_owned()]) {
             Ok(()) => "taken".into(),
             Err(rejection) => {
                 let at = rejection.param().map(|at| format!(" at {at}")).unwrap_or_default();
@@ -106,6 +106,20 @@ fn hosts_and_schemes_are_limited_as_the_owner_says() {
         r#"media_host_not_allowed at messages[0].content[1]: model "m" does not accept image from host "example.org""#,
     );
     check.chat(&url("http://10.0.0.8/"), "media_host_not_allowed");
+    // Who allows every host means every public one.
+    let hosts = |pattern| MediaRule { allowed_hosts: vec![HostPattern::new(pattern)], ..MediaRule::default() };
+    let anywhere = rule(Modality::Image, hosts("*"));
+    anywhere.chat(&url("https://example.org/"), "taken");
+    for inside in ["10.0.0.8", "kubernetes.default", "metadata.goog", "files.corp.example.com"] {
+        let shown = format!(
+            "media_host_not_allowed at messages[0].content[1]: model \"m\" does not accept image from private host {inside:?}"
+        );
+        anywhere.chat(&url(&format!("http://{inside}/")), &shown);
+        rule(Modality::Image, hosts(inside)).chat(&url(&format!("http://{inside}/")), "taken");
+    }
+    rule(Modality::Image, hosts("*.storage.svc")).chat(&url("http://minio.storage.svc/"), "taken");
+    rule(Modality::Image, hosts("*.corp.example.com")).chat(&url("http://files.corp.example.com/"), "taken");
+    rule(Modality::Image, hosts("*.goog")).chat(&url("http://metadata.goog/"), "media_host_not_allowed");
     let https = rule(Modality::Image, MediaRule { https_only: true, ..MediaRule::default() });
     https.chat(&url("http://example.com/"), "media_url_not_allowed");
     https.chat(&url("https://example.com/"), "taken");
@@ -269,6 +283,6 @@ fn a_pool_that_nobody_declared_anything_of_is_guarded_too() {
     let mut scanner = Scanner::new(&head, Limits::default()).unwrap();
     let body = format!(r#"{{"model":"q","messages":[{{"content":[{}]}}]}}"#, url("http://10.0.0.1/"));
     scanner.feed(body.as_bytes()).unwrap();
-    let rejection = check_undeclared(&scanner.finish().unwrap()).unwrap_err();
+    let rejection = check_undeclared(&scanner.finish().unwrap(), &[]).unwrap_err();
     assert_eq!(rejection.code(), Code::MediaHostNotAllowed);
 }
