@@ -2,7 +2,9 @@
 
 use media::{Facts, MediaUrl, Reach, Scheme, UrlFault};
 use request::{InferenceRequest, MediaItem, PartPath};
-use routing::{Format, MediaPolicy, MediaRule, MediaSource, Modality, ModalitySet, Model, UnsafeFeature};
+use routing::{
+    Capability, Family, Format, MediaPolicy, MediaRule, MediaSource, Modality, ModalitySet, Model, UnsafeFeature,
+};
 
 use crate::{Code, Rejection};
 
@@ -48,7 +50,7 @@ pub enum RefusalCause {
     #[error("does not accept {}; its owner can allow this with {} in spec.media.allow", words_for(*feature), feature.as_str())]
     UnsafeFeature { feature: UnsafeFeature },
     #[error(
-        "does not accept {token:?} in text without media to match; its owner can allow this with PlaceholderTokens in spec.media.allow"
+        "does not accept {token:?} in text: the engine would take it for the place of a media item; its owner can allow this with PlaceholderTokens in spec.media.allow"
     )]
     Placeholder { token: &'static str },
 }
@@ -101,19 +103,14 @@ pub(crate) fn check(
     request: &InferenceRequest,
     private_domains: &[String],
 ) -> Result<(), Rejection> {
-    check_policy(name, &model.media, request, private_domains)?;
-    let takes_media = |input: ModalitySet| !input.difference(ModalitySet::TEXT).is_empty();
-    let mut targets = model.targets.iter().filter(|target| takes_media(target.capability.input));
-    let token = targets.find_map(|target| request.placeholders.unsafe_for(target.family, request.requires.input));
-    check_placeholders(name, &model.media, token)
+    check_policy(name, &model.media, request, private_domains)
 }
 
 /// The same for a pool that nobody declared anything of.
 pub(crate) fn check_undeclared(request: &InferenceRequest, private_domains: &[String]) -> Result<(), Rejection> {
     let policy = MediaPolicy::default();
     let name = request.model.as_deref().unwrap_or_default();
-    check_policy(name, &policy, request, private_domains)?;
-    check_placeholders(name, &policy, request.placeholders.unsafe_for(None, request.requires.input))
+    check_policy(name, &policy, request, private_domains)
 }
 
 fn check_policy(
@@ -144,14 +141,26 @@ fn check_policy(
     Ok(())
 }
 
-fn check_placeholders(name: &str, policy: &MediaPolicy, token: Option<&'static str>) -> Result<(), Rejection> {
-    match token {
-        Some(token) if !policy.allowed.contains(&UnsafeFeature::PlaceholderTokens) => {
-            let cause = RefusalCause::Placeholder { token };
-            Err(Rejection::Media(Box::new(MediaRefusal { model: name.to_owned(), at: None, cause })))
-        }
-        _ => Ok(()),
+/// A placeholder in the request's text that a target of the model must not see.
+pub(crate) fn placeholder(
+    policy: Option<&MediaPolicy>,
+    target: Capability,
+    family: Option<Family>,
+    request: &InferenceRequest,
+) -> Option<&'static str> {
+    let is_allowed = policy.is_some_and(|policy| policy.allowed.contains(&UnsafeFeature::PlaceholderTokens));
+    // A model that takes text alone knows no placeholders.
+    if is_allowed || request.placeholders.is_empty() || target.input.difference(ModalitySet::TEXT).is_empty() {
+        return None;
     }
+    let items = |modality| request.media.iter().filter(|item| item.modality == modality).count();
+    request.placeholders.unsafe_for(family, items)
+}
+
+/// That no target takes a request because of one.
+pub(crate) fn placeholder_refused(name: &str, token: &'static str) -> Rejection {
+    let cause = RefusalCause::Placeholder { token };
+    Rejection::Media(Box::new(MediaRefusal { model: name.to_owned(), at: None, cause }))
 }
 
 fn too_many(rule: &MediaRule, count: usize, item: &MediaItem) -> Option<RefusalCause> {

@@ -80,6 +80,13 @@ struct Found<'t> {
     equals: usize,
 }
 
+/// Why there is no endpoint to try.
+enum Nowhere {
+    Exhausted(Exhausted),
+    /// Every target would take this word of the text for the place of a media item.
+    Placeholder(&'static str),
+}
+
 // === impl Transaction ===
 
 impl Transaction {
@@ -279,11 +286,14 @@ impl Undecided {
             }
             None => route,
         };
-        let found = self.find(route, owner).map_err(|exhausted| match (owner, self.owned()) {
-            (Some(owner), Some(what)) if exhausted == Exhausted::NoEndpoints => {
+        let found = self.find(route, owner).map_err(|nowhere| match (nowhere, owner, self.owned()) {
+            (Nowhere::Placeholder(token), ..) => {
+                policy::placeholder_refused(self.request.model.as_deref().unwrap_or_default(), token)
+            }
+            (Nowhere::Exhausted(Exhausted::NoEndpoints), Some(owner), Some(what)) => {
                 Rejection::OwnerCannotServe { owned: what.clone(), pool: owner.pool.to_string() }
             }
-            _ => self.no_endpoints(route, exhausted),
+            (Nowhere::Exhausted(exhausted), ..) => self.no_endpoints(route, exhausted),
         })?;
         let first = &found[0];
         let why = Why {
@@ -312,15 +322,21 @@ impl Undecided {
         Ok(self.plan_of(attempts, media_tokens, first_byte_timeout, why))
     }
 
-    fn find<'t>(&'t self, route: &Route<'t>, owner: Option<&EndpointId>) -> Result<Vec<Found<'t>>, Exhausted> {
+    fn find<'t>(&'t self, route: &Route<'t>, owner: Option<&EndpointId>) -> Result<Vec<Found<'t>>, Nowhere> {
         let director = &self.handler.director;
         let asked = SchedulingRequest { need: self.request.requires, subset: self.bound.subset.as_ref() };
         let (now, mut draw) = (director.stamp(self.now), self.draw);
-        let mut exhausted = Exhausted::NoEndpoints;
+        let mut exhausted = None;
+        let mut typed = None;
+        let policy = route.model.map(|(_, model)| &model.media);
         let mut found: Vec<Found<'t>> = Vec::with_capacity(MAX_ATTEMPTS);
         let mut unspoilt = 0;
         'tiers: for (number, tier) in route.tiers().iter().enumerate() {
             for target in tier.order(&mut draw) {
+                if let Some(token) = policy::placeholder(policy, target.capability(), target.family(), &self.request) {
+                    typed = Some(token);
+                    continue;
+                }
                 let slots = self.snapshot.slots(target.pool());
                 let allowed = |slot: &Slot| owner.is_none_or(|owner| slot.state.id() == owner);
                 let candidates = slots.iter().enumerate().filter(|(_, slot)| allowed(slot));
@@ -339,7 +355,7 @@ impl Undecided {
                         }));
                     }
                     // One that came further says more.
-                    Err(why) => exhausted = exhausted.max(why),
+                    Err(why) => exhausted = exhausted.max(Some(why)),
                 }
                 if unspoilt >= MAX_ATTEMPTS {
                     break 'tiers;
@@ -349,7 +365,11 @@ impl Undecided {
         // Stable: among those that lack as little, the tightest fit comes first.
         found.sort_by_key(|found| found.ranked.demotion);
         found.truncate(MAX_ATTEMPTS);
-        if found.is_empty() { Err(exhausted) } else { Ok(found) }
+        match (found.is_empty(), exhausted, typed) {
+            (false, ..) => Ok(found),
+            (true, None, Some(token)) => Err(Nowhere::Placeholder(token)),
+            (true, exhausted, _) => Err(Nowhere::Exhausted(exhausted.unwrap_or(Exhausted::NoEndpoints))),
+        }
     }
 
     fn attempt(&self, slot: &Slot, target: Option<&ModelName>, splices: &Arc<[Splice]>, score: f32) -> Attempt {

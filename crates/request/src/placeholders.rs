@@ -43,9 +43,9 @@ placeholders! {
     "[AUDIO]": Voxtral,
 }
 
-/// Which placeholders a request's text holds; bits by their place in the list.
+/// How often each placeholder stands in a request's text, by its place in the list; 255 stands for more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Placeholders(u32);
+pub struct Placeholders([u8; ALL.len()]);
 
 /// Looks for placeholders in text as it comes.
 #[derive(Debug, Default)]
@@ -63,24 +63,35 @@ const LONGEST: usize = 25;
 
 impl Placeholders {
     #[must_use]
-    pub(crate) const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        for (count, more) in self.0.iter_mut().zip(other.0) {
+            *count = count.saturating_add(more);
+        }
+        self
     }
 
     pub fn is_empty(self) -> bool {
-        self.0 == 0
+        self == Self::default()
     }
 
-    /// The first of them that means something to a model, of the family, if one is known, or else any that no prose holds; and that
-    /// none of the media that came with it is for.
-    pub fn unsafe_for(self, family: Option<Family>, media: ModalitySet) -> Option<&'static str> {
+    /// The first of them that means something to a model, of the family, if one is known, or else any that no prose holds, and that is
+    /// one place more than there is media for; `items` says how many of each modality came. Most templates write a place for each item
+    /// themselves, so that one that is typed is always too many: the engine would bind the item to it.
+    pub fn unsafe_for(self, family: Option<Family>, items: impl Fn(Modality) -> usize) -> Option<&'static str> {
         let means = |(text, families): &(&str, &[Family])| match family {
-            _ if !modalities_of(text).intersection(media).is_empty() => false,
             Some(family) => families.contains(&family),
             // `<image>` and `<video>` stand in everybody's HTML.
             None => text.contains('|'),
         };
-        ALL.iter().enumerate().find(|(place, one)| self.0 & 1 << place != 0 && means(one)).map(|(_, (text, _))| *text)
+        let places = |text: &str| match family {
+            Some(Family::InternVl | Family::MiniCpmV | Family::Phi4Multimodal) => {
+                modalities_of(text).iter().map(&items).sum()
+            }
+            _ => 0,
+        };
+        let too_many = |(count, one): &(u8, &(&str, _))| usize::from(*count) > places(one.0);
+        let typed = self.0.into_iter().zip(&ALL).filter(|(count, one)| *count > 0 && means(one));
+        typed.into_iter().find(too_many).map(|(_, (text, _))| *text)
     }
 }
 
@@ -129,7 +140,9 @@ impl Seeker {
     /// Marks the placeholder that this begins with, if there is one.
     fn at(&mut self, text: &[u8]) -> bool {
         let place = ALL.iter().position(|(one, _)| text.starts_with(one.as_bytes()));
-        self.found.0 |= place.map_or(0, |place| 1 << place);
+        if let Some(place) = place {
+            self.found.0[place] = self.found.0[place].saturating_add(1);
+        }
         place.is_some()
     }
 
@@ -149,16 +162,12 @@ mod tests {
     fn found(text: &str, piece: usize) -> Vec<&'static str> {
         let mut seeker = Seeker::default();
         text.as_bytes().chunks(piece).for_each(|piece| seeker.feed(piece));
-        ALL.iter()
-            .enumerate()
-            .filter(|(place, _)| seeker.found().0 & 1 << place != 0)
-            .map(|(_, (text, _))| *text)
-            .collect()
+        ALL.iter().enumerate().filter(|(place, _)| seeker.found().0[*place] > 0).map(|(_, (text, _))| *text).collect()
     }
 
     #[test]
     fn they_are_found_wherever_they_are_cut() {
-        assert!(ALL.iter().all(|(text, _)| text.len() <= LONGEST) && ALL.len() <= 32);
+        assert!(ALL.iter().all(|(text, _)| text.len() <= LONGEST));
         assert!(ALL.iter().all(|(text, _)| SECONDS.contains(&text.as_bytes()[1])));
         for piece in [1, 2, 3, 5, 1000] {
             for (text, _) in ALL {
@@ -191,12 +200,23 @@ mod tests {
     fn html_is_dangerous_to_those_alone_who_use_such_words() {
         let mut seeker = Seeker::default();
         seeker.feed(b"<video> and <image>");
-        assert_eq!(seeker.found().unsafe_for(Some(Family::SmolVlm), ModalitySet::TEXT), Some("<image>"));
-        assert_eq!(seeker.found().unsafe_for(Some(Family::Qwen2Vl), ModalitySet::TEXT), None);
-        assert_eq!(seeker.found().unsafe_for(None, ModalitySet::TEXT), None);
+        assert_eq!(seeker.found().unsafe_for(Some(Family::SmolVlm), |_| 0), Some("<image>"));
+        assert_eq!(seeker.found().unsafe_for(Some(Family::Qwen2Vl), |_| 0), None);
+        assert_eq!(seeker.found().unsafe_for(None, |_| 0), None);
         seeker.feed(b"<|image_pad|>");
-        assert_eq!(seeker.found().unsafe_for(None, ModalitySet::TEXT), Some("<|image_pad|>"));
-        let with = |modality| seeker.found().unsafe_for(None, ModalitySet::of(&[modality]));
-        assert_eq!((with(Modality::Image), with(Modality::Audio)), (None, Some("<|image_pad|>")));
+        assert_eq!(seeker.found().unsafe_for(None, |_| 0), Some("<|image_pad|>"));
+    }
+
+    #[test]
+    fn places_are_counted_against_media_where_the_text_names_them() {
+        let mut seeker = Seeker::default();
+        seeker.feed(b"<|image_1|> and <|image_1|> <|image_pad|>");
+        let with = |family, items: usize| {
+            seeker.found().unsafe_for(Some(family), |modality| if modality == Modality::Image { items } else { 0 })
+        };
+        assert_eq!(with(Family::Phi4Multimodal, 1), Some("<|image_1|>"));
+        assert_eq!(with(Family::Phi4Multimodal, 2), None);
+        // The template of this one writes a place beside each picture.
+        assert_eq!(with(Family::Qwen2Vl, 2), Some("<|image_pad|>"));
     }
 }

@@ -171,7 +171,7 @@ impl Scanner {
         };
         let requires = findings.requires(self.resource.operation());
         let Findings { model, model_span, stream, follows, media, unsafe_features, seeker, aside, .. } = findings;
-        let (resource, placeholders) = (self.resource, seeker.found().union(aside.found()));
+        let (resource, placeholders) = (self.resource, seeker.found().and(aside.found()));
         let objective = self.objective;
         Ok(InferenceRequest {
             resource,

@@ -131,6 +131,19 @@ const IMAGE: &str = r#"{"model":"chat","messages":[{"role":"user","content":["wh
 const AUDIO: &str =
     r#"{"model":"chat","messages":[{"content":"hear"},{"content":["what?",{"input_audio":{"data":"AAAA"}}]}]}"#;
 
+/// A conversation that once quoted one is sent again and again; to a text server it is a word like any other.
+#[test]
+fn a_placeholder_that_is_quoted_goes_where_it_means_nothing_and_nowhere_else() {
+    let world = World::new(table());
+    let quoted = r#"{"model":"chat","messages":[{"content":"what is <|image_pad|>?"}]}"#;
+    let dispatch = world.ask(quoted).unwrap();
+    assert!(dispatch.plan.attempts.iter().all(|attempt| **attempt.pool() == *"text"), "{:?}", dispatch.plan.attempts);
+    world.fill(&[1, 2]);
+    assert_eq!(pool_of(&world.ask(quoted).unwrap()), "text", "and waits there");
+    let with_a_picture = IMAGE.replace("what?", "what is <|image_pad|>?");
+    assert_eq!(world.ask(&with_a_picture).unwrap_err().code().as_str(), "unsafe_feature");
+}
+
 #[test]
 fn text_goes_to_the_text_pool_and_an_image_to_the_vision_pool() {
     let world = World::new(table());

@@ -1,5 +1,4 @@
 use super::*;
-use routing::ModalitySet;
 
 const CHAT: RequestHead<'static> = RequestHead {
     method: "POST",
@@ -328,9 +327,8 @@ fn dangers_are_found_with_their_places() {
 
 #[test]
 fn placeholders_are_found_in_text_and_nowhere_else() {
-    let found = |body: &str| {
-        scan_at("/v1/chat/completions", body.as_bytes()).unwrap().placeholders.unsafe_for(None, ModalitySet::TEXT)
-    };
+    let found =
+        |body: &str| scan_at("/v1/chat/completions", body.as_bytes()).unwrap().placeholders.unsafe_for(None, |_| 0);
     assert_eq!(found(r#"{"messages":[{"content":"a <|image_pad|> b"}]}"#), Some("<|image_pad|>"));
     assert_eq!(found(r#"{"messages":[{"content":"a \u003c|image_pad|\u003e b"}]}"#), Some("<|image_pad|>"));
     assert_eq!(
