@@ -39,6 +39,7 @@ pub(crate) fn generate(root: &Path) -> Result<BTreeMap<PathBuf, String>> {
         files.insert(PathBuf::from(format!("{folder}/{name}.yaml")), content);
     }
     files.insert(PathBuf::from("docs/errors.md"), crate::docs::errors());
+    files.insert(PathBuf::from("docs/reading.md"), crate::docs::reading());
     for protocol in &PROTOCOLS {
         files.insert(PathBuf::from(protocol.generated), rust_of(root, protocol)?);
     }

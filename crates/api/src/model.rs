@@ -189,6 +189,7 @@ pub enum UnsafeFeature {
     FrameLists,
     PlaceholderTokens,
     EngineInternals,
+    UnlistedFields,
     #[serde(rename = "SharedUUIDs")]
     SharedUuids,
 }
@@ -219,7 +220,8 @@ pub struct MediaPolicy {
 
     /// Features to allow although they can crash, stall or compromise a model server: tensors in place of media (Embeds), file: URLs
     /// (FileURLs), mm_processor_kwargs and media_io_kwargs in a request (ProcessorArguments), videos as lists of frames (FrameLists),
-    /// a model's own placeholder tokens in text (PlaceholderTokens), and fields internal to its engine (EngineInternals). None by default.
+    /// a model's own placeholder tokens in text (PlaceholderTokens), fields internal to its engine (EngineInternals), and fields
+    /// of engines' own interfaces that the picker does not know (UnlistedFields). None by default.
     /// With SharedUUIDs, the names that clients give to media (uuid) are shared between clients; otherwise they are private to each client.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 7, "x-kubernetes-list-type" = "set"))]

@@ -47,6 +47,11 @@ pub enum RefusalCause {
     Host { modality: Modality, host: String },
     #[error("does not accept {modality} from private host {host:?}; its owner can allow it by name in spec.media.{modality_field}.allowedHosts", modality_field = field_of(*modality))]
     PrivateHost { modality: Modality, host: String },
+    #[error(
+        "does not accept the field {field:?}, which is not known here and which a model server may act on; its owner can allow such fields with \
+         UnlistedFields in spec.media.allow"
+    )]
+    UnlistedField { field: String },
     #[error("does not accept {}; its owner can allow this with {} in spec.media.allow", words_for(*feature), feature.as_str())]
     UnsafeFeature { feature: UnsafeFeature },
     #[error(
@@ -67,7 +72,7 @@ impl RefusalCause {
             Self::Source { .. } => Code::MediaSourceNotAllowed,
             Self::Url { .. } | Self::Scheme { .. } => Code::MediaUrlNotAllowed,
             Self::Host { .. } | Self::PrivateHost { .. } => Code::MediaHostNotAllowed,
-            Self::UnsafeFeature { .. } | Self::Placeholder { .. } => Code::UnsafeFeature,
+            Self::UnsafeFeature { .. } | Self::UnlistedField { .. } | Self::Placeholder { .. } => Code::UnsafeFeature,
         }
     }
 }
@@ -92,6 +97,7 @@ const fn words_for(feature: UnsafeFeature) -> &'static str {
         UnsafeFeature::FrameLists => "videos as lists of frames (video/jpeg)",
         UnsafeFeature::PlaceholderTokens => "placeholder tokens in text",
         UnsafeFeature::EngineInternals => "fields internal to its engine",
+        UnsafeFeature::UnlistedFields => "fields that are not known here",
         UnsafeFeature::SharedUuids => "media names shared between clients",
     }
 }
@@ -123,7 +129,11 @@ fn check_policy(
         Rejection::Media(Box::new(MediaRefusal { model: name.to_owned(), at: at.cloned(), cause }))
     };
     if let Some(found) = request.unsafe_features.iter().find(|found| !policy.allowed.contains(&found.feature)) {
-        return Err(refused(Some(&found.at), RefusalCause::UnsafeFeature { feature: found.feature }));
+        let cause = match found.feature {
+            UnsafeFeature::UnlistedFields => RefusalCause::UnlistedField { field: found.at.to_string() },
+            feature => RefusalCause::UnsafeFeature { feature },
+        };
+        return Err(refused(Some(&found.at), cause));
     }
     let free = MediaRule::default();
     let mut counts = [0_usize; Modality::ALL.len()];

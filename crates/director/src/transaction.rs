@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use request::{InferenceRequest, MediaItem, Owned, OwnedKind, RequestHead, Resource, Scanner, Splice};
-use routing::{Capability, Criticality, Draw, Family, ModelName, NoRoute, Operation, PoolName, Route, UnsafeFeature};
+use routing::{
+    Capability, Criticality, Draw, Family, ModelName, NoRoute, Operation, PoolName, Route, Target, UnsafeFeature,
+};
 use scheduling::{Exhausted, Filter, Ranked, SchedulingRequest, Subset};
 
 use crate::dispatch::{HeaderChanges, MAX_ATTEMPTS, MAX_PER_TARGET};
@@ -249,13 +251,26 @@ impl Undecided {
 
     /// The tiers for the model that is asked for, once its owner's policy is held against the request.
     pub(crate) fn route(&self) -> Result<Route<'_>, Rejection> {
-        let route = self.snapshot.table.route(self.request.model.as_deref(), self.request.requires);
+        let model = self.request.model.as_deref().or_else(|| self.only_model_of_sessions());
+        let route = self.snapshot.table.route(model, self.request.requires);
         let route = route.map_err(|no_route| self.no_route(no_route))?;
         match route.model {
             Some((name, model)) => policy::check(name, model, &self.request, &self.handler.private_domains)?,
             None => policy::check_undeclared(&self.request, &self.handler.private_domains)?,
         }
         Ok(route)
+    }
+
+    /// A session may name its model later, in its first event: where one model takes sessions, it is that.
+    fn only_model_of_sessions(&self) -> Option<&str> {
+        let need = self.request.requires;
+        if need.operation != Operation::Realtime {
+            return None;
+        }
+        let declares = |target: &Target| target.capability.declares_operations() && target.capability.covers(need);
+        let models = self.snapshot.table.models.iter().filter(|(_, model)| model.targets.iter().any(declares));
+        let mut names = models.map(|(name, _)| &**name);
+        names.next().filter(|_| names.next().is_none())
     }
 
     /// The way to the owner of what the path names, whatever models are declared.

@@ -82,6 +82,7 @@ const fn unsafe_feature(feature: api::UnsafeFeature) -> UnsafeFeature {
         api::UnsafeFeature::FrameLists => UnsafeFeature::FrameLists,
         api::UnsafeFeature::PlaceholderTokens => UnsafeFeature::PlaceholderTokens,
         api::UnsafeFeature::EngineInternals => UnsafeFeature::EngineInternals,
+        api::UnsafeFeature::UnlistedFields => UnsafeFeature::UnlistedFields,
         api::UnsafeFeature::SharedUuids => UnsafeFeature::SharedUuids,
     }
 }

@@ -108,6 +108,18 @@ impl FormReader {
     }
 
     fn start<'c>(&mut self, rest: &'c [u8]) -> Result<&'c [u8], Unreadable> {
+        // .NET of old begins with a line end. What stands before the first delimiter is nothing to any reader.
+        if self.carry == b"\r\n" && rest.starts_with(b"\r") {
+            self.carry.pop();
+            return Ok(self.take(rest, 1));
+        }
+        if self.carry == b"\r" {
+            if rest[0] != b'\n' {
+                return Err(Unreadable::Form { at: 0, what: "expected the boundary" });
+            }
+            self.carry.push(b'\n');
+            return Ok(self.take(rest, 1));
+        }
         let missing = self.delimiter.needle().len() - self.carry.len();
         let count = missing.min(rest.len());
         self.carry.extend_from_slice(&rest[..count]);
@@ -241,7 +253,8 @@ fn boundary(content_type: &str) -> Option<String> {
 
 /// Reads a part's header.
 fn part_head(head: &[u8]) -> Result<PartHead, &'static str> {
-    let head = std::str::from_utf8(head).map_err(|_| "part header that is not UTF-8")?;
+    // Only the name of a file may be anything else, and that is nobody's business.
+    let head = String::from_utf8_lossy(head);
     let (mut disposition, mut media_type) = (None, None);
     for line in head.split("\r\n") {
         if line.starts_with([' ', '\t']) || line.bytes().any(|byte| byte < b' ' && byte != b'\t') {
@@ -251,7 +264,9 @@ fn part_head(head: &[u8]) -> Result<PartHead, &'static str> {
         let twice = match name.to_ascii_lowercase().as_str() {
             "content-disposition" => disposition.replace(value).is_some(),
             "content-type" => media_type.replace(value.trim().to_ascii_lowercase()).is_some(),
-            "content-transfer-encoding" if !matches!(value.trim(), "binary" | "8bit" | "7bit") => {
+            "content-transfer-encoding"
+                if !["binary", "8bit", "7bit"].iter().any(|known| value.trim().eq_ignore_ascii_case(known)) =>
+            {
                 return Err("content-transfer-encoding, which RFC 7578 deprecates,");
             }
             "" => return Err("part header without a name"),
@@ -282,13 +297,18 @@ fn part_head(head: &[u8]) -> Result<PartHead, &'static str> {
             }
             "name*" => return Err("part with an encoded name"),
             "filename" | "filename*" => is_file = true,
-            // No client sends others, and some readers take `namex` for `name`.
+            // RFC 2183. Some readers take `namex` for `name`, so that others are refused.
+            "size" | "creation-date" | "modification-date" | "read-date" => {}
             _ => return Err("unknown parameter of content-disposition"),
         }
     }
     let media_type =
         media_type.map(|text| text.split(';').next().unwrap_or_default().trim().chars().take(64).collect());
-    Ok(PartHead { name: name.ok_or("part without a name")?, is_file, media_type })
+    let name = name.ok_or("part without a name")?;
+    if name.contains(char::REPLACEMENT_CHARACTER) {
+        return Err("part with a name that is not UTF-8");
+    }
+    Ok(PartHead { name, is_file, media_type })
 }
 
 /// `a=b; c="d"`.
@@ -306,11 +326,14 @@ fn parameters_of(mut text: &str) -> Result<Vec<(String, String)>, &'static str> 
             return Err(ODD);
         }
         let (value, rest) = match rest.strip_prefix('"') {
+            Some(quoted) if name == "filename" => quoted_file_name(quoted).ok_or(ODD)?,
             Some(quoted) => quoted_string(quoted).ok_or(ODD)?,
             None => {
                 let end = rest.find(';').unwrap_or(rest.len());
                 let value = rest[..end].trim_end();
-                if !is_token(value) {
+                // MIME libraries write boundaries with `=` and `:` and forget the quotes; up to the semicolon all readers agree.
+                let is_value = |byte: u8| byte > b' ' && byte != b'"' && byte != b'\\' && byte.is_ascii();
+                if value.is_empty() || !value.bytes().all(is_value) {
                     return Err(ODD);
                 }
                 (value.to_owned(), &rest[end..])
@@ -327,6 +350,23 @@ fn parameters_of(mut text: &str) -> Result<Vec<(String, String)>, &'static str> 
 /// RFC 9110, section 5.6.2.
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// The name of a file in quotes, and what follows its end. Go, Node and openai-python escape quotes and backslashes in it, browsers do
+/// not escape the latter. Wherever it ends, no reader may find another name of the part in it.
+fn quoted_file_name(text: &str) -> Option<(String, &str)> {
+    let Some(simple) = quoted_string(text) else {
+        let mut escaped = false;
+        let end = text.bytes().position(|byte| {
+            let ends = byte == b'"' && !escaped;
+            escaped = byte == b'\\' && !escaped;
+            ends
+        })?;
+        let (value, rest) = (&text[..end], &text[end + 1..]);
+        let says_more = text.to_ascii_lowercase().contains("name");
+        return (!says_more && rest.trim().is_empty()).then(|| (value.to_owned(), rest));
+    };
+    Some(simple)
 }
 
 /// The value of a quoted string, and what follows its end. Browsers leave a backslash alone, others escape with it: only where both

@@ -4,10 +4,13 @@ use media::{ByteReader, TextReader};
 use routing::{MediaSource, Modality, Operation, UnsafeFeature};
 
 use crate::Unreadable;
+use crate::fields::{Holds, Shape};
 use crate::findings::{Findings, MAX_MODEL, MediaItem, ModelSpan, NameEncoding, PartPath};
 use crate::form::{FormSink, PartHead};
-use crate::grammar::MediaKind;
+use crate::grammar::{Meaning, MediaKind, meaning_of_field};
+use crate::json::Lexer;
 use crate::part::Part;
+use crate::reading::Reading;
 
 /// Reads a form.
 #[derive(Debug)]
@@ -16,12 +19,16 @@ pub(crate) struct FormReading {
     field: Field,
     head: PartHead,
     begun_at: u64,
+    /// Whether the value has begun, but for blanks.
+    begun: bool,
     /// The beginning of a short value.
     value: Vec<u8>,
     bytes: u64,
     has_file: bool,
+    has_model: bool,
     file: Box<ByteReader>,
     text: Option<Box<TextReader>>,
+    json: Option<Box<(Lexer, Reading)>>,
     pub(crate) findings: Findings,
 }
 
@@ -31,10 +38,14 @@ enum Field {
     Model,
     Stream,
     Text,
-    /// A file, its bytes as they are.
+    /// A file, its bytes as they are. What is not sure to be of the modality says itself what it is.
     File(Modality, bool),
-    /// A URL or base64 where others put a file.
+    /// A URL, base64 or JSON where others put a file.
     Loose(MediaKind),
+    /// More fields, as JSON.
+    Bag,
+    /// Something in the JSON of one of these.
+    Json,
     Unsafe(UnsafeFeature),
     #[default]
     Ignored,
@@ -50,39 +61,70 @@ impl FormReading {
             field: Field::Ignored,
             head: PartHead::default(),
             begun_at: 0,
+            begun: false,
             value: Vec::new(),
             bytes: 0,
             has_file: false,
+            has_model: false,
             file: Box::default(),
             text: None,
+            json: None,
             findings: Findings::default(),
         }
     }
 
     fn field_of(&self, head: &PartHead) -> Field {
-        // Several files are named so; nothing else is.
-        let name = head.name.strip_suffix("[]").unwrap_or(&head.name);
-        let media = match (self.operation, name) {
-            (Operation::Transcriptions | Operation::Translations, "file") => Some((Modality::Audio, true)),
-            (Operation::ImageEdits | Operation::Videos, "image" | "mask" | "mask_image" | "reference_image")
-            | (Operation::ImageEdits, "url") => Some((Modality::Image, true)),
-            (Operation::Videos, "video") => Some((Modality::Video, true)),
-            (Operation::Videos, "input_reference" | "image_reference" | "video_reference") => {
-                Some((Modality::Image, false))
-            }
-            _ => None,
+        let Some(shape) = Shape::of_operation(self.operation) else { return Field::Ignored };
+        // Clients write lists as `name[]` and objects as `name[key]`.
+        let name = head.name.split('[').next().unwrap_or_default();
+        let Some((.., holds)) = shape.field(name.as_bytes()) else {
+            return if shape.is_closed() { Field::Unsafe(UnsafeFeature::UnlistedFields) } else { Field::Ignored };
         };
-        match (&*head.name, media) {
-            ("model", _) => Field::Model,
-            ("stream", _) => Field::Stream,
-            ("mm_processor_kwargs" | "media_io_kwargs", _) => Field::Unsafe(UnsafeFeature::ProcessorArguments),
-            ("lora" | "frame_interpolation_model_path", _) => Field::Unsafe(UnsafeFeature::EngineInternals),
-            (_, Some((modality, sure))) if head.is_file => Field::File(modality, sure),
-            (_, Some((modality, true))) => Field::Loose(MediaKind::Of(modality)),
-            (_, Some((_, false))) => Field::Loose(MediaKind::File),
-            ("prompt", _) if matches!(self.operation, Operation::ImageEdits | Operation::Videos) => Field::Text,
+        match (holds, meaning_of_field(holds)) {
+            (Holds::Model | Holds::Stream, _) if name != head.name => Field::Unsafe(UnsafeFeature::UnlistedFields),
+            (Holds::Model, _) => Field::Model,
+            (Holds::Stream, _) => Field::Stream,
+            (Holds::Text | Holds::Words, _) => Field::Text,
+            (Holds::Bag, _) => Field::Bag,
+            (_, Meaning::Unsafe(feature)) => Field::Unsafe(feature),
+            (_, Meaning::Loose(MediaKind::Of(modality))) if head.is_file => Field::File(modality, true),
+            // What is a file and names nothing else is most often a picture.
+            (_, Meaning::Loose(_)) if head.is_file => Field::File(Modality::Image, false),
+            (_, Meaning::Loose(kind)) => Field::Loose(kind),
             _ => Field::Ignored,
         }
+    }
+
+    /// The first byte of a value that is not blank says whether it is JSON.
+    fn begin_json(&mut self, piece: &[u8]) {
+        let Some(first) = piece.iter().find(|byte| !byte.is_ascii_whitespace()) else { return };
+        self.begun = true;
+        let meaning = match (self.field, first) {
+            (Field::Bag, _) => Meaning::Bag,
+            (Field::Loose(kind), b'{' | b'[') => Meaning::Loose(kind),
+            _ => return,
+        };
+        self.field = Field::Json;
+        self.json = Some(Box::new((Lexer::new(), Reading::of_value(self.operation, meaning))));
+    }
+
+    /// What was found in the JSON of a field is the form's.
+    fn end_json(&mut self) -> Result<(), Unreadable> {
+        let Some(mut json) = self.json.take() else { return Ok(()) };
+        json.0.finish()?;
+        let at = |path: &PartPath| match path.as_str() {
+            "" => PartPath(self.head.name.clone()),
+            path => PartPath(format!("{}.{path}", self.head.name)),
+        };
+        self.findings.text |= json.1.findings.text;
+        for found in json.1.findings.unsafe_features {
+            self.findings.unsafe_feature(found.feature, || at(&found.at));
+        }
+        for item in json.1.findings.media {
+            let at = at(&item.at);
+            self.findings.add(MediaItem { at, uuid_at: None, ..item })?;
+        }
+        Ok(())
     }
 
     fn end_of_file(&mut self, modality: Modality, sure: bool) -> Result<(), Unreadable> {
@@ -108,29 +150,31 @@ impl FormSink for FormReading {
     fn begin(&mut self, head: PartHead, at: u64) -> Result<(), Unreadable> {
         self.field = self.field_of(&head);
         match self.field {
-            Field::Model if self.findings.model.is_some() => {
+            // Of two, even if one is empty, one reader takes the first, another the last.
+            Field::Model if std::mem::replace(&mut self.has_model, true) => {
                 return Err(Unreadable::DuplicateField { field: "model", at });
             }
-            // Of two files one reader takes the first, another the last.
+            Field::Model if head.is_file => {
+                return Err(Unreadable::WrongType { field: "model", expected: "a string" });
+            }
             Field::File(Modality::Audio, _) if self.has_file => {
                 return Err(Unreadable::DuplicateField { field: "file", at });
             }
             Field::Text => self.findings.seeker.start(),
             Field::Loose(_) => self.text.get_or_insert_default().start(media::Spelling::Url),
-            Field::Unsafe(feature) => {
-                let at = PartPath(head.name.clone());
-                self.findings.unsafe_feature(feature, || at);
-            }
             _ => {}
         }
         self.head = head;
         self.begun_at = at;
         self.value.clear();
-        self.bytes = 0;
+        (self.bytes, self.begun) = (0, false);
         Ok(())
     }
 
     fn content(&mut self, piece: &[u8]) -> Result<(), Unreadable> {
+        if !self.begun {
+            self.begin_json(piece);
+        }
         self.bytes += piece.len() as u64;
         let limit = match self.field {
             Field::File(..) => {
@@ -148,9 +192,15 @@ impl FormSink for FormReading {
                 }
                 return Ok(());
             }
+            Field::Json => {
+                return match &mut self.json {
+                    Some(json) => json.0.feed(piece, &mut json.1),
+                    None => Ok(()),
+                };
+            }
             Field::Model => MAX_MODEL + 1,
-            Field::Stream => MAX_WORD,
-            Field::Unsafe(_) | Field::Ignored => 0,
+            Field::Stream | Field::Unsafe(_) => MAX_WORD,
+            Field::Bag | Field::Ignored => 0,
         };
         let room = limit.saturating_sub(self.value.len()).min(piece.len());
         self.value.extend_from_slice(&piece[..room]);
@@ -186,7 +236,14 @@ impl FormSink for FormReading {
                     part.finish(&mut self.findings, || PartPath(self.head.name.clone()))?;
                 }
             }
-            Field::Text | Field::Unsafe(_) | Field::Ignored => {}
+            Field::Json => self.end_json()?,
+            // Some clients always send what they do not use.
+            Field::Unsafe(feature)
+                if !matches!(&*self.value, b"" | b"false" | b"False" | b"null" | b"0" | b"{}" | b"[]") =>
+            {
+                self.findings.unsafe_feature(feature, || PartPath(self.head.name.clone()));
+            }
+            Field::Text | Field::Bag | Field::Unsafe(_) | Field::Ignored => {}
         }
         self.field = Field::Ignored;
         Ok(())

@@ -1,11 +1,10 @@
-//! What a value means by where it stands: one small table for each shape of body.
-//!
-//! The shapes are those that vLLM (`vllm/entrypoints/openai`, `chat_utils.py`), SGLang, vLLM-Omni and the APIs of OpenAI and Anthropic
-//! take. What is not named here is nothing to routing.
+//! What a value means by where it stands. What stands at the root of a body, `fields` says; below that the shapes are those that vLLM
+//! (`vllm/entrypoints/openai`, `chat_utils.py`), SGLang, vLLM-Omni and the APIs of OpenAI and Anthropic take.
 
 use media::Spelling;
 use routing::{Modality, Operation, UnsafeFeature};
 
+use crate::fields::Holds;
 use crate::keys::Key;
 
 /// What a value means.
@@ -33,6 +32,10 @@ pub(crate) enum Meaning {
     Media(MediaKind),
     /// What is inside of it, however deep: URLs, data, embeddings.
     MediaData(MediaKind, Spelling),
+    /// Beside that, in a field that no engine is known to take media from: a word, unless it could be fetched.
+    MediaWord(MediaKind),
+    /// A short word that engines paste into a URL.
+    Token,
     MediaType,
     /// Anthropic's `source`.
     Source,
@@ -48,6 +51,12 @@ pub(crate) enum Meaning {
     Unsafe(UnsafeFeature),
     /// The response that this one follows.
     Previous,
+    /// A picture that a tool made, or what another tool has to say.
+    Result,
+    /// More fields of the root's kind.
+    Bag,
+    /// Nothing to routing, unless a field in it means the same wherever it stands.
+    Aside,
     Ignored,
 }
 
@@ -65,12 +74,47 @@ const IMAGE: MediaKind = MediaKind::Of(Modality::Image);
 const AUDIO: MediaKind = MediaKind::Of(Modality::Audio);
 const VIDEO: MediaKind = MediaKind::Of(Modality::Video);
 
-/// What the value of a key means.
+/// What a field of the root means.
+pub(crate) fn meaning_of_field(holds: Holds) -> Meaning {
+    match holds {
+        Holds::Model => Meaning::Model,
+        Holds::Stream => Meaning::Stream,
+        Holds::Modalities => Meaning::Modalities,
+        Holds::Previous => Meaning::Previous,
+        Holds::Messages => Meaning::Messages,
+        Holds::Content => Meaning::Content,
+        Holds::Documents => Meaning::Documents,
+        Holds::Text => Meaning::Text,
+        Holds::Words => Meaning::Words,
+        Holds::Image => Meaning::Loose(IMAGE),
+        Holds::Audio => Meaning::Loose(AUDIO),
+        Holds::Video => Meaning::Loose(VIDEO),
+        Holds::File => Meaning::Loose(MediaKind::File),
+        Holds::Setting => Meaning::Aside,
+        Holds::Bag => Meaning::Bag,
+        Holds::Embeds => Meaning::Unsafe(UnsafeFeature::Embeds),
+        Holds::Processor => Meaning::Unsafe(UnsafeFeature::ProcessorArguments),
+        Holds::Internal => Meaning::Unsafe(UnsafeFeature::EngineInternals),
+        Holds::Shared => Meaning::Unsafe(UnsafeFeature::SharedUuids),
+    }
+}
+
+/// What it means in a bag. Some engines lay a bag over the body: what decides who serves is not to be said twice.
+pub(crate) fn meaning_in_bag(holds: Holds) -> Meaning {
+    match holds {
+        Holds::Model | Holds::Modalities | Holds::Previous => Meaning::Unsafe(UnsafeFeature::EngineInternals),
+        other => meaning_of_field(other),
+    }
+}
+
+/// What the value of a key means below the root.
 #[expect(clippy::match_same_arms, reason = "a line for each rule")]
 pub(crate) fn meaning_of_key(operation: Operation, parent: Meaning, key: Key) -> Meaning {
     match (parent, key) {
-        (Meaning::Root, key) => meaning_of_root(operation, key),
         (Meaning::Message, Key::Content | Key::Output) => Meaning::Content,
+        // OpenRouter's clients send pictures of earlier answers back so.
+        (Meaning::Message, Key::Images) => Meaning::Loose(IMAGE),
+        (Meaning::Message, Key::Result) => Meaning::Result,
         (Meaning::Message | Meaning::Words, _) => Meaning::Words,
         (Meaning::Part, key) => meaning_of_part(operation, key),
         (Meaning::Source, Key::Type) => Meaning::SourceType,
@@ -79,71 +123,39 @@ pub(crate) fn meaning_of_key(operation: Operation, parent: Meaning, key: Key) ->
         (Meaning::Source, Key::Url) => Meaning::MediaData(MediaKind::File, Spelling::Url),
         (Meaning::Source, Key::Content) => Meaning::Content,
         (Meaning::Source | Meaning::Media(_) | Meaning::MediaData(..), Key::FileId) => Meaning::PartFileId,
-        (Meaning::Media(_) | Meaning::MediaData(..), Key::Fps | Key::MaxFrames | Key::NumFrames) => {
-            Meaning::Unsafe(UnsafeFeature::ProcessorArguments)
-        }
-        (Meaning::Media(kind) | Meaning::MediaData(kind, _), Key::Data | Key::FileData) => {
-            Meaning::MediaData(kind, Spelling::Data)
-        }
-        (Meaning::Media(kind), _) => Meaning::MediaData(kind, Spelling::Url),
-        (Meaning::MediaData(kind, spelling), _) => Meaning::MediaData(kind, spelling),
-        (Meaning::Document, Key::Text) => Meaning::Text,
+        (Meaning::Media(kind) | Meaning::MediaData(kind, _), key) => meaning_in_media(kind, key),
+        (Meaning::MediaWord(_), _) => parent,
+        (Meaning::Document, Key::Text | Key::PromptString) => Meaning::Text,
         (Meaning::Document, Key::Content) => Meaning::Content,
         (Meaning::Document, Key::Image | Key::ImageUrl | Key::Images) => Meaning::Loose(IMAGE),
         (Meaning::Document, Key::Video | Key::VideoUrl) => Meaning::Loose(VIDEO),
         (Meaning::Document, Key::Audio | Key::AudioUrl) => Meaning::Loose(AUDIO),
+        // llama.cpp's, for any of them.
+        (Meaning::Document, Key::MultimodalData) => Meaning::Loose(MediaKind::File),
         _ => Meaning::Ignored,
     }
 }
 
-#[expect(clippy::match_same_arms, reason = "a line for each rule")]
-fn meaning_of_root(operation: Operation, key: Key) -> Meaning {
-    use Operation as Op;
-    match (operation, key) {
-        (_, Key::Model) => Meaning::Model,
-        (_, Key::Stream) => Meaning::Stream,
-        (Op::Other, _) => Meaning::Ignored,
-        (_, Key::MmProcessorKwargs | Key::MediaIoKwargs) => Meaning::Unsafe(UnsafeFeature::ProcessorArguments),
-        (_, Key::PromptEmbeds | Key::InputEmbeds) => Meaning::Unsafe(UnsafeFeature::Embeds),
-        // An adapter or a model from any path, and a host for the engine to connect to.
-        (_, Key::Lora | Key::FrameInterpolationModelPath | Key::KvTransferParams | Key::EcTransferParams) => {
-            Meaning::Unsafe(UnsafeFeature::EngineInternals)
-        }
-        (Op::ChatCompletions, Key::Modalities) => Meaning::Modalities,
-        (
-            Op::ChatCompletions | Op::Embeddings | Op::Pooling | Op::Classify | Op::Tokenize | Op::Messages,
-            Key::Messages,
-        ) => Meaning::Messages,
-        (Op::Messages, Key::System) => Meaning::Content,
-        (Op::ChatCompletions | Op::Tokenize, Key::Documents) => Meaning::Words,
-        (Op::Responses, Key::Input) => Meaning::Messages,
-        (Op::Responses, Key::PreviousResponseId) => Meaning::Previous,
-        (Op::Responses, Key::Instructions) => Meaning::Text,
-        (Op::Embeddings | Op::Pooling | Op::Classify, Key::Input) => Meaning::Documents,
-        (Op::Pooling, Key::Data) | (Op::Generate, Key::Features | Key::ContentParts) => {
-            Meaning::Unsafe(UnsafeFeature::EngineInternals)
-        }
-        (Op::Score | Op::Rerank, Key::Query | Key::Queries | Key::Documents | Key::Items)
-        | (Op::Score, Key::Text1 | Key::Text2 | Key::Data1 | Key::Data2) => Meaning::Documents,
-        (
-            Op::Completions | Op::Tokenize | Op::ImageGenerations | Op::ImageEdits | Op::Videos | Op::Generate,
-            Key::Prompt,
-        )
-        | (Op::Speech, Key::Input | Key::Instructions)
-        | (Op::Generate, Key::Text | Key::InputIds | Key::TokenIds)
-        | (Op::Tokenize, Key::Tokens) => Meaning::Text,
-        (Op::Speech, Key::RefAudio) | (Op::Generate, Key::AudioData) => Meaning::Loose(AUDIO),
-        (Op::Generate, Key::ImageData) => Meaning::Loose(IMAGE),
-        (Op::Generate, Key::VideoData) => Meaning::Loose(VIDEO),
-        (
-            Op::ImageGenerations | Op::ImageEdits | Op::Videos,
-            Key::Image | Key::Images | Key::ImageUrl | Key::Mask | Key::MaskImage | Key::ReferenceImage,
-        ) => Meaning::Loose(IMAGE),
-        (Op::Videos, Key::Video | Key::VideoUrl) => Meaning::Loose(VIDEO),
-        (Op::Videos, Key::InputReference | Key::ImageReference | Key::VideoReference) => {
-            Meaning::Loose(MediaKind::File)
-        }
-        _ => Meaning::Ignored,
+/// What a field in the object of a media field means. A file may say what it is by the name of its field.
+fn meaning_in_media(kind: MediaKind, key: Key) -> Meaning {
+    let named = |modality| if kind == MediaKind::File { MediaKind::Of(modality) } else { kind };
+    match key {
+        Key::Fps | Key::MaxFrames | Key::NumFrames => Meaning::Unsafe(UnsafeFeature::ProcessorArguments),
+        Key::Format => Meaning::Token,
+        Key::Data | Key::FileData => Meaning::MediaData(kind, Spelling::Data),
+        Key::ImageUrl | Key::InputImage | Key::Image => Meaning::MediaData(named(Modality::Image), Spelling::Url),
+        Key::AudioUrl | Key::InputAudio | Key::Audio => Meaning::MediaData(named(Modality::Audio), Spelling::Url),
+        Key::VideoUrl | Key::Video => Meaning::MediaData(named(Modality::Video), Spelling::Url),
+        Key::Url | Key::Uri | Key::File | Key::FileUrl => Meaning::MediaData(kind, Spelling::Url),
+        _ => meaning_beside_media(kind),
+    }
+}
+
+/// Where tensors are, every string is one.
+const fn meaning_beside_media(kind: MediaKind) -> Meaning {
+    match kind {
+        MediaKind::Embeds(_) => Meaning::MediaData(kind, Spelling::Data),
+        _ => Meaning::MediaWord(kind),
     }
 }
 
@@ -172,18 +184,13 @@ fn meaning_of_part(operation: Operation, key: Key) -> Meaning {
     }
 }
 
-/// What the value of a key means that is not known. Inside of a media field every one can hold media but those that are known to hold
-/// words.
+/// What the value of a key means that is not known, below the root.
 pub(crate) fn meaning_of_unknown_key(parent: Meaning, key: &[u8]) -> Meaning {
     match parent {
-        Meaning::Message | Meaning::Words => Meaning::Words,
-        Meaning::Root if matches!(key, b"tools" | b"functions" | b"chat_template" | b"chat_template_kwargs") => {
-            Meaning::Words
-        }
-        _ if matches!(key, b"detail" | b"format" | b"filename") => Meaning::Ignored,
-        Meaning::Media(kind) => Meaning::MediaData(kind, Spelling::Url),
-        Meaning::MediaData(..) => parent,
-        Meaning::Part => Meaning::Words,
+        Meaning::Message | Meaning::Words | Meaning::Part => Meaning::Words,
+        _ if matches!(key, b"detail" | b"filename") => Meaning::Ignored,
+        Meaning::Media(kind) | Meaning::MediaData(kind, _) => meaning_beside_media(kind),
+        Meaning::MediaWord(_) => parent,
         _ => Meaning::Ignored,
     }
 }
@@ -195,7 +202,14 @@ pub(crate) fn meaning_of_element(array: Meaning) -> Meaning {
         Meaning::Content => Meaning::Part,
         Meaning::Modalities => Meaning::ModalityWord,
         Meaning::Documents => Meaning::Documents,
-        Meaning::Text | Meaning::Words | Meaning::Loose(_) | Meaning::MediaData(..) => array,
+        Meaning::Text
+        | Meaning::Words
+        | Meaning::Loose(_)
+        | Meaning::MediaData(..)
+        | Meaning::MediaWord(_)
+        | Meaning::Unsafe(_)
+        | Meaning::Bag
+        | Meaning::Aside => array,
         _ => Meaning::Ignored,
     }
 }
@@ -209,8 +223,11 @@ pub(crate) fn meaning_in_object(meaning: Meaning) -> Meaning {
         | Meaning::Source
         | Meaning::Media(_)
         | Meaning::MediaData(..)
+        | Meaning::MediaWord(_)
         | Meaning::Words
-        | Meaning::Unsafe(_) => meaning,
+        | Meaning::Unsafe(_)
+        | Meaning::Bag
+        | Meaning::Aside => meaning,
         Meaning::Content => Meaning::Part,
         Meaning::Documents => Meaning::Document,
         Meaning::Loose(kind) => Meaning::Media(kind),
@@ -224,10 +241,14 @@ pub(crate) fn meaning_in_array(meaning: Meaning) -> Meaning {
         | Meaning::Content
         | Meaning::Modalities
         | Meaning::MediaData(..)
+        | Meaning::MediaWord(_)
         | Meaning::Words
         | Meaning::Text
         | Meaning::Loose(_)
-        | Meaning::Documents => meaning,
+        | Meaning::Documents
+        | Meaning::Unsafe(_)
+        | Meaning::Bag
+        | Meaning::Aside => meaning,
         Meaning::Media(kind) => Meaning::MediaData(kind, Spelling::Url),
         // Several conversations, where vectors are made of them.
         Meaning::Message => Meaning::Messages,

@@ -12,6 +12,9 @@ use text::Text;
 /// How deep a body may nest. Requests with tool schemas reach about 20; Python's parsers give up below 1,000.
 pub(crate) const MAX_DEPTH: usize = 128;
 
+/// The byte order mark in UTF-8.
+const MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
+
 /// Longest key that is told apart; every key we know is shorter, and a longer one is unknown.
 const MAX_KEY: usize = 64;
 
@@ -74,6 +77,8 @@ pub(crate) struct Lexer {
     text: Text,
     /// Where the string at hand begins.
     string_start: u64,
+    /// How many bytes of a byte order mark the body began with.
+    marks: usize,
     /// What of `true`, `false` or `null` is still to come.
     word_rest: &'static [u8],
 }
@@ -107,6 +112,7 @@ impl Lexer {
             objects: 0,
             text: Text::default(),
             string_start: 0,
+            marks: 0,
             word_rest: &[],
         }
     }
@@ -157,6 +163,13 @@ impl Lexer {
                 None => return Err(self.malformed(at, "malformed number")),
             },
             _ if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') => {}
+            // A parser may ignore one (RFC 8259, section 8.1), and all do; .NET and PowerShell send it.
+            _ if self.consumed + at as u64 == self.marks as u64 && MARK.get(self.marks) == Some(&byte) => {
+                self.marks += 1;
+            }
+            State::Value { .. } if !matches!(self.marks, 0 | 3) => {
+                return Err(self.malformed(at, "incomplete byte order mark"));
+            }
             State::Value { first } => match byte {
                 b']' if first => self.close(at, sink)?,
                 _ => return self.value(byte, next, at, sink),

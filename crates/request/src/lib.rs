@@ -14,6 +14,7 @@
 //! - the result depends neither on how a body is cut into chunks nor on the order of its keys;
 //! - what a model server would read in two ways (a field given twice) is refused, so that router and server never disagree.
 
+mod fields;
 mod findings;
 mod form;
 mod form_reading;
@@ -29,6 +30,7 @@ mod scanner;
 mod splice;
 mod unreadable;
 
+pub use fields::{Field, Holds, Shape};
 pub use findings::{MediaItem, ModelSpan, NameEncoding, PartPath, UnsafeFeatureAt};
 pub use owned::{IdSeeker, Owned, OwnedKind};
 pub use path::Resource;

@@ -19,16 +19,27 @@ pub(crate) struct Part {
     pub(crate) has_uuid: bool,
     /// The client's own name for the media, and where it stands.
     pub(crate) uuid: Option<(Identity, Range<u64>)>,
-    /// Whether the `source` of an Anthropic block holds text.
-    pub(crate) text_source: bool,
+    /// What the `source` of an Anthropic block holds.
+    pub(crate) source: Source,
     pub(crate) media_type: Option<String>,
     fields: Vec<(MediaKind, Field)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Source {
+    #[default]
+    Media,
+    Text,
+    /// Blocks, which are read as they come.
+    Blocks,
 }
 
 /// The media fields of one kind in one part.
 #[derive(Debug, Clone, Default)]
 struct Field {
     found: Option<TextFound>,
+    /// Whether something stands beside it that could be fetched as well.
+    doubtful: bool,
     /// Of all strings in them.
     bytes: u64,
 }
@@ -41,6 +52,11 @@ impl Part {
 
     pub(crate) fn add(&mut self, kind: MediaKind, found: TextFound) {
         self.field(kind).add(kind, found);
+    }
+
+    /// Beside a media field of this kind stands something that could be fetched as well.
+    pub(crate) fn doubt(&mut self, kind: MediaKind) {
+        self.field(kind).doubtful = true;
     }
 
     fn field(&mut self, kind: MediaKind) -> &mut Field {
@@ -57,7 +73,8 @@ impl Part {
         match self.type_word.unwrap_or(TypeWord::Unknown) {
             // vLLM lets the keys win over `type` once a `uuid` is there; without either the keys are all there is.
             TypeWord::Text if !self.has_uuid || self.fields.is_empty() => findings.text = true,
-            TypeWord::Media(MediaKind::File) if self.text_source => findings.text = true,
+            TypeWord::Media(MediaKind::File) if self.source == Source::Text => findings.text = true,
+            TypeWord::Media(MediaKind::File) if self.source == Source::Blocks => {}
             TypeWord::Media(kind) if !self.has_uuid || self.fields.is_empty() => {
                 let field = self.take_field_for(kind);
                 self.item(kind, field, findings, &at)?;
@@ -83,8 +100,10 @@ impl Part {
                 || matches!((of, kind), (MediaKind::Of(a) | MediaKind::Embeds(a), MediaKind::Of(b) | MediaKind::Embeds(b)) if a == b)
         };
         let mut all = Field::default();
-        for (of, field) in std::mem::take(&mut self.fields) {
-            if let Some(found) = field.found.filter(|_| same(of) || of == MediaKind::File) {
+        let fields = std::mem::take(&mut self.fields).into_iter();
+        for (_, field) in fields.filter(|(of, _)| same(*of) || *of == MediaKind::File) {
+            all.doubtful |= field.doubtful;
+            if let Some(found) = field.found {
                 all.add(kind, found);
                 all.bytes = all.bytes.max(field.bytes);
             }
@@ -99,10 +118,14 @@ impl Part {
         findings: &mut Findings,
         at: &impl Fn() -> PartPath,
     ) -> Result<(), Unreadable> {
-        let Field { found, bytes } = field;
-        let (source, facts, url) = found.as_ref().map_or((MediaSource::Inline, Facts::default(), None), |found| {
-            (found.source, found.facts, found.url.clone())
-        });
+        let Field { found, doubtful, bytes } = field;
+        let (mut source, facts, mut url) =
+            found.as_ref().map_or((MediaSource::Inline, Facts::default(), None), |found| {
+                (found.source, found.facts, found.url.clone())
+            });
+        if doubtful {
+            (source, url) = (MediaSource::Url, Some(Err(UrlFault::Several)));
+        }
         let broken = found.as_ref().is_some_and(|found| found.undecodable);
         let (identity, media_type) = found.map_or((None, None), |found| (found.identity, found.media_type));
         let media_type = media_type.or_else(|| self.media_type.clone());
@@ -126,19 +149,31 @@ impl Part {
     }
 }
 
-/// A file is what its first bytes say, or else what the client says it is. Engines that take documents look at their pages, so a PDF, and
-/// whatever else nobody knows, needs a server that takes pictures.
+/// A file is what its first bytes say, or else what the client says it is. Of documents engines read the text where there is one, and look
+/// at the pages of a PDF as pictures, and of whatever else nobody knows.
 fn modality_of_file(media_type: Option<&str>, facts: &Facts) -> Modality {
     let declared = media_type.and_then(|media_type| {
-        Some(match media_type.split('/').next()? {
-            "image" => Modality::Image,
-            "audio" => Modality::Audio,
-            "video" => Modality::Video,
-            "text" => Modality::Text,
+        Some(match media_type.split_once('/')? {
+            ("image", _) => Modality::Image,
+            ("audio", _) => Modality::Audio,
+            ("video", _) => Modality::Video,
+            ("text", _) => Modality::Text,
+            ("application", kind) if is_text(kind) => Modality::Text,
             _ => return None,
         })
     });
     facts.modality().or(declared).unwrap_or(Modality::Image)
+}
+
+/// Whether engines read the text of such a file: formats that are text, and those of offices, of which they take it.
+fn is_text(kind: &str) -> bool {
+    const KINDS: [&str; 10] =
+        ["csv", "javascript", "json", "msword", "ndjson", "rtf", "sql", "typescript", "xml", "yaml"];
+    const BEGINNINGS: [&str; 3] = ["vnd.openxmlformats-officedocument", "vnd.oasis.opendocument", "vnd.ms-"];
+    KINDS.contains(&kind.trim_start_matches("x-"))
+        || kind.ends_with("+json")
+        || kind.ends_with("+xml")
+        || BEGINNINGS.iter().any(|beginning| kind.starts_with(beginning))
 }
 
 impl Field {

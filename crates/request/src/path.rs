@@ -26,22 +26,29 @@ pub enum Resource {
 }
 
 /// Ends of paths, and what they ask for; of two that match the longer comes first.
-const ENDS: [(&str, Operation); 21] = [
+const ENDS: [(&str, Operation); 27] = [
     ("/chat/completions", Operation::ChatCompletions),
+    ("/chat/completions/batch", Operation::ChatCompletions),
     ("/completions", Operation::Completions),
     ("/responses", Operation::Responses),
     ("/messages/count_tokens", Operation::Messages),
     ("/messages", Operation::Messages),
     ("/embeddings", Operation::Embeddings),
+    ("/v2/embed", Operation::Embeddings),
     ("/pooling", Operation::Pooling),
     ("/classify", Operation::Classify),
     ("/score", Operation::Score),
+    ("/generative_scoring", Operation::Score),
     ("/rerank", Operation::Rerank),
     ("/audio/transcriptions", Operation::Transcriptions),
     ("/audio/translations", Operation::Translations),
     ("/audio/speech", Operation::Speech),
+    ("/audio/speech/batch", Operation::Speech),
+    // vLLM-Omni's; it comes before `/generate`, which makes text.
+    ("/audio/generate", Operation::Speech),
     ("/images/generations", Operation::ImageGenerations),
     ("/images/edits", Operation::ImageEdits),
+    ("/images/variations", Operation::ImageEdits),
     ("/videos/sync", Operation::Videos),
     ("/videos", Operation::Videos),
     ("/realtime", Operation::Realtime),
@@ -152,6 +159,8 @@ impl Resource {
             // Operations of their own, which no engine has.
             Some(("responses", Some("compact" | "input_tokens"))) => return Self::Unknown,
             Some(("responses", Some(rest))) => return Self::owned(OwnedKind::Response, rest),
+            // Without `v1` engines have the list alone.
+            None if path == "/models" => return Self::Models { all: asks_for_all(query) },
             _ => {}
         }
         match ENDS.iter().find(|(end, _)| path.ends_with(end)) {
@@ -175,7 +184,9 @@ impl Resource {
             Self::Operation(_) | Self::Cancel(_) => &["POST"],
             Self::Models { .. } | Self::Model { .. } => &["GET", "HEAD"],
             Self::Owned(_) => &["GET", "HEAD", "DELETE"],
-            Self::Administrative | Self::Unknown => &[],
+            Self::Administrative => &[],
+            // A path that nobody knows is passed at its owner's wish, to be used and not to be changed.
+            Self::Unknown => &["POST", "GET", "HEAD", "OPTIONS"],
         }
     }
 
@@ -224,7 +235,12 @@ fn asks_for_all(query: &str) -> bool {
 
 /// A parameter of a query, decoded; the first of that name.
 pub(crate) fn parameter(query: &str, name: &str) -> Option<String> {
-    query.split('&').find_map(|pair| {
+    parameters(query, name).next()
+}
+
+/// Every parameter of that name.
+pub(crate) fn parameters(query: &str, name: &str) -> impl Iterator<Item = String> {
+    query.split('&').filter_map(move |pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (percent_decoded(key) == name).then(|| percent_decoded(&value.replace('+', " ")).into_owned())
     })

@@ -3,20 +3,22 @@
 //! Content comes as a string or a list, parts as objects or bare strings, with a `type` that may be missing or come last, media as an
 //! object or a bare string, `null` media with a `uuid`. Media counts in every role and turn. `grammar` says what stands where.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use media::{Identity, Spelling, TextReader};
-use routing::{Modality, ModalitySet, Operation};
+use routing::{Modality, ModalitySet, Operation, UnsafeFeature};
 
+use crate::fields::{MAX_FIELDS, Shape};
 use crate::findings::{Findings, MAX_MODEL, ModelSpan, NameEncoding, PartPath};
 use crate::grammar::{
-    Meaning, MediaKind, TypeWord, meaning_in_array, meaning_in_object, meaning_of_element, meaning_of_key,
-    meaning_of_unknown_key,
+    Meaning, MediaKind, TypeWord, meaning_in_array, meaning_in_bag, meaning_in_object, meaning_of_element,
+    meaning_of_field, meaning_of_key, meaning_of_unknown_key,
 };
 use crate::json::{Sink, StringToken, ValueKind, Want};
 use crate::keys::Key;
 use crate::owned::MAX_ID;
-use crate::part::Part;
+use crate::part::{Part, Source};
 use crate::{Owned, OwnedKind, Unreadable};
 
 /// An open object or array.
@@ -25,23 +27,30 @@ struct Frame {
     meaning: Meaning,
     array: bool,
     /// The key that it was entered by; none for elements, and for keys that mean nothing.
-    key: Option<Key>,
+    key: Option<Name>,
     /// Which known keys were seen; a bit for each.
-    seen: u128,
+    seen: u64,
     /// The place of the element that comes next.
     next: u32,
     /// Whether a part begins with it.
     part: bool,
 }
 
-/// Reads a JSON body.
+/// A key, as errors show it.
+type Name = Cow<'static, str>;
+
+/// Reads a JSON body, or a value that stands in the place of one.
 #[derive(Debug)]
 pub(crate) struct Reading {
     operation: Operation,
+    /// What the whole of it means.
+    whole: Meaning,
+    /// Which fields of the root were seen; a bit for each.
+    seen: [u64; MAX_FIELDS / 64],
     frames: Vec<Frame>,
     /// What the next value of the innermost object means, and the key that said so.
     meaning: Meaning,
-    key: Option<Key>,
+    key: Option<Name>,
     /// The part being read, and those that it is inside of: a tool's result holds pictures.
     part: Part,
     outer_parts: Vec<Part>,
@@ -53,6 +62,9 @@ pub(crate) struct Reading {
 /// Longest word that is compared with others.
 const MAX_WORD: usize = 32;
 
+/// Longest word that is pasted into a URL.
+const MAX_TOKEN: usize = 64;
+
 /// Longest name of a client's own for media; of a longer `file_id` the beginning and the length count.
 const MAX_NAME: usize = 256;
 
@@ -60,8 +72,15 @@ const MAX_NAME: usize = 256;
 
 impl Reading {
     pub(crate) fn new(operation: Operation) -> Self {
+        Self::of_value(operation, Meaning::Root)
+    }
+
+    /// A reader of a value that means this.
+    pub(crate) fn of_value(operation: Operation, whole: Meaning) -> Self {
         Self {
             operation,
+            whole,
+            seen: [0; MAX_FIELDS / 64],
             frames: Vec::with_capacity(8),
             meaning: Meaning::Root,
             key: None,
@@ -76,7 +95,7 @@ impl Reading {
     /// What the value at hand means, and for an array that it has begun another element.
     fn next_meaning(&mut self) -> Meaning {
         match self.frames.last_mut() {
-            None => Meaning::Root,
+            None => self.whole,
             Some(frame) if frame.array => {
                 frame.next += 1;
                 self.key = None;
@@ -91,7 +110,7 @@ impl Reading {
         let mut path = path_of(&self.frames);
         match self.frames.last() {
             Some(frame) if frame.array => _ = write!(path, "[{}]", frame.next.saturating_sub(1)),
-            _ => path.extend(self.key.iter().flat_map(|key| [".", key.as_str()])),
+            _ => path.extend(self.key.iter().flat_map(|key| [".", key])),
         }
         PartPath(path.trim_start_matches('.').to_owned())
     }
@@ -115,8 +134,10 @@ impl Reading {
         self.meaning = meaning;
         match meaning {
             Meaning::Model => Want::Head(MAX_MODEL + 1),
-            Meaning::ModalityWord | Meaning::PartType | Meaning::SourceType => Want::Head(MAX_WORD),
-            Meaning::MediaType => Want::Head(64),
+            Meaning::ModalityWord | Meaning::PartType | Meaning::SourceType | Meaning::MediaWord(_) => {
+                Want::Head(MAX_WORD)
+            }
+            Meaning::MediaType | Meaning::Token => Want::Head(MAX_TOKEN + 1),
             Meaning::PartUuid | Meaning::PartFileId => Want::Head(MAX_NAME),
             Meaning::Previous => Want::Head(MAX_ID + 1),
             // Templates write the parts of a message one behind the other.
@@ -129,7 +150,7 @@ impl Reading {
                 self.findings.seeker.start();
                 Want::Pieces
             }
-            Meaning::Media(_) | Meaning::MediaData(..) | Meaning::Loose(_) => {
+            Meaning::Media(_) | Meaning::MediaData(..) | Meaning::Loose(_) | Meaning::Result => {
                 let spelling = match meaning {
                     Meaning::MediaData(_, Spelling::Data)
                     | Meaning::Media(MediaKind::Embeds(_))
@@ -141,6 +162,52 @@ impl Reading {
             }
             _ => Want::Nothing,
         }
+    }
+
+    /// A field of the root, or of a bag.
+    fn field(&mut self, key: &[u8], in_bag: bool, at: u64) -> Result<(), Unreadable> {
+        let shape = Shape::of_operation(self.operation);
+        let Some((place, name, holds)) = shape.and_then(|shape| shape.field(key)) else {
+            if shape.is_some_and(Shape::is_closed) {
+                self.key = Some(Cow::Owned(shown(key)));
+                self.meaning = Meaning::Unsafe(UnsafeFeature::UnlistedFields);
+            } else {
+                self.aside(key);
+            }
+            return Ok(());
+        };
+        self.meaning = if in_bag { meaning_in_bag(holds) } else { meaning_of_field(holds) };
+        self.key = Some(Cow::Borrowed(name));
+        if !in_bag && !matches!(self.meaning, Meaning::Aside | Meaning::Words) {
+            let (seen, bit) = (&mut self.seen[place / 64], 1 << (place % 64));
+            if *seen & bit != 0 {
+                return Err(Unreadable::DuplicateField { field: name, at });
+            }
+            *seen |= bit;
+        }
+        Ok(())
+    }
+
+    /// A key of an object that nobody knows: of those that mean the same wherever they stand, or of no meaning.
+    fn aside(&mut self, key: &[u8]) {
+        match Shape::Anywhere.field(key) {
+            Some((_, name, holds)) => {
+                (self.meaning, self.key) = (meaning_of_field(holds), Some(Cow::Borrowed(name)));
+            }
+            None => self.meaning = Meaning::Aside,
+        }
+    }
+
+    /// What a tool made: a picture, if that is what it is.
+    fn end_result(&mut self) -> Result<(), Unreadable> {
+        let Some(found) = self.text.as_mut().map(|reader| reader.finish()) else { return Ok(()) };
+        if found.facts.modality() != Some(Modality::Image) {
+            self.findings.text = true;
+            return Ok(());
+        }
+        let (mut part, at) = (Part::default(), self.path());
+        part.add(MediaKind::Of(Modality::Image), found);
+        part.finish(&mut self.findings, || at.clone())
     }
 
     /// A media string outside of parts is an item of its own.
@@ -165,48 +232,76 @@ fn path_of(frames: &[Frame]) -> String {
     for pair in frames.windows(2) {
         if pair[0].array {
             _ = write!(path, "[{}]", pair[0].next.saturating_sub(1));
-        } else if let Some(key) = pair[1].key {
-            path.extend([".", key.as_str()]);
+        } else if let Some(key) = &pair[1].key {
+            path.extend([".", key]);
         }
     }
     path.trim_start_matches('.').to_owned()
 }
 
+/// A key that nobody knows, for people.
+fn shown(key: &[u8]) -> String {
+    String::from_utf8_lossy(key).chars().map(|one| if one.is_control() { '?' } else { one }).collect()
+}
+
+/// Whether a word could be taken for something to fetch or to open, as far as its beginning tells.
+fn could_be_fetched(word: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(word).trim_start().to_ascii_lowercase();
+    text.starts_with(['/', '~', '\\']) || text.starts_with("data:") || text.starts_with("file:") || text.contains("://")
+}
+
+/// A word that can be pasted into a URL and stays one (RFC 9110, section 5.6.2).
+fn is_token(word: &[u8]) -> bool {
+    word.len() <= MAX_TOKEN && word.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(byte))
+}
+
 /// The beginning of a name and its length: enough to tell it from others.
-fn name_of(string: &StringToken<'_>) -> Option<Identity> {
-    (string.length > 0).then(|| Identity::of_name(&[string.kept, &string.length.to_le_bytes()].concat()))
+fn name_of(string: &StringToken<'_>) -> Identity {
+    Identity::of_name(&[string.kept, &string.length.to_le_bytes()].concat())
 }
 
 impl Sink for Reading {
     fn key(&mut self, key: &[u8], at: u64) -> Result<(), Unreadable> {
         (self.meaning, self.key) = (Meaning::Ignored, None);
         let Some(frame) = self.frames.last_mut() else { return Ok(()) };
-        if frame.meaning == Meaning::Ignored {
-            return Ok(());
-        }
-        if let Meaning::Unsafe(feature) = frame.meaning {
-            self.findings.unsafe_feature(feature, || PartPath(path_of(&self.frames)));
-            return Ok(());
-        }
-        if frame.meaning == Meaning::Words {
-            // Templates write keys as well.
-            self.meaning = Meaning::Words;
-            self.findings.aside.start();
-            self.findings.aside.feed(key);
-            return Ok(());
+        match frame.meaning {
+            Meaning::Ignored => return Ok(()),
+            Meaning::Root => return self.field(key, false, at),
+            Meaning::Bag => return self.field(key, true, at),
+            Meaning::Aside => {
+                self.aside(key);
+                return Ok(());
+            }
+            Meaning::Unsafe(feature) => {
+                self.findings.unsafe_feature(feature, || PartPath(path_of(&self.frames)));
+                return Ok(());
+            }
+            // SGLang 0.5.16 runs one that stands among a template's arguments.
+            Meaning::Words if key == b"chat_template" && frame.key.as_deref() == Some("chat_template_kwargs") => {
+                self.aside(key);
+                return Ok(());
+            }
+            Meaning::Words => {
+                // Templates write keys as well.
+                self.meaning = Meaning::Words;
+                self.findings.aside.start();
+                self.findings.aside.feed(key);
+                return Ok(());
+            }
+            _ => {}
         }
         let Some(known) = Key::of(key) else {
             self.meaning = meaning_of_unknown_key(frame.meaning, key);
             return Ok(());
         };
         let meaning = meaning_of_key(self.operation, frame.meaning, known);
-        if !matches!(meaning, Meaning::Ignored | Meaning::Words) {
+        if !matches!(meaning, Meaning::Ignored | Meaning::Words | Meaning::MediaWord(_)) {
             if frame.seen & 1 << known as u8 != 0 {
                 return Err(Unreadable::DuplicateField { field: known.as_str(), at });
             }
             frame.seen |= 1 << known as u8;
         }
-        (self.meaning, self.key) = (meaning, Some(known));
+        (self.meaning, self.key) = (meaning, Some(Cow::Borrowed(known.as_str())));
         Ok(())
     }
 
@@ -255,10 +350,15 @@ impl Sink for Reading {
                     part.has(MediaKind::File);
                 }
             }
-            // An object is none until something is in it: some clients always send an empty one.
-            (Meaning::Unsafe(feature), kind) if !matches!(kind, ValueKind::Null | ValueKind::Object) => {
+            // An object, a list or a string is none until something is in it: some clients always send empty ones.
+            (Meaning::Unsafe(feature), ValueKind::Number | ValueKind::True) => {
                 let at = self.path();
                 self.findings.unsafe_feature(feature, || at);
+            }
+            // Some engines read JSON out of it.
+            (Meaning::Bag, ValueKind::String) => {
+                let at = self.path();
+                self.findings.unsafe_feature(UnsafeFeature::EngineInternals, || at);
             }
             _ => {}
         }
@@ -280,7 +380,7 @@ impl Sink for Reading {
 
     fn piece(&mut self, piece: &[u8]) {
         match self.meaning {
-            Meaning::Media(_) | Meaning::MediaData(..) | Meaning::Loose(_) => {
+            Meaning::Media(_) | Meaning::MediaData(..) | Meaning::Loose(_) | Meaning::Result => {
                 if let Some(reader) = &mut self.text {
                     reader.feed(piece);
                 }
@@ -314,18 +414,38 @@ impl Sink for Reading {
             }
             Meaning::Media(kind) | Meaning::MediaData(kind, _) => self.end_media(kind, false)?,
             Meaning::Loose(kind) => self.end_media(kind, true)?,
+            Meaning::Result => self.end_result()?,
+            Meaning::Unsafe(feature) if string.length > 0 => {
+                let at = self.path();
+                self.findings.unsafe_feature(feature, || at);
+            }
+            Meaning::Token if !is_token(string.kept) => {
+                return Err(Unreadable::WrongType { field: "format", expected: "a short word, such as wav" });
+            }
+            // An engine pastes it into a `data:` URL as well.
+            Meaning::MediaType if !string.kept.split(|byte| *byte == b'/').all(is_token) => {
+                return Err(Unreadable::WrongType { field: "media_type", expected: "a media type, such as image/png" });
+            }
             meaning => {
                 if let Some(part) = self.part() {
                     match meaning {
                         Meaning::PartType => part.type_word = Some(TypeWord::of(string.kept)),
-                        Meaning::SourceType => part.text_source = string.kept == b"text",
+                        Meaning::SourceType => {
+                            part.source = match string.kept {
+                                b"text" => Source::Text,
+                                b"content" => Source::Blocks,
+                                _ => Source::Media,
+                            };
+                        }
+                        Meaning::MediaWord(kind) if could_be_fetched(string.kept) => part.doubt(kind),
                         Meaning::MediaType => part.media_type = Some(word().to_ascii_lowercase()),
                         // Beyond what is read of it, two names would be one.
                         Meaning::PartUuid if string.length > MAX_NAME as u64 => {
                             return Err(Unreadable::FieldTooLong { field: "uuid", limit: MAX_NAME });
                         }
-                        Meaning::PartUuid => part.uuid = name_of(string).map(|name| (name, string.span.clone())),
-                        Meaning::PartFileId => part.name = name_of(string).or(part.name),
+                        // An empty one is a name to the engine all the same.
+                        Meaning::PartUuid => part.uuid = Some((name_of(string), string.span.clone())),
+                        Meaning::PartFileId if string.length > 0 => part.name = Some(name_of(string)),
                         _ => {}
                     }
                 }

@@ -194,7 +194,16 @@ fn body_of(resource: &Resource, head: &RequestHead<'_>) -> Result<Body, Unreadab
     let (_, query) = head.path.split_once('?').unwrap_or_default();
     let opaque = |model| Body::Opaque { bytes: 0, model };
     let operation = match resource {
-        Resource::Operation(Operation::Realtime) => return Ok(opaque(path::parameter(query, "model"))),
+        Resource::Operation(Operation::Realtime) => {
+            let mut models = path::parameters(query, "model");
+            let model = models.next().filter(|model| !model.is_empty());
+            // One reader takes the first, another the last.
+            return if models.next().is_none() {
+                Ok(opaque(model))
+            } else {
+                Err(Unreadable::DuplicateField { field: "model", at: 0 })
+            };
+        }
         Resource::Operation(operation) => *operation,
         _ => return Ok(opaque(None)),
     };

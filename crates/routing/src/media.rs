@@ -61,19 +61,22 @@ pub enum UnsafeFeature {
     PlaceholderTokens,
     /// An engine's inner forms: `features` of `/inference/v1/generate`, `data` of `/pooling`, adapters and models by path, transfer parameters, `image_pil`.
     EngineInternals,
+    /// Fields of an engine's own interface that the picker does not know: the engine may fetch, open or run what they say.
+    UnlistedFields,
     /// Clients' own names for media (`uuid`) reach the engine as they are, so that one client is answered from what another put into its
     /// cache. Else each client's are its own; nothing is refused.
     SharedUuids,
 }
 
 impl UnsafeFeature {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Embeds,
         Self::FileUrls,
         Self::ProcessorArguments,
         Self::FrameLists,
         Self::PlaceholderTokens,
         Self::EngineInternals,
+        Self::UnlistedFields,
         Self::SharedUuids,
     ];
 
@@ -86,6 +89,7 @@ impl UnsafeFeature {
             Self::FrameLists => "FrameLists",
             Self::PlaceholderTokens => "PlaceholderTokens",
             Self::EngineInternals => "EngineInternals",
+            Self::UnlistedFields => "UnlistedFields",
             Self::SharedUuids => "SharedUUIDs",
         }
     }

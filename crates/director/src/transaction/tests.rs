@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use routing::{Endpoint, ModalitySet, Model, Pool, RoutingTable, Target};
+use routing::{Endpoint, ModalitySet, Model, Operation, Pool, RoutingTable, Target};
 use scheduling::{Explained, Scraped};
 
 use super::*;
@@ -130,6 +130,23 @@ const TEXT: &str = r#"{"model":"chat","messages":[{"role":"user","content":"hi"}
 const IMAGE: &str = r#"{"model":"chat","messages":[{"role":"user","content":["what?",{"type":"image_url","image_url":{"url":"https://a.example.com/x"}}]}]}"#;
 const AUDIO: &str =
     r#"{"model":"chat","messages":[{"content":"hear"},{"content":["what?",{"input_audio":{"data":"AAAA"}}]}]}"#;
+
+#[test]
+fn a_session_without_a_model_is_of_the_only_one_that_takes_sessions() {
+    let mut both = table();
+    let sessions = |pool: &str| {
+        let capability = Capability::ANY.limited_to([Operation::Realtime].into_iter().collect());
+        Arc::new(Model::new(vec![Target::new("omni", pool, capability)]))
+    };
+    both.models.insert("talk".into(), sessions("vision"));
+    let world = World::new(both.clone());
+    let head = RequestHead { method: "GET", path: "/v1/realtime", ..RequestHead::default() };
+    let Ok(Step::Dispatch(dispatch)) = world.step(&head, "", Bound::default(), 0) else { panic!("it has an endpoint") };
+    assert_eq!(placed(&dispatch), ("vision", Some("omni")));
+    both.models.insert("sing".into(), sessions("text"));
+    let world = World::new(both);
+    assert_eq!(world.step(&head, "", Bound::default(), 0).unwrap_err().code().as_str(), "model_required");
+}
 
 /// A conversation that once quoted one is sent again and again; to a text server it is a word like any other.
 #[test]

@@ -65,6 +65,34 @@ fn parts_are_told_apart_wherever_chunks_are_cut() {
 }
 
 #[test]
+fn what_real_clients_write_is_taken() {
+    let file = |head: &str| format!("--xyz\n{head}\n\nv\n--xyz--\n");
+    for head in [
+        r#"Content-Disposition: form-data; name="file"; filename="a \"b\" c.wav""#,
+        r#"Content-Disposition: form-data; name="file"; filename="C:\sounds\a.wav""#,
+        r#"Content-Disposition: form-data; name="file"; filename="a\\""#,
+        r#"Content-Disposition: form-data; name="file"; filename="a.wav"; size=7"#,
+        "Content-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\nContent-Transfer-Encoding: 8Bit",
+        "Content-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\nContent-Transfer-Encoding: BINARY",
+    ] {
+        check(&file(head), Ok(&["file (file): v"]));
+        check(&format!("\n{}", file(head)), Ok(&["file (file): v"]));
+        check(&format!("\n\n{}", file(head)), Ok(&["file (file): v"]));
+    }
+    let latin = b"--xyz\r\nContent-Disposition: form-data; name=\"file\"; filename=\"h\xe9.wav\"\r\n\r\nv\r\n--xyz--";
+    assert_eq!(read(latin, 3).unwrap(), ["file (file): v"]);
+    // A name that one reader finds and another does not.
+    check(
+        &file(r#"Content-Disposition: form-data; name="file"; filename="a\"; name="model""#),
+        Err("malformed header parameter"),
+    );
+    check(&file(r#"Content-Disposition: form-data; filename="a\"; name=\"model"; name=file"#), Err("malformed"));
+    let latin = b"--xyz\r\nContent-Disposition: form-data; name=\"h\xe9\"\r\n\r\nv\r\n--xyz--";
+    assert!(read(latin, 3).unwrap_err().contains("not UTF-8"));
+    check("\rhello", Err("expected the boundary"));
+}
+
+#[test]
 fn what_readers_take_apart_in_two_ways_is_refused() {
     let part = |head: &str| format!("--xyz\n{head}\n\nv\n--xyz--\n");
     for (body, expected) in [
@@ -105,6 +133,7 @@ fn boundaries_are_sound_or_refused() {
     let is_sound = |content_type: &str| FormReader::new(content_type).is_ok();
     assert!(is_sound("multipart/form-data; boundary=\"a b:c\""));
     assert!(is_sound("multipart/form-data; charset=utf-8; BOUNDARY=----x"));
+    assert!(is_sound("multipart/form-data; boundary==_Part:1/2"));
     for bad in [
         "multipart/form-data",
         "multipart/form-data; boundary=",

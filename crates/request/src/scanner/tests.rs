@@ -1,5 +1,8 @@
 use super::*;
 
+mod fields;
+mod forms;
+
 const CHAT: RequestHead<'static> = RequestHead {
     method: "POST",
     path: "/v1/chat/completions",
@@ -216,7 +219,7 @@ fn anthropics_messages() {
     );
     messages(
         r#"[{"type":"document","source":{"type":"content","content":[{"type":"image","source":{"type":"file","file_id":"f"}}]}}]"#,
-        "m: image → text; image messages[0].content[0].source.content[0], image messages[0].content[0]",
+        "m: image → text; image messages[0].content[0].source.content[0]",
     );
     messages(
         r#"[{"type":"tool_result","tool_use_id":"t","content":[{"type":"text","text":"a"},{"type":"image","source":{"type":"base64","media_type":"image/jpeg","data":"AAAA"}}]}]"#,
@@ -534,84 +537,4 @@ fn a_uuid_that_is_no_string_is_refused() {
         content(&format!(r#"[{{"type":"image_url","image_url":null,"uuid":{uuid}}}]"#), "uuid must be a string");
     }
     content(r#"[{"type":"text","text":"x","uuid":null,"image_url":"x"}]"#, "m: text → text");
-}
-
-fn scan_form(path: &str, parts: &[(&str, &[u8])]) -> Result<InferenceRequest, Unreadable> {
-    let mut body = Vec::new();
-    for (disposition, content) in parts {
-        let head = format!("--xyz\r\nContent-Disposition: form-data; {disposition}\r\n\r\n");
-        body.extend([head.as_bytes(), content, b"\r\n"].concat());
-    }
-    body.extend(b"--xyz--\r\n");
-    let head = RequestHead { path, content_type: Some("multipart/form-data; boundary=xyz"), ..CHAT };
-    let mut results = Vec::new();
-    for piece in [usize::MAX, 1, 7, 64] {
-        let mut scanner = Scanner::new(&head, Limits::default())?;
-        results.push(body.chunks(piece).try_for_each(|piece| scanner.feed(piece)).and_then(|()| scanner.finish()));
-    }
-    assert!(results.iter().all(|result| *result == results[0]), "{results:?}");
-    let request = results.swap_remove(0)?;
-    if let Some(span) = &request.model_span {
-        let place = usize::try_from(span.range.start).unwrap()..usize::try_from(span.range.end).unwrap();
-        assert_eq!(body[place], *request.model.as_deref().unwrap().as_bytes());
-    }
-    Ok(request)
-}
-
-#[track_caller]
-fn form(path: &str, parts: &[(&str, &[u8])], expected: &str) {
-    let request = scan_form(path, parts);
-    assert_eq!(request.as_ref().map_or_else(ToString::to_string, shown), expected, "{path}");
-}
-
-#[test]
-fn forms_are_read_with_the_model_before_or_after_the_file() {
-    let wav = include_bytes!("../../../media/testdata/tone.wav");
-    let transcriptions = "/v1/audio/transcriptions";
-    let file: (&str, &[u8]) = (r#"name="file"; filename="a.wav""#, wav);
-    let model: (&str, &[u8]) = (r#"name="model""#, b"whisper");
-    form(transcriptions, &[file, model], "whisper: audio → text; audio file");
-    form(transcriptions, &[model, (r#"name="stream""#, b"true"), file], "whisper: audio → text (stream); audio file");
-    form("/v1/audio/translations", &[model, file], "whisper: audio → text; audio file");
-    let item = scan_form(transcriptions, &[file, model]).unwrap().media.remove(0);
-    assert_eq!((item.bytes, item.facts.milliseconds), (wav.len() as u64, Some(250)));
-
-    let png: (&str, &[u8]) =
-        (r#"name="image[]"; filename="a.png""#, include_bytes!("../../../media/testdata/picture.png"));
-    let prompt: (&str, &[u8]) = (r#"name="prompt""#, b"a hat");
-    form(
-        "/v1/images/edits",
-        &[png, png, (r#"name="mask"; filename="m.png""#, b"x"), prompt, model],
-        "whisper: text+image → image; image image[], image image[], image mask",
-    );
-    form("/v1/images/edits", &[("name=image", b"https://x/a.png"), prompt], "-: text+image → image; image image");
-    let clip: (&str, &[u8]) =
-        (r#"name="input_reference"; filename="a""#, include_bytes!("../../../media/testdata/clip.mp4"));
-    form("/v1/videos", &[clip, prompt, model], "whisper: text+video → video; video input_reference");
-    form("/v1/videos", &[prompt, model], "whisper: text → video");
-}
-
-#[test]
-fn the_same_file_is_the_same_in_a_form_and_in_json() {
-    use base64::Engine as _;
-    let png = include_bytes!("../../../media/testdata/picture.png");
-    let upload = scan_form("/v1/images/edits", &[(r#"name="image"; filename="a.png""#, png)]).unwrap();
-    let url = format!("data:image/png;base64,{}", base64::prelude::BASE64_STANDARD.encode(png));
-    let body = format!(r#"{{"messages":[{{"content":[{{"image_url":{{"url":"{url}"}}}}]}}]}}"#);
-    let chat = scan_at("/v1/chat/completions", body.as_bytes()).unwrap();
-    assert_eq!(upload.media[0].identity, chat.media[0].identity);
-    assert_eq!(chat.media[0].facts.size, Some((112, 84)));
-}
-
-#[test]
-fn a_form_that_names_a_thing_twice_is_refused() {
-    let model: (&str, &[u8]) = (r#"name="model""#, b"m");
-    let file: (&str, &[u8]) = (r#"name="file"; filename="a.wav""#, b"x");
-    let path = "/v1/audio/transcriptions";
-    assert!(matches!(scan_form(path, &[model, model]), Err(Unreadable::DuplicateField { field: "model", .. })));
-    assert!(matches!(scan_form(path, &[file, model, file]), Err(Unreadable::DuplicateField { field: "file", .. })));
-    assert_eq!(
-        scan_form(path, &[(r#"name="model""#, &[b'm'; 1025])]),
-        Err(Unreadable::FieldTooLong { field: "model", limit: 1024 })
-    );
 }
