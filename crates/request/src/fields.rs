@@ -102,17 +102,25 @@ words! {
     }
 }
 
-/// Fields of one shape, by name.
 type Row = (&'static str, Holds);
+
+/// Fields of one shape, by name; and at which of them those begin that begin with a byte.
+#[derive(Debug)]
+struct Rows {
+    all: Vec<Row>,
+    begins: [u16; 257],
+}
 
 static TABLE: LazyLock<Vec<Field>> = LazyLock::new(|| read(include_str!("../fields.tsv")));
 
-static BY_SHAPE: LazyLock<Vec<Vec<Row>>> = LazyLock::new(|| {
+static BY_SHAPE: LazyLock<Vec<Rows>> = LazyLock::new(|| {
     let rows = |shape: &Shape| {
         let known = TABLE.iter().filter(|field| field.is_of(*shape));
-        let mut rows: Vec<Row> = known.map(|field| (field.name, field.holds)).collect();
-        rows.sort_unstable_by_key(|(name, _)| *name);
-        rows
+        let mut all: Vec<Row> = known.map(|field| (field.name, field.holds)).collect();
+        all.sort_unstable_by_key(|(name, _)| *name);
+        let begin = |byte: usize| all.partition_point(|(name, _)| usize::from(name.as_bytes()[0]) < byte);
+        let begins = std::array::from_fn(|byte| u16::try_from(begin(byte)).unwrap_or(u16::MAX));
+        Rows { all, begins }
     };
     Shape::ALL.iter().map(rows).collect()
 });
@@ -161,9 +169,11 @@ impl Shape {
 
     /// What a field holds, with its name and its place among those of the shape.
     pub(crate) fn field(self, name: &[u8]) -> Option<(usize, &'static str, Holds)> {
-        let rows = &BY_SHAPE[self as usize];
-        let place = rows.binary_search_by(|(known, _)| known.as_bytes().cmp(name)).ok()?;
-        Some((place, rows[place].0, rows[place].1))
+        let Rows { all, begins } = &BY_SHAPE[self as usize];
+        let first = usize::from(*name.first()?);
+        let (begin, end) = (usize::from(begins[first]), usize::from(begins[first + 1]));
+        let place = begin + all[begin..end].iter().position(|(known, _)| known.as_bytes() == name)?;
+        Some((place, all[place].0, all[place].1))
     }
 }
 
@@ -204,9 +214,14 @@ mod tests {
         assert!(Field::all().is_sorted_by_key(|field| (field.name, field.holds.as_str())));
         assert!(Field::all().iter().all(|field| !field.source.is_empty() && field.name.len() < 64));
         for shape in Shape::ALL {
-            let rows = &BY_SHAPE[*shape as usize];
+            let rows = &BY_SHAPE[*shape as usize].all;
             assert!(!rows.is_empty() && rows.len() <= MAX_FIELDS, "{shape:?}");
             assert!(rows.is_sorted_by(|(a, _), (b, _)| a < b), "{shape:?} has a field twice");
+        }
+        for shape in Shape::ALL {
+            for (place, row) in BY_SHAPE[*shape as usize].all.iter().enumerate() {
+                assert_eq!(shape.field(row.0.as_bytes()), Some((place, row.0, row.1)));
+            }
         }
         let holds = |shape: Shape, name: &str| shape.field(name.as_bytes()).map(|(.., holds)| holds);
         assert_eq!(holds(Shape::Videos, "reference_url"), Some(Holds::File));

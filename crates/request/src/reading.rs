@@ -3,7 +3,6 @@
 //! Content comes as a string or a list, parts as objects or bare strings, with a `type` that may be missing or come last, media as an
 //! object or a bare string, `null` media with a `uuid`. Media counts in every role and turn. `grammar` says what stands where.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use media::{Identity, Spelling, TextReader};
@@ -27,7 +26,7 @@ struct Frame {
     meaning: Meaning,
     array: bool,
     /// The key that it was entered by; none for elements, and for keys that mean nothing.
-    key: Option<Name>,
+    key: Option<&'static str>,
     /// Which known keys were seen; a bit for each.
     seen: u64,
     /// The place of the element that comes next.
@@ -35,9 +34,6 @@ struct Frame {
     /// Whether a part begins with it.
     part: bool,
 }
-
-/// A key, as errors show it.
-type Name = Cow<'static, str>;
 
 /// Reads a JSON body, or a value that stands in the place of one.
 #[derive(Debug)]
@@ -50,7 +46,9 @@ pub(crate) struct Reading {
     frames: Vec<Frame>,
     /// What the next value of the innermost object means, and the key that said so.
     meaning: Meaning,
-    key: Option<Name>,
+    key: Option<&'static str>,
+    /// Where the field stands that was met last of those that nobody knows.
+    unlisted: String,
     /// The part being read, and those that it is inside of: a tool's result holds pictures.
     part: Part,
     outer_parts: Vec<Part>,
@@ -84,6 +82,7 @@ impl Reading {
             frames: Vec::with_capacity(8),
             meaning: Meaning::Root,
             key: None,
+            unlisted: String::new(),
             part: Part::default(),
             outer_parts: Vec::new(),
             open_parts: 0,
@@ -110,7 +109,7 @@ impl Reading {
         let mut path = path_of(&self.frames);
         match self.frames.last() {
             Some(frame) if frame.array => _ = write!(path, "[{}]", frame.next.saturating_sub(1)),
-            _ => path.extend(self.key.iter().flat_map(|key| [".", key])),
+            _ => path.extend(self.key.into_iter().flat_map(|key| [".", key])),
         }
         PartPath(path.trim_start_matches('.').to_owned())
     }
@@ -169,7 +168,9 @@ impl Reading {
         let shape = Shape::of_operation(self.operation);
         let Some((place, name, holds)) = shape.and_then(|shape| shape.field(key)) else {
             if shape.is_some_and(Shape::is_closed) {
-                self.key = Some(Cow::Owned(shown(key)));
+                self.unlisted = path_of(&self.frames);
+                self.unlisted.extend(if self.unlisted.is_empty() { None } else { Some(".") });
+                self.unlisted.push_str(&shown(key));
                 self.meaning = Meaning::Unsafe(UnsafeFeature::UnlistedFields);
             } else {
                 self.aside(key);
@@ -177,7 +178,7 @@ impl Reading {
             return Ok(());
         };
         self.meaning = if in_bag { meaning_in_bag(holds) } else { meaning_of_field(holds) };
-        self.key = Some(Cow::Borrowed(name));
+        self.key = Some(name);
         if !in_bag && !matches!(self.meaning, Meaning::Aside | Meaning::Words) {
             let (seen, bit) = (&mut self.seen[place / 64], 1 << (place % 64));
             if *seen & bit != 0 {
@@ -188,11 +189,17 @@ impl Reading {
         Ok(())
     }
 
+    /// There is something in a field that nobody knows.
+    fn unlisted(&mut self) {
+        let at = || PartPath(self.unlisted.clone());
+        self.findings.unsafe_feature(UnsafeFeature::UnlistedFields, at);
+    }
+
     /// A key of an object that nobody knows: of those that mean the same wherever they stand, or of no meaning.
     fn aside(&mut self, key: &[u8]) {
         match Shape::Anywhere.field(key) {
             Some((_, name, holds)) => {
-                (self.meaning, self.key) = (meaning_of_field(holds), Some(Cow::Borrowed(name)));
+                (self.meaning, self.key) = (meaning_of_field(holds), Some(name));
             }
             None => self.meaning = Meaning::Aside,
         }
@@ -232,7 +239,7 @@ fn path_of(frames: &[Frame]) -> String {
     for pair in frames.windows(2) {
         if pair[0].array {
             _ = write!(path, "[{}]", pair[0].next.saturating_sub(1));
-        } else if let Some(key) = &pair[1].key {
+        } else if let Some(key) = pair[1].key {
             path.extend([".", key]);
         }
     }
@@ -272,12 +279,16 @@ impl Sink for Reading {
                 self.aside(key);
                 return Ok(());
             }
+            Meaning::Unsafe(UnsafeFeature::UnlistedFields) => {
+                self.unlisted();
+                return Ok(());
+            }
             Meaning::Unsafe(feature) => {
                 self.findings.unsafe_feature(feature, || PartPath(path_of(&self.frames)));
                 return Ok(());
             }
             // SGLang 0.5.16 runs one that stands among a template's arguments.
-            Meaning::Words if key == b"chat_template" && frame.key.as_deref() == Some("chat_template_kwargs") => {
+            Meaning::Words if key == b"chat_template" && frame.key == Some("chat_template_kwargs") => {
                 self.aside(key);
                 return Ok(());
             }
@@ -301,7 +312,7 @@ impl Sink for Reading {
             }
             frame.seen |= 1 << known as u8;
         }
-        (self.meaning, self.key) = (meaning, Some(Cow::Borrowed(known.as_str())));
+        (self.meaning, self.key) = (meaning, Some(known.as_str()));
         Ok(())
     }
 
@@ -351,6 +362,7 @@ impl Sink for Reading {
                 }
             }
             // An object, a list or a string is none until something is in it: some clients always send empty ones.
+            (Meaning::Unsafe(UnsafeFeature::UnlistedFields), ValueKind::Number | ValueKind::True) => self.unlisted(),
             (Meaning::Unsafe(feature), ValueKind::Number | ValueKind::True) => {
                 let at = self.path();
                 self.findings.unsafe_feature(feature, || at);
@@ -415,6 +427,7 @@ impl Sink for Reading {
             Meaning::Media(kind) | Meaning::MediaData(kind, _) => self.end_media(kind, false)?,
             Meaning::Loose(kind) => self.end_media(kind, true)?,
             Meaning::Result => self.end_result()?,
+            Meaning::Unsafe(UnsafeFeature::UnlistedFields) if string.length > 0 => self.unlisted(),
             Meaning::Unsafe(feature) if string.length > 0 => {
                 let at = self.path();
                 self.findings.unsafe_feature(feature, || at);
