@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use daemon::tls::Versions;
-use daemon::{Admin, LogArgs};
+use daemon::{Admin, ConnectionLimit, LogArgs};
 use index::{Index, ManagedByDefault};
 use kube::{Client, Config};
 use prometheus_client::registry::Registry;
@@ -204,7 +204,10 @@ impl Args {
             namespace = watch_namespace.as_deref().unwrap_or("(all)"),
             "controller started"
         );
-        let admin = tokio::spawn(admin.serve(admin_listener, CancellationToken::new()));
+        let admin = tokio::spawn(admin.serve(
+            daemon::Port::new(admin_listener, ConnectionLimit::new(ConnectionLimit::OF_PEOPLE)),
+            CancellationToken::new(),
+        ));
         let publish_server = PublishServer { client, publisher, keys, port, accounts, certificate };
 
         // A controller whose loop or whose watches ended would look alive and do nothing.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use daemon::tls::Versions;
-use daemon::{Incoming, Speaks};
+use daemon::{ConnectionLimit, Incoming, Speaks};
 use kube::Client;
 use publish::{Anyone, Authorizer, Publisher};
 use rustls::ServerConfig;
@@ -125,7 +125,7 @@ impl PublishServer {
         let credentials = until.run_until_cancelled(self.credentials(&terms)).await;
         let Some((speaks, authorizer)) = credentials else { return Ok(()) };
         self.publisher.renumber(publish::revision_of_the_clock());
-        let incoming = Incoming::new(self.port.listen().await?, speaks);
+        let incoming = Incoming::new(daemon::Port::new(self.port.listen().await?, ConnectionLimit::default()), speaks);
         let serve = Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .add_service(self.publisher.service(authorizer, until.clone()))

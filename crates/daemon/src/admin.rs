@@ -8,11 +8,14 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::connections::{GREETING_TIMEOUT, Port, says_something};
 
 /// What the admin port shows.
 #[derive(Clone)]
@@ -65,7 +68,7 @@ impl Admin {
     }
 
     /// Serves until `stop` is cancelled.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+    pub async fn serve(self, port: Port, stop: CancellationToken) {
         let more = self.more.clone();
         let router = Router::new()
             .route("/live", get(async || "live\n"))
@@ -74,8 +77,22 @@ impl Admin {
             .route("/debug/table", get(table))
             .with_state(self)
             .merge(more);
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await {
-            tracing::error!(%error, "the admin port failed");
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(GREETING_TIMEOUT);
+        loop {
+            let (stream, _, place) = tokio::select! {
+                accepted = port.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            let (http, service) = (http.clone(), TowerToHyperService::new(router.clone()));
+            tokio::spawn(async move {
+                if says_something(&stream, GREETING_TIMEOUT).await
+                    && let Err(error) = http.serve_connection(TokioIo::new(stream), service).await
+                {
+                    tracing::debug!(%error, "a connection to the admin port ended");
+                }
+                drop(place);
+            });
         }
     }
 }

@@ -5,24 +5,25 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::Stream;
 use rustls::{PeerMisbehaved, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::connections::{GREETING_TIMEOUT, Held, Port};
 use crate::rarely::Rarely;
 use crate::tolerant::Tolerant;
 
 /// The first byte of a TLS record that opens a handshake (RFC 8446, section 5.1). HTTP/2 begins with `P`.
 const HANDSHAKE: u8 = 22;
 
-/// How long a connection may take to say what it is. A stranger who says nothing holds a socket for this long and no more.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+/// The beginning of HTTP/2 (RFC 9113, section 3.4).
+const PREFACE: usize = 24;
 
 /// A connection in either form.
 #[derive(Debug)]
@@ -42,36 +43,29 @@ pub enum Speaks {
 
 /// Connections that have said what they are.
 #[derive(Debug)]
-pub struct Incoming(mpsc::Receiver<io::Result<Tolerant<Connection>>>);
+pub struct Incoming(mpsc::Receiver<io::Result<Tolerant<Held<Connection>>>>);
 
 impl Incoming {
-    /// Accepts on `listener` until this is dropped.
-    pub fn new(listener: TcpListener, speaks: Speaks) -> Self {
+    /// Accepts on a port until this is dropped.
+    pub fn new(port: Port, speaks: Speaks) -> Self {
         let (sender, receiver) = mpsc::channel(64);
         tokio::spawn(async move {
             loop {
-                let accepted = tokio::select! {
-                    accepted = listener.accept() => accepted,
+                let (stream, peer, place) = tokio::select! {
+                    accepted = port.accept() => accepted,
                     () = sender.closed() => return,
                 };
-                match accepted {
-                    Ok((stream, peer)) => {
-                        let (sender, speaks) = (sender.clone(), speaks.clone());
-                        tokio::spawn(async move {
-                            match tokio::time::timeout(GREETING_TIMEOUT, greet(stream, speaks)).await {
-                                Ok(Ok(connection)) => drop(sender.send(Ok(Tolerant::new(connection, peer))).await),
-                                Ok(Err(error)) => note_no_greeting(&error, peer),
-                                Err(_) => tracing::debug!("connection sent nothing"),
-                            }
-                        });
+                let (sender, speaks) = (sender.clone(), speaks.clone());
+                tokio::spawn(async move {
+                    match tokio::time::timeout(GREETING_TIMEOUT, greet(stream, speaks)).await {
+                        Ok(Ok(connection)) => {
+                            let held = Held::new(connection, place, PREFACE);
+                            drop(sender.send(Ok(Tolerant::new(held, peer))).await);
+                        }
+                        Ok(Err(error)) => note_no_greeting(&error, peer),
+                        Err(_) => tracing::debug!("connection sent nothing"),
                     }
-                    // Out of file descriptors, or the peer was gone again: neither ends the listener, and a pause
-                    // keeps it from spinning.
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                    }
-                }
+                });
             }
         });
         Self(receiver)
@@ -79,7 +73,6 @@ impl Incoming {
 }
 
 async fn greet(stream: TcpStream, speaks: Speaks) -> io::Result<Connection> {
-    stream.set_nodelay(true)?;
     let tls = match speaks {
         Speaks::Plain => None,
         Speaks::Tls(tls) => Some(tls),
@@ -120,7 +113,7 @@ fn is_invalid_server_name(error: &io::Error) -> bool {
 }
 
 impl Stream for Incoming {
-    type Item = io::Result<Tolerant<Connection>>;
+    type Item = io::Result<Tolerant<Held<Connection>>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_recv(cx)

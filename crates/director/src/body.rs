@@ -13,8 +13,9 @@ pub struct HeldBody {
     crumbs: BytesMut,
 }
 
-/// A chunk below this is a crumb.
-const CRUMB: usize = 4 << 10;
+/// A chunk up to this is a crumb: what HTTP/2 sends at once by default. It is copied, since it may hold on to a buffer many times its
+/// size; that costs little beside hashing it.
+const CRUMB: usize = 16 << 10;
 
 /// So much of crumbs makes a chunk.
 const LOAF: usize = 64 << 10;
@@ -26,12 +27,19 @@ impl HeldBody {
     }
 
     pub fn push(&mut self, chunk: Bytes) -> Result<(), Rejection> {
-        self.reservation.grow(chunk.len() as u64)?;
-        if chunk.len() < CRUMB {
-            self.crumbs.extend_from_slice(&chunk);
-            if self.crumbs.len() >= LOAF {
+        self.reservation.grow(pinned(chunk.len()))?;
+        if chunk.len() <= CRUMB {
+            if self.crumbs.len() + chunk.len() > LOAF {
                 self.gather();
             }
+            if self.crumbs.capacity() - self.crumbs.len() < chunk.len() {
+                // Exact for a body of one chunk, doubling for one of many.
+                let wanted = (self.crumbs.len() + chunk.len()).max(2 * self.crumbs.capacity()).min(LOAF);
+                let mut larger = BytesMut::with_capacity(wanted);
+                larger.extend_from_slice(&self.crumbs);
+                self.crumbs = larger;
+            }
+            self.crumbs.extend_from_slice(&chunk);
         } else {
             self.gather();
             self.chunks.push(chunk);
@@ -41,7 +49,7 @@ impl HeldBody {
 
     fn gather(&mut self) {
         if !self.crumbs.is_empty() {
-            self.chunks.push(self.crumbs.split().freeze());
+            self.chunks.push(std::mem::take(&mut self.crumbs).freeze());
         }
     }
 
@@ -52,25 +60,46 @@ impl HeldBody {
     }
 }
 
+/// What a chunk keeps from being used otherwise. A large one stands in the buffer that it was read into, of which it is at least half:
+/// readers double theirs while they fill it, and halve it when they do not.
+fn pinned(length: usize) -> u64 {
+    if length <= CRUMB { length as u64 } else { length.next_power_of_two() as u64 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn crumbs_are_gathered_and_large_chunks_kept_as_they_are() {
-        let budget = Budget::new(20_000);
+        let budget = Budget::new(100_000);
         let mut body = HeldBody::open(&budget, None).unwrap();
-        let large = Bytes::from(vec![b' '; 10_000]);
+        let large = Bytes::from(vec![b' '; 50_000]);
         let crumbs = |all: &'static [&'static str]| all.iter().map(|crumb| Bytes::from_static(crumb.as_bytes()));
         for chunk in crumbs(&["{", "\"a\"", ":"]).chain([large.clone()]).chain(crumbs(&["1", "", "}"])) {
             body.push(chunk).unwrap();
         }
         let (chunks, reservation) = body.finish();
-        assert_eq!(chunks.iter().map(Bytes::len).collect::<Vec<_>>(), [5, 10_000, 2]);
+        assert_eq!(chunks.iter().map(Bytes::len).collect::<Vec<_>>(), [5, 50_000, 2]);
         assert_eq!(chunks[1].as_ptr(), large.as_ptr());
-        assert_eq!(budget.held(), 10_007);
+        assert_eq!(budget.held(), 65_536 + 7);
         drop(reservation);
         assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn crumbs_become_loaves_of_no_more_than_they_hold() {
+        let budget = Budget::new(10 << 20);
+        for (size, count) in [(1, 200_000), (4_200, 1_000), (16 << 10, 100), (700, 1)] {
+            let mut body = HeldBody::open(&budget, None).unwrap();
+            for _ in 0..count {
+                body.push(Bytes::from(vec![b' '; size])).unwrap();
+            }
+            assert_eq!(budget.held(), (size * count) as u64);
+            let (chunks, _reservation) = body.finish();
+            assert!(chunks.len() <= size * count / (LOAF - CRUMB) + 1, "{} of {size}", chunks.len());
+            assert_eq!(chunks.iter().map(Bytes::len).sum::<usize>(), size * count);
+        }
     }
 
     #[test]

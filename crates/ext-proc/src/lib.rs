@@ -16,6 +16,7 @@
 
 mod exchange;
 mod health;
+mod metered;
 mod proto;
 mod service;
 

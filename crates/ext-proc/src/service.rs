@@ -7,12 +7,15 @@ use std::time::Instant;
 
 use director::{BodyTimeouts, RequestHandler};
 use futures::Stream;
+use prost::Message as _;
 use routing::Draw;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::exchange::Exchange;
+use crate::metered::{Meter, Metered};
 use crate::proto::external_processor_server::{ExternalProcessor, ExternalProcessorServer};
 use crate::proto::{ProcessingRequest, ProcessingResponse};
 
@@ -27,6 +30,8 @@ pub struct Options {
     pub test_selection: bool,
     /// How long a body may take before it is given up. Envoy has no such limit of its own in full duplex.
     pub body: BodyTimeouts,
+    /// Most streams at once; one more is refused with an error of gRPC's own, since nobody says yet what it is about.
+    pub max_streams: usize,
 }
 
 /// The external processor.
@@ -35,6 +40,7 @@ pub struct ExtProc {
     handler: Arc<RequestHandler>,
     options: Options,
     under_way: TaskTracker,
+    streams: Arc<Semaphore>,
 }
 
 /// Largest message that is taken. Envoy sends up to its listener's buffer limit at once: 1 MiB by default, 16 MB were seen.
@@ -43,14 +49,17 @@ const MAX_MESSAGE_BYTES: usize = 32 << 20;
 impl ExtProc {
     /// `under_way` holds each request from its stream's first message to its end: what a port that stops waits for.
     pub fn new(handler: Arc<RequestHandler>, options: Options, under_way: TaskTracker) -> Self {
-        Self { handler, options, under_way }
+        let streams = Arc::new(Semaphore::new(options.max_streams.min(Semaphore::MAX_PERMITS)));
+        Self { handler, options, under_way, streams }
     }
 
     /// The gRPC service.
-    pub fn service(self) -> ExternalProcessorServer<Self> {
-        ExternalProcessorServer::new(self)
+    pub fn service(self) -> Metered<ExternalProcessorServer<Self>> {
+        let budget = self.handler.budget.clone();
+        let server = ExternalProcessorServer::new(self)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        Metered::new(server, budget)
     }
 }
 
@@ -62,13 +71,23 @@ impl ExternalProcessor for ExtProc {
         &self,
         request: Request<Streaming<ProcessingRequest>>,
     ) -> Result<Response<Self::ProcessStream>, Status> {
+        let stream = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
+            let limit = self.options.max_streams;
+            Status::resource_exhausted(format!(
+                "{limit} requests are in flight, as many as this picker takes (--max-streams)"
+            ))
+        })?;
+        let meter = request.extensions().get::<Meter>().cloned();
         let conversation = Conversation {
             handler: Arc::clone(&self.handler),
             messages: request.into_inner(),
             exchange: Exchange::new(Arc::clone(&self.handler), self.options),
             options: self.options,
             began: tokio::time::Instant::now(),
+            meter,
             pending: VecDeque::new(),
+            given_up: None,
+            _stream: stream,
             _under_way: self.under_way.token(),
         };
         // Driven by whoever reads the answers: when the gateway hangs up, this is dropped, and the request in flight with it.
@@ -82,7 +101,11 @@ struct Conversation {
     exchange: Exchange,
     options: Options,
     began: tokio::time::Instant,
+    meter: Option<Meter>,
     pending: VecDeque<ProcessingResponse>,
+    /// When a request was given up whose gateway is still there.
+    given_up: Option<tokio::time::Instant>,
+    _stream: OwnedSemaphorePermit,
     _under_way: TaskTrackerToken,
 }
 
@@ -107,15 +130,27 @@ impl Conversation {
                 match message {
                     Ok(message) => message,
                     Err(why) => {
+                        self.given_up = Some(tokio::time::Instant::now());
                         self.pending.push_back(self.exchange.give_up(why));
                         continue;
                     }
+                }
+            } else if let Some(since) = self.given_up {
+                // A gateway ends the stream when it has the answer.
+                let until = since + self.options.body.stall;
+                match tokio::time::timeout_at(until, self.messages.message()).await {
+                    Ok(message) => message,
+                    Err(_) => return None,
                 }
             } else {
                 self.messages.message().await
             };
             match message {
                 Ok(Some(message)) => {
+                    if let Some(meter) = &self.meter {
+                        // With the five bytes before each message.
+                        meter.decoded(message.encoded_len() as u64 + 5);
+                    }
                     let draw = Draw::new(fastrand::u64(..));
                     self.pending.extend(self.exchange.on(message, Instant::now, draw));
                     if let Some((question, authorization)) = self.exchange.question() {

@@ -74,11 +74,18 @@ impl RunningPicker {
                     ignore_subset: false,
                     test_selection: false,
                     body: director::BodyTimeouts { stall: minutes, whole: minutes },
+                    max_streams: 100,
                 };
                 let router = Server::builder()
                     .add_service(ext_proc::ExtProc::new(handler(), options, TaskTracker::new()).service());
                 if tolerant {
-                    router.serve_with_incoming(Incoming::new(listener, Speaks::Plain)).await.expect("it serves");
+                    router
+                        .serve_with_incoming(Incoming::new(
+                            daemon::Port::new(listener, daemon::ConnectionLimit::default()),
+                            Speaks::Plain,
+                        ))
+                        .await
+                        .expect("it serves");
                 } else {
                     let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
                     router.serve_with_incoming(incoming).await.expect("it serves");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use daemon::tls::{self, Versions};
-use daemon::{LogArgs, Speaks};
+use daemon::{ConnectionLimit, LogArgs, Port, Speaks};
 use director::{BodyTimeouts, Budget};
 use prometheus_client::registry::Registry;
 use publish::{Access, Scope};
@@ -102,6 +102,14 @@ pub struct Args {
     /// Name fallback endpoints to gateways, as ip:port,ip:port. Envoy tries them in order; agentgateway rejects every such answer.
     #[arg(long)]
     pub fallbacks: bool,
+
+    /// Most connections to the ext_proc port and to the HTTP port, each; one more is closed at once.
+    #[arg(long, default_value_t = ConnectionLimit::DEFAULT)]
+    pub max_connections: usize,
+
+    /// Most requests in flight over ext_proc; one more gets the gRPC error RESOURCE_EXHAUSTED.
+    #[arg(long, default_value_t = 16_384)]
+    pub max_streams: usize,
 
     /// How long a client may send nothing in the middle of a body.
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
@@ -219,6 +227,8 @@ impl Args {
             private_domains,
             cors_allow_origins,
             fallbacks,
+            max_connections,
+            max_streams,
             stall_timeout,
             body_timeout,
             connect_timeout,
@@ -234,6 +244,7 @@ impl Args {
         }
         let [ext_proc_listen, health_listen, admin_listen] =
             reference.ports([ext_proc_listen, health_listen, admin_listen]);
+        daemon::raise_file_limit();
         let signal = daemon::stop_on_signal()?;
         let ext_proc_listener = daemon::bind(ext_proc_listen, "--ext-proc-listen").await?;
         let health_listener = daemon::bind(health_listen, "--health-listen").await?;
@@ -266,6 +277,8 @@ impl Args {
             fallbacks,
             ignore_subset: reference.ignores_subset(),
             test_selection: reference.test_endpoint_selection,
+            max_connections,
+            max_streams,
             body: BodyTimeouts { stall: stall_timeout, whole: body_timeout },
             connect_timeout,
             first_byte_timeout,
@@ -289,14 +302,18 @@ impl Args {
             "picker started"
         );
 
-        let admin = tokio::spawn(picker.admin(registry).serve(admin_listener, CancellationToken::new()));
+        let admin = tokio::spawn(picker.admin(registry).serve(
+            Port::new(admin_listener, ConnectionLimit::new(ConnectionLimit::OF_PEOPLE)),
+            CancellationToken::new(),
+        ));
         let health_port = picker.serve_health(health_listener, stop.clone());
         let ext_proc_port = picker.serve_ext_proc(ext_proc_listener, speaks, stop.clone());
         let http_port = {
             let (proxy, stop) = (picker.proxy(), stop.clone());
+            let port = http_listener.map(|listener| picker.http_port(listener));
             async move {
-                if let Some(listener) = http_listener {
-                    proxy::serve(listener, proxy, stop).await;
+                if let Some(port) = port {
+                    proxy::serve(port, proxy, stop).await;
                 }
             }
         };

@@ -14,6 +14,8 @@ use prometheus_client::registry::Registry;
 use publish::Subscription;
 use request::InferenceRequest;
 
+use crate::picker::Connections;
+
 /// The metrics of a picker; cheap to clone. Labels come from tables and closed sets, never from clients.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -32,6 +34,13 @@ pub struct Metrics {
     table_age_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
     scrapes: Family<ScrapeLabels, Counter>,
     served_elsewhere: Counter,
+    connections: Family<PortLabels, Gauge>,
+    connections_refused: Family<PortLabels, Gauge>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PortLabels {
+    port: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -88,6 +97,8 @@ impl Metrics {
             table_age_seconds: Gauge::default(),
             scrapes: Family::default(),
             served_elsewhere: Counter::default(),
+            connections: Family::default(),
+            connections_refused: Family::default(),
         };
         let registry = registry.sub_registry_with_prefix("thalamus_picker");
         registry.register(
@@ -137,6 +148,12 @@ impl Metrics {
             "Requests that a gateway sent to an endpoint other than those chosen",
             metrics.served_elsewhere.clone(),
         );
+        registry.register("connections", "Open connections, by port", metrics.connections.clone());
+        registry.register(
+            "connections_refused",
+            "Connections closed since the start because their port had --max-connections of them",
+            metrics.connections_refused.clone(),
+        );
         metrics
     }
 
@@ -146,12 +163,23 @@ impl Metrics {
     }
 
     /// Brings the gauges up to date.
-    pub(crate) fn look_up(&self, director: &Director, budget: &Budget, subscription: &Subscription) {
+    pub(crate) fn look_up(
+        &self,
+        director: &Director,
+        budget: &Budget,
+        subscription: &Subscription,
+        connections: &Connections,
+    ) {
         self.buffered_bytes.set(i64::try_from(budget.held()).unwrap_or(i64::MAX));
         self.in_flight.set(i64::try_from(director.in_flight()).unwrap_or(i64::MAX));
         let revision = director.table().map_or(0, |(revision, _)| revision);
         self.table_revision.set(i64::try_from(revision).unwrap_or(i64::MAX));
         self.table_age_seconds.set(subscription.age(tokio::time::Instant::now()).as_secs_f64());
+        for (port, limit) in [("ext_proc", &connections.ext_proc), ("http", &connections.http)] {
+            let labels = PortLabels { port };
+            self.connections.get_or_create(&labels).set(i64::try_from(limit.open()).unwrap_or(i64::MAX));
+            self.connections_refused.get_or_create(&labels).set(i64::try_from(limit.refused()).unwrap_or(i64::MAX));
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daemon::{Admin, Incoming, Speaks};
+use daemon::{Admin, ConnectionLimit, Incoming, Port, Speaks};
 use director::{BodyTimeouts, Budget, Director, Owners, RequestHandler};
 use ext_proc::ExtProc;
 use prometheus_client::registry::Registry;
@@ -40,6 +40,10 @@ pub struct Options {
     /// Let clients select endpoints by a header, as conformance suites do.
     pub test_selection: bool,
     pub body: BodyTimeouts,
+    /// Most connections to the ext_proc port and to the HTTP port, each.
+    pub max_connections: usize,
+    /// Most requests under way over ext_proc.
+    pub max_streams: usize,
     pub connect_timeout: Duration,
     /// How long a model server may take to the first byte of its answer, over HTTP.
     pub first_byte_timeout: Option<Duration>,
@@ -57,7 +61,18 @@ pub struct Picker {
     subscription: watch::Receiver<Subscription>,
     ready: watch::Receiver<bool>,
     under_way: TaskTracker,
+    connections: Connections,
 }
+
+/// Those of the ports that may have many.
+#[derive(Debug, Clone)]
+pub(crate) struct Connections {
+    pub(crate) ext_proc: ConnectionLimit,
+    pub(crate) http: ConnectionLimit,
+}
+
+/// How many requests a gateway may have under way on one connection. Envoy opens another when it has as many.
+const STREAMS_OF_A_CONNECTION: u32 = 2048;
 
 impl Picker {
     /// Starts subscribing over what `access` gives, and scraping. Once `stop` is cancelled the picker is not ready any more, and decides
@@ -93,7 +108,9 @@ impl Picker {
         tokio::spawn(subscription::follow(subscription.clone(), Arc::clone(&director), told, stop.clone()));
         // To the end of the process: decisions go on while requests drain, and want to know who is busy.
         tokio::spawn(poll::run(director, tables, options.scrape_interval, metrics.clone()));
-        Self { options, handler, metrics, subscription, ready, under_way: TaskTracker::new() }
+        let limit = || ConnectionLimit::new(options.max_connections);
+        let connections = Connections { ext_proc: limit(), http: limit() };
+        Self { options, handler, metrics, subscription, ready, under_way: TaskTracker::new(), connections }
     }
 
     /// True from the first table until the picker is told to stop.
@@ -117,11 +134,13 @@ impl Picker {
         speaks: Speaks,
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
+        let port = Port::new(listener, self.connections.ext_proc.clone());
         let port = Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(20)))
+            .max_concurrent_streams(Some(STREAMS_OF_A_CONNECTION))
             .add_service(ext_proc::serve_health(self.ready()).await)
             .add_service(self.ext_proc().service())
-            .serve_with_incoming_shutdown(Incoming::new(listener, speaks), stop.clone().cancelled_owned());
+            .serve_with_incoming_shutdown(Incoming::new(port, speaks), stop.clone().cancelled_owned());
         self.until_idle(port, &stop).await
     }
 
@@ -131,9 +150,10 @@ impl Picker {
         listener: TcpListener,
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
+        let port = Port::new(listener, ConnectionLimit::new(ConnectionLimit::OF_PEOPLE));
         let port = Server::builder()
             .add_service(ext_proc::serve_health(self.ready()).await)
-            .serve_with_incoming_shutdown(Incoming::new(listener, Speaks::Plain), stop.clone().cancelled_owned());
+            .serve_with_incoming_shutdown(Incoming::new(port, Speaks::Plain), stop.clone().cancelled_owned());
         self.until_idle(port, &stop).await
     }
 
@@ -154,14 +174,19 @@ impl Picker {
         }
     }
 
+    /// A port for clients.
+    pub fn http_port(&self, listener: TcpListener) -> Port {
+        Port::new(listener, self.connections.http.clone())
+    }
+
     pub fn handler(&self) -> &Arc<RequestHandler> {
         &self.handler
     }
 
     /// The edge for gateways.
     fn ext_proc(&self) -> ExtProc {
-        let Options { fallbacks, ignore_subset, test_selection, body, .. } = self.options;
-        let options = ext_proc::Options { fallbacks, ignore_subset, test_selection, body };
+        let Options { fallbacks, ignore_subset, test_selection, body, max_streams, .. } = self.options;
+        let options = ext_proc::Options { fallbacks, ignore_subset, test_selection, body, max_streams };
         ExtProc::new(Arc::clone(&self.handler), options, self.under_way.clone())
     }
 
@@ -176,10 +201,11 @@ impl Picker {
     /// The admin port's content.
     pub fn admin(&self, registry: Registry) -> Admin {
         let (director, budget) = (Arc::clone(&self.handler.director), self.handler.budget.clone());
-        let (metrics, subscription) = (self.metrics.clone(), self.subscription.clone());
+        let (metrics, subscription, connections) =
+            (self.metrics.clone(), self.subscription.clone(), self.connections.clone());
         let (scope, viewed, seen) = (self.options.scope.clone(), Arc::clone(&director), subscription.clone());
         Admin::new(registry, self.ready(), "no routing table received yet, or the picker is stopping")
-            .with_refresh(move || metrics.look_up(&director, &budget, &subscription.borrow()))
+            .with_refresh(move || metrics.look_up(&director, &budget, &subscription.borrow(), &connections))
             .with_routes(debug::routes(&self.handler))
             .with_table(move || view::table(&scope, &viewed, &seen.borrow()))
     }

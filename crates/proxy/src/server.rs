@@ -4,11 +4,11 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::{Port, says_something};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,7 +22,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Serves until `stop` is cancelled; then takes no new connection, and returns when the requests under way are done.
-pub async fn serve(listener: TcpListener, proxy: Proxy, stop: CancellationToken) {
+pub async fn serve(port: Port, proxy: Proxy, stop: CancellationToken) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(2 * MAX_HEAD);
     let http2_head = u32::try_from(MAX_HEAD).unwrap_or(u32::MAX);
@@ -33,21 +33,10 @@ pub async fn serve(listener: TcpListener, proxy: Proxy, stop: CancellationToken)
         .max_header_list_size(http2_head);
     let graceful = GracefulShutdown::new();
     loop {
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                // Out of file descriptors, or the client was gone again: neither ends the listener, and a pause keeps it from
-                // spinning.
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            },
+        let (stream, _, place) = tokio::select! {
+            accepted = port.accept() => accepted,
             () = stop.cancelled() => break,
         };
-        // Without it small answers wait for others to fill a packet; a socket that refuses is gone already.
-        let _ = stream.set_nodelay(true);
         let (proxy, refused) = (proxy.clone(), Arc::new(Refused::default()));
         let refusals = Arc::clone(&refused);
         let service = service_fn(move |request| {
@@ -62,9 +51,8 @@ pub async fn serve(listener: TcpListener, proxy: Proxy, stop: CancellationToken)
         let (builder, watcher, stop) = (builder.clone(), graceful.watcher(), stop.clone());
         tokio::spawn(async move {
             // A connection that says nothing is not waited for: hyper's own patience begins with the first byte.
-            let mut first = [0];
             let said = tokio::select! {
-                said = tokio::time::timeout(HEAD_TIMEOUT, stream.peek(&mut first)) => matches!(said, Ok(Ok(1..))),
+                said = says_something(&stream, HEAD_TIMEOUT) => said,
                 () = stop.cancelled() => false,
             };
             if !said {
@@ -75,9 +63,10 @@ pub async fn serve(listener: TcpListener, proxy: Proxy, stop: CancellationToken)
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection ended");
             }
+            drop(place);
         });
     }
-    drop(listener);
+    drop(port);
     // Connections end with the requests on them; those of strangers, who have begun one and do not go on, are not waited for.
     tokio::select! {
         () = graceful.shutdown() => {}

@@ -157,7 +157,7 @@ impl FormSink for FormReading {
             Field::Model if head.is_file => {
                 return Err(Unreadable::WrongType { field: "model", expected: "a string" });
             }
-            Field::File(Modality::Audio, _) if self.has_file => {
+            Field::File(..) if self.has_file && Shape::of_operation(self.operation) == Some(Shape::Transcriptions) => {
                 return Err(Unreadable::DuplicateField { field: "file", at });
             }
             Field::Text => self.findings.seeker.start(),

@@ -141,10 +141,14 @@ fn meaning_in_media(kind: MediaKind, key: Key) -> Meaning {
     let named = |modality| if kind == MediaKind::File { MediaKind::Of(modality) } else { kind };
     match key {
         Key::Fps | Key::MaxFrames | Key::NumFrames => Meaning::Unsafe(UnsafeFeature::ProcessorArguments),
-        Key::Format => Meaning::Token,
+        // Of a sound it is what the engine calls its data; of others it is a word.
+        Key::Format if kind == AUDIO => Meaning::Token,
         Key::Data | Key::FileData => Meaning::MediaData(kind, Spelling::Data),
         Key::ImageUrl | Key::InputImage | Key::Image => Meaning::MediaData(named(Modality::Image), Spelling::Url),
-        Key::AudioUrl | Key::InputAudio | Key::Audio => Meaning::MediaData(named(Modality::Audio), Spelling::Url),
+        // vLLM-Omni's `references` of speech.
+        Key::AudioUrl | Key::InputAudio | Key::Audio | Key::AudioPath => {
+            Meaning::MediaData(named(Modality::Audio), Spelling::Url)
+        }
         Key::VideoUrl | Key::Video => Meaning::MediaData(named(Modality::Video), Spelling::Url),
         Key::Url | Key::Uri | Key::File | Key::FileUrl => Meaning::MediaData(kind, Spelling::Url),
         _ => meaning_beside_media(kind),

@@ -37,6 +37,7 @@ keys! {
     ImageUrl = b"image_url",
     Url = b"url",
     Uri = b"uri",
+    AudioPath = b"audio_path",
     Format = b"format",
     Result = b"result",
     PromptString = b"prompt_string",

@@ -57,7 +57,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
 
     let listener = daemon::bind(listen, "--listen").await?;
     let address = listener.local_addr().context("asking for the port")?;
-    let serve = tokio::spawn(proxy::serve(listener, picker.proxy(), stop.clone()));
+    let serve = tokio::spawn(proxy::serve(picker.http_port(listener), picker.proxy(), stop.clone()));
     screen.title(&format!("One request of each kind, to http://{address}/v1/chat/completions"));
     let all_landed = tour::run(screen, &picker, address).await?;
     if once {

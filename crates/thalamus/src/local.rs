@@ -64,6 +64,8 @@ impl LocalController {
             fallbacks: false,
             ignore_subset: false,
             test_selection: false,
+            max_connections: daemon::ConnectionLimit::DEFAULT,
+            max_streams: 16_384,
             body: director::BodyTimeouts { stall: Duration::from_secs(30), whole: Duration::from_mins(5) },
             connect_timeout: Duration::from_secs(2),
             first_byte_timeout: None,

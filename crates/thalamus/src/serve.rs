@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use daemon::Speaks;
 use daemon::tls::{self, Versions};
+use daemon::{ConnectionLimit, Port, Speaks};
 use kube::ResourceExt as _;
 use notify::{RecursiveMode, Watcher as _};
 use prometheus_client::registry::Registry;
@@ -81,7 +81,11 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
     let picker = controller.picker(&namespace, Limits { max_body_bytes }, &mut registry, &stop);
     if let Some(address) = admin_listen {
         let admin = daemon::bind(address, "--admin-listen").await?;
-        tokio::spawn(picker.admin(registry).serve(admin, CancellationToken::new()));
+        tokio::spawn(
+            picker
+                .admin(registry)
+                .serve(Port::new(admin, ConnectionLimit::new(ConnectionLimit::OF_PEOPLE)), CancellationToken::new()),
+        );
     }
     let gateways = match ext_proc_listen {
         Some(address) => Some(daemon::bind(address, "--ext-proc-listen").await?),
@@ -97,7 +101,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
     let keys = tls::self_signed("thalamus", Versions::Since1_2)?;
     // A task of its own: reading a folder must not hold up requests.
     let mut serve = tokio::spawn(async move {
-        let http = proxy::serve(listener, picker.proxy(), stop.clone());
+        let http = proxy::serve(picker.http_port(listener), picker.proxy(), stop.clone());
         let ext_proc = async {
             match gateways {
                 Some(listener) => picker.serve_ext_proc(listener, Speaks::Both(keys), stop.clone()).await,

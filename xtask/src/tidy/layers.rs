@@ -29,7 +29,7 @@ const LAYERS: [&[Crate]; 6] = [
     &[
         member("publish", &["routing"], KUBERNETES),
         member("ext-proc", &["director", "request", "routing", "scheduling"], KUBERNETES),
-        member("proxy", &["director", "request", "routing"], KUBERNETES),
+        member("proxy", &["daemon", "director", "request", "routing"], KUBERNETES),
         member("daemon", &["h2-authority"], KUBERNETES),
         member(
             "cluster-watch",
@@ -82,8 +82,9 @@ const LAYERS: [&[Crate]; 6] = [
 ];
 
 /// Which may name one of their own layer, and which; everything else points down.
-const SIDEWAYS: [(&str, &str); 7] = [
+const SIDEWAYS: [(&str, &str); 8] = [
     ("request", "media"),
+    ("proxy", "daemon"),
     ("cluster-watch", "publish"),
     ("cluster-watch", "daemon"),
     ("standalone", "picker"),

@@ -74,6 +74,7 @@ fn held(written: &str) -> String {
         fallbacks: written.contains("# fallbacks"),
         ignore_subset: written.contains("# subsets ignored"),
         test_selection: written.contains("# test selection"),
+        max_streams: 1,
         body: director::BodyTimeouts { stall: Duration::MAX, whole: Duration::MAX },
     };
     let mut exchange = Exchange::new(Arc::clone(&handler), options);

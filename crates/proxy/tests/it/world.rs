@@ -148,7 +148,7 @@ impl World {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(proxy::serve(
-            listener,
+            daemon::Port::new(listener, daemon::ConnectionLimit::default()),
             Proxy::new(Arc::clone(&handler), options, TaskTracker::new()),
             stop.clone(),
         ));

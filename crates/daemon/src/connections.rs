@@ -1,0 +1,245 @@
+//! The connections of a port: so many and no more, and none that never says anything.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
+
+use crate::rarely::Rarely;
+
+/// How many connections a port takes, and how many it turned away. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ConnectionLimit {
+    places: Arc<Semaphore>,
+    limit: usize,
+    refused: Arc<AtomicU64>,
+}
+
+/// A connection's place among those that a port takes; free again when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// A port that takes so many connections.
+#[derive(Debug)]
+pub struct Port {
+    listener: TcpListener,
+    limit: ConnectionLimit,
+    crowded: Rarely,
+    failing: Rarely,
+}
+
+/// How long to wait where the system has no file descriptors left: without a pause the same error would come at once, again and again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a connection may take to say something.
+pub const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+
+// === impl ConnectionLimit ===
+
+impl ConnectionLimit {
+    /// For clients and gateways. A gateway has one for each of its threads; a client in front of none has one for each request under way.
+    pub const DEFAULT: usize = 16_384;
+
+    /// For whoever looks after the process.
+    pub const OF_PEOPLE: usize = 256;
+
+    pub fn new(limit: usize) -> Self {
+        let places = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
+        Self { places, limit, refused: Arc::default() }
+    }
+
+    pub fn open(&self) -> usize {
+        self.limit.saturating_sub(self.places.available_permits())
+    }
+
+    /// How many were turned away.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for ConnectionLimit {
+    fn default() -> Self {
+        Self::new(Self::DEFAULT)
+    }
+}
+
+// === impl Port ===
+
+impl Port {
+    pub fn new(listener: TcpListener, limit: ConnectionLimit) -> Self {
+        Self { listener, limit, crowded: Rarely::new(), failing: Rarely::new() }
+    }
+
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The next connection. Those that find no place are closed, so that none waits for what will not come.
+    pub async fn accept(&self) -> (TcpStream, SocketAddr, Place) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, peer)) => match Arc::clone(&self.limit.places).try_acquire_owned() {
+                    Ok(place) => {
+                        // Without it small answers wait for others to fill a packet; a socket that refuses is gone already.
+                        let _ = stream.set_nodelay(true);
+                        return (stream, peer, Place { _permit: place });
+                    }
+                    Err(_) => {
+                        self.limit.refused.fetch_add(1, Ordering::Relaxed);
+                        if self.crowded.is_due(Instant::now()) {
+                            let limit = self.limit.limit;
+                            tracing::warn!(%peer, limit, "connections are refused: the port has as many as it takes; logged at most once a minute");
+                        }
+                    }
+                },
+                // Out of file descriptors, or the peer was gone again: neither ends the port.
+                Err(error) => {
+                    if self.failing.is_due(Instant::now()) {
+                        tracing::warn!(%error, "cannot accept connections; logged at most once a minute");
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Whether a connection says anything in time.
+pub async fn says_something(stream: &TcpStream, within: Duration) -> bool {
+    matches!(tokio::time::timeout(within, stream.peek(&mut [0])).await, Ok(Ok(1..)))
+}
+
+/// A connection of a port, with its place, that must say so many bytes in time.
+#[derive(Debug)]
+pub struct Held<S> {
+    stream: S,
+    /// How many bytes of its greeting are to come, and until when.
+    greeting: Option<(usize, Pin<Box<Sleep>>)>,
+    _place: Place,
+}
+
+impl<S> Held<S> {
+    pub fn new(stream: S, place: Place, greeting: usize) -> Self {
+        let until = Box::pin(tokio::time::sleep(GREETING_TIMEOUT));
+        Self { stream, greeting: Some((greeting, until)), _place: place }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Held<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        let came = buffer.filled().len() - before;
+        match &mut this.greeting {
+            None => {}
+            Some((left, _)) if came >= *left => this.greeting = None,
+            Some((left, until)) => {
+                *left -= came;
+                if read.is_pending() && until.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+            }
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Lets the process open as many files as the system allows it: the usual limit of 1,024 is less than a busy port has connections.
+pub fn raise_file_limit() {
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    async fn port(limit: usize) -> (Port, SocketAddr, ConnectionLimit) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, limit) = (listener.local_addr().unwrap(), ConnectionLimit::new(limit));
+        (Port::new(listener, limit.clone()), address, limit)
+    }
+
+    #[tokio::test]
+    async fn one_too_many_is_closed_and_a_place_that_is_free_is_taken() {
+        let (port, address, limit) = port(2).await;
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            clients.push(TcpStream::connect(address).await.unwrap());
+        }
+        let (first, second) = (port.accept().await, port.accept().await);
+        let (mut closed, mut byte) = (clients.pop().unwrap(), [0]);
+        // The port looks at the third while it waits for a fourth.
+        tokio::select! {
+            _ = port.accept() => panic!("there is no place"),
+            read = closed.read(&mut byte) => assert!(matches!(read, Ok(0) | Err(_))),
+        }
+        assert_eq!((limit.open(), limit.refused()), (2, 1));
+        drop(first);
+        let _fourth = TcpStream::connect(address).await.unwrap();
+        let _third = port.accept().await;
+        assert_eq!(limit.open(), 2);
+        drop(second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_greeting_is_not_waited_for() {
+        let limit = ConnectionLimit::new(1);
+        let place = || Place { _permit: Arc::clone(&limit.places).try_acquire_owned().unwrap() };
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut held = Held::new(server, place(), 24);
+        client.write_all(b"P").await.unwrap();
+        let error = held.read_exact(&mut [0; 24]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(held);
+        assert_eq!(limit.open(), 0);
+
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut held = Held::new(server, place(), 24);
+        client.write_all(&[b'P'; 24]).await.unwrap();
+        held.read_exact(&mut [0; 24]).await.unwrap();
+        let silent = tokio::time::timeout(10 * GREETING_TIMEOUT, held.read(&mut [0])).await;
+        assert!(silent.is_err(), "one that has said who it is may be silent");
+    }
+}
