@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -27,6 +27,10 @@ const WAITING: usize = 64;
 const REFUSED: Duration = Duration::from_secs(10);
 const MANY: usize = 1024;
 
+/// For how long a token that was good is known: kubelets renew theirs before an hour has passed. Of so many it is remembered.
+const TOKEN_LASTS: Duration = Duration::from_hours(1);
+const MANY_PICKERS: usize = 16_384;
+
 /// How long a review may take, with the wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -37,10 +41,12 @@ const MAX_TOKEN_BYTES: usize = 16 << 10;
 #[derive(Debug, Clone)]
 pub(crate) struct ServiceAccounts {
     reviews: Api<TokenReview>,
-    /// Strangers' tokens cost the API server a call each, so few are under way at a time.
-    turns: Arc<Semaphore>,
-    places: Arc<Semaphore>,
+    /// Strangers' tokens cost the API server a call each, so few are under way at a time …
+    strangers: Arc<Lane>,
+    /// … and those that were good before do not wait behind them.
+    known: Arc<Lane>,
     refused: Arc<Mutex<Refused>>,
+    admitted: Arc<Mutex<Admitted>>,
     /// The pool of each managed picker's service account, by namespace and name.
     managed: Arc<Mutex<BTreeMap<(String, String), String>>>,
 }
@@ -49,9 +55,10 @@ impl ServiceAccounts {
     pub(crate) fn new(client: Client) -> Self {
         Self {
             reviews: Api::all(client),
-            turns: Arc::new(Semaphore::new(REVIEWS)),
-            places: Arc::new(Semaphore::new(REVIEWS + WAITING)),
+            strangers: Arc::default(),
+            known: Arc::default(),
             refused: Arc::default(),
+            admitted: Arc::default(),
             managed: Arc::default(),
         }
     }
@@ -65,11 +72,16 @@ impl ServiceAccounts {
         self.managed.lock().unwrap_or_else(PoisonError::into_inner).get(account).cloned()
     }
 
+    fn admitted(&self) -> MutexGuard<'_, Admitted> {
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn review(&self, token: &str) -> Result<(String, String), Status> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Status::unauthenticated(format!("the token is longer than {MAX_TOKEN_BYTES} bytes")));
         }
-        let _place = self
+        let lane = if self.admitted().is_known(token, Instant::now()) { &self.known } else { &self.strangers };
+        let _place = lane
             .places
             .try_acquire()
             .map_err(|_| Status::unavailable("too many tokens are being reviewed; try again later"))?;
@@ -78,7 +90,7 @@ impl ServiceAccounts {
             ..TokenReview::default()
         };
         let answer = async {
-            let _turn = self.turns.acquire().await.context("the controller is stopping")?;
+            let _turn = lane.turns.acquire().await.context("the controller is stopping")?;
             self.reviews.create(&PostParams::default(), &review).await.context("it refused")
         };
         let reviewed = tokio::time::timeout(PATIENCE, answer).await.context("it does not answer").flatten();
@@ -117,7 +129,43 @@ impl Authorizer for ServiceAccounts {
                 refused().note(token, status, Instant::now());
             }
         })?;
+        self.admitted().note(token, Instant::now());
         permits(&account, self.pool_of(&account).as_deref(), scope).map_err(Status::permission_denied)
+    }
+}
+
+/// Tokens that are reviewed, and those that wait for it.
+#[derive(Debug)]
+struct Lane {
+    turns: Semaphore,
+    places: Semaphore,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self { turns: Semaphore::new(REVIEWS), places: Semaphore::new(REVIEWS + WAITING) }
+    }
+}
+
+/// Tokens that were good, by their hashes. Each is reviewed again all the same.
+#[derive(Debug, Default)]
+struct Admitted {
+    hasher: RandomState,
+    known: HashMap<u64, Instant>,
+}
+
+impl Admitted {
+    fn is_known(&self, token: &str, now: Instant) -> bool {
+        self.known.get(&self.hasher.hash_one(token)).is_some_and(|until| *until > now)
+    }
+
+    fn note(&mut self, token: &str, now: Instant) {
+        if self.known.len() >= MANY_PICKERS {
+            self.known.retain(|_, until| *until > now);
+        }
+        if self.known.len() < MANY_PICKERS {
+            self.known.insert(self.hasher.hash_one(token), now + TOKEN_LASTS);
+        }
     }
 }
 
@@ -158,6 +206,18 @@ fn permits((namespace, name): &(String, String), bound_to: Option<&str>, scope: 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_that_was_good_is_known_for_an_hour() {
+        let (mut admitted, start) = (Admitted::default(), Instant::now());
+        admitted.note("a", start);
+        assert!(admitted.is_known("a", start + TOKEN_LASTS / 2) && !admitted.is_known("b", start));
+        assert!(!admitted.is_known("a", start + TOKEN_LASTS));
+        for number in 0..2 * MANY_PICKERS {
+            admitted.note(&number.to_string(), start);
+        }
+        assert_eq!(admitted.known.len(), MANY_PICKERS);
+    }
 
     #[test]
     fn a_refused_token_is_not_asked_about_again_for_a_while() {

@@ -128,9 +128,19 @@ impl fmt::Debug for Admin {
 // === impl Table ===
 
 impl Table {
+    /// Names come from objects that anybody wrote: a terminal must not be told anything by them.
     pub fn row(&mut self, cells: impl IntoIterator<Item = impl Into<String>>) {
-        self.rows.push(cells.into_iter().map(Into::into).collect());
+        self.rows.push(cells.into_iter().map(|cell| harmless(cell.into())).collect());
     }
+}
+
+/// Control characters as they would be written in a program.
+fn harmless(cell: String) -> String {
+    if !cell.contains(char::is_control) {
+        return cell;
+    }
+    let shown = cell.chars().map(|one| if one.is_control() { one.escape_default().to_string() } else { one.into() });
+    shown.collect()
 }
 
 impl fmt::Display for Table {
@@ -160,5 +170,12 @@ mod tests {
         table.row(["a-long-name", "text → é"]);
         table.row(["b", "x", "more"]);
         assert_eq!(table.to_string(), "MODEL        INPUT\na-long-name  text → é\nb            x         more\n");
+    }
+
+    #[test]
+    fn a_name_tells_a_terminal_nothing() {
+        let mut table = Table::default();
+        table.row(["a\u{1b}[31mb\r\nc", "é"]);
+        assert_eq!(table.to_string(), "a\\u{1b}[31mb\\r\\nc  é\n");
     }
 }

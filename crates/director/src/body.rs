@@ -1,5 +1,7 @@
 //! A request's body as an edge keeps it, to send it on: by reference, within the budget.
 
+use std::net::IpAddr;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::{Budget, Rejection, Reservation};
@@ -8,6 +10,7 @@ use crate::{Budget, Rejection, Reservation};
 #[derive(Debug)]
 pub struct HeldBody {
     reservation: Reservation,
+    bytes: u64,
     chunks: Vec<Bytes>,
     /// Small chunks in a row, gathered: a body sent byte by byte would else cost many times its size.
     crumbs: BytesMut,
@@ -23,10 +26,29 @@ const LOAF: usize = 64 << 10;
 impl HeldBody {
     /// Refuses at once when what is announced would be too much.
     pub fn open(budget: &Budget, announced: Option<u64>) -> Result<Self, Rejection> {
-        Ok(Self { reservation: budget.open(announced)?, chunks: Vec::new(), crumbs: BytesMut::new() })
+        Ok(Self::of(budget.open(announced)?))
+    }
+
+    /// The same of a client at this address: no address holds more than half of a budget that is half full.
+    pub fn open_for(budget: &Budget, client: IpAddr, announced: Option<u64>) -> Result<Self, Rejection> {
+        Ok(Self::of(budget.open_for(client, announced)?))
+    }
+
+    fn of(reservation: Reservation) -> Self {
+        Self { reservation, bytes: 0, chunks: Vec::new(), crumbs: BytesMut::new() }
+    }
+
+    /// How much of it came.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn budget(&self) -> &Budget {
+        self.reservation.budget()
     }
 
     pub fn push(&mut self, chunk: Bytes) -> Result<(), Rejection> {
+        self.bytes += chunk.len() as u64;
         self.reservation.grow(pinned(chunk.len()))?;
         if chunk.len() <= CRUMB {
             if self.crumbs.len() + chunk.len() > LOAF {

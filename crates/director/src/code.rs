@@ -57,11 +57,11 @@ codes! {
     ResponseNotFound = "response_not_found", NOT_FOUND, "The response that is continued or requested is unknown, or the model server that created it is gone or cannot serve this.";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not accept this method; the `allow` header lists those that it does.";
     BodyStalled = "body_stalled", REQUEST_TIMEOUT, "Nothing more of the body arrived for too long.";
-    BodyTooSlow = "body_too_slow", REQUEST_TIMEOUT, "The body was not complete in time.";
+    BodyTooSlow = "body_too_slow", REQUEST_TIMEOUT, "The body was not complete in time, or came too slowly while others needed the room.";
     RequestTooLarge = "request_too_large", PAYLOAD_TOO_LARGE, "The body is larger than the limit.";
     UnsupportedContentType = "unsupported_content_type", UNSUPPORTED_MEDIA_TYPE, "The path does not accept bodies of this content type.";
     UnsupportedContentEncoding = "unsupported_content_encoding", UNSUPPORTED_MEDIA_TYPE, "Compressed bodies are not supported: decompressing untrusted input can exhaust the picker.";
-    HeadTooLarge = "request_head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The request head is larger than the limit.";
+    HeadTooLarge = "request_head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The request head is larger than the limit, or has too many headers.";
     Saturated = "saturated", TOO_MANY_REQUESTS, "Every endpoint that could serve this is saturated, and the request may be shed: its objective has a priority below zero, or, where it names none that is known, its model is Sheddable.";
     GatewayMisconfigured = "gateway_misconfigured", INTERNAL_SERVER_ERROR, "The gateway sends request bodies in a mode in which the picker must answer before it has seen them.";
     EndpointBrokeOff = "endpoint_broke_off", BAD_GATEWAY, "The model server closed the connection before its answer was complete; it may have processed the request.";

@@ -23,11 +23,17 @@ pub enum Rejection {
     #[error("the request head is larger than {limit} bytes")]
     HeadTooLarge { limit: usize },
 
+    #[error("the request has more than {limit} headers")]
+    TooManyHeaders { limit: usize },
+
     #[error("nothing more of the body arrived for {} seconds", waited.as_secs())]
     Stalled { waited: Duration },
 
     #[error("the body was not complete after {} seconds", limit.as_secs())]
     TooSlow { limit: Duration },
+
+    #[error("the body came at less than {} KiB a second while this picker holds nearly as much as it may", rate >> 10)]
+    GivesWay { rate: u64 },
 
     #[error("the body does not fit in what this picker may hold at once, {limit} bytes; try again in a moment")]
     Overloaded { limit: u64 },
@@ -118,10 +124,10 @@ impl Rejection {
         match self {
             Self::Unreadable(unreadable) => code_of(unreadable),
             Self::AmbiguousHead(_) => Code::InvalidRequest,
-            Self::HeadTooLarge { .. } => Code::HeadTooLarge,
+            Self::HeadTooLarge { .. } | Self::TooManyHeaders { .. } => Code::HeadTooLarge,
             Self::Incomplete => Code::InvalidBody,
             Self::Stalled { .. } => Code::BodyStalled,
-            Self::TooSlow { .. } => Code::BodyTooSlow,
+            Self::TooSlow { .. } | Self::GivesWay { .. } => Code::BodyTooSlow,
             Self::Overloaded { .. } => Code::Overloaded,
             Self::UnknownPath => Code::UnknownPath,
             Self::WebSocket(_) => Code::WebSocketNotHere,

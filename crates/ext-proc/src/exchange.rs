@@ -98,6 +98,14 @@ impl Exchange {
     }
 
     /// Whether the exchange waits for more of the request, so that a gateway that sends none is to be cut.
+    /// What came of the body that is being read.
+    pub(crate) fn body(&self) -> Option<&HeldBody> {
+        match &self.state {
+            State::Reading { body, .. } => Some(body),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_reading(&self) -> bool {
         matches!(self.state, State::Start | State::Reading { .. })
     }

@@ -84,6 +84,7 @@ impl ExternalProcessor for ExtProc {
             exchange: Exchange::new(Arc::clone(&self.handler), self.options),
             options: self.options,
             began: tokio::time::Instant::now(),
+            last: tokio::time::Instant::now(),
             meter,
             pending: VecDeque::new(),
             given_up: None,
@@ -101,6 +102,8 @@ struct Conversation {
     exchange: Exchange,
     options: Options,
     began: tokio::time::Instant,
+    /// When its last message came.
+    last: tokio::time::Instant,
     meter: Option<Meter>,
     pending: VecDeque<ProcessingResponse>,
     /// When a request was given up whose gateway is still there.
@@ -123,12 +126,16 @@ impl Conversation {
             }
             self.exchange.sent();
             let message = if self.exchange.is_reading() {
-                let message = match self.options.body.next(self.began.elapsed()) {
-                    Ok((wait, why)) => tokio::time::timeout(wait, self.messages.message()).await.map_err(|_| why),
-                    Err(why) => Err(why),
+                let next = match self.exchange.body() {
+                    Some(held) => self.options.body.next(self.began.elapsed(), self.last.elapsed(), held),
+                    None => self.options.body.next_of_nothing(self.began.elapsed(), self.last.elapsed()),
                 };
-                match message {
-                    Ok(message) => message,
+                match next {
+                    Ok(wait) => match tokio::time::timeout(wait, self.messages.message()).await {
+                        Ok(message) => message,
+                        // Looked at once more.
+                        Err(_) => continue,
+                    },
                     Err(why) => {
                         self.given_up = Some(tokio::time::Instant::now());
                         self.pending.push_back(self.exchange.give_up(why));
@@ -151,6 +158,7 @@ impl Conversation {
                         // With the five bytes before each message.
                         meter.decoded(message.encoded_len() as u64 + 5);
                     }
+                    self.last = tokio::time::Instant::now();
                     let draw = Draw::new(fastrand::u64(..));
                     self.pending.extend(self.exchange.on(message, Instant::now, draw));
                     if let Some((question, authorization)) = self.exchange.question() {

@@ -1,8 +1,9 @@
 //! Asks model servers which of them made a job, or a response.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use director::{KnownEndpoint, OwnerFinder, Search};
@@ -22,9 +23,11 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_ASKED: usize = 64;
 const AT_ONCE: usize = 16;
 
-/// How many searches there are at once, and for how long: whoever asks for names that nobody made keeps model servers busy with that and
-/// no more. One that finds no place is not looked for.
+/// How many searches there are at once, and how many of one caller, by what it authorizes by: whoever asks for names that nobody made
+/// keeps model servers busy with that and no more, and waits for themselves. One that has not begun in time is not looked for.
 const SEARCHES: usize = 16;
+const SEARCHES_OF_ONE: usize = 4;
+const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// For how long a name that nobody knew is not asked for again, and how many such are remembered.
@@ -36,12 +39,25 @@ const MAX_MISSED: usize = 1024;
 pub(crate) struct AskAround {
     clients: Clients,
     searches: Semaphore,
+    turns: Turns,
     missed: Mutex<HashMap<Owned, Instant>>,
+}
+
+/// The searches of each caller that has any.
+#[derive(Debug, Default)]
+struct Turns {
+    callers: Mutex<HashMap<u64, Arc<Semaphore>>>,
+    hasher: RandomState,
 }
 
 impl AskAround {
     pub(crate) fn new() -> Self {
-        Self { clients: Clients::new(TIMEOUT), searches: Semaphore::new(SEARCHES), missed: Mutex::default() }
+        Self {
+            clients: Clients::new(TIMEOUT),
+            searches: Semaphore::new(SEARCHES),
+            turns: Turns::default(),
+            missed: Mutex::default(),
+        }
     }
 
     fn was_missed(&self, what: &Owned) -> bool {
@@ -72,6 +88,16 @@ impl AskAround {
     }
 }
 
+impl Turns {
+    fn of(&self, authorization: Option<&str>) -> Arc<Semaphore> {
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of those that wait for nothing nothing is kept.
+        callers.retain(|_, turn| Arc::strong_count(turn) > 1);
+        let turn = callers.entry(self.hasher.hash_one(authorization));
+        Arc::clone(turn.or_insert_with(|| Arc::new(Semaphore::new(SEARCHES_OF_ONE))))
+    }
+}
+
 impl OwnerFinder for AskAround {
     fn find<'f>(
         &'f self,
@@ -85,7 +111,9 @@ impl OwnerFinder for AskAround {
             if !what.id.bytes().all(sound) || self.was_missed(what) {
                 return Search::Nobody;
             }
-            let Ok(_search) = self.searches.try_acquire() else { return Search::Unfinished };
+            let turn = self.turns.of(authorization);
+            let begin = async { (turn.acquire().await, self.searches.acquire().await) };
+            let Ok(_search) = tokio::time::timeout(WAIT_TIMEOUT, begin).await else { return Search::Unfinished };
             let all = among.len() <= MAX_ASKED;
             let among = among[..among.len().min(MAX_ASKED)].to_vec();
             let asked = among

@@ -63,6 +63,10 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|name| name.trim().parse().ok())
         .filter(|name| name != CONTENT_TYPE)
         .collect();
+    // Where both lengths are said this one holds (RFC 9112, section 6.3), and the other is not to be passed on.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     for name in HOP_BY_HOP.iter().chain(&named) {
         headers.remove(name);
     }

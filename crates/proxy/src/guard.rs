@@ -25,6 +25,9 @@ use framing::{Fault, Framing, Step};
 /// Longest head that is taken; nginx and Envoy take 60 KiB or less.
 pub(crate) const MAX_HEAD: usize = 64 << 10;
 
+/// As many as hyper reads; it would refuse one more without a word.
+pub(crate) const MAX_HEADERS: usize = 100;
+
 /// A connection that hyper is given only sound heads of.
 #[derive(Debug)]
 pub(crate) struct Guarded<S> {
@@ -109,6 +112,7 @@ impl<S> Guarded<S> {
     fn refuse(&mut self, fault: Fault) {
         let rejection = match fault {
             Fault::TooLarge => Rejection::HeadTooLarge { limit: MAX_HEAD },
+            Fault::TooMany => Rejection::TooManyHeaders { limit: MAX_HEADERS },
             Fault::Ambiguous(what) => Rejection::AmbiguousHead(what),
         };
         // The first refusal is the last thing that happens here.

@@ -1,12 +1,14 @@
 //! One request through the proxy.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use director::{BodyTimeouts, Bound, Dialect, HeldBody, Rejection, Reply, RequestHandler, Step, Transaction};
 use http::header::{
-    ALLOW, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE,
+    ALLOW, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, RETRY_AFTER,
+    UPGRADE,
 };
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
@@ -62,7 +64,7 @@ impl Proxy {
     }
 
     /// Answers a request: with the model server's answer, the picker's own, or with why there is none.
-    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+    pub(crate) async fn handle(&self, request: Request<Incoming>, client: IpAddr) -> Response<ResponseBody> {
         let cors = &self.options.cors;
         if let Some((status, headers)) = cors.preflight(request.method(), request.headers()) {
             let mut response = Response::new(Either::Right(Full::default()));
@@ -72,7 +74,7 @@ impl Proxy {
         let origin = cors.allows(request.headers());
         let dialect = Dialect::of_path(request.uri().path());
         let asks_for_an_upgrade = request.headers().contains_key(UPGRADE);
-        let mut response = match self.place(request, dialect).await {
+        let mut response = match self.place(request, client, dialect).await {
             Ok(response) => response,
             Err(rejection) => answered(rejection.reply(dialect)),
         };
@@ -91,13 +93,21 @@ impl Proxy {
         response
     }
 
-    async fn place(&self, request: Request<Incoming>, dialect: Dialect) -> Result<Response<ResponseBody>, Rejection> {
+    async fn place(
+        &self,
+        request: Request<Incoming>,
+        client: IpAddr,
+        dialect: Dialect,
+    ) -> Result<Response<ResponseBody>, Rejection> {
         let under_way = self.under_way.token();
         let (mut parts, body) = request.into_parts();
-        let (transaction, held) = match self.open(&parts) {
+        let (transaction, held) = match self.open(&parts, client) {
             Ok(opened) => opened,
             Err(rejection) => {
-                tokio::spawn(drain(body));
+                // Whoever waits to be told to go on has not sent it, and need not.
+                if !parts.headers.contains_key(EXPECT) {
+                    tokio::spawn(drain(body));
+                }
                 return Err(rejection);
             }
         };
@@ -136,7 +146,7 @@ impl Proxy {
         forward(&self.upstream, &parts, body, dispatch, going).await
     }
 
-    fn open(&self, parts: &http::request::Parts) -> Result<(Transaction, HeldBody), Rejection> {
+    fn open(&self, parts: &http::request::Parts, client: IpAddr) -> Result<(Transaction, HeldBody), Rejection> {
         if [CONTENT_TYPE, CONTENT_ENCODING].iter().any(|name| parts.headers.get_all(name).iter().count() > 1) {
             return Err(self.handler.reject(Rejection::AmbiguousHead("duplicate header")));
         }
@@ -157,7 +167,7 @@ impl Proxy {
             objective: OBJECTIVES.iter().find_map(|name| parts.headers.get(*name)?.to_str().ok()),
         };
         let transaction = self.handler.open(&head)?;
-        let body = HeldBody::open(&self.handler.budget, head.content_length);
+        let body = HeldBody::open_for(&self.handler.budget, client, head.content_length);
         Ok((transaction, body.map_err(|rejection| self.handler.reject(rejection))?))
     }
 
@@ -182,12 +192,15 @@ impl Proxy {
     ) -> Result<(Transaction, HeldBody), Rejection> {
         let reject = |rejection| self.handler.reject(rejection);
         let began = tokio::time::Instant::now();
+        let mut last = began;
         loop {
-            let (wait, why) = self.options.body.next(began.elapsed()).map_err(reject)?;
+            let wait = self.options.body.next(began.elapsed(), last.elapsed(), &held).map_err(reject)?;
             match tokio::time::timeout(wait, body.frame()).await {
-                Err(_) => return Err(reject(why)),
+                // Looked at once more.
+                Err(_) => {}
                 Ok(None) => return Ok((transaction, held)),
                 Ok(Some(Ok(frame))) => {
+                    last = tokio::time::Instant::now();
                     if let Ok(chunk) = frame.into_data() {
                         transaction.feed(&chunk)?;
                         held.push(chunk).map_err(reject)?;

@@ -33,7 +33,7 @@ pub async fn serve(port: Port, proxy: Proxy, stop: CancellationToken) {
         .max_header_list_size(http2_head);
     let graceful = GracefulShutdown::new();
     loop {
-        let (stream, _, place) = tokio::select! {
+        let (stream, peer, place) = tokio::select! {
             accepted = port.accept() => accepted,
             () = stop.cancelled() => break,
         };
@@ -44,7 +44,7 @@ pub async fn serve(port: Port, proxy: Proxy, stop: CancellationToken) {
             async move {
                 Ok::<_, Infallible>(match refusal {
                     Some(refusal) => proxy.refuse(refusal),
-                    None => proxy.handle(request).await,
+                    None => proxy.handle(request, peer.ip()).await,
                 })
             }
         });

@@ -42,6 +42,9 @@ pub(crate) enum Failure {
 #[derive(Debug, Clone)]
 pub(crate) struct Connector(HttpConnector);
 
+/// Of an answer; some servers and their proxies send more than the usual hundred.
+const MAX_HEADERS: usize = 512;
+
 /// Below the 5 s after which uvicorn closes: a request had better not be written into a connection that is closing.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -55,6 +58,7 @@ impl Upstream {
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(IDLE_TIMEOUT)
                 .http2_only(h2c)
+                .http1_max_headers(MAX_HEADERS)
                 .build(Connector(connector))
         };
         Self { http1: client(false), h2c: client(true) }

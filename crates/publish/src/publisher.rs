@@ -56,12 +56,17 @@ struct Known {
     left: BTreeMap<Scope, Instant>,
 }
 
+/// How often it is said at most that a picker was rejected.
+const SAID_EVERY: Duration = Duration::from_mins(1);
+
 /// The gRPC service, for as long as this controller is the one that speaks.
 #[derive(Debug)]
 pub struct Sessions {
     publisher: Publisher,
     authorizer: Arc<dyn Authorizer>,
     until: CancellationToken,
+    /// When it was last said that a picker was rejected: strangers come as often as they like.
+    said: Mutex<Option<Instant>>,
 }
 
 /// How the pickers of some scope stand with the newest table.
@@ -182,7 +187,7 @@ impl Publisher {
 
     /// The gRPC service, whose sessions end with `until`.
     pub fn service(&self, authorizer: Arc<dyn Authorizer>, until: CancellationToken) -> RoutingTablesServer<Sessions> {
-        RoutingTablesServer::new(Sessions { publisher: self.clone(), authorizer, until })
+        RoutingTablesServer::new(Sessions { publisher: self.clone(), authorizer, until, said: Mutex::default() })
             .max_decoding_message_size(1 << 20)
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
@@ -253,6 +258,18 @@ impl Changed {
     }
 }
 
+impl Sessions {
+    /// Whether it may be said now that a picker was rejected.
+    fn may_say(&self) -> bool {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = said.is_none_or(|said| said.elapsed() >= SAID_EVERY);
+        if is_due {
+            *said = Some(Instant::now());
+        }
+        is_due
+    }
+}
+
 #[tonic::async_trait]
 impl RoutingTables for Sessions {
     type SubscribeStream = Pin<Box<dyn Stream<Item = Result<Update, Status>> + Send>>;
@@ -277,7 +294,12 @@ impl RoutingTables for Sessions {
         }
         let scope = Scope { namespace: hello.namespace, pool: Some(hello.pool).filter(|pool| !pool.is_empty()) };
         if let Err(status) = self.authorizer.admit(token.as_deref(), &scope).await {
-            tracing::warn!(picker = hello.picker, %scope, reason = status.message(), "picker rejected");
+            if self.may_say() {
+                tracing::warn!(
+                    picker = hello.picker, %scope, reason = status.message(),
+                    "picker rejected; logged at most once a minute"
+                );
+            }
             return Err(status);
         }
         // One slot: with one update unacknowledged at most there is never a second to hold.

@@ -2,10 +2,11 @@
 
 use routing::{Operation, Requirement};
 
-use crate::findings::{Findings, MediaItem, ModelSpan, UnsafeFeatureAt};
+use crate::findings::{Findings, MAX_MODEL, MediaItem, ModelSpan, UnsafeFeatureAt};
 use crate::form::FormReader;
 use crate::form_reading::FormReading;
 use crate::json::Lexer;
+use crate::owned::MAX_ID;
 use crate::path::{self, Resource};
 use crate::placeholders::Placeholders;
 use crate::reading::Reading;
@@ -107,6 +108,15 @@ impl Scanner {
             return Err(Unreadable::OddHost);
         }
         let resource = Resource::of_path(head.path)?;
+        match &resource {
+            Resource::Model { id, .. } if id.len() > MAX_MODEL => {
+                return Err(Unreadable::FieldTooLong { field: "model", limit: MAX_MODEL });
+            }
+            Resource::Owned(what) | Resource::Cancel(what) if what.id.len() > MAX_ID => {
+                return Err(Unreadable::FieldTooLong { field: "id", limit: MAX_ID });
+            }
+            _ => {}
+        }
         let methods = resource.methods();
         if !methods.is_empty() && !methods.contains(if head.method.is_empty() { &"POST" } else { &head.method }) {
             return Err(Unreadable::Method { allowed: methods });

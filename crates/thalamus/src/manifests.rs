@@ -190,15 +190,18 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.with_context(|| format!("reading the folder {}", folder.display()))?.path();
-        let is_manifest =
-            path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
-        let is_kustomization = path.file_stem().is_some_and(|stem| stem == "kustomization");
-        if is_manifest && !is_kustomization && path.is_file() {
+        if is_manifest(&path) && path.is_file() {
             files.push(path);
         }
     }
     files.sort();
     Ok(files)
+}
+
+/// Whether a file is read, by its name.
+pub(crate) fn is_manifest(path: &Path) -> bool {
+    let is_text = path.extension().is_some_and(|is| is == "yaml" || is == "yml" || is == "json");
+    is_text && path.file_stem().is_some_and(|stem| stem != "kustomization")
 }
 
 fn read<T: serde::de::DeserializeOwned>(object: Value, name: &str) -> Result<T> {

@@ -15,13 +15,16 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::local::LocalController;
-use crate::manifests::Objects;
+use crate::manifests::{Objects, is_manifest};
 
 /// How often to see whether the folder is still the same.
 const GLANCE: Duration = Duration::from_secs(1);
 
 /// How long a folder must be quiet before it is read: editors write a file in several steps.
 const QUIET: Duration = Duration::from_millis(50);
+
+/// And how long its quiet is waited for at most.
+const LOUD: Duration = Duration::from_secs(1);
 
 /// The flags of `thalamus serve`.
 #[derive(Debug, clap::Args)]
@@ -56,9 +59,12 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
     let ServeArgs { manifests, listen, ext_proc_listen, admin_listen, namespace, max_body_bytes } = args;
     // Watched before it is read, so that no change falls between.
     let (look, mut looks) = mpsc::channel(1);
+    let folder = manifests.clone();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // A folder that is read tells of it as well; a full channel means that a look is due anyway.
-        if event.map_or(true, |event| !event.kind.is_access()) {
+        // A folder that is read tells of it as well, and a log in it is written for each look; a full channel means that a look is due
+        // anyway.
+        let matters = |path: &PathBuf| is_manifest(path) || *path == folder;
+        if event.map_or(true, |event| !event.kind.is_access() && event.paths.iter().any(matters)) {
             let _ = look.try_send(());
         }
     })
@@ -115,7 +121,9 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
         tokio::select! {
             ended = &mut serve => return ended.context("the server failed")?.context("the ext_proc port failed"),
             Some(()) = looks.recv() => {
-                while let Ok(Some(())) = tokio::time::timeout(QUIET, looks.recv()).await {}
+                // A folder that is never quiet is read all the same.
+                let quiet = async { while let Ok(Some(())) = tokio::time::timeout(QUIET, looks.recv()).await {} };
+                let _ = tokio::time::timeout(LOUD, quiet).await;
                 reload(&mut controller, &manifests, &namespace);
             }
             // What no event tells of: a folder that is gone and comes back.

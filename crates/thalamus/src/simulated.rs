@@ -1,6 +1,6 @@
 //! Model servers for Deployments whose images nobody can run here: for each pod a Deployment asks for, what a simulator should serve.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use index::ObjectKey;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
@@ -24,11 +24,20 @@ pub fn pods(objects: &Objects, ip: impl FnMut(usize) -> String) -> Result<Vec<Si
     Ok(pods_of_deployments(objects, ip)?.into_iter().filter_map(|pod| simulated(objects, pod)).collect())
 }
 
+/// More pods of one Deployment are a slip of the hand; no cluster has them.
+const MAX_REPLICAS: i32 = 10_000;
+
 /// The pods that the Deployments ask for, all of them ready.
 pub(crate) fn pods_of_deployments(objects: &Objects, mut ip: impl FnMut(usize) -> String) -> Result<Vec<Pod>> {
     let mut pods = Vec::new();
     for deployment in &objects.deployments {
-        for replica in 0..deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1) {
+        let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+        let name = deployment.metadata.name.as_deref().unwrap_or_default();
+        ensure!(
+            replicas <= MAX_REPLICAS,
+            "Deployment {name}: replicas: {replicas} is more than {MAX_REPLICAS}, the most that are looked at here"
+        );
+        for replica in 0..replicas {
             pods.push(pod(deployment, replica, &ip(pods.len())).context("a Deployment without a name")?);
         }
     }

@@ -1,6 +1,6 @@
 //! Where heads begin and end, without I/O: bytes in, how many of them are sound out.
 
-use super::MAX_HEAD;
+use super::{MAX_HEAD, MAX_HEADERS};
 
 /// The framing of one connection.
 #[derive(Debug, Default)]
@@ -25,6 +25,7 @@ pub(super) enum Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     TooLarge,
+    TooMany,
     Ambiguous(&'static str),
 }
 
@@ -161,6 +162,9 @@ impl Framing {
             }
         };
         let lines: Vec<&[u8]> = lines(&bytes[..end - 2]).collect();
+        if lines.len() > 1 + MAX_HEADERS {
+            return Err(Fault::TooMany);
+        }
         (self.line, self.searched) = (0, 0);
         self.state = match follows(&lines)? {
             Follows::Length(0) => State::Head,
@@ -292,6 +296,7 @@ mod tests {
         for piece in [1, 2, 7, usize::MAX] {
             let shown = taken(bytes, piece).map_err(|fault| match fault {
                 Fault::TooLarge => "too large",
+                Fault::TooMany => "too many",
                 Fault::Ambiguous(what) => what,
             });
             assert_eq!(shown, expected, "{bytes:?} in pieces of {piece}");

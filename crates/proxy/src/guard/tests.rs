@@ -66,6 +66,15 @@ async fn a_head_without_an_end_is_refused_at_its_limit() {
 }
 
 #[tokio::test]
+async fn a_hundred_headers_are_read_and_one_more_is_refused_with_a_reason() {
+    let head = |headers: usize| format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "x: y\r\n".repeat(headers - 1));
+    let (came, _, refused) = read(&[head(100).as_bytes()]).await;
+    assert_eq!((came, refusals(&refused, 1)), (head(100), vec![None]));
+    let (came, _, refused) = read(&[head(101).as_bytes()]).await;
+    assert_eq!((&*came, refusals(&refused, 1)), (IN_PLACE_OF_A_REFUSED, vec![Some("request_head_too_large")]));
+}
+
+#[tokio::test]
 async fn a_body_whose_frame_is_broken_fails_to_be_read() {
     let head = "POST /b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
     let (came, ended, refused) = read(&[head.as_bytes(), b"3\r\nabcd\r\n"]).await;
