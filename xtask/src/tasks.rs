@@ -17,10 +17,14 @@ pub(crate) fn test(root: &Path, args: &[String]) -> Result<()> {
         installing.join().map_err(|_| anyhow!("the installation panicked"))?
     })?;
     let environment = with_images(root, environment)?;
-    run("all tests", cargo().args(["test", "--workspace"]).args(args).envs(environment).current_dir(root))?;
     if !args.is_empty() {
-        return Ok(());
+        return run("tests", cargo().args(["test", "--workspace"]).args(args).envs(environment).current_dir(root));
     }
+    // The siege takes all that the machine has: by itself, or it would starve others.
+    let all = ["test", "--workspace", "--", "--skip", "siege::"];
+    run("all tests", cargo().args(all).envs(environment.clone()).current_dir(root))?;
+    let siege = ["test", "--package", "e2e", "--test", "it", "siege::"];
+    run("a minute of siege", cargo().args(siege).envs(environment).current_dir(root))?;
     // Another seed each time: what it finds is found in some run.
     run("fuzzing for a minute", cargo().args(["run", "--quiet", "--package", "fuzz"]).current_dir(root))
 }

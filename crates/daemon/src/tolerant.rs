@@ -132,9 +132,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Tolerant<T> {
 }
 
 impl<T> Connected for Tolerant<T> {
-    type ConnectInfo = ();
+    /// Whose it is; each of its requests carries this among its extensions.
+    type ConnectInfo = SocketAddr;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> SocketAddr {
+        self.peer
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
-//! What has come of a stream's messages and is not one yet counts as held: a message that is half sent costs as much as a whole one.
+//! A message counts as held from its announcement on, since room for it is made then; once it is whole, its body is held by whoever reads
+//! it. No peer holds more than half of the budget so once it is half full; a gateway's messages are whole in a moment.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -27,7 +29,21 @@ pub(crate) struct Meter(Arc<Mutex<Reservation>>);
 struct MeteredBody {
     inner: Body,
     meter: Meter,
+    announced: Announced,
 }
+
+/// Follows the messages of a stream: a byte that says whether one is compressed, four for its length, and itself (gRPC over HTTP/2,
+/// `Length-Prefixed-Message`).
+#[derive(Debug, Default)]
+struct Announced {
+    prefix: [u8; PREFIX],
+    /// How much of the prefix is there.
+    have: usize,
+    /// How much of the message is to come.
+    left: usize,
+}
+
+const PREFIX: usize = 5;
 
 impl<S> Metered<S> {
     pub(crate) fn new(inner: S, budget: Budget) -> Self {
@@ -36,7 +52,7 @@ impl<S> Metered<S> {
 }
 
 impl Meter {
-    /// So many bytes of it are a message now.
+    /// A message of so many bytes is whole now.
     pub(crate) fn decoded(&self, bytes: u64) {
         self.lock().shrink(bytes);
     }
@@ -65,15 +81,45 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        match self.budget.open(None) {
+        let peer = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
+        let opened = match peer {
+            Some(peer) => self.budget.open_for(peer, None),
+            None => self.budget.open(None),
+        };
+        match opened {
             Ok(reservation) => {
                 let meter = Meter(Arc::new(Mutex::new(reservation)));
-                let mut request = request.map(|inner| Body::new(MeteredBody { inner, meter: meter.clone() }));
+                let mut request = request.map(|inner| {
+                    Body::new(MeteredBody { inner, meter: meter.clone(), announced: Announced::default() })
+                });
                 request.extensions_mut().insert(meter);
                 Box::pin(self.inner.call(request))
             }
             Err(rejection) => Box::pin(std::future::ready(Ok(exhausted(&rejection).into_http()))),
         }
+    }
+}
+
+impl Announced {
+    /// How long the messages are, together, that these bytes announce.
+    fn by(&mut self, mut bytes: &[u8]) -> u64 {
+        let mut announced = 0;
+        while !bytes.is_empty() {
+            let passed = self.left.min(bytes.len());
+            self.left -= passed;
+            bytes = &bytes[passed..];
+            let more = (PREFIX - self.have).min(bytes.len());
+            self.prefix[self.have..self.have + more].copy_from_slice(&bytes[..more]);
+            self.have += more;
+            bytes = &bytes[more..];
+            if self.have == PREFIX {
+                let [_, length @ ..] = self.prefix;
+                let length = u32::from_be_bytes(length);
+                (self.have, self.left) = (0, length as usize);
+                announced += u64::from(length);
+            }
+        }
+        announced
     }
 }
 
@@ -89,8 +135,8 @@ impl http_body::Body for MeteredBody {
         let this = self.get_mut();
         let Some(frame) = ready!(Pin::new(&mut this.inner).poll_frame(cx)) else { return Poll::Ready(None) };
         let frame = frame?;
-        let came = frame.data_ref().map_or(0, |data| data.len() as u64);
-        Poll::Ready(Some(match this.meter.lock().grow(came) {
+        let announced = frame.data_ref().map_or(0, |data| this.announced.by(data));
+        Poll::Ready(Some(match this.meter.lock().grow(announced) {
             Ok(()) => Ok(frame),
             Err(rejection) => Err(exhausted(&rejection)),
         }))
@@ -102,5 +148,25 @@ impl http_body::Body for MeteredBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_told_wherever_they_are_cut() {
+        let messages = [&b""[..], b"a", &[b'x'; 700], b"", b"last"];
+        let prefixed =
+            |message: &&[u8]| [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), message].concat();
+        let bytes: Vec<u8> = messages.iter().flat_map(prefixed).collect();
+        for piece in [1, 2, 3, 5, 7, 64, 10_000] {
+            let mut announced = Announced::default();
+            let all: u64 = bytes.chunks(piece).map(|piece| announced.by(piece)).sum();
+            assert_eq!((all, announced.left, announced.have), (705, 0, 0), "in pieces of {piece}");
+        }
+        let mut huge = Announced::default();
+        assert_eq!(huge.by(&[0, 0xff, 0xff, 0xff, 0xff, 1]), u64::from(u32::MAX));
     }
 }

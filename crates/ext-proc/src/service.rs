@@ -155,8 +155,7 @@ impl Conversation {
             match message {
                 Ok(Some(message)) => {
                     if let Some(meter) = &self.meter {
-                        // With the five bytes before each message.
-                        meter.decoded(message.encoded_len() as u64 + 5);
+                        meter.decoded(message.encoded_len() as u64);
                     }
                     self.last = tokio::time::Instant::now();
                     let draw = Draw::new(fastrand::u64(..));

@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Parser as _;
 
+/// Bodies come and go by gigabytes: what a burst took is given back when it is over (docs/adr/0016).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> anyhow::Result<()> {
     let args = picker::Args::parse();
     // What the flags of other endpoint pickers ask for needs the API server, and this program has never heard of one.

@@ -28,6 +28,10 @@ use crate::compiler::Compiler;
 /// How many events may wait. A relist is one event however large, so this is bursts of single changes.
 const EVENTS: usize = 1024;
 
+/// As in the picker (docs/adr/0016).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> Result<()> {
     // It holds every listener and task: too much for a stack.

@@ -28,6 +28,7 @@ mod replicas;
 mod requests;
 mod rights;
 mod routing;
+mod siege;
 mod soak;
 mod surface;
 mod trust;
@@ -263,6 +264,7 @@ fn control_plane(trials: &mut Trials) {
         a_frozen_leader_writes_nothing_when_it_wakes,
     );
     claims!(trials, soak: no_answer_is_wrong_or_lost_while_everything_comes_and_goes);
+    claims!(trials, siege: honest_answers_come_while_strangers_try_everything);
     claims!(trials, trust:
         a_picker_reads_its_own_scope_and_no_other,
         clear_text_is_refused,
