@@ -12,7 +12,8 @@ use base64::Engine as _;
 use bytes::Bytes;
 use h2_authority::{MAX_HELD, Mender};
 use media::{ByteReader, Probe, Spelling, TextReader};
-use request::{InferenceRequest, Limits, RequestHead, Scanner, Unreadable, splice};
+use request::{Field, InferenceRequest, Limits, RequestHead, Scanner, Shape, Unreadable, UnsafeFeatureAt, splice};
+use routing::UnsafeFeature;
 use serde_json::Value;
 
 pub use mutate::Mutator;
@@ -25,8 +26,9 @@ pub struct Target {
 }
 
 /// Every target; its corpus is in the folder of its name.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "chat", run: chat },
+    Target { name: "closed", run: closed },
     Target { name: "responses", run: responses },
     Target { name: "anthropic", run: anthropic },
     Target { name: "form", run: form },
@@ -38,8 +40,37 @@ pub const TARGETS: [Target; 7] = [
 pub fn chat(body: &[u8]) {
     json("/v1/chat/completions", body);
     json("/v1/embeddings", body);
-    json("/generate", body);
-    json("/v1/videos", body);
+}
+
+/// Engines' own interfaces.
+pub fn closed(body: &[u8]) {
+    for (path, shape) in [
+        ("/generate", Shape::Generate),
+        ("/v1/videos", Shape::Videos),
+        ("/v1/images/edits", Shape::ImageEdits),
+        ("/v1/audio/speech", Shape::Speech),
+        ("/score", Shape::Score),
+        ("/classify", Shape::Classify),
+    ] {
+        json(path, body);
+        let Ok(request) = scan(path, None, [body]) else { continue };
+        let Ok(Value::Object(fields)) = serde_json::from_slice::<Value>(body) else { continue };
+        let is_unlisted = |found: &UnsafeFeatureAt| found.feature == UnsafeFeature::UnlistedFields;
+        let known = |name: &str| Field::all().iter().any(|field| field.name == name && field.is_of(shape));
+        let unknown = fields.iter().any(|(name, value)| !known(name) && holds_something(value));
+        assert!(!unknown || request.unsafe_features.iter().any(is_unlisted), "a field that nobody knows passed unseen");
+    }
+}
+
+/// Whether there is more in a value than what clients send that do not use a field.
+fn holds_something(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Bool(true) | Value::Number(_) => true,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(all) => all.iter().any(holds_something),
+        Value::Object(fields) => !fields.is_empty(),
+    }
 }
 
 pub fn responses(body: &[u8]) {
@@ -78,7 +109,14 @@ fn json(path: &str, body: &[u8]) {
     assert!(value.is_object(), "something other than an object was taken");
     let named = value["model"].as_str().filter(|name| !name.is_empty());
     assert_eq!(request.model.as_deref(), named, "the model is another to serde_json");
-    assert_eq!(request.stream, value["stream"] == true, "streaming is another to serde_json");
+    // TensorRT-LLM has a word of its own for it, and what makes vectors has none.
+    let streams = |word: &str| {
+        let shape = Shape::of_operation(request.resource.operation());
+        let known = |field: &&Field| field.name == word && shape.is_some_and(|shape| field.is_of(shape));
+        Field::all().iter().any(|field| known(&field)) && value[word] == true
+    };
+    let streams = streams("stream") || streams("streaming");
+    assert_eq!(request.stream, streams, "streaming is another to serde_json");
     renamed(path, None, body, &request);
 }
 
