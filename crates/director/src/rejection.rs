@@ -44,11 +44,13 @@ pub enum Rejection {
     #[error("{0}")]
     WebSocket(&'static str),
 
-    #[error("{no_route}")]
+    #[error("{no_route}{}", if *is_document { "; pages of a document are read as pictures" } else { "" })]
     NoRoute {
         no_route: NoRoute,
         /// The first part that nothing takes.
         part: Option<PartPath>,
+        /// Whether that part is a document.
+        is_document: bool,
         /// Whether the output that is asked for stands in a field, and not in the path.
         asks_by_field: bool,
     },
@@ -170,7 +172,7 @@ impl Rejection {
                 no_route: NoRoute::UnknownModel { .. } | NoRoute::Undeclared { .. } | NoRoute::NoModelNamed,
                 ..
             } => Some("model".into()),
-            Self::NoRoute { no_route: NoRoute::Uncovered { missing, .. }, part, asks_by_field } => match part {
+            Self::NoRoute { no_route: NoRoute::Uncovered { missing, .. }, part, asks_by_field, .. } => match part {
                 Some(part) => Some(part.to_string()),
                 None if missing.operation.is_none() && missing.input.is_empty() && *asks_by_field => {
                     Some("modalities".into())

@@ -442,15 +442,18 @@ impl Undecided {
     }
 
     fn no_route(&self, no_route: NoRoute) -> Rejection {
-        let part = match &no_route {
+        let item = match &no_route {
             NoRoute::Uncovered { missing, .. } if !missing.input.is_empty() => {
-                let mut media = self.request.media.iter();
-                media.find(|item| missing.input.contains(item.modality)).map(|item| item.at.clone())
+                self.request.media.iter().find(|item| missing.input.contains(item.modality))
             }
             _ => None,
         };
-        let asks_by_field = self.request.requires.operation == Operation::ChatCompletions;
-        Rejection::NoRoute { no_route, part, asks_by_field }
+        Rejection::NoRoute {
+            no_route,
+            part: item.map(|item| item.at.clone()),
+            is_document: item.is_some_and(|item| item.is_document),
+            asks_by_field: self.request.names_output,
+        }
     }
 
     fn no_endpoints(&self, route: &Route<'_>, exhausted: Exhausted) -> Rejection {

@@ -283,7 +283,7 @@ impl Exchange {
             plan.first().address.to_string()
         };
         let length = head.content_length.map(|_| chunks.iter().map(Bytes::len).sum());
-        let mut answers = vec![answer::request_headers(&destination, length, &plan.headers, &head.removed)];
+        let mut answers = vec![answer::request_headers(&destination, length, &plan.headers, &head)];
         match end {
             End::OfHeaders => {}
             End::OfStream => answer::request_body(&chunks, true, &mut answers),

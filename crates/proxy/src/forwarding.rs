@@ -43,6 +43,9 @@ pub(crate) fn to_model_server<B>(
     uri.scheme = Some(Scheme::HTTP);
     uri.authority = Some(authority);
     uri.path_and_query.clone_from(&parts.uri.clone().into_parts().path_and_query);
+    if let Some(path) = uri.path_and_query.as_ref().and_then(|path| request::without_slash(path.as_str())) {
+        uri.path_and_query = path.parse().ok();
+    }
     if uri.path_and_query.is_none() {
         uri.path_and_query = Some(PathAndQuery::from_static("/"));
     }

@@ -28,6 +28,9 @@ pub(crate) const MAX_HEAD: usize = 64 << 10;
 /// As many as hyper reads; it would refuse one more without a word.
 pub(crate) const MAX_HEADERS: usize = 100;
 
+/// How long a client may take nothing of an answer that is ready for it.
+const UNREAD_TIMEOUT: Duration = Duration::from_mins(5);
+
 /// A connection that hyper is given only sound heads of.
 #[derive(Debug)]
 pub(crate) struct Guarded<S> {
@@ -43,6 +46,8 @@ pub(crate) struct Guarded<S> {
     /// When the first head must have come. For those after it hyper's own patience holds; for the first it would wait for ever, since it
     /// has not been told yet which version of HTTP this is.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Since a write was not taken: until when one must be.
+    unread: Option<Pin<Box<Sleep>>>,
 }
 
 /// Which request of a connection is refused, and why; shared with the service that answers them.
@@ -85,6 +90,21 @@ impl<S> Guarded<S> {
             refused,
             end: End::Open,
             deadline: Some(Box::pin(tokio::time::sleep(head_timeout))),
+            unread: None,
+        }
+    }
+
+    /// What came of a write: one that is not taken for long is an error, or a client that reads nothing would hold a model server's answer
+    /// for ever.
+    fn taken(&mut self, written: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.unread = None;
+            return written;
+        }
+        let until = self.unread.get_or_insert_with(|| Box::pin(tokio::time::sleep(UNREAD_TIMEOUT)));
+        match until.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
         }
     }
 
@@ -167,7 +187,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.taken(written, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -183,7 +204,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.taken(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -26,6 +26,8 @@ pub struct MediaItem {
     pub facts: Facts,
     /// Whether what should be base64 is none. An engine refuses it, or makes something of it that nobody foresees.
     pub broken: bool,
+    /// Whether it is a document, of whose pages engines make pictures.
+    pub is_document: bool,
     /// Where it would be fetched from, or what is wrong with that.
     pub url: Option<Result<MediaUrl, UrlFault>>,
     pub at: PartPath,

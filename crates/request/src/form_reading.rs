@@ -140,6 +140,7 @@ impl FormReading {
             uuid_at: None,
             facts,
             broken: false,
+            is_document: false,
             url: None,
             at: PartPath(self.head.name.clone()),
         })

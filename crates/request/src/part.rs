@@ -143,9 +143,22 @@ impl Part {
         }
         // A text to be fetched is a document like any other.
         let modality = if modality == Modality::Text { Modality::Image } else { modality };
+        let is_document = kind == MediaKind::File && modality == Modality::Image && facts.modality().is_none();
         let (uuid, uuid_at) = self.uuid.clone().unzip();
         let identity = uuid.or(self.name).or(identity);
-        findings.add(MediaItem { modality, source, bytes, media_type, identity, uuid_at, facts, broken, url, at: at() })
+        findings.add(MediaItem {
+            modality,
+            source,
+            bytes,
+            media_type,
+            identity,
+            uuid_at,
+            facts,
+            broken,
+            is_document,
+            url,
+            at: at(),
+        })
     }
 }
 

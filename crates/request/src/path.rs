@@ -112,8 +112,8 @@ impl Resource {
     /// Reads a path with its query. What is percent-encoded is decoded once, as model servers do before they look.
     ///
     /// # Errors
-    /// When readers may disagree on what the path names: empty or dotted segments, a slash at the end (vLLM answers that with a redirect
-    /// to its own address), backslashes, control characters.
+    /// When readers may disagree on what the path names: empty or dotted segments, backslashes, control characters. A slash at the end of
+    /// a path that is known is forgiven; see [`without_slash`].
     pub fn of_path(path_and_query: &str) -> Result<Self, Unreadable> {
         // Nearly all are one of these to the letter.
         if let Some(end) = path_and_query.strip_prefix("/v1")
@@ -122,13 +122,16 @@ impl Resource {
             return Ok(Self::Operation(*operation));
         }
         let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+        // As it is written: an encoded one is not taken away again before a model server reads it.
+        let ends_in_slash = path.len() > 1 && path.ends_with('/');
         let path = percent_decoded(path);
         let odd = |byte: u8| byte <= b' ' || byte >= 0x7f || matches!(byte, b'\\' | b'?' | b'#');
         if path.bytes().any(odd) {
             return Err(Unreadable::OddPath);
         }
+        let path = if ends_in_slash { &path[..path.len() - 1] } else { &path };
         let Some(relative) = path.strip_prefix('/') else { return Err(Unreadable::OddPath) };
-        if relative.is_empty() {
+        if relative.is_empty() && !ends_in_slash {
             return Ok(Self::Unknown);
         }
         let mut rest = relative;
@@ -146,7 +149,11 @@ impl Resource {
             (before, rest) = (segment, more);
         }
         let path = &path[..=relative.len()];
-        Ok(Self::of_sound(path, after_v1, query))
+        match Self::of_sound(path, after_v1, query) {
+            // What the slash means to a path that nobody knows nobody knows.
+            Self::Unknown if ends_in_slash => Err(Unreadable::OddPath),
+            resource => Ok(resource),
+        }
     }
 
     /// Of a path without a slash at its end; what follows its first `v1` is the segment and what comes after.
@@ -215,6 +222,14 @@ impl Resource {
         let path = path.trim_end_matches('/');
         path.ends_with("/messages") || path.ends_with("/messages/count_tokens")
     }
+}
+
+/// The path and query without a slash at the end of the path, if there is one: engines answer it with a redirect to their own address.
+pub fn without_slash(path_and_query: &str) -> Option<String> {
+    let (path, query) =
+        path_and_query.split_once('?').map_or((path_and_query, None), |(path, query)| (path, Some(query)));
+    let path = path.strip_suffix('/').filter(|path| !path.is_empty())?;
+    Some(query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}")))
 }
 
 /// Whether a path manages servers, by its whole segments: one that merely begins as such a segment does is somebody's own.
@@ -388,7 +403,9 @@ mod tests {
             "/v1/../sleep",
             "/v1/%2e%2e/sleep",
             r"/v1\completions",
-            "/v1/chat/completions/",
+            "/v1/chat/completions//",
+            "/v1/completions/%2f",
+            "/unknown/",
             "/v1/chat/completions%2f",
             "/v1/chat%00",
             "/v1/a%3fb",
@@ -396,6 +413,19 @@ mod tests {
             "//",
         ] {
             assert_eq!(Resource::of_path(path), Err(Unreadable::OddPath), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_slash_at_the_end_is_forgiven_and_taken_away() {
+        let chat = Resource::of_path("/v1/chat/completions");
+        assert_eq!(Resource::of_path("/v1/chat/completions/"), chat);
+        assert_eq!(Resource::of_path("/v1/chat/completions/?a=b/"), chat);
+        assert_eq!(Resource::of_path("/v1/models/"), Ok(Resource::Models { all: false }));
+        assert_eq!(without_slash("/v1/chat/completions/?a=b/"), Some("/v1/chat/completions?a=b/".into()));
+        assert_eq!(without_slash("/v1/models/"), Some("/v1/models".into()));
+        for path in ["/v1/models", "/v1/models?a=/", "/"] {
+            assert_eq!(without_slash(path), None, "{path}");
         }
     }
 }

@@ -70,6 +70,8 @@ pub struct InferenceRequest {
     pub unsafe_features: Vec<UnsafeFeatureAt>,
     /// Models' own words for media that its text holds.
     pub placeholders: Placeholders,
+    /// Whether a field (`modalities`) says what the answer is to be.
+    pub names_output: bool,
     /// Whether the client asked for a stream of events.
     pub stream: bool,
     /// What it follows, that only its owner knows (`previous_response_id`).
@@ -180,6 +182,7 @@ impl Scanner {
             Body::Opaque { model, .. } => Findings { model, ..Findings::default() },
         };
         let requires = findings.requires(self.resource.operation());
+        let names_output = findings.output.is_some();
         let Findings { model, model_span, stream, follows, media, unsafe_features, seeker, aside, .. } = findings;
         let (resource, placeholders) = (self.resource, seeker.found().and(aside.found()));
         let objective = self.objective;
@@ -190,6 +193,7 @@ impl Scanner {
             media,
             unsafe_features,
             placeholders,
+            names_output,
             stream,
             follows,
             model_span,

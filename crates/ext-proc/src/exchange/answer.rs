@@ -6,6 +6,7 @@ use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 
 use super::DESTINATION;
+use super::headers::Head;
 use crate::proto::processing_response::Response as Answer;
 use crate::proto::{
     BodyMutation, BodyResponse, CommonResponse, HeaderAppendAction, HeaderMutation, HeaderValue, HeaderValueOption,
@@ -20,12 +21,13 @@ pub(super) fn request_headers(
     destination: &str,
     content_length: Option<usize>,
     changes: &HeaderChanges,
-    removed: &[String],
+    head: &Head,
 ) -> ProcessingResponse {
     let mut set_headers = vec![set(DESTINATION, destination)];
     set_headers.extend(content_length.map(|length| set("content-length", &length.to_string())));
     set_headers.extend(changes.set.iter().filter_map(|(name, value)| Some(set(name.as_str(), value.to_str().ok()?))));
-    let mutation = HeaderMutation { set_headers, remove_headers: removed.to_vec() };
+    set_headers.extend(request::without_slash(&head.path).map(|path| set(":path", &path)));
+    let mutation = HeaderMutation { set_headers, remove_headers: head.removed.clone() };
     let response =
         CommonResponse { header_mutation: Some(mutation), clear_route_cache: true, ..CommonResponse::default() };
     ProcessingResponse {

@@ -97,3 +97,18 @@ async fn the_first_head_has_a_limit_and_what_follows_is_left_to_hyper() {
     let more = tokio::time::timeout(2 * LIMIT, waiting.read_exact(&mut head)).await;
     assert!(more.is_err(), "a connection that is kept may be silent");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_nothing_of_an_answer_is_not_waited_for_and_who_takes_a_little_is() {
+    let (mut client, server) = tokio::io::duplex(8);
+    let mut guarded = Guarded::new(server, Arc::default(), LIMIT);
+    guarded.write_all(b"12345678").await.unwrap();
+    for _ in 0..3 {
+        let waited = tokio::time::timeout(UNREAD_TIMEOUT.mul_f64(0.99), guarded.write_all(b"9")).await;
+        assert!(waited.is_err(), "it is still waited for");
+        client.read_exact(&mut [0]).await.unwrap();
+        guarded.write_all(b"9").await.unwrap();
+    }
+    let error = guarded.write_all(b"9").await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+}

@@ -289,6 +289,24 @@ fn a_byte_order_mark_is_ignored() {
 }
 
 #[test]
+fn paths_of_every_engine_are_read() {
+    let body = r#"{"model":"m","prompt":"a"}"#;
+    for (path, expected) in [
+        ("/v2/embed", "m: - → embedding"),
+        ("/generative_scoring", "m: - → -"),
+        ("/v1/audio/speech/batch", "m: - → audio"),
+        ("/v1/audio/generate", "m: - → audio"),
+        ("/v1/images/variations", "m: text → image"),
+        ("/v1/completions/", "m: text → text"),
+    ] {
+        check(path, body, expected);
+    }
+    let head = RequestHead { method: "GET", path: "/models?all=true", ..CHAT };
+    let request = Scanner::new(&head, Limits::default()).unwrap().finish().unwrap();
+    assert_eq!(request.resource, Resource::Models { all: true });
+}
+
+#[test]
 fn a_realtime_session_names_one_model() {
     let model = |query: &str| {
         let head = RequestHead { method: "GET", path: &format!("/v1/realtime{query}"), ..CHAT };
