@@ -166,7 +166,7 @@ async fn hostile(client: &Client) -> Result<usize> {
 }
 
 async fn attack(number: usize, ports: Ports, stop: &AtomicBool) -> Result<()> {
-    match number % 8 {
+    match number % 9 {
         0 => upload_and_hold(ports.http).await,
         1 => drip(ports.http, stop).await,
         2 => silence(ports).await,
@@ -174,6 +174,7 @@ async fn attack(number: usize, ports: Ports, stop: &AtomicBool) -> Result<()> {
         4 => many_streams(ports.ext_proc).await,
         5 => made_up_jobs(ports.http).await,
         6 => crumbs(ports.http).await,
+        7 => frames_that_nobody_knows(ports.http).await,
         _ => odd_requests(ports.http).await,
     }
 }
@@ -295,6 +296,29 @@ async fn crumbs(to: SocketAddr) -> Result<()> {
     for _ in 0..(8 << 20) / 4200 - 1 {
         stream.write_all(&[b'x'; 4200]).await?;
     }
+    read_on(&mut stream).await
+}
+
+/// Bodies over HTTP/2 in small frames, between them frames of a type that nobody knows, which pin what they are read into.
+async fn frames_that_nobody_knows(to: SocketAddr) -> Result<()> {
+    let mut stream = connect(to).await?;
+    let frame = |kind: u8, flags: u8, stream: u32, content: &[u8]| {
+        let length = u32::try_from(content.len()).unwrap_or(0).to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), content].concat()
+    };
+    // POST, http, and the path, as HPACK has them (RFC 7541, appendix A).
+    let path = b"/v1/chat/completions";
+    let head = [&[0x83, 0x86, 0x44, 20][..], path, &[0x41, 1], b"x"].concat();
+    let mut sent = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[])].concat();
+    for number in [1, 3, 5] {
+        sent.extend(frame(1, 4, number, &head));
+        sent.extend(frame(0, 0, number, br#"{"model":"chat","x":""#));
+        for _ in 0..70 {
+            sent.extend(frame(0, 0, number, &[b'x'; 4000]));
+            sent.extend(frame(0xfa, 0, number, &[0; 8000]));
+        }
+    }
+    stream.write_all(&sent).await?;
     read_on(&mut stream).await
 }
 
