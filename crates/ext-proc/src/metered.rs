@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use director::{Budget, Reservation};
+use director::{Budget, Rejection, Reservation};
 use http_body::{Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
@@ -24,7 +24,14 @@ pub struct Metered<S> {
 
 /// What a stream holds of bytes that are no message yet. Clones are of the same stream.
 #[derive(Debug, Clone)]
-pub(crate) struct Meter(Arc<Mutex<Reservation>>);
+pub(crate) struct Meter(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    held: Reservation,
+    /// Why no more of the stream is taken.
+    refused: Option<Rejection>,
+}
 
 struct MeteredBody {
     inner: Body,
@@ -54,10 +61,20 @@ impl<S> Metered<S> {
 impl Meter {
     /// A message of so many bytes is whole now.
     pub(crate) fn decoded(&self, bytes: u64) {
-        self.lock().shrink(bytes);
+        self.lock().held.shrink(bytes);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Reservation> {
+    /// Why the stream ended in an error of ours, if it did.
+    pub(crate) fn refused(&self) -> Option<Rejection> {
+        self.lock().refused.take()
+    }
+
+    fn announced(&self, bytes: u64) -> Result<(), Rejection> {
+        let mut state = self.lock();
+        state.held.grow(bytes).inspect_err(|rejection| state.refused = Some(rejection.clone()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
         // Counting leaves it whole wherever a panic happens.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,8 +104,8 @@ where
             None => self.budget.open(None),
         };
         match opened {
-            Ok(reservation) => {
-                let meter = Meter(Arc::new(Mutex::new(reservation)));
+            Ok(held) => {
+                let meter = Meter(Arc::new(Mutex::new(State { held, refused: None })));
                 let mut request = request.map(|inner| {
                     Body::new(MeteredBody { inner, meter: meter.clone(), announced: Announced::default() })
                 });
@@ -123,7 +140,7 @@ impl Announced {
     }
 }
 
-fn exhausted(rejection: &director::Rejection) -> Status {
+fn exhausted(rejection: &Rejection) -> Status {
     Status::resource_exhausted(rejection.to_string())
 }
 
@@ -136,7 +153,7 @@ impl http_body::Body for MeteredBody {
         let Some(frame) = ready!(Pin::new(&mut this.inner).poll_frame(cx)) else { return Poll::Ready(None) };
         let frame = frame?;
         let announced = frame.data_ref().map_or(0, |data| this.announced.by(data));
-        Poll::Ready(Some(match this.meter.lock().grow(announced) {
+        Poll::Ready(Some(match this.meter.announced(announced) {
             Ok(()) => Ok(frame),
             Err(rejection) => Err(exhausted(&rejection)),
         }))

@@ -88,6 +88,7 @@ impl ExternalProcessor for ExtProc {
             meter,
             pending: VecDeque::new(),
             given_up: None,
+            is_over: false,
             _stream: stream,
             _under_way: self.under_way.token(),
         };
@@ -108,6 +109,8 @@ struct Conversation {
     pending: VecDeque<ProcessingResponse>,
     /// When a request was given up whose gateway is still there.
     given_up: Option<tokio::time::Instant>,
+    /// Nothing more comes; what is pending is the end.
+    is_over: bool,
     _stream: OwnedSemaphorePermit,
     _under_way: TaskTrackerToken,
 }
@@ -123,6 +126,9 @@ impl Conversation {
         loop {
             if let Some(answer) = self.pending.pop_front() {
                 return Some((Ok(answer), self));
+            }
+            if self.is_over {
+                return None;
             }
             self.exchange.sent();
             let message = if self.exchange.is_reading() {
@@ -165,8 +171,14 @@ impl Conversation {
                         self.pending.extend(self.exchange.answered(search, Instant::now));
                     }
                 }
-                // The gateway is done with the request, or is gone.
-                Ok(None) | Err(_) => return None,
+                // The gateway is done with the request, or is gone; or there is no room for its next message.
+                Ok(None) | Err(_) => match self.meter.as_ref().and_then(Meter::refused) {
+                    Some(why) if self.exchange.is_reading() => {
+                        self.is_over = true;
+                        self.pending.push_back(self.exchange.give_up(why));
+                    }
+                    _ => return None,
+                },
             }
         }
     }

@@ -181,12 +181,12 @@ pub(crate) async fn heads_that_can_be_read_in_two_ways_are_refused(shared: &Shar
 }
 
 pub(crate) async fn bodies_beyond_the_budget_are_refused_for_a_moment(shared: &Shared) -> Result<()> {
-    let options = Options { picker_args: vec!["--max-buffered-bytes=100000".into()], ..Options::default() };
+    let options = Options { picker_args: vec!["--max-buffered-bytes=200000".into()], ..Options::default() };
     let mut world = shared.world_with(options).await?;
     three_pools(&mut world).await?;
     let large = |size: usize| format!(r#"{{"model":"chat","messages":[{{"content":"{}"}}]}}"#, "x".repeat(size));
     for client in [&world.gateway, &world.http] {
-        let answer = client.post("/v1/chat/completions", large(200_000)).await?;
+        let answer = client.post("/v1/chat/completions", large(400_000)).await?;
         ensure!(
             answer.shown().starts_with("503 overloaded") && answer.headers["retry-after"] == "1",
             "{}",
