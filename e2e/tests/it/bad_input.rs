@@ -208,7 +208,7 @@ pub(crate) async fn bodies_beyond_the_budget_are_refused_for_a_moment(shared: &S
         Ok(())
     })
     .await?;
-    let answer = world.http.post("/v1/chat/completions", large(50_000)).await?;
+    let answer = world.http.post("/v1/chat/completions", large(150_000)).await?;
     ensure!(answer.shown().starts_with("503 overloaded"), "{}", answer.shown());
     until_answered(&world, &chat("chat", &text()), "200 text-0").await?;
     drop(slow);
