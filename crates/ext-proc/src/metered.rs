@@ -64,9 +64,11 @@ impl Meter {
         self.lock().held.shrink(bytes);
     }
 
-    /// Why the stream ended in an error of ours, if it did.
+    /// Why the stream ended in an error of ours, if it did. Nothing of it is held any more then: the next request must not find the room
+    /// taken because this one's answer was quicker than its end.
     pub(crate) fn refused(&self) -> Option<Rejection> {
-        self.lock().refused.take()
+        let mut state = self.lock();
+        state.refused.take().inspect(|_| state.held.shrink(u64::MAX))
     }
 
     fn announced(&self, bytes: u64) -> Result<(), Rejection> {
