@@ -46,6 +46,7 @@ pub struct World {
     pub controller: Process,
     pub picker: Process,
     pub envoy: Process,
+    pub envoy_admin: Client,
     /// Through Envoy and ext_proc.
     pub gateway: Client,
     /// The picker's own HTTP port.
@@ -99,7 +100,7 @@ impl World {
         let credentials = cluster.write_credentials(&namespace, &folder)?;
         let any_ports = PickerPorts::any();
         let (picker, ports) = start_picker(&folder, &namespace, &options, &credentials, &[tables], &any_ports).await?;
-        let (envoy, gateway) = start_envoy(&folder, ports.ext_proc).await?;
+        let (envoy, envoy_admin, gateway) = start_envoy(&folder, ports.ext_proc).await?;
         let world = Self {
             cluster,
             namespace,
@@ -107,6 +108,7 @@ impl World {
             controller,
             picker,
             envoy,
+            envoy_admin,
             gateway: Client::new(gateway),
             http: Client::new(ports.http),
             picker_admin: Client::new(ports.admin),
@@ -332,7 +334,7 @@ async fn start_picker(
 }
 
 /// Envoy with the very file that users get; only its addresses are this machine's.
-async fn start_envoy(folder: &Path, picker: SocketAddr) -> Result<(Process, SocketAddr)> {
+async fn start_envoy(folder: &Path, picker: SocketAddr) -> Result<(Process, Client, SocketAddr)> {
     let file = root().join("manifests/envoy/envoy.yaml");
     let mut config = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
     for (theirs, here) in [
@@ -364,16 +366,17 @@ async fn start_envoy(folder: &Path, picker: SocketAddr) -> Result<(Process, Sock
         "warn".to_owned(),
     ];
     let envoy = Process::start(folder, "envoy", &envoy()?, &args, &[])?;
-    let listener = eventually("Envoy listens", async || {
+    let (admin, listener) = eventually("Envoy listens", async || {
         let admin: SocketAddr = std::fs::read_to_string(&admin_path).context(envoy.tail())?.trim().parse()?;
-        let listeners = Client::new(admin).get("/listeners?format=json").await?.json();
+        let admin = Client::new(admin);
+        let listeners = admin.get("/listeners?format=json").await?.json();
         let listener = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
         let port =
             listener["port_value"].as_u64().and_then(|port| u16::try_from(port).ok()).context("no listener yet")?;
-        Ok(SocketAddr::from(([127, 0, 0, 1], port)))
+        Ok((admin, SocketAddr::from(([127, 0, 0, 1], port))))
     })
     .await?;
-    Ok((envoy, listener))
+    Ok((envoy, admin, listener))
 }
 
 fn address(said: &serde_json::Value) -> Result<SocketAddr> {

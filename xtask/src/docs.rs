@@ -80,7 +80,8 @@ pub(crate) fn reading() -> String {
              Media from them is refused unless `allowedHosts` names them. Addresses are inside that IANA's special-purpose registries do not call\n\
              globally reachable, in every form that hides one in another, and 168.63.129.16, which answers machines of Azure. So are names\n\
              without a dot, names whose last label is no top-level domain (`kubernetes.default`, `10-0-0-1.serving.pod`), names with a label\n\
-             `svc` or `pod` after their second, what stands below `--private-domain`, and what stands below these:\n\n\
+             `svc` or `pod` after their second, what stands below `--private-domain`, and what stands below these. A namespace that is called like a top-level domain\n\
+             (`redis.dev`) looks public: pickers in a pod take the cluster's own domain from resolv.conf, and `--private-domain dev` closes the rest:\n\n\
              | domain | who says so |\n|---|---|\n";
     for (domain, who) in PRIVATE_DOMAINS {
         _ = writeln!(page, "| `{domain}` | {who} |");

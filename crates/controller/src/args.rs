@@ -39,6 +39,11 @@ pub struct Args {
     #[arg(long, default_value = "0.0.0.0:9090")]
     pub admin_listen: SocketAddr,
 
+    /// Show /debug to whoever reaches the admin port. By default it is shown on the same machine or in the same pod, where kubectl
+    /// port-forward ends.
+    #[arg(long)]
+    pub open_debug: bool,
+
     /// Watch only this namespace. All namespaces by default.
     #[arg(long)]
     pub watch_namespace: Option<String>,
@@ -103,6 +108,7 @@ impl Args {
         let Self {
             listen,
             admin_listen,
+            open_debug,
             watch_namespace,
             namespace,
             name,
@@ -194,6 +200,7 @@ impl Args {
 
         let (shown, looked_at) = (publisher.clone(), terms.clone());
         let admin = Admin::new(registry, is_ready, "the API server has not listed every kind yet")
+            .with_open_debug(open_debug)
             .with_refresh(move || metrics.leads(looked_at.borrow().is_some()))
             .with_table(move || view::table(newest.borrow().as_deref(), &shown));
         tracing::info!(
@@ -204,10 +211,9 @@ impl Args {
             namespace = watch_namespace.as_deref().unwrap_or("(all)"),
             "controller started"
         );
-        let admin = tokio::spawn(admin.serve(
-            daemon::Port::new(admin_listener, ConnectionLimit::new(ConnectionLimit::OF_PEOPLE)),
-            CancellationToken::new(),
-        ));
+        let admin = tokio::spawn(
+            admin.serve(daemon::Port::new(admin_listener, ConnectionLimit::for_operators()), CancellationToken::new()),
+        );
         let publish_server = PublishServer { client, publisher, keys, port, accounts, certificate };
 
         // A controller whose loop or whose watches ended would look alive and do nothing.

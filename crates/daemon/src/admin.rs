@@ -1,4 +1,5 @@
-//! The admin port: `/metrics`, `/ready`, `/live`, and `/debug/table` for a person.
+//! The admin port: `/metrics`, `/ready` and `/live` for whoever reaches it; `/debug/table` for a person on the same machine, or in the same
+//! pod, where `kubectl port-forward` ends.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::encoding::text::encode;
@@ -26,6 +27,7 @@ pub struct Admin {
     refresh: Arc<dyn Fn() + Send + Sync>,
     table: Arc<dyn Fn() -> Table + Send + Sync>,
     more: Router,
+    open_debug: bool,
 }
 
 /// Text in columns that line up.
@@ -33,6 +35,9 @@ pub struct Admin {
 pub struct Table {
     rows: Vec<Vec<String>>,
 }
+
+const FOR_PEOPLE: &str =
+    "/debug is shown on this machine, or in this pod: use kubectl port-forward; --open-debug shows it to everybody\n";
 
 // === impl Admin ===
 
@@ -46,6 +51,7 @@ impl Admin {
             refresh: Arc::new(|| {}),
             table: Arc::new(Table::default),
             more: Router::new(),
+            open_debug: false,
         }
     }
 
@@ -61,29 +67,47 @@ impl Admin {
         Self { table: Arc::new(table), ..self }
     }
 
-    /// Serves these routes as well.
+    /// Serves these routes as well, to the same people.
     #[must_use]
     pub fn with_routes(self, more: Router) -> Self {
         Self { more, ..self }
     }
 
-    /// Serves until `stop` is cancelled.
-    pub async fn serve(self, port: Port, stop: CancellationToken) {
-        let more = self.more.clone();
-        let router = Router::new()
+    /// Shows everybody who reaches the port what is for people.
+    #[must_use]
+    pub fn with_open_debug(self, open_debug: bool) -> Self {
+        Self { open_debug, ..self }
+    }
+
+    fn for_everybody(&self) -> Router {
+        Router::new()
             .route("/live", get(async || "live\n"))
             .route("/ready", get(ready))
             .route("/metrics", get(metrics))
-            .route("/debug/table", get(table))
-            .with_state(self)
-            .merge(more);
+            .with_state(self.clone())
+    }
+
+    fn for_people(&self) -> Router {
+        let table = Router::new().route("/debug/table", get(table)).with_state(self.clone());
+        self.for_everybody().merge(table).merge(self.more.clone())
+    }
+
+    fn for_strangers(&self) -> Router {
+        self.for_everybody().route("/debug/{*page}", any(async || (StatusCode::FORBIDDEN, FOR_PEOPLE)))
+    }
+
+    /// Serves until `stop` is cancelled.
+    pub async fn serve(self, port: Port, stop: CancellationToken) {
+        let (people, strangers) = (self.for_people(), self.for_strangers());
         let mut http = hyper::server::conn::http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(GREETING_TIMEOUT);
         loop {
-            let (stream, _, place) = tokio::select! {
+            let (stream, peer, place) = tokio::select! {
                 accepted = port.accept() => accepted,
                 () = stop.cancelled() => return,
             };
+            let is_near = self.open_debug || peer.ip().to_canonical().is_loopback();
+            let router = if is_near { &people } else { &strangers };
             let (http, service) = (http.clone(), TowerToHyperService::new(router.clone()));
             tokio::spawn(async move {
                 if says_something(&stream, GREETING_TIMEOUT).await

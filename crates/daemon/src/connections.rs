@@ -1,10 +1,11 @@
 //! The connections of a port: so many and no more, and none that never says anything.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -20,13 +21,23 @@ use crate::rarely::Rarely;
 pub struct ConnectionLimit {
     places: Arc<Semaphore>,
     limit: usize,
+    /// How many of them one address may have; none is for a port where one address stands for many, as a gateway's does.
+    share: Option<Share>,
     refused: Arc<AtomicU64>,
+}
+
+/// The connections of each address that has any.
+#[derive(Debug, Clone)]
+struct Share {
+    limit: usize,
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
 /// A connection's place among those that a port takes; free again when it is dropped.
 #[derive(Debug)]
 pub struct Place {
     _permit: OwnedSemaphorePermit,
+    of_address: Option<(IpAddr, Share)>,
 }
 
 /// A port that takes so many connections.
@@ -50,12 +61,24 @@ impl ConnectionLimit {
     /// For clients and gateways. A gateway has one for each of its threads; a client in front of none has one for each request under way.
     pub const DEFAULT: usize = 16_384;
 
-    /// For whoever looks after the process.
-    pub const OF_PEOPLE: usize = 256;
-
     pub fn new(limit: usize) -> Self {
         let places = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
-        Self { places, limit, refused: Arc::default() }
+        Self { places, limit, share: None, refused: Arc::default() }
+    }
+
+    /// For whoever looks after the process: probes, scrapers, people. No address keeps the others out.
+    pub fn for_operators() -> Self {
+        Self { share: Some(Share { limit: 64, taken: Arc::default() }), ..Self::new(1024) }
+    }
+
+    /// A place for a connection from this address, if there is one.
+    fn place(&self, peer: IpAddr) -> Option<Place> {
+        let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        let of_address = match &self.share {
+            Some(share) => Some((peer, share.take(peer)?)),
+            None => None,
+        };
+        Some(Place { _permit: permit, of_address })
     }
 
     pub fn open(&self) -> usize {
@@ -74,6 +97,30 @@ impl Default for ConnectionLimit {
     }
 }
 
+// === impl Share ===
+
+impl Share {
+    fn take(&self, address: IpAddr) -> Option<Self> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_address = taken.entry(address).or_default();
+        (*of_address < self.limit).then(|| *of_address += 1)?;
+        Some(self.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some((address, share)) = &self.of_address else { return };
+        let mut taken = share.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(address) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(address);
+            }
+        }
+    }
+}
+
 // === impl Port ===
 
 impl Port {
@@ -89,17 +136,17 @@ impl Port {
     pub async fn accept(&self) -> (TcpStream, SocketAddr, Place) {
         loop {
             match self.listener.accept().await {
-                Ok((stream, peer)) => match Arc::clone(&self.limit.places).try_acquire_owned() {
-                    Ok(place) => {
+                Ok((stream, peer)) => match self.limit.place(peer.ip().to_canonical()) {
+                    Some(place) => {
                         // Without it small answers wait for others to fill a packet; a socket that refuses is gone already.
                         let _ = stream.set_nodelay(true);
-                        return (stream, peer, Place { _permit: place });
+                        return (stream, peer, place);
                     }
-                    Err(_) => {
+                    None => {
                         self.limit.refused.fetch_add(1, Ordering::Relaxed);
                         if self.crowded.is_due(Instant::now()) {
                             let limit = self.limit.limit;
-                            tracing::warn!(%peer, limit, "connections are refused: the port has as many as it takes; logged at most once a minute");
+                            tracing::warn!(%peer, limit, "connections are refused: the port has as many as it takes, of all or of this address; logged at most once a minute");
                         }
                     }
                 },
@@ -120,7 +167,7 @@ pub async fn says_something(stream: &TcpStream, within: Duration) -> bool {
     matches!(tokio::time::timeout(within, stream.peek(&mut [0])).await, Ok(Ok(1..)))
 }
 
-/// A connection of a port, with its place, that must say so many bytes in time.
+/// A connection of a port, with its place, that may have to say so many bytes in time.
 #[derive(Debug)]
 pub struct Held<S> {
     stream: S,
@@ -133,6 +180,11 @@ impl<S> Held<S> {
     pub fn new(stream: S, place: Place, greeting: usize) -> Self {
         let until = Box::pin(tokio::time::sleep(GREETING_TIMEOUT));
         Self { stream, greeting: Some((greeting, until)), _place: place }
+    }
+
+    /// One of which nothing more is asked.
+    pub fn greeted(stream: S, place: Place) -> Self {
+        Self { stream, greeting: None, _place: place }
     }
 }
 
@@ -223,10 +275,23 @@ mod tests {
         drop(second);
     }
 
+    #[test]
+    fn no_address_keeps_the_others_out_of_the_ports_for_operators() {
+        let limit = ConnectionLimit::for_operators();
+        let (stranger, kubelet) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let mut held: Vec<_> = std::iter::from_fn(|| limit.place(stranger)).collect();
+        assert!(held.len() < limit.limit / 4, "{}", held.len());
+        drop(limit.place(kubelet).unwrap());
+        held.pop();
+        held.push(limit.place(stranger).unwrap());
+        drop(held);
+        assert!(limit.share.unwrap().taken.lock().unwrap().is_empty());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn half_a_greeting_is_not_waited_for() {
         let limit = ConnectionLimit::new(1);
-        let place = || Place { _permit: Arc::clone(&limit.places).try_acquire_owned().unwrap() };
+        let place = || limit.place(IpAddr::from([127, 0, 0, 1])).unwrap();
         let (mut client, server) = tokio::io::duplex(64);
         let mut held = Held::new(server, place(), 24);
         client.write_all(b"P").await.unwrap();

@@ -15,8 +15,15 @@ pub struct Budget(Arc<Inner>);
 struct Inner {
     limit: u64,
     held: AtomicU64,
-    /// Of each client that holds any.
-    clients: Mutex<HashMap<IpAddr, Arc<AtomicU64>>>,
+    clients: Mutex<Clients>,
+}
+
+/// What each client holds.
+#[derive(Debug, Default)]
+struct Clients {
+    held: HashMap<IpAddr, Arc<AtomicU64>>,
+    /// At how many those that are gone are looked for again.
+    sweep_at: usize,
 }
 
 /// Bytes that are held. Given back when it is dropped.
@@ -48,18 +55,38 @@ impl Budget {
         Ok(Reservation { budget: self.clone(), bytes: 0, client: None })
     }
 
-    /// The same for a client at this address. Once the budget is half full, no address holds more than half of it.
+    /// The same for a client at this address. Once the budget is half full, no client holds more than half of it.
     pub fn open_for(&self, client: IpAddr, announced: Option<u64>) -> Result<Reservation, Rejection> {
         let mut reservation = self.open(announced)?;
-        let mut clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        // Of those that hold nothing nothing is kept.
-        clients.retain(|_, held| Arc::strong_count(held) > 1);
-        reservation.client = Some(Arc::clone(clients.entry(client).or_default()));
+        reservation.client = Some(self.0.clients.lock().unwrap_or_else(PoisonError::into_inner).of(client));
         Ok(reservation)
     }
 
     pub fn is_half_full(&self) -> bool {
         self.held() > self.0.limit / 2
+    }
+}
+
+impl Clients {
+    /// Fewer than this are never looked through.
+    const FEW: usize = 64;
+
+    /// What this one holds. Those that hold nothing any more are forgotten whenever there are twice as many as there were.
+    fn of(&mut self, address: IpAddr) -> Arc<AtomicU64> {
+        let held = Arc::clone(self.held.entry(whose(address)).or_default());
+        if self.held.len() > self.sweep_at.max(Self::FEW) {
+            self.held.retain(|_, held| Arc::strong_count(held) > 1);
+            self.sweep_at = 2 * self.held.len();
+        }
+        held
+    }
+}
+
+/// A client by its address: with IPv6 one has as many as it likes in its network of 64 bits (RFC 6177).
+fn whose(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::from((u128::from(address) >> 64 << 64).to_be_bytes()),
+        address @ IpAddr::V4(_) => address,
     }
 }
 
@@ -124,8 +151,24 @@ mod tests {
         drop(held);
         assert_eq!(budget.held(), 40);
         drop(other);
-        drop(budget.open_for(honest, None).unwrap());
-        assert!(budget.0.clients.lock().unwrap().len() <= 1);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_client() {
+        let whose = |address: &str| whose(address.parse().unwrap()).to_string();
+        assert_eq!(whose("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(whose("::ffff:10.0.0.1"), "10.0.0.1");
+        assert_eq!(whose("10.0.0.1"), "10.0.0.1");
+    }
+
+    #[test]
+    fn clients_that_hold_nothing_are_forgotten() {
+        let budget = Budget::new(100);
+        let address = |number: u32| IpAddr::from(number.to_be_bytes());
+        let held: Vec<_> = (0..100).map(|number| budget.open_for(address(number), None).unwrap()).collect();
+        (0..10_000).for_each(|number| drop(budget.open_for(address(number), None).unwrap()));
+        assert!((100..=400).contains(&budget.0.clients.lock().unwrap().held.len()));
+        drop(held);
     }
 
     #[test]

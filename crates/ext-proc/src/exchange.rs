@@ -97,7 +97,6 @@ impl Exchange {
         }
     }
 
-    /// Whether the exchange waits for more of the request, so that a gateway that sends none is to be cut.
     /// What came of the body that is being read.
     pub(crate) fn body(&self) -> Option<&HeldBody> {
         match &self.state {
@@ -106,8 +105,14 @@ impl Exchange {
         }
     }
 
+    /// Whether the exchange waits for more of the request, so that a gateway that sends none is to be cut.
     pub(crate) fn is_reading(&self) -> bool {
         matches!(self.state, State::Start | State::Reading { .. })
+    }
+
+    /// Whether nothing more is expected of the gateway than that it ends the stream.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ended)
     }
 
     /// What is to be found out before the exchange goes on, and what the client authorizes by.

@@ -1,6 +1,7 @@
 //! A message counts as held from its announcement on, since room for it is made then; once it is whole, its body is held by whoever reads
 //! it. No peer holds more than half of the budget so once it is half full; a gateway's messages are whole in a moment.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -29,6 +30,8 @@ pub(crate) struct Meter(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     held: Reservation,
+    /// The lengths of those that are announced and not decoded yet, in order.
+    announced: VecDeque<u64>,
     /// Why no more of the stream is taken.
     refused: Option<Rejection>,
 }
@@ -59,9 +62,11 @@ impl<S> Metered<S> {
 }
 
 impl Meter {
-    /// A message of so many bytes is whole now.
-    pub(crate) fn decoded(&self, bytes: u64) {
-        self.lock().held.shrink(bytes);
+    /// The next message is whole now.
+    pub(crate) fn decoded(&self) {
+        let mut state = self.lock();
+        let bytes = state.announced.pop_front().unwrap_or(0);
+        state.held.shrink(bytes);
     }
 
     /// Why the stream ended in an error of ours, if it did. Nothing of it is held any more then: the next request must not find the room
@@ -71,9 +76,10 @@ impl Meter {
         state.refused.take().inspect(|_| state.held.shrink(u64::MAX))
     }
 
-    fn announced(&self, bytes: u64) -> Result<(), Rejection> {
+    fn announced(&self, lengths: &[u64]) -> Result<(), Rejection> {
         let mut state = self.lock();
-        state.held.grow(bytes).inspect_err(|rejection| state.refused = Some(rejection.clone()))
+        state.announced.extend(lengths);
+        state.held.grow(lengths.iter().sum()).inspect_err(|rejection| state.refused = Some(rejection.clone()))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -107,7 +113,7 @@ where
         };
         match opened {
             Ok(held) => {
-                let meter = Meter(Arc::new(Mutex::new(State { held, refused: None })));
+                let meter = Meter(Arc::new(Mutex::new(State { held, announced: VecDeque::new(), refused: None })));
                 let mut request = request.map(|inner| {
                     Body::new(MeteredBody { inner, meter: meter.clone(), announced: Announced::default() })
                 });
@@ -120,9 +126,9 @@ where
 }
 
 impl Announced {
-    /// How long the messages are, together, that these bytes announce.
-    fn by(&mut self, mut bytes: &[u8]) -> u64 {
-        let mut announced = 0;
+    /// How long each of the messages is that these bytes announce.
+    fn by(&mut self, mut bytes: &[u8]) -> Vec<u64> {
+        let mut announced = Vec::new();
         while !bytes.is_empty() {
             let passed = self.left.min(bytes.len());
             self.left -= passed;
@@ -135,7 +141,7 @@ impl Announced {
                 let [_, length @ ..] = self.prefix;
                 let length = u32::from_be_bytes(length);
                 (self.have, self.left) = (0, length as usize);
-                announced += u64::from(length);
+                announced.push(u64::from(length));
             }
         }
         announced
@@ -154,8 +160,8 @@ impl http_body::Body for MeteredBody {
         let this = self.get_mut();
         let Some(frame) = ready!(Pin::new(&mut this.inner).poll_frame(cx)) else { return Poll::Ready(None) };
         let frame = frame?;
-        let announced = frame.data_ref().map_or(0, |data| this.announced.by(data));
-        Poll::Ready(Some(match this.meter.announced(announced) {
+        let announced = frame.data_ref().map(|data| this.announced.by(data)).unwrap_or_default();
+        Poll::Ready(Some(match this.meter.announced(&announced) {
             Ok(()) => Ok(frame),
             Err(rejection) => Err(exhausted(&rejection)),
         }))
@@ -182,10 +188,10 @@ mod tests {
         let bytes: Vec<u8> = messages.iter().flat_map(prefixed).collect();
         for piece in [1, 2, 3, 5, 7, 64, 10_000] {
             let mut announced = Announced::default();
-            let all: u64 = bytes.chunks(piece).map(|piece| announced.by(piece)).sum();
-            assert_eq!((all, announced.left, announced.have), (705, 0, 0), "in pieces of {piece}");
+            let all: Vec<u64> = bytes.chunks(piece).flat_map(|piece| announced.by(piece)).collect();
+            assert_eq!((all, announced.left, announced.have), (vec![0, 1, 700, 0, 4], 0, 0), "in pieces of {piece}");
         }
         let mut huge = Announced::default();
-        assert_eq!(huge.by(&[0, 0xff, 0xff, 0xff, 0xff, 1]), u64::from(u32::MAX));
+        assert_eq!(huge.by(&[0, 0xff, 0xff, 0xff, 0xff, 1]), [u64::from(u32::MAX)]);
     }
 }

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use director::{BodyTimeouts, RequestHandler};
 use futures::Stream;
-use prost::Message as _;
 use routing::Draw;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
@@ -87,7 +86,7 @@ impl ExternalProcessor for ExtProc {
             last: tokio::time::Instant::now(),
             meter,
             pending: VecDeque::new(),
-            given_up: None,
+            ended: None,
             is_over: false,
             _stream: stream,
             _under_way: self.under_way.token(),
@@ -107,8 +106,8 @@ struct Conversation {
     last: tokio::time::Instant,
     meter: Option<Meter>,
     pending: VecDeque<ProcessingResponse>,
-    /// When a request was given up whose gateway is still there.
-    given_up: Option<tokio::time::Instant>,
+    /// When the exchange ended, if its gateway is still there.
+    ended: Option<tokio::time::Instant>,
     /// Nothing more comes; what is pending is the end.
     is_over: bool,
     _stream: OwnedSemaphorePermit,
@@ -143,14 +142,13 @@ impl Conversation {
                         Err(_) => continue,
                     },
                     Err(why) => {
-                        self.given_up = Some(tokio::time::Instant::now());
                         self.pending.push_back(self.exchange.give_up(why));
                         continue;
                     }
                 }
-            } else if let Some(since) = self.given_up {
+            } else if self.exchange.has_ended() {
                 // A gateway ends the stream when it has the answer.
-                let until = since + self.options.body.stall;
+                let until = *self.ended.get_or_insert_with(tokio::time::Instant::now) + self.options.body.stall;
                 match tokio::time::timeout_at(until, self.messages.message()).await {
                     Ok(message) => message,
                     Err(_) => return None,
@@ -161,7 +159,7 @@ impl Conversation {
             match message {
                 Ok(Some(message)) => {
                     if let Some(meter) = &self.meter {
-                        meter.decoded(message.encoded_len() as u64);
+                        meter.decoded();
                     }
                     self.last = tokio::time::Instant::now();
                     let draw = Draw::new(fastrand::u64(..));

@@ -27,7 +27,7 @@ pub(crate) struct ExplainArgs {
     #[arg(long, default_value = "application/json")]
     content_type: String,
 
-    /// A picker's admin port, such as http://127.0.0.1:9090. By default the namespace's pickers are asked in turn, through the API server.
+    /// A picker's admin port, such as http://127.0.0.1:9090. By default the namespace's pickers are asked in turn, over forwarded ports.
     #[arg(long)]
     picker: Option<String>,
 }

@@ -1,11 +1,12 @@
-//! Pickers, and how their admin ports are reached: through the API server, or at a URL.
+//! Pickers, and how their admin ports are reached: by a forwarded port, as `kubectl port-forward` does it, or at a URL.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
-use http::{Method, Request};
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
@@ -71,19 +72,35 @@ impl PickerAddress {
         body: Vec<u8>,
     ) -> Result<Value> {
         let ask = Request::builder().method(method).header("content-type", content_type);
+        let body = Full::new(Bytes::from(body));
         let answered = match self {
             Self::Pod { namespace, name } => {
-                let uri = format!("/api/v1/namespaces/{namespace}/pods/{name}:{ADMIN}/proxy{path}");
-                client.request(ask.uri(uri).body(body)?).await.map_err(anyhow::Error::from)
+                let pods = Api::namespaced(client.clone(), namespace);
+                let request = ask.uri(path).header("host", name).body(body)?;
+                over_forwarded_port(&pods, name, request).await
             }
-            Self::Url(url) => over_http(ask.uri(format!("{url}{path}")).body(Full::new(Bytes::from(body)))?).await,
+            Self::Url(url) => over_http(ask.uri(format!("{url}{path}")).body(body)?).await,
         };
         answered.with_context(|| format!("asking picker {}", self.name()))
     }
 }
 
+async fn over_forwarded_port(pods: &Api<Pod>, name: &str, request: Request<Full<Bytes>>) -> Result<Value> {
+    let mut forwarder = pods.portforward(name, &[ADMIN]).await.context("forwarding its admin port")?;
+    let stream = forwarder.take_stream(ADMIN).context("its admin port was not forwarded")?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let answered = json_of(sender.send_request(request).await?).await;
+    connection.abort();
+    forwarder.abort();
+    answered
+}
+
 async fn over_http(request: Request<Full<Bytes>>) -> Result<Value> {
-    let response = HttpClient::builder(TokioExecutor::new()).build_http().request(request).await?;
+    json_of(HttpClient::builder(TokioExecutor::new()).build_http().request(request).await?).await
+}
+
+async fn json_of(response: Response<Incoming>) -> Result<Value> {
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
     ensure!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&body).trim());

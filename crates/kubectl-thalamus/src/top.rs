@@ -15,7 +15,7 @@ use crate::pickers;
 /// The flags of `top`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TopArgs {
-    /// A picker's admin port, such as http://127.0.0.1:9090. By default all pickers of the namespace are asked, through the API server.
+    /// A picker's admin port, such as http://127.0.0.1:9090. By default all pickers of the namespace are asked, over forwarded ports.
     #[arg(long)]
     picker: Option<String>,
 

@@ -68,6 +68,11 @@ pub struct Args {
     #[arg(long, default_value = "0.0.0.0:9090")]
     pub admin_listen: SocketAddr,
 
+    /// Show /debug to whoever reaches the admin port. By default it is shown on the same machine or in the same pod, where kubectl
+    /// port-forward ends.
+    #[arg(long)]
+    pub open_debug: bool,
+
     /// A certificate chain in PEM for the ext_proc port. Self-signed by default.
     #[arg(long, requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
@@ -80,7 +85,8 @@ pub struct Args {
     #[arg(long, default_value_t = Limits::DEFAULT_MAX_BODY_BYTES)]
     pub max_body_bytes: u64,
 
-    /// Most bytes of request bodies to hold at once; requests that do not fit get 503.
+    /// Most bytes of request bodies to hold at once; requests that do not fit get 503. At least four times --max-body-bytes: a body may
+    /// take twice its size, and no client more than half of this.
     #[arg(long, default_value_t = Budget::DEFAULT_BYTES)]
     pub max_buffered_bytes: u64,
 
@@ -219,6 +225,7 @@ impl Args {
             health_listen,
             http_listen,
             admin_listen,
+            open_debug,
             tls_cert,
             tls_key,
             max_body_bytes,
@@ -266,6 +273,13 @@ impl Args {
             Some(false) => Speaks::Plain,
         };
 
+        if max_buffered_bytes < max_body_bytes.saturating_mul(4) {
+            tracing::warn!(
+                max_buffered_bytes,
+                max_body_bytes,
+                "--max-buffered-bytes is less than four times --max-body-bytes: large bodies may be refused with 503 even when nothing else is under way"
+            );
+        }
         let options = Options {
             other_paths_to: other_paths_to.or_else(|| pool.clone()).filter(|pool| !pool.is_empty()),
             scope: Scope { namespace, pool },
@@ -302,10 +316,12 @@ impl Args {
             "picker started"
         );
 
-        let admin = tokio::spawn(picker.admin(registry).serve(
-            Port::new(admin_listener, ConnectionLimit::new(ConnectionLimit::OF_PEOPLE)),
-            CancellationToken::new(),
-        ));
+        let admin = tokio::spawn(
+            picker
+                .admin(registry)
+                .with_open_debug(open_debug)
+                .serve(Port::new(admin_listener, ConnectionLimit::for_operators()), CancellationToken::new()),
+        );
         let health_port = picker.serve_health(health_listener, stop.clone());
         let ext_proc_port = picker.serve_ext_proc(ext_proc_listener, speaks, stop.clone());
         let http_port = {

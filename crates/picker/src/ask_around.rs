@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use director::{KnownEndpoint, OwnerFinder, Search};
 use futures::StreamExt as _;
-use http::Request;
 use http::header::AUTHORIZATION;
+use http::{Request, StatusCode};
 use http_body_util::Empty;
 use request::Owned;
 use tokio::sync::Semaphore;
@@ -24,7 +24,7 @@ const MAX_ASKED: usize = 64;
 const AT_ONCE: usize = 16;
 
 /// How many searches there are at once, and how many of one caller, by what it authorizes by: whoever asks for names that nobody made
-/// keeps model servers busy with that and no more, and waits for themselves. One that has not begun in time is not looked for.
+/// keeps model servers busy with that and no more, and waits for themselves. A search that cannot begin in time is given up.
 const SEARCHES: usize = 16;
 const SEARCHES_OF_ONE: usize = 4;
 const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,14 +40,18 @@ pub(crate) struct AskAround {
     clients: Clients,
     searches: Semaphore,
     turns: Turns,
-    missed: Mutex<HashMap<Owned, Instant>>,
+    /// By what was looked for, and for whom: a server may tell one what it does not tell another.
+    missed: Mutex<HashMap<(Caller, Owned), Instant>>,
+    hasher: RandomState,
 }
+
+/// What a caller authorizes by, hashed.
+type Caller = u64;
 
 /// The searches of each caller that has any.
 #[derive(Debug, Default)]
 struct Turns {
-    callers: Mutex<HashMap<u64, Arc<Semaphore>>>,
-    hasher: RandomState,
+    callers: Mutex<HashMap<Caller, Arc<Semaphore>>>,
 }
 
 impl AskAround {
@@ -57,20 +61,21 @@ impl AskAround {
             searches: Semaphore::new(SEARCHES),
             turns: Turns::default(),
             missed: Mutex::default(),
+            hasher: RandomState::new(),
         }
     }
 
-    fn was_missed(&self, what: &Owned) -> bool {
+    fn was_missed(&self, what: &(Caller, Owned)) -> bool {
         let missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
         missed.get(what).is_some_and(|at| at.elapsed() < MISSED_FOR)
     }
 
-    fn remember_miss(&self, what: &Owned) {
+    fn remember_miss(&self, what: (Caller, Owned)) {
         let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
         if missed.len() >= MAX_MISSED {
             missed.clear();
         }
-        missed.insert(what.clone(), Instant::now());
+        missed.insert(what, Instant::now());
     }
 
     /// Whether it knows it; none where it did not say in time.
@@ -83,18 +88,29 @@ impl AskAround {
         let request = request.body(Empty::new()).ok()?;
         let client = self.clients.speaking(endpoint.app_protocol);
         let answer = tokio::time::timeout(TIMEOUT, client.request(request)).await.ok()?;
-        // Who cannot be reached knows nothing any more.
-        Some(answer.is_ok_and(|response| response.status().is_success()))
+        match answer.map(|response| response.status()) {
+            Ok(status) if status.is_success() => Some(true),
+            // Engines say of what they do not know that it is not there, or that they give no such names; who cannot be reached knows
+            // nothing any more.
+            Ok(
+                StatusCode::NOT_FOUND
+                | StatusCode::METHOD_NOT_ALLOWED
+                | StatusCode::GONE
+                | StatusCode::BAD_REQUEST
+                | StatusCode::UNPROCESSABLE_ENTITY,
+            )
+            | Err(_) => Some(false),
+            Ok(_) => None,
+        }
     }
 }
 
 impl Turns {
-    fn of(&self, authorization: Option<&str>) -> Arc<Semaphore> {
+    fn of(&self, caller: Caller) -> Arc<Semaphore> {
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        // Of those that wait for nothing nothing is kept.
+        // Callers without a search are forgotten.
         callers.retain(|_, turn| Arc::strong_count(turn) > 1);
-        let turn = callers.entry(self.hasher.hash_one(authorization));
-        Arc::clone(turn.or_insert_with(|| Arc::new(Semaphore::new(SEARCHES_OF_ONE))))
+        Arc::clone(callers.entry(caller).or_insert_with(|| Arc::new(Semaphore::new(SEARCHES_OF_ONE))))
     }
 }
 
@@ -108,10 +124,12 @@ impl OwnerFinder for AskAround {
         Box::pin(async move {
             // Any other name would have to be encoded, and no server makes such.
             let sound = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-            if !what.id.bytes().all(sound) || self.was_missed(what) {
+            let caller = self.hasher.hash_one(authorization);
+            let asked_for = (caller, what.clone());
+            if !what.id.bytes().all(sound) || self.was_missed(&asked_for) {
                 return Search::Nobody;
             }
-            let turn = self.turns.of(authorization);
+            let turn = self.turns.of(caller);
             let begin = async { (turn.acquire().await, self.searches.acquire().await) };
             let Ok(_search) = tokio::time::timeout(WAIT_TIMEOUT, begin).await else { return Search::Unfinished };
             let all = among.len() <= MAX_ASKED;
@@ -133,7 +151,7 @@ impl OwnerFinder for AskAround {
             };
             let outcome = tokio::time::timeout(SEARCH_TIMEOUT, search).await.unwrap_or(Search::Unfinished);
             if outcome == Search::Nobody {
-                self.remember_miss(what);
+                self.remember_miss(asked_for);
             }
             outcome
         })

@@ -150,8 +150,9 @@ impl Picker {
         listener: TcpListener,
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
-        let port = Port::new(listener, ConnectionLimit::new(ConnectionLimit::OF_PEOPLE));
+        let port = Port::new(listener, ConnectionLimit::for_operators());
         let port = Server::builder()
+            .http2_keepalive_interval(Some(Duration::from_secs(20)))
             .add_service(ext_proc::serve_health(self.ready()).await)
             .serve_with_incoming_shutdown(Incoming::new(port, Speaks::Plain), stop.clone().cancelled_owned());
         self.until_idle(port, &stop).await

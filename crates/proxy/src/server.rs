@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon::{Port, says_something};
+use daemon::{Held, Port, says_something};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -58,12 +58,12 @@ pub async fn serve(port: Port, proxy: Proxy, stop: CancellationToken) {
             if !said {
                 return;
             }
-            let stream = TokioIo::new(Guarded::new(stream, refused, HEAD_TIMEOUT));
+            // A WebSocket takes the stream along, and its place with it.
+            let stream = TokioIo::new(Guarded::new(Held::greeted(stream, place), refused, HEAD_TIMEOUT));
             let connection = watcher.watch(builder.serve_connection_with_upgrades(stream, service).into_owned());
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection ended");
             }
-            drop(place);
         });
     }
     drop(port);

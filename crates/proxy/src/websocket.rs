@@ -47,7 +47,7 @@ pub(crate) fn is_asked_for(parts: &http::request::Parts) -> bool {
 /// Asks for another model: the parameter `model` of the query is what names it.
 fn rename(parts: &mut http::request::Parts, target: &str) -> Result<(), Rejection> {
     let query = parts.uri.query().unwrap_or_default();
-    let pairs = query.split('&').filter(|pair| !pair.is_empty() && pair.split('=').next() != Some("model"));
+    let pairs = query.split('&').filter(|pair| !pair.is_empty() && !request::is_parameter(pair, "model"));
     let mut renamed = format!("{}?model=", parts.uri.path());
     for byte in target.bytes() {
         // RFC 3986, section 2.3.

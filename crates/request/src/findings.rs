@@ -132,8 +132,12 @@ impl Findings {
         Ok(())
     }
 
+    pub(crate) fn has(&self, feature: UnsafeFeature) -> bool {
+        self.unsafe_features.iter().any(|known| known.feature == feature)
+    }
+
     pub(crate) fn unsafe_feature(&mut self, feature: UnsafeFeature, at: impl FnOnce() -> PartPath) {
-        if self.unsafe_features.iter().all(|known| known.feature != feature) {
+        if !self.has(feature) {
             self.unsafe_features.push(UnsafeFeatureAt { feature, at: at() });
         }
     }

@@ -282,7 +282,7 @@ fn part_head(head: &[u8]) -> Result<PartHead, &'static str> {
     if !kind.trim().eq_ignore_ascii_case("form-data") {
         return Err("content-disposition other than form-data");
     }
-    let (mut name, mut is_file) = (None, false);
+    let (mut name, mut is_file, mut encoded) = (None, false, false);
     for (key, value) in parameters_of(parameters)? {
         let lower = key.to_ascii_lowercase();
         match &*lower {
@@ -296,7 +296,9 @@ fn part_head(head: &[u8]) -> Result<PartHead, &'static str> {
                 }
             }
             "name*" => return Err("part with an encoded name"),
-            "filename" | "filename*" => is_file = true,
+            "filename" => is_file = true,
+            // Without the other it makes a file to one reader, and a text to the next.
+            "filename*" => encoded = true,
             // RFC 2183. Some readers take `namex` for `name`, so that others are refused.
             "size" | "creation-date" | "modification-date" | "read-date" => {}
             _ => return Err("unknown parameter of content-disposition"),
@@ -304,6 +306,9 @@ fn part_head(head: &[u8]) -> Result<PartHead, &'static str> {
     }
     let media_type =
         media_type.map(|text| text.split(';').next().unwrap_or_default().trim().chars().take(64).collect());
+    if encoded && !is_file {
+        return Err("part with an encoded file name alone");
+    }
     let name = name.ok_or("part without a name")?;
     if name.contains(char::REPLACEMENT_CHARACTER) {
         return Err("part with a name that is not UTF-8");
@@ -363,7 +368,9 @@ fn quoted_file_name(text: &str) -> Option<(String, &str)> {
             ends
         })?;
         let (value, rest) = (&text[..end], &text[end + 1..]);
-        let says_more = text.to_ascii_lowercase().contains("name");
+        let lower = text.to_ascii_lowercase();
+        let says_more =
+            lower.split("name").skip(1).any(|after| after.trim_start_matches('*').trim_start().starts_with('='));
         return (!says_more && rest.trim().is_empty()).then(|| (value.to_owned(), rest));
     };
     Some(simple)

@@ -116,7 +116,9 @@ impl FormReading {
             "" => PartPath(self.head.name.clone()),
             path => PartPath(format!("{}.{path}", self.head.name)),
         };
-        self.findings.text |= json.1.findings.text;
+        let inner = &json.1.findings;
+        self.findings.text |= inner.text;
+        self.findings.seeker.add(inner.seeker.found().and(inner.aside.found()));
         for found in json.1.findings.unsafe_features {
             self.findings.unsafe_feature(found.feature, || at(&found.at));
         }
@@ -239,9 +241,7 @@ impl FormSink for FormReading {
             }
             Field::Json => self.end_json()?,
             // Some clients always send what they do not use.
-            Field::Unsafe(feature)
-                if !matches!(&*self.value, b"" | b"false" | b"False" | b"null" | b"0" | b"{}" | b"[]") =>
-            {
+            Field::Unsafe(feature) if !matches!(&*self.value, b"" | b"false" | b"False" | b"null" | b"{}" | b"[]") => {
                 self.findings.unsafe_feature(feature, || PartPath(self.head.name.clone()));
             }
             Field::Text | Field::Bag | Field::Unsafe(_) | Field::Ignored => {}

@@ -188,10 +188,21 @@ fn meaning_of_part(operation: Operation, key: Key) -> Meaning {
     }
 }
 
+/// Words beside media that no engine fetches, whatever they look like.
+const BESIDE: [&[u8]; 9] =
+    [b"alt", b"caption", b"content_hash", b"description", b"file_name", b"id", b"mime_type", b"name", b"title"];
+
 /// What the value of a key means that is not known, below the root.
 pub(crate) fn meaning_of_unknown_key(parent: Meaning, key: &[u8]) -> Meaning {
     match parent {
         Meaning::Message | Meaning::Words | Meaning::Part => Meaning::Words,
+        // What clients and gateways write beside media for themselves.
+        Meaning::Media(MediaKind::Of(_) | MediaKind::File)
+        | Meaning::MediaData(MediaKind::Of(_) | MediaKind::File, _)
+            if BESIDE.contains(&key) =>
+        {
+            Meaning::Ignored
+        }
         _ if matches!(key, b"detail" | b"filename") => Meaning::Ignored,
         Meaning::Media(kind) | Meaning::MediaData(kind, _) => meaning_beside_media(kind),
         Meaning::MediaWord(_) => parent,
@@ -233,6 +244,8 @@ pub(crate) fn meaning_in_object(meaning: Meaning) -> Meaning {
         | Meaning::Bag
         | Meaning::Aside => meaning,
         Meaning::Content => Meaning::Part,
+        Meaning::Messages => Meaning::Message,
+        Meaning::PartText => Meaning::Words,
         Meaning::Documents => Meaning::Document,
         Meaning::Loose(kind) => Meaning::Media(kind),
         _ => Meaning::Ignored,
@@ -254,6 +267,8 @@ pub(crate) fn meaning_in_array(meaning: Meaning) -> Meaning {
         | Meaning::Bag
         | Meaning::Aside => meaning,
         Meaning::Media(kind) => Meaning::MediaData(kind, Spelling::Url),
+        Meaning::Part => Meaning::Content,
+        Meaning::PartText => Meaning::Words,
         // Several conversations, where vectors are made of them.
         Meaning::Message => Meaning::Messages,
         _ => Meaning::Ignored,

@@ -16,7 +16,7 @@ pub(crate) const MAX_DEPTH: usize = 128;
 const MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 
 /// Longest key that is told apart; every key we know is shorter, and a longer one is unknown.
-const MAX_KEY: usize = 64;
+pub(crate) const MAX_KEY: usize = 256;
 
 /// What a value is, known at its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub(crate) struct StringToken<'a> {
 
 /// Takes the tokens.
 pub(crate) trait Sink {
-    /// A key of the innermost object, unescaped; cut at 64 bytes.
+    /// A key of the innermost object, unescaped; cut at [`MAX_KEY`] bytes.
     fn key(&mut self, key: &[u8], at: u64) -> Result<(), Unreadable>;
     /// A value begins. For a string the answer says what is wanted of it.
     fn begin(&mut self, kind: ValueKind) -> Result<Want, Unreadable>;

@@ -33,7 +33,7 @@ mod unreadable;
 pub use fields::{Field, Holds, Shape};
 pub use findings::{MediaItem, ModelSpan, NameEncoding, PartPath, UnsafeFeatureAt};
 pub use owned::{IdSeeker, Owned, OwnedKind};
-pub use path::{Resource, without_slash};
+pub use path::{Resource, is_parameter, without_slash};
 pub use placeholders::Placeholders;
 pub use scanner::{InferenceRequest, Limits, RequestHead, Scanner};
 pub use splice::{Splice, splice};

@@ -224,6 +224,11 @@ impl Resource {
     }
 }
 
+/// Whether a pair of a query has this name, however it is written.
+pub fn is_parameter(pair: &str, name: &str) -> bool {
+    percent_decoded(pair.split('=').next().unwrap_or_default()) == name
+}
+
 /// The path and query without a slash at the end of the path, if there is one: engines answer it with a redirect to their own address.
 pub fn without_slash(path_and_query: &str) -> Option<String> {
     let (path, query) =

@@ -10,7 +10,8 @@ macro_rules! placeholders {
     };
 }
 
-// From the tokenizers of each family (`added_tokens`); those that begin alike stand longest first.
+// From the tokenizers of each family (`added_tokens`), and for Phi-4 from its processor; those that begin alike stand longest first. `#`
+// stands for a digit, and what comes after it is for people.
 placeholders! {
     "<|vision_start|>": Qwen2Vl Qwen25Vl Qwen3Vl,
     "<|vision_bos|>": Qwen25Omni,
@@ -26,8 +27,10 @@ placeholders! {
     "<|video|>": Gemma4 Glm4V,
     "<|audio|>": Ultravox Gemma4,
     "<|begin_of_image|>": Glm4V,
-    "<|image_1|>": Phi4Multimodal,
-    "<|audio_1|>": Phi4Multimodal,
+    "<|image_#|>": Phi4Multimodal,
+    "<|audio_#|>": Phi4Multimodal,
+    "<|endoftext10|>": Phi4Multimodal,
+    "<|endoftext11|>": Phi4Multimodal,
     "<|image_start|>": Llama4,
     "<|patch|>": Llama4,
     "<start_of_image>": Gemma3 Gemma3n,
@@ -89,16 +92,19 @@ impl Placeholders {
             }
             _ => 0,
         };
-        let too_many = |(count, one): &(u8, &(&str, _))| usize::from(*count) > places(one.0);
-        let typed = self.0.into_iter().zip(&ALL).filter(|(count, one)| *count > 0 && means(one));
-        typed.into_iter().find(too_many).map(|(_, (text, _))| *text)
+        let typed = || self.0.into_iter().zip(&ALL).filter(|(count, one)| *count > 0 && means(one));
+        let too_many = |(_, (text, _)): &(u8, &(&str, _))| {
+            let alike = typed().filter(|(_, (other, _))| modalities_of(other) == modalities_of(text));
+            alike.map(|(count, _)| usize::from(count)).sum::<usize>() > places(text)
+        };
+        typed().find(too_many).map(|(_, (text, _))| *text)
     }
 }
 
 /// The media that a placeholder stands for.
 fn modalities_of(text: &str) -> ModalitySet {
     let text = text.to_ascii_lowercase();
-    if text.contains("audio") {
+    if text.contains("audio") || text.contains("text11") {
         ModalitySet::of(&[Modality::Audio])
     } else if text.contains("video") {
         ModalitySet::of(&[Modality::Video])
@@ -139,7 +145,7 @@ impl Seeker {
 
     /// Marks the placeholder that this begins with, if there is one.
     fn at(&mut self, text: &[u8]) -> bool {
-        let place = ALL.iter().position(|(one, _)| text.starts_with(one.as_bytes()));
+        let place = ALL.iter().position(|(one, _)| told_apart(one).count() <= text.len() && agree(one, text));
         if let Some(place) = place {
             self.found.0[place] = self.found.0[place].saturating_add(1);
         }
@@ -149,10 +155,26 @@ impl Seeker {
     pub(crate) fn found(&self) -> Placeholders {
         self.found
     }
+
+    /// What was found elsewhere counts as well.
+    pub(crate) fn add(&mut self, other: Placeholders) {
+        self.found = self.found.and(other);
+    }
 }
 
 fn is_beginning(text: &[u8]) -> bool {
-    ALL.iter().any(|(one, _)| one.as_bytes().starts_with(text))
+    ALL.iter().any(|(one, _)| text.len() < told_apart(one).count() && agree(one, text))
+}
+
+/// What of a placeholder must stand in a text: all, or as far as its digit.
+fn told_apart(one: &str) -> impl Iterator<Item = u8> {
+    let end = one.find('#').map_or(one.len(), |digit| digit + 1);
+    one.bytes().take(end)
+}
+
+/// Whether a text agrees with a placeholder, as far as both go.
+fn agree(one: &str, text: &[u8]) -> bool {
+    told_apart(one).zip(text).all(|(wanted, byte)| if wanted == b'#' { byte.is_ascii_digit() } else { wanted == *byte })
 }
 
 #[cfg(test)]
@@ -171,8 +193,10 @@ mod tests {
         assert!(ALL.iter().all(|(text, _)| SECONDS.contains(&text.as_bytes()[1])));
         for piece in [1, 2, 3, 5, 1000] {
             for (text, _) in ALL {
-                assert_eq!(found(&format!("a <<b[{text}> c"), piece), [text], "in pieces of {piece}");
+                let typed = text.replace('#', "12");
+                assert_eq!(found(&format!("a <<b[{typed}> c"), piece), [text], "in pieces of {piece}");
             }
+            assert_eq!(found("<|image_x|> <|image_", piece), Vec::<&str>::new());
             assert_eq!(found("<|image <|<|vision_start|><|image_pa", piece), ["<|vision_start|>"]);
             assert_eq!(found("<img src=x> [1, 2] <|im_start|>", piece), Vec::<&str>::new());
         }
@@ -210,11 +234,11 @@ mod tests {
     #[test]
     fn places_are_counted_against_media_where_the_text_names_them() {
         let mut seeker = Seeker::default();
-        seeker.feed(b"<|image_1|> and <|image_1|> <|image_pad|>");
+        seeker.feed(b"<|image_1|> and <|image_12|> <|image_pad|>");
         let with = |family, items: usize| {
             seeker.found().unsafe_for(Some(family), |modality| if modality == Modality::Image { items } else { 0 })
         };
-        assert_eq!(with(Family::Phi4Multimodal, 1), Some("<|image_1|>"));
+        assert_eq!(with(Family::Phi4Multimodal, 1), Some("<|image_#|>"));
         assert_eq!(with(Family::Phi4Multimodal, 2), None);
         // The template of this one writes a place beside each picture.
         assert_eq!(with(Family::Qwen2Vl, 2), Some("<|image_pad|>"));

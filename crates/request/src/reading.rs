@@ -14,7 +14,7 @@ use crate::grammar::{
     Meaning, MediaKind, TypeWord, meaning_in_array, meaning_in_bag, meaning_in_object, meaning_of_element,
     meaning_of_field, meaning_of_key, meaning_of_unknown_key,
 };
-use crate::json::{Sink, StringToken, ValueKind, Want};
+use crate::json::{MAX_KEY, Sink, StringToken, ValueKind, Want};
 use crate::keys::Key;
 use crate::owned::MAX_ID;
 use crate::part::{Part, Source};
@@ -59,6 +59,9 @@ pub(crate) struct Reading {
 
 /// Longest word that is compared with others.
 const MAX_WORD: usize = 32;
+
+/// Of a key that nobody knows so many characters are shown.
+const MAX_SHOWN: usize = 64;
 
 /// Longest word that is pasted into a URL.
 const MAX_TOKEN: usize = 64;
@@ -167,14 +170,7 @@ impl Reading {
     fn field(&mut self, key: &[u8], in_bag: bool, at: u64) -> Result<(), Unreadable> {
         let shape = Shape::of_operation(self.operation);
         let Some((place, name, holds)) = shape.and_then(|shape| shape.field(key)) else {
-            if shape.is_some_and(Shape::is_closed) {
-                self.unlisted = path_of(&self.frames);
-                self.unlisted.extend(if self.unlisted.is_empty() { None } else { Some(".") });
-                self.unlisted.push_str(&shown(key));
-                self.meaning = Meaning::Unsafe(UnsafeFeature::UnlistedFields);
-            } else {
-                self.aside(key);
-            }
+            self.unknown(key);
             return Ok(());
         };
         self.meaning = if in_bag { meaning_in_bag(holds) } else { meaning_of_field(holds) };
@@ -187,6 +183,27 @@ impl Reading {
             *seen |= bit;
         }
         Ok(())
+    }
+
+    /// The value at hand is something that engines should not be asked by strangers. Where it stands is looked for once.
+    fn unsafe_here(&mut self, feature: UnsafeFeature) {
+        if !self.findings.has(feature) {
+            let at = self.path();
+            self.findings.unsafe_feature(feature, || at);
+        }
+    }
+
+    /// A field that no table knows, at the root or in an object that takes known ones alone.
+    fn unknown(&mut self, key: &[u8]) {
+        if !Shape::of_operation(self.operation).is_some_and(Shape::is_closed) {
+            return self.aside(key);
+        }
+        self.meaning = Meaning::Unsafe(UnsafeFeature::UnlistedFields);
+        if !self.findings.has(UnsafeFeature::UnlistedFields) {
+            self.unlisted = path_of(&self.frames);
+            self.unlisted.extend(if self.unlisted.is_empty() { None } else { Some(".") });
+            self.unlisted.push_str(&shown(key));
+        }
     }
 
     /// There is something in a field that nobody knows.
@@ -248,18 +265,33 @@ fn path_of(frames: &[Frame]) -> String {
 
 /// A key that nobody knows, for people.
 fn shown(key: &[u8]) -> String {
-    String::from_utf8_lossy(key).chars().map(|one| if one.is_control() { '?' } else { one }).collect()
+    let shown = String::from_utf8_lossy(key);
+    shown.chars().take(MAX_SHOWN).map(|one| if one.is_control() { '?' } else { one }).collect()
 }
 
 /// Whether a word could be taken for something to fetch or to open, as far as its beginning tells.
 fn could_be_fetched(word: &[u8]) -> bool {
     let text = String::from_utf8_lossy(word).trim_start().to_ascii_lowercase();
-    text.starts_with(['/', '~', '\\']) || text.starts_with("data:") || text.starts_with("file:") || text.contains("://")
+    let scheme = text.split("://").next().filter(|scheme| scheme.len() < text.len());
+    let is_scheme = |scheme: &str| {
+        !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    };
+    // Where all of its beginning is blank, nobody knows.
+    text.is_empty() && word.len() >= MAX_WORD
+        || text.starts_with(['/', '~', '\\'])
+        || text.starts_with("data:")
+        || text.starts_with("file:")
+        || scheme.is_some_and(is_scheme)
 }
 
 /// A word that can be pasted into a URL and stays one (RFC 9110, section 5.6.2).
 fn is_token(word: &[u8]) -> bool {
     word.len() <= MAX_TOKEN && word.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(byte))
+}
+
+fn is_media_type(word: &[u8]) -> bool {
+    let mut halves = word.splitn(2, |byte| *byte == b'/');
+    halves.all(is_token)
 }
 
 /// The beginning of a name and its length: enough to tell it from others.
@@ -293,7 +325,10 @@ impl Sink for Reading {
                 return Ok(());
             }
             Meaning::Words => {
-                // Templates write keys as well.
+                // Templates write keys as well. Of a longer one the end is not seen.
+                if key.len() == MAX_KEY {
+                    return Err(Unreadable::FieldTooLong { field: "key", limit: MAX_KEY - 1 });
+                }
                 self.meaning = Meaning::Words;
                 self.findings.aside.start();
                 self.findings.aside.feed(key);
@@ -301,11 +336,19 @@ impl Sink for Reading {
             }
             _ => {}
         }
-        let Some(known) = Key::of(key) else {
-            self.meaning = meaning_of_unknown_key(frame.meaning, key);
+        let known = Key::of(key);
+        let meaning = match known {
+            Some(known) => meaning_of_key(self.operation, frame.meaning, known),
+            None => meaning_of_unknown_key(frame.meaning, key),
+        };
+        if meaning == Meaning::Ignored && frame.meaning == Meaning::Document {
+            self.unknown(key);
+            return Ok(());
+        }
+        let Some(known) = known else {
+            self.meaning = meaning;
             return Ok(());
         };
-        let meaning = meaning_of_key(self.operation, frame.meaning, known);
         if !matches!(meaning, Meaning::Ignored | Meaning::Words | Meaning::MediaWord(_)) {
             if frame.seen & 1 << known as u8 != 0 {
                 return Err(Unreadable::DuplicateField { field: known.as_str(), at });
@@ -346,6 +389,12 @@ impl Sink for Reading {
             (Meaning::PartUuid, kind) if !matches!(kind, ValueKind::String | ValueKind::Null) => {
                 return Err(Unreadable::WrongType { field: "uuid", expected: "a string" });
             }
+            (Meaning::Token, kind) if !matches!(kind, ValueKind::String | ValueKind::Null) => {
+                return Err(Unreadable::WrongType { field: "format", expected: "a short word, such as wav" });
+            }
+            (Meaning::MediaType, kind) if !matches!(kind, ValueKind::String | ValueKind::Null) => {
+                return Err(Unreadable::WrongType { field: "media_type", expected: "a media type, such as image/png" });
+            }
             (Meaning::PartUuid, kind) => {
                 if let Some(part) = self.part() {
                     part.has_uuid = kind != ValueKind::Null;
@@ -363,18 +412,25 @@ impl Sink for Reading {
             }
             // An object, a list or a string is none until something is in it: some clients always send empty ones.
             (Meaning::Unsafe(UnsafeFeature::UnlistedFields), ValueKind::Number | ValueKind::True) => self.unlisted(),
-            (Meaning::Unsafe(feature), ValueKind::Number | ValueKind::True) => {
-                let at = self.path();
-                self.findings.unsafe_feature(feature, || at);
+            (Meaning::Unsafe(feature), ValueKind::Number | ValueKind::True) => self.unsafe_here(feature),
+            // Lists of numbers in the place of media are tensors.
+            (Meaning::Loose(_) | Meaning::MediaData(..) | Meaning::MediaWord(_), ValueKind::Number)
+                if self.frames.last().is_some_and(|frame| frame.array) =>
+            {
+                self.unsafe_here(UnsafeFeature::Embeds);
             }
             // Some engines read JSON out of it.
-            (Meaning::Bag, ValueKind::String) => {
-                let at = self.path();
-                self.findings.unsafe_feature(UnsafeFeature::EngineInternals, || at);
-            }
+            (Meaning::Bag, ValueKind::String) => self.unsafe_here(UnsafeFeature::EngineInternals),
             _ => {}
         }
         match kind {
+            // A prompt with fields of its own is an engine's affair.
+            ValueKind::Object if meaning == Meaning::Text => {
+                let (at, closed) = (self.path(), Shape::of_operation(self.operation).is_some_and(Shape::is_closed));
+                at.as_str().clone_into(&mut self.unlisted);
+                let inner = if closed { Meaning::Unsafe(UnsafeFeature::UnlistedFields) } else { Meaning::Aside };
+                self.push_frame(inner, false, false);
+            }
             ValueKind::Object => {
                 let inner = meaning_in_object(meaning);
                 self.push_frame(inner, false, inner == Meaning::Part || matches!(meaning, Meaning::Loose(_)));
@@ -428,15 +484,12 @@ impl Sink for Reading {
             Meaning::Loose(kind) => self.end_media(kind, true)?,
             Meaning::Result => self.end_result()?,
             Meaning::Unsafe(UnsafeFeature::UnlistedFields) if string.length > 0 => self.unlisted(),
-            Meaning::Unsafe(feature) if string.length > 0 => {
-                let at = self.path();
-                self.findings.unsafe_feature(feature, || at);
-            }
-            Meaning::Token if !is_token(string.kept) => {
+            Meaning::Unsafe(feature) if string.length > 0 => self.unsafe_here(feature),
+            Meaning::Token if !is_token(string.kept) || string.length > MAX_TOKEN as u64 => {
                 return Err(Unreadable::WrongType { field: "format", expected: "a short word, such as wav" });
             }
             // An engine pastes it into a `data:` URL as well.
-            Meaning::MediaType if !string.kept.split(|byte| *byte == b'/').all(is_token) => {
+            Meaning::MediaType if !is_media_type(string.kept) || string.length > MAX_TOKEN as u64 => {
                 return Err(Unreadable::WrongType { field: "media_type", expected: "a media type, such as image/png" });
             }
             meaning => {

@@ -46,6 +46,10 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     pub(crate) admin_listen: Option<SocketAddr>,
 
+    /// Show /debug to whoever reaches the admin port, not on this machine alone.
+    #[arg(long, requires = "admin_listen")]
+    pub(crate) open_debug: bool,
+
     /// The namespace to serve. Objects that name none are in `default`.
     #[arg(long)]
     pub(crate) namespace: Option<String>,
@@ -56,7 +60,7 @@ pub(crate) struct ServeArgs {
 }
 
 pub(crate) async fn run(args: ServeArgs) -> Result<()> {
-    let ServeArgs { manifests, listen, ext_proc_listen, admin_listen, namespace, max_body_bytes } = args;
+    let ServeArgs { manifests, listen, ext_proc_listen, admin_listen, open_debug, namespace, max_body_bytes } = args;
     // Watched before it is read, so that no change falls between.
     let (look, mut looks) = mpsc::channel(1);
     let folder = manifests.clone();
@@ -90,7 +94,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
         tokio::spawn(
             picker
                 .admin(registry)
-                .serve(Port::new(admin, ConnectionLimit::new(ConnectionLimit::OF_PEOPLE)), CancellationToken::new()),
+                .with_open_debug(open_debug)
+                .serve(Port::new(admin, ConnectionLimit::for_operators()), CancellationToken::new()),
         );
     }
     let gateways = match ext_proc_listen {

@@ -73,6 +73,22 @@ pub(crate) async fn a_forged_destination_goes_nowhere(shared: &Shared) -> Result
     Ok(())
 }
 
+pub(crate) async fn no_client_steers_envoy(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    world.apply_pool("text")?;
+    world.apply_model("m", "{modelName: m, poolRef: {name: text}}")?;
+    world.kubelet.run(PodSpec::new("text-0", "text", &["m=text"])).await?;
+    until_answered(&world, &chat("m", &text()), "200 text-0").await?;
+    // A header of Envoy's own, whose effect can be seen: it names a metric.
+    let steering = [("content-type", "application/json"), ("x-envoy-upstream-alt-stat-name", "stranger")];
+    let body = chat("m", &text()).to_string();
+    let answer = world.gateway.send(Method::POST, "/v1/chat/completions", &steering, body.into()).await?;
+    ensure!(answer.shown() == "200 text-0", "{}", answer.shown());
+    let stats = world.envoy_admin.get("/stats?filter=stranger").await?.text();
+    ensure!(stats.trim().is_empty(), "a client's header reached Envoy's router:\n{stats}");
+    Ok(())
+}
+
 pub(crate) async fn events_stream_as_they_come(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
     world.apply_pool("text")?;

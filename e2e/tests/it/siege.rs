@@ -49,7 +49,8 @@ pub(crate) async fn honest_answers_come_while_strangers_try_everything(shared: &
     let mut world = shared.world_with(Options { picker_args: picker_args.into(), ..Options::default() }).await?;
     three_pools(&mut world).await?;
     let clients = [world.gateway.clone(), world.http.clone()];
-    let quiet = honest(&clients, Duration::from_secs(5)).await?;
+    let admin = world.picker_admin.clone();
+    let quiet = honest(&clients, &admin, Duration::from_secs(5)).await?;
 
     let ports = Ports {
         http: world.http.address(),
@@ -73,7 +74,7 @@ pub(crate) async fn honest_answers_come_while_strangers_try_everything(shared: &
         });
     }
     let refused = hostile(&world.http);
-    let (besieged, refused) = tokio::join!(honest(&clients, Duration::from_secs(seconds)), refused);
+    let (besieged, refused) = tokio::join!(honest(&clients, &admin, Duration::from_secs(seconds)), refused);
     let (peak, files) = (memory(world.picker.pid(), "VmHWM")?, files(world.picker.pid())?);
     stop.store(true, Ordering::Relaxed);
     strangers.shutdown().await;
@@ -86,7 +87,7 @@ pub(crate) async fn honest_answers_come_while_strangers_try_everything(shared: &
     })
     .await?;
     // What was freed is given back while the picker goes on working.
-    let after = honest(&clients, Duration::from_secs(seconds.div_ceil(3).min(60))).await?;
+    let after = honest(&clients, &admin, Duration::from_secs(seconds.div_ceil(3).min(60))).await?;
     ensure!(after.lost.is_empty(), "answers were lost after the siege: {:?}", after.lost.first());
     eprintln!(
         "siege: {} attacks in {seconds} s; {} of {} honest answers lost; honest p99 {} ms, without siege {} ms; {refused} hostile requests refused; \
@@ -116,7 +117,8 @@ struct Honest {
     p99: Duration,
 }
 
-async fn honest(clients: &[Client], length: Duration) -> Result<Honest> {
+/// Asks as clients do, and as a kubelet does, which stops a picker that does not answer.
+async fn honest(clients: &[Client], admin: &Client, length: Duration) -> Result<Honest> {
     let (began, body) = (Instant::now(), chat("chat", &text()).to_string());
     let (mut lost, mut times) = (Vec::new(), Vec::new());
     let mut ticks = tokio::time::interval(EVERY);
@@ -129,6 +131,11 @@ async fn honest(clients: &[Client], length: Duration) -> Result<Honest> {
                 Ok(answer) => lost.push(answer.shown()),
                 Err(error) => lost.push(format!("{error:#}")),
             }
+        }
+        match admin.send(Method::GET, "/live", &[("connection", "close")], Bytes::new()).await {
+            Ok(answer) if answer.status == 200 => {}
+            Ok(answer) => lost.push(format!("/live: {}", answer.shown())),
+            Err(error) => lost.push(format!("/live: {error:#}")),
         }
     }
     times.sort_unstable();

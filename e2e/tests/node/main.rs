@@ -184,7 +184,7 @@ async fn served(shared: &Shared) -> Result<()> {
         })
         .await?;
     }
-    // The plugin reaches pickers through the API server.
+    // The plugin reaches pickers by their forwarded ports, since nobody else is shown what they decide by.
     let file = shared.folder.path().join("request.json");
     std::fs::write(&file, picture().to_string())?;
     let plugin = Command::new(binary("kubectl-thalamus")?)
@@ -195,6 +195,15 @@ async fn served(shared: &Shared) -> Result<()> {
         .context("running the plugin")?;
     let shown = String::from_utf8_lossy(&plugin.stdout).into_owned() + &String::from_utf8_lossy(&plugin.stderr);
     ensure!(plugin.status.success() && shown.contains("of pool eyes, as see"), "{shown}");
+    let ips = "jsonpath={.items[*].status.podIP}";
+    let ips =
+        shared.kubectl(&["get", "pods", "-n", "serving", "-l", "app.kubernetes.io/name=thalamus-picker", "-o", ips])?;
+    let ip = ips.split_whitespace().next().context("a picker's pod has an address")?;
+    let admin = Client::new(format!("{ip}:9090").parse().context("an address")?);
+    for (path, status) in [("/metrics", 200), ("/ready", 200), ("/debug/table", 403), ("/debug/load", 403)] {
+        let answer = admin.get(path).await?;
+        ensure!(answer.status == status, "{path}: {}", answer.shown());
+    }
     Ok(())
 }
 

@@ -71,6 +71,8 @@ fn what_real_clients_write_is_taken() {
         r#"Content-Disposition: form-data; name="file"; filename="a \"b\" c.wav""#,
         r#"Content-Disposition: form-data; name="file"; filename="C:\sounds\a.wav""#,
         r#"Content-Disposition: form-data; name="file"; filename="a\\""#,
+        r#"Content-Disposition: form-data; name="file"; filename="my \"name\".wav""#,
+        r#"Content-Disposition: form-data; name="file"; filename="a.wav"; filename*=utf-8''b"#,
         r#"Content-Disposition: form-data; name="file"; filename="a.wav"; size=7"#,
         "Content-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\nContent-Transfer-Encoding: 8Bit",
         "Content-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\nContent-Transfer-Encoding: BINARY",
@@ -87,6 +89,7 @@ fn what_real_clients_write_is_taken() {
         Err("malformed header parameter"),
     );
     check(&file(r#"Content-Disposition: form-data; filename="a\"; name=\"model"; name=file"#), Err("malformed"));
+    check(&file("Content-Disposition: form-data; name=file; filename*=utf-8''a"), Err("encoded file name alone"));
     let latin = b"--xyz\r\nContent-Disposition: form-data; name=\"h\xe9\"\r\n\r\nv\r\n--xyz--";
     assert!(read(latin, 3).unwrap_err().contains("not UTF-8"));
     check("\rhello", Err("expected the boundary"));
