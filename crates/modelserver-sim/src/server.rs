@@ -164,8 +164,9 @@ async fn generate(operation: Operation, State(sim): State<Sim>, uri: Uri, header
     let slot = slots.acquire_owned().await.expect("nobody closes the semaphore");
     serving.start(slot);
     let (name, size) = (&sim.0.options.name, body.len());
+    let headers: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
     let facts = json!({"server": name, "requires": request.requires.to_string(), "bytes": size, "files": request.files,
-        "digest": digest([&*body])});
+        "digest": digest([&*body]), "headers": headers});
     let said = format!("{name} took {}", request.requires.input);
     let id = if operation == Operation::Responses { sim.0.responses.make(name) } else { String::new() };
     let answer = Answer {

@@ -161,7 +161,7 @@ fn data_plane(trials: &mut Trials) {
     claims!(trials, requests:
         a_20_mb_image_passes_and_arrives_byte_for_byte,
         a_forged_destination_goes_nowhere,
-        no_client_steers_envoy,
+        what_steers_reaches_neither_gateway_nor_server,
         events_stream_as_they_come,
     );
     claims!(trials, failures:

@@ -73,17 +73,34 @@ pub(crate) async fn a_forged_destination_goes_nowhere(shared: &Shared) -> Result
     Ok(())
 }
 
-pub(crate) async fn no_client_steers_envoy(shared: &Shared) -> Result<()> {
+pub(crate) async fn what_steers_reaches_neither_gateway_nor_server(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
     world.apply_pool("text")?;
     world.apply_model("m", "{modelName: m, poolRef: {name: text}}")?;
     world.kubelet.run(PodSpec::new("text-0", "text", &["m=text"])).await?;
     until_answered(&world, &chat("m", &text()), "200 text-0").await?;
-    // A header of Envoy's own, whose effect can be seen: it names a metric.
-    let steering = [("content-type", "application/json"), ("x-envoy-upstream-alt-stat-name", "stranger")];
-    let body = chat("m", &text()).to_string();
-    let answer = world.gateway.send(Method::POST, "/v1/chat/completions", &steering, body.into()).await?;
-    ensure!(answer.shown() == "200 text-0", "{}", answer.shown());
+    let steering = [
+        "x-prefiller-host-port",
+        "x-data-parallel-host-port",
+        "x-override-bootstrap-host",
+        "target-pod",
+        "x-gateway-destination-endpoint-served",
+        // Envoy acts on the first, and would pass the second on.
+        "x-envoy-upstream-alt-stat-name",
+        "x-envoy-original-dst-host",
+    ];
+    let mut headers = vec![("content-type", "application/json"), ("x-stays", "stranger")];
+    headers.extend(steering.map(|name| (name, "stranger")));
+    for client in [&world.gateway, &world.http] {
+        let answer =
+            client.send(Method::POST, "/v1/chat/completions", &headers, chat("m", &text()).to_string().into()).await?;
+        ensure!(answer.shown() == "200 text-0", "{}", answer.shown());
+        let said = answer.json()["sim"]["headers"].clone();
+        let arrived: Vec<&str> =
+            said.as_array().context("a list of headers")?.iter().filter_map(|name| name.as_str()).collect();
+        ensure!(arrived.contains(&"x-stays"), "{arrived:?}");
+        ensure!(!arrived.iter().any(|name| steering.contains(name)), "{arrived:?}");
+    }
     let stats = world.envoy_admin.get("/stats?filter=stranger").await?.text();
     ensure!(stats.trim().is_empty(), "a client's header reached Envoy's router:\n{stats}");
     Ok(())
