@@ -208,15 +208,48 @@ fn what_engines_paste_into_a_url_is_a_word() {
     for pasted in ["wav;base64,AAAA", "wav,AAAA", "a b", "../x", &"x".repeat(65)] {
         chat_request(&audio(pasted), "format must be a short word, such as wav");
     }
+    let listed = r#"{"model":"m","messages":[{"content":[{"input_audio":{"data":"AAAA","format":["wav"]}}]}]}"#;
+    chat_request(listed, "format must be a short word, such as wav");
     let source = |media_type: &str| {
         format!(
             r#"{{"model":"m","messages":[{{"content":[{{"type":"image","source":{{"type":"base64","media_type":"{media_type}","data":"AAAA"}}}}]}}]}}"#
         )
     };
     check("/v1/messages", &source("image/png"), "m: image → text; image messages[0].content[0]");
-    for pasted in ["image/png;base64,AAAA", "image/png, x", &"x".repeat(65)] {
+    let long = format!("image/{}", "x".repeat(59));
+    for pasted in ["image/png;base64,AAAA", "image/png, x", "image/png/x", &long] {
         check("/v1/messages", &source(pasted), "media_type must be a media type, such as image/png");
     }
+}
+
+#[test]
+fn what_stands_where_a_text_or_a_picture_should_is_no_text_and_no_picture() {
+    let picture = |value: &str| format!(r#"{{"model":"m","messages":[{{"content":[{{"image_url":{value}}}]}}]}}"#);
+    for (path, body, expected) in [
+        ("/generate", r#"{"text":{"a":"/etc/passwd"}}"#, "UnlistedFields text"),
+        (
+            "/v1/completions",
+            r#"{"model":"m","prompt":{"bootstrap_host":"x"}}"#,
+            "EngineInternals prompt.bootstrap_host",
+        ),
+        ("/v1/rerank", r#"{"model":"m","documents":[{"text":"a","other":"b"}]}"#, "UnlistedFields documents[0].other"),
+        ("/v1/chat/completions", &picture("[[0.5,1]]"), "Embeds messages[0].content[0].image_url[0][0]"),
+        ("/v1/chat/completions", &picture(r#"{"data":[0.5]}"#), "Embeds messages[0].content[0].image_url.data[0]"),
+        ("/v1/chat/completions", &picture(r#"{"url":"https://a.example.com/x","width":7}"#), ""),
+    ] {
+        assert_eq!(unsafe_features(path, body), expected, "{body}");
+    }
+}
+
+#[test]
+fn no_key_hides_a_placeholder_behind_its_length() {
+    let with_key =
+        |key: &str| format!(r#"{{"model":"m","messages":[{{"role":"user","content":"a","x":{{"{key}":1}}}}]}}"#);
+    let chat = |key: &str| scan_at("/v1/chat/completions", with_key(key).as_bytes());
+    let long = format!("{}<|image_pad|>", "x".repeat(200));
+    assert!(!chat(&long).unwrap().placeholders.is_empty());
+    let longer = format!("{}<|image_pad|>", "x".repeat(300));
+    assert!(chat(&longer).unwrap_err().to_string().starts_with("key "), "{}", chat(&longer).unwrap_err());
 }
 
 #[test]

@@ -107,6 +107,9 @@ fn fields_of_forms_are_known_or_found() {
     assert_eq!(found(videos, "audio_reference", r#"{"audio_url":"http://10.0.0.1/"}"#), "10.0.0.1");
     let bag = r#"{"reference_url":"http://10.0.0.1/","output_path":"/x","num_frames":9}"#;
     assert_eq!(found(videos, "extra_body", bag), "EngineInternals extra_body.output_path, 10.0.0.1");
+    assert_eq!(found(videos, "profile", "0"), "EngineInternals profile", "nought is a number to an engine");
+    let typed = scan_form(videos, &[("name=extra_body", br#"{"prompt":"<|image_pad|>"}"#)]).unwrap();
+    assert!(!typed.placeholders.is_empty(), "a text in a form's JSON is a text");
     assert_eq!(found("/v1/audio/transcriptions", "timestamp_granularities[]", "word"), "");
     assert_eq!(found("/v1/audio/transcriptions", "language", "en"), "");
     assert_eq!(found("/v1/audio/transcriptions", "model[a]", "x"), "UnlistedFields model[a]");
