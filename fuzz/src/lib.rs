@@ -4,6 +4,7 @@
 
 #![expect(clippy::missing_panics_doc, reason = "to panic is how they say that something does not hold")]
 
+mod conversation;
 mod mutate;
 
 use std::ops::Range;
@@ -16,6 +17,7 @@ use request::{Field, InferenceRequest, Limits, RequestHead, Scanner, Shape, Unre
 use routing::UnsafeFeature;
 use serde_json::Value;
 
+pub use conversation::conversation;
 pub use mutate::Mutator;
 
 /// A name, and what must hold.
@@ -26,7 +28,7 @@ pub struct Target {
 }
 
 /// Every target; its corpus is in the folder of its name.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "chat", run: chat },
     Target { name: "closed", run: closed },
     Target { name: "responses", run: responses },
@@ -35,6 +37,7 @@ pub const TARGETS: [Target; 8] = [
     Target { name: "data_url", run: data_url },
     Target { name: "header", run: header },
     Target { name: "http2", run: http2 },
+    Target { name: "conversation", run: conversation },
 ];
 
 pub fn chat(body: &[u8]) {

@@ -199,6 +199,10 @@ impl Exchange {
         clock: impl Fn() -> Instant,
         draw: Draw,
     ) -> Vec<ProcessingResponse> {
+        // A stream is one request.
+        if !matches!(self.state, State::Start) {
+            return Vec::new();
+        }
         let head = Head::read(headers);
         self.dialect = Dialect::of_path(&head.path);
         // In any other mode the gateway waits for an answer to the headers before it sends the body, and the answer needs the body.

@@ -17,7 +17,7 @@
 mod exchange;
 mod health;
 mod metered;
-mod proto;
+pub mod proto;
 mod service;
 
 pub use health::serve_health;

@@ -1,12 +1,5 @@
 //! The generated code of `proto/envoy/ext_proc.proto`.
 
-#![expect(
-    clippy::pedantic,
-    clippy::clone_on_ref_ptr,
-    clippy::enum_variant_names,
-    clippy::allow_attributes_without_reason,
-    unreachable_pub,
-    reason = "generated"
-)]
+#![expect(clippy::pedantic, clippy::clone_on_ref_ptr, clippy::allow_attributes_without_reason, reason = "generated")]
 
 include!("proto/generated.rs");

@@ -76,7 +76,7 @@ const LAYERS: [&[Crate]; 6] = [
     // 5: what builds and tries the rest
     &[
         member("xtask", &["api", "director", "media", "request"], &["tokio", "kube-client"]),
-        member("fuzz", &["h2-authority", "media", "request", "routing"], &["tokio", "kube-client"]),
+        member("fuzz", &["director", "ext-proc", "h2-authority", "media", "request", "routing"], KUBERNETES),
         member("e2e", &["api", "publish", "routing", "thalamus", "modelserver-sim"], &[]),
     ],
 ];
