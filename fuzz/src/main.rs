@@ -1,4 +1,5 @@
-//! Runs every target for a while on the stable toolchain: `cargo run -p fuzz -- --seconds 60`.
+//! Runs every target for a while on the stable toolchain, and holds what each input takes of memory against its length:
+//! `cargo run -p fuzz -- --seconds 60`.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -6,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use fuzz::{Mutator, TARGETS, Target};
+use peak_alloc::PeakAlloc;
 
 #[derive(Debug, Parser)]
 #[command(name = "fuzz", about = "Tries mutations of the corpus against everything that must hold of any bytes.")]
@@ -22,6 +24,15 @@ struct Args {
     #[arg(long)]
     seed: Option<u64>,
 }
+
+/// Counts what is taken.
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// What an input may take at most, in bytes: so much whatever it is, and so much for each of its bytes. Most of it is what the targets
+/// themselves compare with: trees of `serde_json`, copies, answers.
+const BASE: usize = 128 << 10;
+const FOR_EACH_BYTE: usize = 64;
 
 fn main() -> Result<()> {
     let Args { seconds, target, seed } = Args::parse();
@@ -47,7 +58,15 @@ fn try_out(target: Target, seed: u64, time: Duration) -> Result<u64> {
     while begun.elapsed() < time {
         for _ in 0..64 {
             let input = mutator.next_input();
-            if std::panic::catch_unwind(|| (target.run)(&input)).is_err() {
+            let before = MEMORY.current_usage();
+            MEMORY.reset_peak_usage();
+            let held = std::panic::catch_unwind(|| (target.run)(&input));
+            let taken = MEMORY.peak_usage().saturating_sub(before);
+            let most = BASE + input.len() * FOR_EACH_BYTE;
+            if taken > most {
+                say(&format!("{}: an input of {} bytes took {taken}, more than {most}", target.name, input.len()));
+            }
+            if held.is_err() || taken > most {
                 let file = std::env::temp_dir().join(format!("fuzz-{}-{seed}", target.name));
                 std::fs::write(&file, &input).with_context(|| format!("writing {}", file.display()))?;
                 anyhow::bail!("{} fails for the input in {}", target.name, file.display());
