@@ -1,5 +1,6 @@
-//! A message counts as held from its announcement on, since room for it is made then; once it is whole, its body is held by whoever reads
-//! it. No peer holds more than half of the budget so once it is half full; a gateway's messages are whole in a moment.
+//! A stream counts by itself, and a message as held from its announcement on, since room for it is made then; once it is whole, its body
+//! is held by whoever reads it. No peer holds more than half of the budget so once it is half full; a gateway's messages are whole in a
+//! moment.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -54,6 +55,9 @@ struct Announced {
 }
 
 const PREFIX: usize = 5;
+
+/// What a stream takes before it has said anything: most of it what tonic reads into.
+const STREAM: u64 = 16 << 10;
 
 impl<S> Metered<S> {
     pub(crate) fn new(inner: S, budget: Budget) -> Self {
@@ -111,6 +115,7 @@ where
             Some(peer) => self.budget.open_for(peer, None),
             None => self.budget.open(None),
         };
+        let opened = opened.and_then(|mut held| held.grow(STREAM).map(|()| held));
         match opened {
             Ok(held) => {
                 let meter = Meter(Arc::new(Mutex::new(State { held, announced: VecDeque::new(), refused: None })));

@@ -47,9 +47,11 @@ pub struct Proxy {
     pub(crate) under_way: TaskTracker,
 }
 
-/// How much of an upload that was refused is read, so that the client has time to read the refusal before the connection closes.
-const DRAINED_BYTES: usize = 16 << 20;
-const DRAINED_FOR: Duration = Duration::from_secs(2);
+/// How much of an upload that was refused is read, and for how long, from one piece to the next and in all: a connection that is closed
+/// while the client still writes takes the refusal along before it was read. As long as nginx lingers.
+const DRAINED_BYTES: usize = 64 << 20;
+const DRAINED_STALL: Duration = Duration::from_secs(5);
+const DRAINED_FOR: Duration = Duration::from_secs(30);
 
 /// Headers by which clients authorize: OpenAI's, Anthropic's and Azure's.
 const CREDENTIALS: [&str; 3] = ["authorization", "x-api-key", "api-key"];
@@ -227,7 +229,7 @@ fn answered(reply: Reply) -> Response<ResponseBody> {
 async fn drain(mut body: Incoming) {
     let read = async {
         let mut left = DRAINED_BYTES;
-        while let Some(Ok(frame)) = body.frame().await {
+        while let Ok(Some(Ok(frame))) = tokio::time::timeout(DRAINED_STALL, body.frame()).await {
             let size = frame.data_ref().map_or(0, Bytes::len);
             if size > left {
                 return;

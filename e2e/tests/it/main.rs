@@ -265,7 +265,10 @@ fn control_plane(trials: &mut Trials) {
         a_frozen_leader_writes_nothing_when_it_wakes,
     );
     claims!(trials, soak: no_answer_is_wrong_or_lost_while_everything_comes_and_goes);
-    claims!(trials, siege: honest_answers_come_while_strangers_try_everything);
+    claims!(trials, siege:
+        honest_answers_come_while_strangers_try_everything,
+        two_hundred_uploads_at_once_stay_within_the_budget,
+    );
     claims!(trials, trust:
         a_picker_reads_its_own_scope_and_no_other,
         clear_text_is_refused,

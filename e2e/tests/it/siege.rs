@@ -1,5 +1,6 @@
 //! Does honest work go on while strangers try everything at once? Ten minutes of it: `SIEGE_SECONDS=600 cargo xtask test -- --test it siege`.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,6 +10,9 @@ use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use e2e::{Client, Options, eventually};
 use http::{Method, Request};
+use http_body_util::Full;
+use hyper_util::client::legacy;
+use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -107,6 +111,58 @@ pub(crate) async fn honest_answers_come_while_strangers_try_everything(shared: &
     ensure!(files < 1600, "the picker had {files} files open");
     let lines = world.picker.log().lines().count();
     ensure!(lines < 2000, "{lines} lines were logged");
+    Ok(())
+}
+
+/// How many bodies are sent at once, and of how many bytes.
+const UPLOADS: usize = 200;
+const UPLOAD: usize = 20 << 20;
+
+#[expect(clippy::print_stderr, reason = "the figures are what the test is for, beside its bounds")]
+pub(crate) async fn two_hundred_uploads_at_once_stay_within_the_budget(shared: &Shared) -> Result<()> {
+    let picker_args = vec![format!("--max-buffered-bytes={BUDGET}"), "--log=warn,picker::args=info".into()];
+    let mut world = shared.world_with(Options { picker_args, ..Options::default() }).await?;
+    three_pools(&mut world).await?;
+    let body = format!(r#"{{"model":"chat","messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(UPLOAD));
+    let body = Bytes::from(body);
+    let bound = BUDGET + BUDGET / 100 * 15 + BESIDE;
+    let edges = [
+        ("HTTP/1.1", world.http.address(), false),
+        ("HTTP/2", world.http.address(), true),
+        ("ext_proc", world.gateway.address(), false),
+    ];
+    for (edge, address, http2) in edges {
+        // Peaks are counted anew (proc_pid_clear_refs(5)).
+        std::fs::write(format!("/proc/{}/clear_refs", world.picker.pid()), "5").context("resetting the peak")?;
+        let mut uploads = JoinSet::new();
+        let client = legacy::Client::builder(TokioExecutor::new()).http2_only(http2).build_http();
+        for _ in 0..UPLOADS {
+            let request = Request::post(format!("http://{address}/v1/chat/completions"))
+                .header("content-type", "application/json")
+                .body(Full::new(body.clone()))?;
+            let answer = client.request(request);
+            uploads.spawn(async move { answer.await.map_or(0, |answer| answer.status().as_u16()) });
+        }
+        let mut answers = BTreeMap::<u16, usize>::new();
+        for status in uploads.join_all().await {
+            *answers.entry(status).or_default() += 1;
+        }
+        let peak = memory(world.picker.pid(), "VmHWM")?;
+        eprintln!(
+            "siege: {UPLOADS} uploads of {} MiB over {edge}: {answers:?}, peak memory {} MiB",
+            UPLOAD >> 20,
+            peak >> 20
+        );
+        ensure!(!answers.contains_key(&0), "some got no answer over {edge}: {answers:?}");
+        ensure!(peak <= bound, "the picker took {peak} bytes over {edge}, more than {bound}");
+    }
+    eventually("what was taken is given back", async || {
+        world.picker_admin.get("/live").await?;
+        let left = memory(world.picker.pid(), "VmRSS")?;
+        ensure!(left < 64 << 20, "{left} bytes are left");
+        Ok(())
+    })
+    .await?;
     Ok(())
 }
 
