@@ -72,7 +72,11 @@ pub(crate) struct Connections {
 }
 
 /// How many requests a gateway may have under way on one connection. Envoy opens another when it has as many.
-const STREAMS_OF_A_CONNECTION: u32 = 2048;
+const STREAMS_OF_A_CONNECTION: u32 = 1024;
+
+/// How much of a connection may wait to be read. h2 (0.4.20, `data_frame_budget`) ends a connection on which so many small messages wait
+/// that their lack to 256 bytes each comes to half of this: more than four for each request, when a herd waited for a picker that had no CPU.
+const CONNECTION_WINDOW: u32 = 2 << 20;
 
 impl Picker {
     /// Starts subscribing over what `access` gives, and scraping. Once `stop` is cancelled the picker is not ready any more, and decides
@@ -138,6 +142,7 @@ impl Picker {
         let port = Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(20)))
             .max_concurrent_streams(Some(STREAMS_OF_A_CONNECTION))
+            .initial_connection_window_size(Some(CONNECTION_WINDOW))
             .add_service(ext_proc::serve_health(self.ready()).await)
             .add_service(self.ext_proc().service())
             .serve_with_incoming_shutdown(Incoming::new(port, speaks), stop.clone().cancelled_owned());

@@ -1,12 +1,14 @@
 //! What happens when a part of it dies?
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::{Process, binary, eventually};
+use e2e::{PodSpec, Process, binary, eventually};
 use http::Method;
+use tokio::task::JoinSet;
 
 use crate::Shared;
 use crate::routing::{answered, audio, chat, image, text, three_pools, two_text_pods, until_answered};
@@ -139,6 +141,42 @@ pub(crate) async fn a_picker_that_is_told_to_stop_loses_nothing_in_flight(shared
 }
 
 /// Connections that say nothing, and one that begins what it never ends, on each port.
+/// A gateway whose picker did nothing for a moment, as under a quota of CPU, has sent thousands of small messages when it goes on. To h2, so
+/// many on one connection are an attack.
+pub(crate) async fn a_herd_that_waited_for_the_picker_is_served(shared: &Shared) -> Result<()> {
+    const HERD: usize = 2_000;
+    // As many as Envoy has on one connection.
+    const FULL: usize = 1_024;
+    let mut world = shared.world().await?;
+    world.apply_pool("text")?;
+    world.apply_model("m", "{modelName: m, poolRef: {name: text}}")?;
+    world.kubelet.run(PodSpec::new("text-0", "text", &["m=text"])).await?;
+    until_answered(&world, &chat("m", &text()), "200 text-0").await?;
+    for _ in 0..3 {
+        world.picker.signal("STOP")?;
+        let mut herd = JoinSet::new();
+        for _ in 0..HERD {
+            let (gateway, body) = (world.gateway.clone(), chat("m", &text()));
+            herd.spawn(async move { Ok::<_, anyhow::Error>(gateway.chat(&body).await?.shown()) });
+        }
+        eventually("a connection is full", async || {
+            let stats = world.envoy_admin.get("/stats?filter=cluster.picker.upstream_rq_active").await?.text();
+            let asking = stats.lines().find_map(|line| line.strip_prefix("cluster.picker.upstream_rq_active: "));
+            let asking: usize = asking.context("no such figure")?.parse()?;
+            ensure!(asking >= FULL, "{stats}");
+            Ok(())
+        })
+        .await?;
+        world.picker.signal("CONT")?;
+        let mut answers = BTreeMap::<String, usize>::new();
+        for answer in herd.join_all().await {
+            *answers.entry(answer?).or_default() += 1;
+        }
+        ensure!(answers.keys().eq(["200 text-0"]), "{answers:?}");
+    }
+    Ok(())
+}
+
 pub(crate) async fn strangers_hold_up_no_end(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
     three_pools(&mut world).await?;

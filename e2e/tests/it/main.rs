@@ -170,6 +170,7 @@ fn data_plane(trials: &mut Trials) {
         the_picker_is_killed_and_restarted_under_load,
         a_picker_that_is_told_to_stop_loses_nothing_in_flight,
         a_picker_without_a_table_is_not_ready_and_says_so,
+        a_herd_that_waited_for_the_picker_is_served,
         strangers_hold_up_no_end,
         when_nobody_can_be_reached_both_ways_say_so_alike,
     );
