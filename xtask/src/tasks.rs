@@ -23,7 +23,7 @@ pub(crate) fn test(root: &Path, args: &[String]) -> Result<()> {
     // The siege takes all that the machine has: by itself, or it would starve others.
     let all = ["test", "--workspace", "--", "--skip", "siege::"];
     run("all tests", cargo().args(all).envs(environment.clone()).current_dir(root))?;
-    let siege = ["test", "--package", "e2e", "--test", "it", "siege::"];
+    let siege = ["test", "--package", "e2e", "--test", "it", "siege::", "--", "--test-threads=1"];
     run("a minute of siege", cargo().args(siege).envs(environment).current_dir(root))?;
     // Another seed each time: what it finds is found in some run.
     run("fuzzing for a minute", cargo().args(["run", "--quiet", "--package", "fuzz"]).current_dir(root))

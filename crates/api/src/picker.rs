@@ -79,6 +79,11 @@ pub struct PickerTemplateSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_paths: Option<bool>,
 
+    /// Which of them: a path each, such as /healthz, or with * at its end how paths begin, such as /v1/mine/*. All by default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(regex(pattern = r"^/\S{0,255}$")))]
+    pub other_path_list: Vec<String>,
+
     /// How long requests in flight may take to finish when a picker is replaced, in seconds. Defaults to 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]

@@ -49,6 +49,14 @@ pub fn caller<'h>(credentials: impl IntoIterator<Item = &'h [u8]>) -> Option<Vec
     (!caller.is_empty()).then_some(caller)
 }
 
+/// What becomes of paths of which nothing is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherPaths {
+    pub pool: PoolName,
+    /// Which of them pass: a path each, or, with `*` at its end, how paths begin. All where nothing stands here.
+    pub only: Vec<String>,
+}
+
 /// What requests are handled by.
 #[derive(Debug, Clone)]
 pub struct RequestHandler {
@@ -62,9 +70,21 @@ pub struct RequestHandler {
     pub namespace: Arc<str>,
     /// Domains whose hosts are inside, beside those that everyone knows ([`media::PRIVATE_DOMAINS`]). In lower case.
     pub private_domains: Vec<String>,
-    /// The pool that paths go to which nothing is known of; none refuses them.
-    pub other_paths: Option<PoolName>,
+    /// Where paths go of which nothing is known; none refuses them.
+    pub other_paths: Option<OtherPaths>,
     pub observer: Arc<dyn Observer>,
+}
+
+impl OtherPaths {
+    /// Compared as the path is written, up to its query: what is written otherwise than it is listed does not pass.
+    pub(crate) fn take(&self, path_and_query: &str) -> bool {
+        let path = path_and_query.split('?').next().unwrap_or_default();
+        let is_listed = |listed: &String| match listed.strip_suffix('*') {
+            Some(beginning) => path.starts_with(beginning),
+            None => path == listed,
+        };
+        self.only.is_empty() || self.only.iter().any(is_listed)
+    }
 }
 
 impl RequestHandler {

@@ -94,6 +94,14 @@ enum Nowhere {
 impl Transaction {
     pub(crate) fn open(handler: &Arc<RequestHandler>, head: &RequestHead<'_>) -> Result<Self, Rejection> {
         let scanner = Scanner::new(head, handler.limits).map_err(|unreadable| handler.reject(unreadable))?;
+        let passes = match scanner.resource() {
+            Resource::Administrative => false,
+            Resource::Unknown => handler.other_paths.as_ref().is_some_and(|other| other.take(head.path)),
+            _ => true,
+        };
+        if !passes {
+            return Err(handler.reject(Rejection::UnknownPath));
+        }
         Ok(Self { handler: Arc::clone(handler), scanner })
     }
 
@@ -241,7 +249,7 @@ impl Undecided {
             }
             Resource::Administrative => return Err(Rejection::UnknownPath),
             Resource::Unknown => {
-                let pool = handler.other_paths.as_ref().ok_or(Rejection::UnknownPath)?;
+                let pool = &handler.other_paths.as_ref().ok_or(Rejection::UnknownPath)?.pool;
                 snapshot.table.route_as_is(pool, request.requires).map_err(|no_route| self.no_route(no_route))?
             }
             _ => self.route()?,

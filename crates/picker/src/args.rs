@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use daemon::tls::{self, Versions};
 use daemon::{ConnectionLimit, LogArgs, Port, Speaks};
-use director::{BodyTimeouts, Budget};
+use director::{BodyTimeouts, Budget, OtherPaths};
 use prometheus_client::registry::Registry;
 use publish::{Access, Scope};
 use request::Limits;
@@ -95,6 +95,11 @@ pub struct Args {
     /// by which model servers are managed always are.
     #[arg(long)]
     pub other_paths_to: Option<String>,
+
+    /// Which unknown paths pass: a path each, such as /healthz, or with * at its end how paths begin, such as /v1/mine/*. All by default. May
+    /// be repeated.
+    #[arg(long = "other-path")]
+    pub other_paths: Vec<String>,
 
     /// A domain below which media is not fetched from any host, unless a model's allowedHosts names that host. May be repeated; replaces
     /// the search path of /etc/resolv.conf. Clusters' own names, private addresses and metadata services never need it.
@@ -231,6 +236,7 @@ impl Args {
             max_body_bytes,
             max_buffered_bytes,
             other_paths_to,
+            other_paths,
             private_domains,
             cors_allow_origins,
             fallbacks,
@@ -281,7 +287,10 @@ impl Args {
             );
         }
         let options = Options {
-            other_paths_to: other_paths_to.or_else(|| pool.clone()).filter(|pool| !pool.is_empty()),
+            other_paths: other_paths_to
+                .or_else(|| pool.clone())
+                .filter(|pool| !pool.is_empty())
+                .map(|pool| OtherPaths { pool: pool.as_str().into(), only: other_paths }),
             scope: Scope { namespace, pool },
             name,
             limits: Limits { max_body_bytes },

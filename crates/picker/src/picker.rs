@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daemon::{Admin, ConnectionLimit, Incoming, Port, Speaks};
-use director::{BodyTimeouts, Budget, Director, Owners, RequestHandler};
+use director::{BodyTimeouts, Budget, Director, OtherPaths, Owners, RequestHandler};
 use ext_proc::ExtProc;
 use prometheus_client::registry::Registry;
 use proxy::{Cors, Proxy};
@@ -30,7 +30,7 @@ pub struct Options {
     pub limits: Limits,
     pub max_buffered_bytes: u64,
     /// The pool for paths that are not known.
-    pub other_paths_to: Option<String>,
+    pub other_paths: Option<OtherPaths>,
     /// Domains whose hosts are inside, beside those that everyone knows. In lower case.
     pub private_domains: Vec<String>,
     pub cors_allow_origins: Vec<String>,
@@ -97,7 +97,7 @@ impl Picker {
             owner_finder: Some(Arc::new(AskAround::new())),
             namespace: options.scope.namespace.as_str().into(),
             private_domains: options.private_domains.clone(),
-            other_paths: options.other_paths_to.as_deref().map(Into::into),
+            other_paths: options.other_paths.clone(),
             observer: Arc::new(metrics.clone()),
         });
         let (sender, subscription) = watch::channel(Subscription::default());

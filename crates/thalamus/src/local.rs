@@ -58,7 +58,7 @@ impl LocalController {
             name: "thalamus".into(),
             limits,
             max_buffered_bytes: director::Budget::DEFAULT_BYTES,
-            other_paths_to: None,
+            other_paths: None,
             private_domains: Vec::new(),
             cors_allow_origins: Vec::new(),
             fallbacks: false,

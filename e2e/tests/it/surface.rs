@@ -132,13 +132,18 @@ pub(crate) async fn what_is_not_known_and_what_manages_servers_never_passes(shar
 }
 
 pub(crate) async fn paths_that_nobody_knows_go_where_a_flag_says(shared: &Shared) -> Result<()> {
-    let options = e2e::Options { picker_args: vec!["--other-paths-to=text".into()], ..e2e::Options::default() };
+    let options = e2e::Options {
+        picker_args: vec!["--other-paths-to=text".into(), "--other-path=/v1/*".into()],
+        ..e2e::Options::default()
+    };
     let mut world = shared.world_with(options).await?;
     three_pools(&mut world).await?;
     for client in [&world.gateway, &world.http] {
         // The simulator has no such path, and says so in FastAPI's words.
         let answer = client.get("/v1/something").await?;
         ensure!(answer.status == 404 && answer.json()["detail"] == "Not Found", "{}", answer.text());
+        let answer = client.get("/v2/something").await?;
+        ensure!(answer.shown().starts_with("404 unknown_path"), "{}", answer.shown());
         let answer = client.send(Method::POST, "/sleep", &[], Bytes::new()).await?;
         ensure!(answer.shown().starts_with("404 unknown_path"), "{}", answer.shown());
     }

@@ -300,6 +300,7 @@ impl Render<'_> {
             max_buffered_bytes,
             fallbacks,
             other_paths,
+            other_path_list,
             ..
         } = self.template;
         let mut args = vec![
@@ -327,6 +328,7 @@ impl Render<'_> {
         if *other_paths != Some(true) {
             args.push("--other-paths-to=".to_owned());
         }
+        args.extend(other_path_list.iter().map(|path| format!("--other-path={path}")));
         args
     }
 

@@ -6,7 +6,7 @@ use routing::{Endpoint, ModalitySet, Model, Operation, Pool, RoutingTable, Targe
 use scheduling::{Explained, Scraped};
 
 use super::*;
-use crate::{Code, Dialect, EndpointState, Reading};
+use crate::{Code, Dialect, EndpointState, OtherPaths, Reading};
 
 fn set(words: &str) -> ModalitySet {
     ModalitySet::parse_list(&words.replace('+', ",")).unwrap()
@@ -488,7 +488,8 @@ fn what_names_no_model_is_bound_as_well_and_long_names_are_known_by_what_is_left
     pools.pools.insert(long.into(), pool(&[(9, None)]));
     let as_is = |to: &str, bound: &str| {
         let mut world = World::new(pools.clone());
-        world.handler = Arc::new(RequestHandler { other_paths: Some(to.into()), ..(*world.handler).clone() });
+        let other = OtherPaths { pool: to.into(), only: Vec::new() };
+        world.handler = Arc::new(RequestHandler { other_paths: Some(other), ..(*world.handler).clone() });
         let bound = Bound { subset: None, pool: Some(bound.into()) };
         match world.step(&head("/of/their/own"), "", bound, 0)? {
             Step::Dispatch(dispatch) => Ok(pool_of(&dispatch).to_owned()),
@@ -500,6 +501,32 @@ fn what_names_no_model_is_bound_as_well_and_long_names_are_known_by_what_is_left
     assert_eq!(elsewhere(as_is("text", "vision")), Code::ModelElsewhere);
     assert_eq!(as_is(long, &long[..51]), Ok(long.into()));
     assert_eq!(elsewhere(as_is("text", &long[..51])), Code::ModelElsewhere);
+}
+
+#[test]
+fn of_paths_that_nobody_knows_those_pass_that_are_listed() {
+    let passes = |only: &[&str], path: &str| {
+        let mut world = World::new(table());
+        let only = only.iter().map(|path| (*path).to_owned()).collect();
+        let other = OtherPaths { pool: "text".into(), only };
+        world.handler = Arc::new(RequestHandler { other_paths: Some(other), ..(*world.handler).clone() });
+        match world.handler.open(&head(path)) {
+            Ok(_) => true,
+            Err(rejection) => {
+                assert_eq!(rejection.code(), Code::UnknownPath);
+                false
+            }
+        }
+    };
+    assert!(passes(&[], "/of/their/own"));
+    assert!(!passes(&[], "/sleep"), "what manages servers never passes");
+    assert!(!passes(&["/sleep"], "/sleep"));
+    let listed = ["/healthz", "/of/their/*"];
+    assert!(passes(&listed, "/of/their/own?x=1") && passes(&listed, "/healthz"));
+    for other in ["/healthz/x", "/of/theirs", "/of/thei%72/own", "/x"] {
+        assert!(!passes(&listed, other), "{other}");
+    }
+    assert!(passes(&listed, "/v1/chat/completions"), "what is known needs no list");
 }
 
 #[test]

@@ -65,11 +65,13 @@ fn the_template_decides_and_what_it_leaves_out_has_a_default() {
     let container = &spec["template"]["spec"]["containers"][0];
     assert_eq!(container["image"], "picker:1");
     assert!(container["args"].as_array().unwrap().contains(&json!("--pool=vision")));
-    let refuses = |objects: &[Value]| {
+    let is_told = |objects: &[Value], arg: &str| {
         let container = &of(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0];
-        container["args"].as_array().unwrap().contains(&json!("--other-paths-to="))
+        container["args"].as_array().unwrap().contains(&json!(arg))
     };
-    assert!(refuses(&objects) && !refuses(&rendered(json!({"otherPaths": true}))));
+    let (refused, listed) = ("--other-paths-to=", "--other-path=/healthz");
+    assert!(is_told(&objects, refused) && !is_told(&rendered(json!({"otherPaths": true})), refused));
+    assert!(is_told(&rendered(json!({"otherPaths": true, "otherPathList": ["/healthz"]})), listed));
 
     let objects = rendered(json!({
         "replicas": 3, "image": "mine:2", "tlsSecretName": "cert", "maxBodyBytes": 4096, "drainSeconds": 7,
