@@ -369,8 +369,9 @@ fn quoted_file_name(text: &str) -> Option<(String, &str)> {
         })?;
         let (value, rest) = (&text[..end], &text[end + 1..]);
         let lower = text.to_ascii_lowercase();
-        let says_more =
-            lower.split("name").skip(1).any(|after| after.trim_start_matches('*').trim_start().starts_with('='));
+        let says_more = lower.split("name").skip(1).any(|after| {
+            after.trim_start_matches(|c: char| c == '*' || c.is_ascii_digit()).trim_start().starts_with('=')
+        });
         return (!says_more && rest.trim().is_empty()).then(|| (value.to_owned(), rest));
     };
     Some(simple)

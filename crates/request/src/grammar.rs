@@ -126,6 +126,8 @@ pub(crate) fn meaning_of_key(operation: Operation, parent: Meaning, key: Key) ->
         (Meaning::Media(kind) | Meaning::MediaData(kind, _), key) => meaning_in_media(kind, key),
         (Meaning::MediaWord(_), _) => parent,
         (Meaning::Document, Key::Text | Key::PromptString) => Meaning::Text,
+        // SGLang's are parts of content; which they are, their keys say.
+        (Meaning::Document, Key::Type) => Meaning::Aside,
         (Meaning::Document, Key::Content) => Meaning::Content,
         (Meaning::Document, Key::Image | Key::ImageUrl | Key::Images) => Meaning::Loose(IMAGE),
         (Meaning::Document, Key::Video | Key::VideoUrl) => Meaning::Loose(VIDEO),

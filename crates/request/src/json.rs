@@ -2,6 +2,7 @@
 //!
 //! Strict where engines differ: no control characters in strings, no `NaN`, no trailing commas, valid UTF-8, one value.
 
+mod block;
 mod number;
 mod text;
 
@@ -37,8 +38,11 @@ pub(crate) enum Want {
     Nothing,
     /// Its first bytes, when it ends.
     Head(usize),
-    /// All of it, as it comes.
+    /// All of it, unescaped, as it comes.
     Pieces,
+    /// All of it, as it comes, to look for words of ASCII letters and signs other than `"`, `\\` and `/` in it: escapes of anything else are
+    /// left as they stand.
+    ToSearch,
 }
 
 /// A string that ended.
@@ -46,7 +50,7 @@ pub(crate) enum Want {
 pub(crate) struct StringToken<'a> {
     /// Its first bytes, unescaped, if [`Sink::begin`] asked for them.
     pub(crate) kept: &'a [u8],
-    /// How many bytes it has, unescaped.
+    /// How many bytes it has: unescaped where its beginning was asked for, or else about as they stand in the body.
     pub(crate) length: u64,
     /// Where it stands in the body, quotes included.
     pub(crate) span: std::ops::Range<u64>,
@@ -58,7 +62,7 @@ pub(crate) trait Sink {
     fn key(&mut self, key: &[u8], at: u64) -> Result<(), Unreadable>;
     /// A value begins. For a string the answer says what is wanted of it.
     fn begin(&mut self, kind: ValueKind) -> Result<Want, Unreadable>;
-    /// More of the string that began last, unescaped.
+    /// More of the string that began last, as [`Sink::begin`] asked for it.
     fn piece(&mut self, piece: &[u8]);
     /// The string that began last ended.
     fn string(&mut self, string: &StringToken<'_>) -> Result<(), Unreadable>;

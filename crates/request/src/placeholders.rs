@@ -95,7 +95,10 @@ impl Placeholders {
         let typed = || self.0.into_iter().zip(&ALL).filter(|(count, one)| *count > 0 && means(one));
         let too_many = |(_, (text, _)): &(u8, &(&str, _))| {
             let alike = typed().filter(|(_, (other, _))| modalities_of(other) == modalities_of(text));
-            alike.map(|(count, _)| usize::from(count)).sum::<usize>() > places(text)
+            alike
+                .map(|(count, _)| if count == u8::MAX { usize::MAX } else { count.into() })
+                .fold(0, usize::saturating_add)
+                > places(text)
         };
         typed().find(too_many).map(|(_, (text, _))| *text)
     }
@@ -235,11 +238,18 @@ mod tests {
     fn places_are_counted_against_media_where_the_text_names_them() {
         let mut seeker = Seeker::default();
         seeker.feed(b"<|image_1|> and <|image_12|> <|image_pad|>");
+        let found = seeker.found();
         let with = |family, items: usize| {
-            seeker.found().unsafe_for(Some(family), |modality| if modality == Modality::Image { items } else { 0 })
+            found.unsafe_for(Some(family), |modality| if modality == Modality::Image { items } else { 0 })
         };
         assert_eq!(with(Family::Phi4Multimodal, 1), Some("<|image_#|>"));
         assert_eq!(with(Family::Phi4Multimodal, 2), None);
+        (0..300).for_each(|_| seeker.feed(b"<|image_1|>"));
+        assert_eq!(
+            seeker.found().unsafe_for(Some(Family::Phi4Multimodal), |_| 1000),
+            Some("<|image_#|>"),
+            "so many are not counted"
+        );
         // The template of this one writes a place beside each picture.
         assert_eq!(with(Family::Qwen2Vl, 2), Some("<|image_pad|>"));
     }

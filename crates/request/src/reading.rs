@@ -143,14 +143,14 @@ impl Reading {
             Meaning::PartUuid | Meaning::PartFileId => Want::Head(MAX_NAME),
             Meaning::Previous => Want::Head(MAX_ID + 1),
             // Templates write the parts of a message one behind the other.
-            Meaning::PartText | Meaning::Part => Want::Pieces,
+            Meaning::PartText | Meaning::Part => Want::ToSearch,
             Meaning::Words => {
                 self.findings.aside.start();
-                Want::Pieces
+                Want::ToSearch
             }
             Meaning::Text | Meaning::Message | Meaning::Messages | Meaning::Content | Meaning::Documents => {
                 self.findings.seeker.start();
-                Want::Pieces
+                Want::ToSearch
             }
             Meaning::Media(_) | Meaning::MediaData(..) | Meaning::Loose(_) | Meaning::Result => {
                 let spelling = match meaning {
@@ -269,15 +269,22 @@ fn shown(key: &[u8]) -> String {
     shown.chars().take(MAX_SHOWN).map(|one| if one.is_control() { '?' } else { one }).collect()
 }
 
-/// Whether a word could be taken for something to fetch or to open, as far as its beginning tells.
+/// Whether a word could be taken for something to fetch or to open, as far as its beginning tells. Python's readers of URLs drop what is
+/// blank or a control character before it and tabs and ends of lines within, and take `<URL:…>` for its inside (`urllib.parse`, `urlsplit`
+/// and `unwrap`).
 fn could_be_fetched(word: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(word).trim_start().to_ascii_lowercase();
+    let is_cut = word.len() >= MAX_WORD;
+    let text = String::from_utf8_lossy(word);
+    let inner = text.trim_start_matches(|c: char| c.is_control() || c.is_whitespace() || c == '<');
+    let is_wrapped = inner.len() < text.len();
+    let text: String = inner.chars().filter(|c| !c.is_control()).collect::<String>().to_ascii_lowercase();
+    let text = text.strip_prefix("url:").unwrap_or(&text);
     let scheme = text.split("://").next().filter(|scheme| scheme.len() < text.len());
     let is_scheme = |scheme: &str| {
         !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
     };
-    // Where all of its beginning is blank, nobody knows.
-    text.is_empty() && word.len() >= MAX_WORD
+    // Where so much stands before it that its own beginning is not seen, nobody knows.
+    is_cut && is_wrapped
         || text.starts_with(['/', '~', '\\'])
         || text.starts_with("data:")
         || text.starts_with("file:")

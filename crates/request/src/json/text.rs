@@ -2,6 +2,7 @@
 
 use crate::Unreadable;
 use crate::json::Want;
+use crate::json::block::{self, HEX};
 
 /// A string being read.
 #[derive(Debug, Default)]
@@ -16,6 +17,8 @@ pub(crate) struct Text {
     /// The beginning of a UTF-8 sequence that a chunk cut.
     partial: [u8; 4],
     partial_len: usize,
+    /// Small pieces of what is wanted, to be handed on together: PHP writes an escape every 64 bytes of base64.
+    gathered: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,8 +57,8 @@ impl Text {
     pub(crate) fn wanted_of<'a>(&self, whole: &'a [u8], take: impl FnOnce(&[u8])) -> &'a [u8] {
         match self.want {
             Want::Head(limit) => return &whole[..whole.len().min(limit)],
-            Want::Pieces if !whole.is_empty() => take(whole),
-            Want::Pieces | Want::Nothing => {}
+            Want::Pieces | Want::ToSearch if !whole.is_empty() => take(whole),
+            Want::Pieces | Want::ToSearch | Want::Nothing => {}
         }
         &[]
     }
@@ -68,7 +71,12 @@ impl Text {
         here: u64,
         mut take: impl FnMut(&[u8]),
     ) -> Result<(usize, bool), Unreadable> {
-        let take = &mut take;
+        let fed = self.read(bytes, here, &mut take);
+        self.hand_on(&mut take);
+        fed
+    }
+
+    fn read(&mut self, bytes: &[u8], here: u64, take: &mut impl FnMut(&[u8])) -> Result<(usize, bool), Unreadable> {
         let mut at = 0;
         while at < bytes.len() {
             if self.escape != Escape::None {
@@ -76,36 +84,41 @@ impl Text {
                 at += 1;
                 continue;
             }
-            // Whoever takes the pieces looks at them again, so that they should still be in the cache.
-            let ahead = if self.want == Want::Pieces { PIECE.min(bytes.len() - at) } else { bytes.len() - at };
-            let run = if self.partial_len == 0 { plain_prefix(&bytes[at..at + ahead]) } else { 0 };
-            if run > 0 {
-                self.take(&bytes[at..at + run], take);
-                at += run;
-                if run == ahead {
-                    continue;
-                }
+            if self.partial_len > 0 {
+                self.sequence(bytes[at], here + at as u64, take)?;
+                at += 1;
+                continue;
             }
-            let Some(&byte) = bytes.get(at) else { break };
-            let position = here + at as u64;
-            match byte {
-                b'"' if self.partial_len == 0 => {
+            // Whoever takes the pieces looks at them again, so that they should still be in the cache.
+            let ahead = &bytes[at..bytes.len().min(at + PIECE)];
+            let run = block::run(ahead, matches!(self.want, Want::Nothing | Want::ToSearch));
+            let plain = &ahead[..run.length];
+            let cut = if run.high { Self::check(plain, here + at as u64, run.length == ahead.len())? } else { 0 };
+            let whole = &plain[..plain.len() - cut];
+            if !whole.is_empty() {
+                self.take(whole, take);
+            }
+            at += run.length - cut;
+            if cut > 0 && at + cut == bytes.len() {
+                self.partial_len = cut;
+                self.partial[..cut].copy_from_slice(&bytes[at..]);
+                return Ok((bytes.len(), false));
+            }
+            match ahead.get(run.length) {
+                None => {}
+                Some(b'"') => {
                     self.lone_surrogate(take);
                     return Ok((at + 1, true));
                 }
-                b'\\' if self.partial_len == 0 => {
-                    self.escape = Escape::Backslash;
-                    at += 1;
+                Some(b'\\') => {
+                    at += self.escape(&bytes[at..], here + at as u64, take)?;
                 }
-                0x80.. => at += self.multibyte(&bytes[at..], position, take)?,
-                0..0x20 if self.partial_len == 0 => {
+                Some(_) => {
                     return Err(Unreadable::Malformed {
-                        at: position,
+                        at: here + at as u64,
                         what: "unescaped control character in a string",
                     });
                 }
-                // A sequence that a chunk cut goes on with something that is no part of one: it is wrong where it began.
-                _ => return Err(Unreadable::NotUtf8 { at: position - self.partial_len as u64 }),
             }
         }
         Ok((at, false))
@@ -120,41 +133,78 @@ impl Text {
                 let room = limit - self.kept.len();
                 self.kept.extend_from_slice(&plain[..plain.len().min(room)]);
             }
-            Want::Pieces => take(plain),
+            Want::ToSearch => take(plain),
+            Want::Pieces if plain.len() >= LARGE => {
+                self.hand_on(take);
+                take(plain);
+            }
+            Want::Pieces => {
+                self.gathered.extend_from_slice(plain);
+                if self.gathered.len() >= GATHERED {
+                    self.hand_on(take);
+                }
+            }
         }
     }
 
-    /// Takes what is not ASCII, with whatever ASCII stands between.
-    fn multibyte(&mut self, bytes: &[u8], here: u64, take: &mut impl FnMut(&[u8])) -> Result<usize, Unreadable> {
-        if self.partial_len > 0 {
-            // Finish the cut sequence a byte at a time: at most three of them.
-            self.partial[self.partial_len] = bytes[0];
-            self.partial_len += 1;
-            let partial = self.partial;
-            match std::str::from_utf8(&partial[..self.partial_len]) {
-                Ok(_) => {
-                    let len = std::mem::take(&mut self.partial_len);
-                    self.take(&partial[..len], take);
-                }
-                Err(error) if error.error_len().is_some() => {
-                    return Err(Unreadable::NotUtf8 { at: here + 1 - self.partial_len as u64 });
-                }
-                Err(_) => {}
-            }
-            return Ok(1);
+    fn hand_on(&mut self, take: &mut impl FnMut(&[u8])) {
+        if !self.gathered.is_empty() {
+            take(&self.gathered);
+            self.gathered.clear();
         }
-        let run = run_prefix(bytes);
-        match std::str::from_utf8(&bytes[..run]) {
-            Ok(_) => self.take(&bytes[..run], take),
-            Err(error) if error.error_len().is_none() && run == bytes.len() => {
-                let cut = error.valid_up_to();
-                self.take(&bytes[..cut], take);
-                self.partial_len = run - cut;
-                self.partial[..run - cut].copy_from_slice(&bytes[cut..run]);
-            }
-            Err(error) => return Err(Unreadable::NotUtf8 { at: here + error.valid_up_to() as u64 }),
+    }
+
+    /// Checks that this is UTF-8; says how many bytes at its end begin a sequence that is cut, which may only be where more can follow.
+    fn check(plain: &[u8], here: u64, more_follows: bool) -> Result<usize, Unreadable> {
+        let cut = if more_follows { cut_sequence(plain) } else { 0 };
+        let (whole, rest) = plain.split_at(plain.len() - cut);
+        // Only what is wrong is looked at again, to say where.
+        let (start, rest) = if simdutf8::basic::from_utf8(whole).is_ok() { (whole.len(), rest) } else { (0, plain) };
+        match std::str::from_utf8(rest) {
+            Ok(_) => Ok(0),
+            Err(error) if error.error_len().is_none() && more_follows => Ok(rest.len() - error.valid_up_to()),
+            Err(error) => Err(Unreadable::NotUtf8 { at: here + (start + error.valid_up_to()) as u64 }),
         }
-        Ok(run)
+    }
+
+    /// Goes on with a sequence that a chunk cut, a byte at a time: at most three of them.
+    fn sequence(&mut self, byte: u8, here: u64, take: &mut impl FnMut(&[u8])) -> Result<(), Unreadable> {
+        let begun = self.partial_len;
+        self.partial[begun] = byte;
+        self.partial_len += 1;
+        let partial = self.partial;
+        match std::str::from_utf8(&partial[..self.partial_len]) {
+            Ok(_) => {
+                let length = std::mem::take(&mut self.partial_len);
+                self.take(&partial[..length], take);
+            }
+            // It is wrong where it began.
+            Err(error) if error.error_len().is_some() => return Err(Unreadable::NotUtf8 { at: here - begun as u64 }),
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Takes an escape, as a whole if it is there, or else its backslash.
+    fn escape(&mut self, bytes: &[u8], here: u64, take: &mut impl FnMut(&[u8])) -> Result<usize, Unreadable> {
+        match *bytes {
+            [_, b'u', a, b, c, d, ..] => {
+                let digits = [a, b, c, d].map(|digit| HEX[usize::from(digit)]);
+                if digits.iter().all(|digit| *digit < 16) {
+                    let unit = digits.iter().fold(0, |unit, digit| unit << 4 | u16::from(*digit));
+                    self.unicode(unit, take);
+                    return Ok(6);
+                }
+            }
+            [_, byte, ..] if byte != b'u' => {
+                self.escaped(byte, here + 1, take)?;
+                return Ok(2);
+            }
+            _ => {}
+        }
+        // Cut, or wrong somewhere: a byte at a time.
+        self.escape = Escape::Backslash;
+        Ok(1)
     }
 
     fn escaped(&mut self, byte: u8, here: u64, take: &mut impl FnMut(&[u8])) -> Result<(), Unreadable> {
@@ -219,69 +269,46 @@ impl Text {
     }
 }
 
+/// How many bytes at the end begin a sequence of UTF-8 that is not there as a whole, if all before them is right.
+fn cut_sequence(bytes: &[u8]) -> usize {
+    let needs = |byte: u8| match byte {
+        0xc0..0xe0 => 2,
+        0xe0..0xf0 => 3,
+        0xf0.. => 4,
+        _ => 1,
+    };
+    let is_cut = |(place, byte): &(usize, &u8)| needs(**byte) > place + 1;
+    bytes.iter().rev().enumerate().take(3).find(is_cut).map_or(0, |(place, _)| place + 1)
+}
+
 /// The string that these bytes begin with, if it is short, holds nothing but plain ASCII, and its closing quote is among them.
 pub(crate) fn short(bytes: &[u8]) -> Option<&[u8]> {
-    let run = plain_prefix(&bytes[..bytes.len().min(SHORT)]);
-    (bytes.get(run) == Some(&b'"')).then(|| &bytes[..run])
+    let (words, _) = bytes[..bytes.len().min(SHORT)].as_chunks();
+    let at = words.iter().enumerate().find_map(|(number, word)| Some(number * WORD + first_special(*word)?))?;
+    (bytes[at] == b'"').then(|| &bytes[..at])
 }
 
 /// Largest piece handed on at once.
 const PIECE: usize = 32 << 10;
 
-/// How many bytes at the beginning are printable ASCII and neither a quote nor a backslash.
-fn plain_prefix(bytes: &[u8]) -> usize {
-    // As signed bytes, control characters and everything above ASCII are both below a space.
-    prefix::<true>(bytes, |byte| byte.cast_signed() >= 0x20 && byte != b'"' && byte != b'\\')
-}
-
-/// The same with what is above ASCII.
-fn run_prefix(bytes: &[u8]) -> usize {
-    prefix::<false>(bytes, |byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
-}
-
-/// Bytes looked at together; the compiler turns the loop over a block into vector instructions.
-const BLOCK: usize = 64;
+/// A piece of this size is handed on as it is, smaller ones once they are so many bytes together.
+const LARGE: usize = 512;
+const GATHERED: usize = 8 << 10;
 
 /// Bytes of a word.
 const WORD: usize = 8;
 
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "the predicate must be inlined into the block loop to be vectorised")]
-fn prefix<const ASCII: bool>(bytes: &[u8], plain: impl Fn(u8) -> bool) -> usize {
-    // Most strings are keys and words, and end within two words.
-    for (number, word) in bytes.chunks_exact(WORD).take(2).enumerate() {
-        if let Some(at) = first_special::<ASCII>(word) {
-            return number * WORD + at;
-        }
-    }
-    let mut at = 0;
-    for block in bytes.chunks_exact(BLOCK) {
-        if !block.iter().fold(true, |all, byte| all & plain(*byte)) {
-            break;
-        }
-        at += BLOCK;
-    }
-    for word in bytes[at..].chunks_exact(WORD) {
-        if let Some(place) = first_special::<ASCII>(word) {
-            return at + place;
-        }
-        at += WORD;
-    }
-    at + bytes[at..].iter().position(|byte| !plain(*byte)).unwrap_or(bytes.len() - at)
-}
-
-/// The place of the first byte that is not plain. All eight are looked at in one register: of each test below the lowest bit that is set
-/// is right, whatever carries do to those above it.
+/// The place of the first byte that is not plain ASCII. All eight are looked at in one register: of each test below the lowest bit that is
+/// set is right, whatever carries do to those above it.
 #[inline]
-fn first_special<const ASCII: bool>(word: &[u8]) -> Option<usize> {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    const TOPS: u64 = u64::from_le_bytes([0x80; 8]);
-    let word = u64::from_le_bytes(word.try_into().ok()?);
+fn first_special(word: [u8; WORD]) -> Option<usize> {
+    const ONES: u64 = u64::from_le_bytes([1; WORD]);
+    const TOPS: u64 = u64::from_le_bytes([0x80; WORD]);
+    let word = u64::from_le_bytes(word);
     let zero = |word: u64| word.wrapping_sub(ONES) & !word;
     let quote = zero(word ^ (ONES * u64::from(b'"')));
     let backslash = zero(word ^ (ONES * u64::from(b'\\')));
     let control = word.wrapping_sub(ONES * 0x20) & !word;
-    let high = if ASCII { word } else { 0 };
-    let special = (quote | backslash | control | high) & TOPS;
-    (special != 0).then(|| special.trailing_zeros() as usize / 8)
+    let special = (quote | backslash | control | word) & TOPS;
+    (special != 0).then(|| special.trailing_zeros() as usize / WORD)
 }

@@ -171,6 +171,7 @@ fn a_string_beside_a_url_is_a_word_unless_it_could_be_fetched() {
         r#""uuid":"u""#,
         r#""cache_control":{"type":"ephemeral"}"#,
         r#""video_metadata":{"start":"1s","tags":["a","b"]}"#,
+        r#""alt":"as told on https://b.example.com/""#,
     ] {
         fetches(chat, &part(&format!(r#"{{"url":"https://a.example.com/x",{beside}}}"#)), "a.example.com");
         fetches(chat, &part(&format!(r#"{{{beside},"url":"https://a.example.com/x"}}"#)), "a.example.com");
@@ -183,6 +184,11 @@ fn a_string_beside_a_url_is_a_word_unless_it_could_be_fetched() {
         r#""other":"data:image/png;base64,AAAA""#,
         r#""data":"AAAA""#,
         r#""uri":"https://b.example.com/""#,
+        // What Python's readers of URLs leave out.
+        r#""other":"ht\ntp://169.254.169.254/""#,
+        r#""other":"\u0001http://169.254.169.254/""#,
+        r#""other":"<URL:http://169.254.169.254/>""#,
+        r#""other":"                            http://169.254.169.254/""#,
     ] {
         fetches(chat, &part(&format!(r#"{{"url":"https://a.example.com/x",{beside}}}"#)), "?");
     }
@@ -289,6 +295,14 @@ fn documents_are_what_engines_make_of_them() {
     };
     check("/v1/messages", &document(r#""words""#), "m: text → text");
     check("/v1/messages", &document(r#"[{"type":"text","text":"words"}]"#), "m: text → text");
+    // SGLang's rerankers take parts of content, with and without pictures.
+    let rerank = |documents: &str| format!(r#"{{"model":"m","query":"a","documents":[{documents}]}}"#);
+    check("/v1/rerank", &rerank(r#"[{"type":"text","text":"b"}]"#), "m: text → score");
+    check(
+        "/v1/rerank",
+        &rerank(r#"[{"type":"image_url","image_url":{"url":"https://a.example.com/x"}}]"#),
+        "m: text+image → score; image documents[0][0]",
+    );
 }
 
 #[test]
