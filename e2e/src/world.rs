@@ -321,7 +321,9 @@ async fn start_picker(
     ];
     args.extend(options.pool.iter().map(|pool| format!("--pool={pool}")));
     args.extend(options.picker_args.iter().cloned());
-    let mut picker = Process::start(folder, "picker", &binary("thalamus-picker")?, &args, &[])?;
+    // As in its image.
+    let env = [("MIMALLOC_ARENA_PURGE_MULT", "1")];
+    let mut picker = Process::start(folder, "picker", &binary("thalamus-picker")?, &args, &env)?;
     let said = picker.said("picker started").await?;
     let part = |name: &str| address(&said[name]);
     let ports = PickerPorts {

@@ -89,6 +89,8 @@ fn write(binaries: &[PathBuf], reference: &str, archive: &Path) -> Result<PathBu
         "architecture": architecture(), "os": "linux", "created": "1970-01-01T00:00:00Z",
         "config": {
             "Entrypoint": [format!("/{name}")], "User": USER, "WorkingDir": "/",
+            // What a burst of bodies took goes back after 10 ms, not 100 (ADR 0016).
+            "Env": ["MIMALLOC_ARENA_PURGE_MULT=1"],
             "Labels": {"org.opencontainers.image.title": name, "org.opencontainers.image.version": env!("CARGO_PKG_VERSION")},
         },
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer_digest}")]},

@@ -79,7 +79,8 @@ pub struct PickerTemplateSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_paths: Option<bool>,
 
-    /// Which of them: a path each, such as /healthz, or with * at its end how paths begin, such as /v1/mine/*. All by default.
+    /// Which unknown paths go to the pool so, and no others: a path each, such as /healthz, or with * at its end how paths begin, such as
+    /// /v1/mine/*.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(regex(pattern = r"^/\S{0,255}$")))]
     pub other_path_list: Vec<String>,

@@ -2,6 +2,7 @@
 //! pod, where `kubectl port-forward` ends.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use axum::Router;
@@ -106,7 +107,7 @@ impl Admin {
                 accepted = port.accept() => accepted,
                 () = stop.cancelled() => return,
             };
-            let is_near = self.open_debug || peer.ip().to_canonical().is_loopback();
+            let is_near = self.open_debug || is_local(peer.ip());
             let router = if is_near { &people } else { &strangers };
             let (http, service) = (http.clone(), TowerToHyperService::new(router.clone()));
             tokio::spawn(async move {
@@ -119,6 +120,12 @@ impl Admin {
             });
         }
     }
+}
+
+/// Whether somebody in the same pod asks. What a mesh's sidecar takes from elsewhere comes from another address of the loopback network
+/// (127.0.0.6 with Istio: `pilot/pkg/networking/core`, `InboundPassthroughBindIpv4`, and ::6).
+fn is_local(peer: IpAddr) -> bool {
+    matches!(peer.to_canonical(), IpAddr::V4(Ipv4Addr::LOCALHOST) | IpAddr::V6(Ipv6Addr::LOCALHOST))
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {

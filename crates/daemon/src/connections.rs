@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use routing::client_of;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -21,12 +22,12 @@ use crate::rarely::Rarely;
 pub struct ConnectionLimit {
     places: Arc<Semaphore>,
     limit: usize,
-    /// How many of them one address may have; none is for a port where one address stands for many, as a gateway's does.
+    /// How many of them one client may have; none is for a port where one address stands for many, as a gateway's does.
     share: Option<Share>,
     refused: Arc<AtomicU64>,
 }
 
-/// The connections of each address that has any.
+/// The connections of each client that has any.
 #[derive(Debug, Clone)]
 struct Share {
     limit: usize,
@@ -37,7 +38,7 @@ struct Share {
 #[derive(Debug)]
 pub struct Place {
     _permit: OwnedSemaphorePermit,
-    of_address: Option<(IpAddr, Share)>,
+    of_client: Option<(IpAddr, Share)>,
 }
 
 /// A port that takes so many connections.
@@ -66,7 +67,7 @@ impl ConnectionLimit {
         Self { places, limit, share: None, refused: Arc::default() }
     }
 
-    /// For whoever looks after the process: probes, scrapers, people. No address keeps the others out.
+    /// For whoever looks after the process: probes, scrapers, people. No client keeps the others out.
     pub fn for_operators() -> Self {
         Self { share: Some(Share { limit: 64, taken: Arc::default() }), ..Self::new(1024) }
     }
@@ -74,11 +75,14 @@ impl ConnectionLimit {
     /// A place for a connection from this address, if there is one.
     fn place(&self, peer: IpAddr) -> Option<Place> {
         let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        let of_address = match &self.share {
-            Some(share) => Some((peer, share.take(peer)?)),
+        let of_client = match &self.share {
+            Some(share) => {
+                let client = client_of(peer);
+                Some((client, share.take(client)?))
+            }
             None => None,
         };
-        Some(Place { _permit: permit, of_address })
+        Some(Place { _permit: permit, of_client })
     }
 
     pub fn open(&self) -> usize {
@@ -100,22 +104,22 @@ impl Default for ConnectionLimit {
 // === impl Share ===
 
 impl Share {
-    fn take(&self, address: IpAddr) -> Option<Self> {
+    fn take(&self, client: IpAddr) -> Option<Self> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_address = taken.entry(address).or_default();
-        (*of_address < self.limit).then(|| *of_address += 1)?;
+        let of_client = taken.entry(client).or_default();
+        (*of_client < self.limit).then(|| *of_client += 1)?;
         Some(self.clone())
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some((address, share)) = &self.of_address else { return };
+        let Some((client, share)) = &self.of_client else { return };
         let mut taken = share.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(address) {
+        if let Some(count) = taken.get_mut(client) {
             *count -= 1;
             if *count == 0 {
-                taken.remove(address);
+                taken.remove(client);
             }
         }
     }
@@ -136,7 +140,7 @@ impl Port {
     pub async fn accept(&self) -> (TcpStream, SocketAddr, Place) {
         loop {
             match self.listener.accept().await {
-                Ok((stream, peer)) => match self.limit.place(peer.ip().to_canonical()) {
+                Ok((stream, peer)) => match self.limit.place(peer.ip()) {
                     Some(place) => {
                         // Without it small answers wait for others to fill a packet; a socket that refuses is gone already.
                         let _ = stream.set_nodelay(true);
@@ -146,7 +150,7 @@ impl Port {
                         self.limit.refused.fetch_add(1, Ordering::Relaxed);
                         if self.crowded.is_due(Instant::now()) {
                             let limit = self.limit.limit;
-                            tracing::warn!(%peer, limit, "connections are refused: the port has as many as it takes, of all or of this address; logged at most once a minute");
+                            tracing::warn!(%peer, limit, "connections are refused: the port has as many as it takes, of all or of this client; logged at most once a minute");
                         }
                     }
                 },
@@ -276,12 +280,16 @@ mod tests {
     }
 
     #[test]
-    fn no_address_keeps_the_others_out_of_the_ports_for_operators() {
+    fn no_client_keeps_the_others_out_of_the_ports_for_operators() {
         let limit = ConnectionLimit::for_operators();
         let (stranger, kubelet) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         let mut held: Vec<_> = std::iter::from_fn(|| limit.place(stranger)).collect();
         assert!(held.len() < limit.limit / 4, "{}", held.len());
         drop(limit.place(kubelet).unwrap());
+        let network = |last: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]);
+        let mut neighbours: Vec<_> = (0..1024).map_while(|last| limit.place(network(last))).collect();
+        assert_eq!(neighbours.len(), held.len(), "a network of IPv6 is one client");
+        neighbours.clear();
         held.pop();
         held.push(limit.place(stranger).unwrap());
         drop(held);

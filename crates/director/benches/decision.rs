@@ -92,7 +92,7 @@ fn run(bencher: Bencher<'_, '_>, table: RoutingTable, body: &str) {
     bencher.bench_local(|| {
         seed += 1;
         let mut transaction = handler.open(&head).expect("sound");
-        let mut kept = HeldBody::open(&handler.budget, None).expect("room");
+        let mut kept = HeldBody::open(&handler.budget, 64 << 10, None).expect("room");
         kept.push(body.clone()).expect("room");
         transaction.feed(&body).expect("valid");
         let Ok(Step::Dispatch(dispatch)) = transaction.finish(Bound::default(), None, clock, Draw::new(seed)) else {

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use routing::client_of;
+
 use crate::Rejection;
 
 /// The budget of a process; cheap to clone.
@@ -73,20 +75,12 @@ impl Clients {
 
     /// What this one holds. Those that hold nothing any more are forgotten whenever there are twice as many as there were.
     fn of(&mut self, address: IpAddr) -> Arc<AtomicU64> {
-        let held = Arc::clone(self.held.entry(whose(address)).or_default());
+        let held = Arc::clone(self.held.entry(client_of(address)).or_default());
         if self.held.len() > self.sweep_at.max(Self::FEW) {
             self.held.retain(|_, held| Arc::strong_count(held) > 1);
             self.sweep_at = 2 * self.held.len();
         }
         held
-    }
-}
-
-/// A client by its address: with IPv6 one has as many as it likes in its network of 64 bits (RFC 6177).
-fn whose(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::from((u128::from(address) >> 64 << 64).to_be_bytes()),
-        address @ IpAddr::V4(_) => address,
     }
 }
 
@@ -107,10 +101,6 @@ impl Reservation {
             client.fetch_add(bytes, Ordering::Relaxed);
         }
         Ok(())
-    }
-
-    pub(crate) fn budget(&self) -> &Budget {
-        &self.budget
     }
 
     /// Gives some back.
@@ -151,14 +141,6 @@ mod tests {
         drop(held);
         assert_eq!(budget.held(), 40);
         drop(other);
-    }
-
-    #[test]
-    fn a_network_of_ipv6_is_one_client() {
-        let whose = |address: &str| whose(address.parse().unwrap()).to_string();
-        assert_eq!(whose("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
-        assert_eq!(whose("::ffff:10.0.0.1"), "10.0.0.1");
-        assert_eq!(whose("10.0.0.1"), "10.0.0.1");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What all requests of a process share, whichever edge they come by.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +48,9 @@ pub fn caller<'h>(credentials: impl IntoIterator<Item = &'h [u8]>) -> Option<Vec
     }
     (!caller.is_empty()).then_some(caller)
 }
+
+/// Largest head of a request that is read, in bytes; nginx and Envoy take 60 KiB or less.
+pub const MAX_HEAD: usize = 64 << 10;
 
 /// What becomes of paths of which nothing is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,9 +118,15 @@ impl RequestHandler {
     }
 
     /// Asks those that may own it. To be awaited between the steps of a request, where nothing else is.
-    pub async fn find_owner(&self, question: &OwnerQuestion, authorization: Option<&str>) -> Search {
+    /// `client` is its address, where no gateway stands before it.
+    pub async fn find_owner(
+        &self,
+        question: &OwnerQuestion,
+        authorization: Option<&str>,
+        client: Option<IpAddr>,
+    ) -> Search {
         match &self.owner_finder {
-            Some(finder) => finder.find(question.owned(), authorization, question.among()).await,
+            Some(finder) => finder.find(question.owned(), authorization, client, question.among()).await,
             None => Search::Nobody,
         }
     }

@@ -39,7 +39,7 @@ pub use budget::{Budget, Reservation};
 pub use code::Code;
 pub use dispatch::{Attempt, AttemptReport, Dispatch, Ending, HeaderChanges, MAX_ATTEMPTS, Plan, RunningAttempt, Why};
 pub use explain::{Considered, Explanation};
-pub use handler::{Observer, OtherPaths, RequestHandler, caller};
+pub use handler::{MAX_HEAD, Observer, OtherPaths, RequestHandler, caller};
 pub use owners::{OwnerFinder, Owners, Search};
 pub use policy::{MediaRefusal, RefusalCause};
 pub use rejection::{Dialect, Rejection};

@@ -1,6 +1,7 @@
 //! Who owns what only a model server knows: learned from the answer that says it was made, or by asking those that may have made it.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,11 +11,12 @@ use crate::{EndpointId, KnownEndpoint};
 
 /// Asks endpoints for what nobody here saw made: another picker did, or this one before it was started anew.
 pub trait OwnerFinder: Send + Sync + std::fmt::Debug {
-    /// The first that knows it. `authorization` is the client's own.
+    /// The first that knows it. `authorization` is the client's own, and `client` its address where that is known.
     fn find<'f>(
         &'f self,
         owned: &'f Owned,
         authorization: Option<&'f str>,
+        client: Option<IpAddr>,
         among: &'f [KnownEndpoint],
     ) -> Pin<Box<dyn Future<Output = Search> + Send + 'f>>;
 }

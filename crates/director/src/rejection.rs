@@ -88,7 +88,7 @@ pub enum Rejection {
     NotSynced,
 
     #[error(
-        "the gateway sends request bodies to the endpoint picker in mode {mode}; set request_body_mode to FULL_DUPLEX_STREAMED"
+        "the gateway sends request bodies to the endpoint picker in mode {mode}; set request_body_mode to FULL_DUPLEX_STREAMED or BUFFERED"
     )]
     GatewayMode { mode: &'static str },
 

@@ -247,8 +247,7 @@ impl Undecided {
                 let owner = owner.ok_or_else(|| Rejection::UnknownOwned { owned: what.clone() })?;
                 return self.to_owner(what, owner).map(Decided::Plan);
             }
-            Resource::Administrative => return Err(Rejection::UnknownPath),
-            Resource::Unknown => {
+            Resource::Administrative | Resource::Unknown => {
                 let pool = &handler.other_paths.as_ref().ok_or(Rejection::UnknownPath)?.pool;
                 snapshot.table.route_as_is(pool, request.requires).map_err(|no_route| self.no_route(no_route))?
             }

@@ -3,8 +3,11 @@
 //! ```text
 //!  Start ──headers──► Reading ──end of body──► Dispatched ──► (response direction passes through) ──► Ended
 //!                        │            └──► Asking ──owner──┘
-//!                        └───── anything wrong ──► immediate response ──► Ended
+//!                        └───── anything wrong ──► immediate response ──► Answered, which ends the stream
 //! ```
+//!
+//! In mode FULL_DUPLEX_STREAMED the body comes in pieces, nothing is answered before its end, and then all of it goes back. In mode BUFFERED
+//! the gateway waits for a nod to the headers, keeps the body, and sends it whole; it goes back only where it changes.
 //!
 //! What gateways send is written down in `docs/life-of-a-request.md`: an empty body message with the end flag after the last data, or
 //! trailers instead of it, or no body at all; and after the end possibly another end.
@@ -15,8 +18,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use director::{
-    Bound, Dialect, Dispatch, HeldBody, OwnerQuestion, Plan, Rejection, RequestHandler, Reservation, RunningAttempt,
-    Search, Step, Transaction,
+    Bound, Dialect, Dispatch, HeldBody, MAX_HEAD, OwnerQuestion, Plan, Rejection, RequestHandler, Reservation,
+    RunningAttempt, Search, Step, Transaction,
 };
 use request::{Resource, splice};
 use routing::{Draw, Operation};
@@ -34,6 +37,9 @@ pub(crate) use headers::Head;
 /// The header and the metadata key that name the destination (Endpoint Picker Protocol, proposal 004 of the Gateway API Inference
 /// Extension).
 pub(crate) const DESTINATION: &str = "x-gateway-destination-endpoint";
+
+/// What tonic reads the messages of a stream into, at least, once they are larger than its first 8 KiB (bytes 1.12, `BytesMut::reserve`).
+const BUFFER: usize = 64 << 10;
 
 /// One request, from its headers to the end of its response.
 #[derive(Debug)]
@@ -70,6 +76,8 @@ enum State {
         /// Of the body, until all of it is sent.
         reservation: Option<Reservation>,
     },
+    /// By us.
+    Answered,
     Ended,
 }
 
@@ -97,20 +105,17 @@ impl Exchange {
         }
     }
 
-    /// What came of the body that is being read.
-    pub(crate) fn body(&self) -> Option<&HeldBody> {
-        match &self.state {
-            State::Reading { body, .. } => Some(body),
-            _ => None,
-        }
-    }
-
     /// Whether the exchange waits for more of the request, so that a gateway that sends none is to be cut.
     pub(crate) fn is_reading(&self) -> bool {
         matches!(self.state, State::Start | State::Reading { .. })
     }
 
-    /// Whether nothing more is expected of the gateway than that it ends the stream.
+    /// Whether the gateway has been told what to answer, so that the stream has nothing more to say.
+    pub(crate) fn is_answered(&self) -> bool {
+        matches!(self.state, State::Answered)
+    }
+
+    /// Whether nobody counts on the request any more.
     pub(crate) fn has_ended(&self) -> bool {
         matches!(self.state, State::Ended)
     }
@@ -203,12 +208,16 @@ impl Exchange {
         if !matches!(self.state, State::Start) {
             return Vec::new();
         }
+        if headers::size(headers) > MAX_HEAD {
+            return vec![self.reject_new(Rejection::HeadTooLarge { limit: MAX_HEAD })];
+        }
         let head = Head::read(headers);
         self.dialect = Dialect::of_path(&head.path);
-        // In any other mode the gateway waits for an answer to the headers before it sends the body, and the answer needs the body.
-        if !headers.end_of_stream && self.request_mode != BodySendMode::FullDuplexStreamed {
+        // In any other mode the gateway lets the headers go, or parts of the body, before all of it is read.
+        let waits = matches!(self.request_mode, BodySendMode::FullDuplexStreamed | BodySendMode::Buffered);
+        if !headers.end_of_stream && !waits {
             let mode = self.request_mode.as_str_name();
-            tracing::error!(mode, "gateway must send bodies in mode FULL_DUPLEX_STREAMED");
+            tracing::error!(mode, "gateway must send bodies in mode FULL_DUPLEX_STREAMED or BUFFERED");
             return vec![self.reject_new(Rejection::GatewayMode { mode })];
         }
         if let Some(selection) = head.test_selection.as_deref().filter(|_| self.options.test_selection) {
@@ -225,7 +234,11 @@ impl Exchange {
             }
             Ok((transaction, body)) => {
                 self.state = State::Reading { head, transaction, body };
-                if headers.end_of_stream { self.end_of_body(End::OfHeaders, clock, draw) } else { Vec::new() }
+                match self.request_mode {
+                    _ if headers.end_of_stream => self.end_of_body(End::OfHeaders, clock, draw),
+                    BodySendMode::Buffered => vec![answer::body_please()],
+                    _ => Vec::new(),
+                }
             }
             Err(rejection) => vec![self.reject(&rejection)],
         }
@@ -233,7 +246,7 @@ impl Exchange {
 
     fn open(&self, head: &Head) -> Result<(Transaction, HeldBody), Rejection> {
         let transaction = self.handler.open(&head.of_request())?;
-        let body = HeldBody::open(&self.handler.budget, head.content_length);
+        let body = HeldBody::open(&self.handler.budget, BUFFER, head.content_length);
         Ok((transaction, body.map_err(|rejection| self.handler.reject(rejection))?))
     }
 
@@ -246,14 +259,19 @@ impl Exchange {
         {
             return vec![self.reject(&rejection)];
         }
-        if message.end_of_stream { self.end_of_body(End::OfStream, clock, draw) } else { Vec::new() }
+        match self.request_mode {
+            // Trailers may follow it, but no more of the body.
+            BodySendMode::Buffered => self.end_of_body(End::Whole, clock, draw),
+            _ if message.end_of_stream => self.end_of_body(End::OfStream, clock, draw),
+            _ => Vec::new(),
+        }
     }
 
     fn request_trailers(&mut self, clock: impl Fn() -> Instant, draw: Draw) -> Vec<ProcessingResponse> {
         match self.state {
             State::Reading { .. } => self.end_of_body(End::WithTrailers, clock, draw),
             State::Dispatched { .. } => vec![answer::request_trailers()],
-            State::Start | State::Asking { .. } | State::Ended => Vec::new(),
+            State::Start | State::Asking { .. } | State::Answered | State::Ended => Vec::new(),
         }
     }
 
@@ -273,7 +291,10 @@ impl Exchange {
                 self.state = State::Asking { question, read: Box::new(read) };
                 Vec::new()
             }
-            Ok(Step::Answer(reply)) => vec![answer::reply(reply, "answered_by_the_picker")],
+            Ok(Step::Answer(reply)) => {
+                self.state = State::Answered;
+                vec![answer::reply(reply, "answered_by_the_picker")]
+            }
             Ok(Step::Dispatch(dispatch)) => self.forward(*dispatch, read),
             Err(rejection) => vec![self.reject(&rejection)],
         }
@@ -284,6 +305,7 @@ impl Exchange {
         Dispatch { plan, attempt }: Dispatch,
         Read { head, chunks, reservation, end }: Read,
     ) -> Vec<ProcessingResponse> {
+        let is_changed = !plan.first().splices.is_empty();
         let chunks = splice(chunks, &plan.first().splices);
         // Where the gateway chooses, nobody here knows who made what the answer says is made.
         let destination = if self.options.fallbacks && plan.makes.is_none() {
@@ -292,13 +314,22 @@ impl Exchange {
             plan.first().address.to_string()
         };
         let length = head.content_length.map(|_| chunks.iter().map(Bytes::len).sum());
-        let mut answers = vec![answer::request_headers(&destination, length, &plan.headers, &head)];
+        let changes = answer::request_changes(&destination, length, &plan.headers, &head);
+        let mut answers = Vec::new();
         match end {
-            End::OfHeaders => {}
-            End::OfStream => answer::request_body(&chunks, true, &mut answers),
+            End::OfHeaders => answers.push(answer::request_headers(changes, &destination)),
+            End::OfStream => {
+                answers.push(answer::request_headers(changes, &destination));
+                answer::request_body(&chunks, true, &mut answers);
+            }
             End::WithTrailers => {
+                answers.push(answer::request_headers(changes, &destination));
                 answer::request_body(&chunks, false, &mut answers);
                 answers.push(answer::request_trailers());
+            }
+            End::Whole => {
+                let instead = is_changed.then(|| chunks.concat().into());
+                answers.push(answer::whole_request_body(changes, &destination, instead));
             }
         }
         self.state = State::Dispatched { plan, attempt, reservation: Some(reservation) };
@@ -340,7 +371,7 @@ impl Exchange {
     }
 
     fn reject(&mut self, rejection: &Rejection) -> ProcessingResponse {
-        self.state = State::Ended;
+        self.state = State::Answered;
         answer::reply(rejection.reply(self.dialect), rejection.code().as_str())
     }
 }
@@ -352,6 +383,8 @@ enum End {
     OfHeaders,
     OfStream,
     WithTrailers,
+    /// The gateway has kept it, and sent it whole.
+    Whole,
 }
 
 #[cfg(test)]

@@ -1,31 +1,58 @@
 //! gRPC health, under every name that gateways and probes ask for.
 
+use std::time::Duration;
+
+use director::Budget;
 use tokio::sync::watch;
-use tonic_health::ServingStatus;
+use tonic::{Request, Response, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+use crate::metered::Metered;
 
 /// Names whose answer is "serving" when the picker can decide: the whole server, proposal 004's, the service's own, and lwepp's.
 const READINESS: [&str; 4] = ["", "readiness", "envoy.service.ext_proc.v3.ExternalProcessor", "inference-extension"];
 
-/// The health service, and a task that follows `ready` for as long as its sender lives.
-pub async fn serve_health(mut ready: watch::Receiver<bool>) -> HealthServer<impl Health> {
-    let (reporter, service) = tonic_health::server::health_reporter();
-    reporter.set_service_status("liveness", ServingStatus::Serving).await;
-    let tell = async move |ready: bool| {
-        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for name in READINESS {
-            reporter.set_service_status(name, status).await;
-        }
-    };
-    // Once before anybody can ask: a reporter begins by saying that all is well.
-    let at_first = *ready.borrow_and_update();
-    tell(at_first).await;
-    let follow = async move {
-        while ready.changed().await.is_ok() {
-            let now = *ready.borrow_and_update();
-            tell(now).await;
-        }
-    };
-    tokio::spawn(follow);
-    service
+/// Largest question that is read: a name.
+const MAX_QUESTION: usize = 1 << 10;
+
+/// What half-sent questions hold together. They have room of their own: bodies must not keep probes out.
+const QUESTIONS: u64 = 16 << 20;
+
+/// How long a question may take to be whole; a server with this service in it needs it as its timeout.
+pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Answers each question by what is ready at that moment. Nobody is kept up to date: streams that never end would have no bound.
+#[derive(Debug)]
+pub struct HealthCheck {
+    ready: watch::Receiver<bool>,
+}
+
+impl HealthCheck {
+    /// The gRPC service.
+    pub fn service(ready: watch::Receiver<bool>) -> Metered<HealthServer<Self>> {
+        let server = HealthServer::new(Self { ready }).max_decoding_message_size(MAX_QUESTION);
+        Metered::new(server, Budget::new(QUESTIONS))
+    }
+}
+
+#[tonic::async_trait]
+impl Health for HealthCheck {
+    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+        let name = request.into_inner().service;
+        let serves = match &*name {
+            "liveness" => true,
+            name if READINESS.contains(&name) => *self.ready.borrow(),
+            _ => return Err(Status::not_found("no service of this name")),
+        };
+        let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
+        Ok(Response::new(HealthCheckResponse { status: status.into() }))
+    }
+
+    type WatchStream = tokio_stream::Empty<Result<HealthCheckResponse, Status>>;
+
+    async fn watch(&self, _: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("ask again and again by Check"))
+    }
 }

@@ -10,8 +10,7 @@
 //! - one stream is one exchange, and it stays open to the end of the response: a gateway that loses it early sends the request
 //!   anywhere, cut short, or not at all;
 //! - the destination stands in the header and in the metadata, and both are equal;
-//! - no request is placed before its body was read: that needs FULL_DUPLEX_STREAMED, and other modes are refused
-//!   in words;
+//! - no request is placed before its body was read: that needs FULL_DUPLEX_STREAMED or BUFFERED, and other modes are refused in words;
 //! - a client's own destination header never survives.
 
 mod exchange;
@@ -20,6 +19,6 @@ mod metered;
 pub mod proto;
 mod service;
 
-pub use health::serve_health;
+pub use health::{HEALTH_TIMEOUT, HealthCheck};
 pub use proto::external_processor_server::ExternalProcessorServer;
 pub use service::{ExtProc, Options};

@@ -1,6 +1,6 @@
-//! A stream counts by itself, and a message as held from its announcement on, since room for it is made then; once it is whole, its body
-//! is held by whoever reads it. No peer holds more than half of the budget so once it is half full; a gateway's messages are whole in a
-//! moment.
+//! A stream counts by itself, and what came of a message until it is whole; then its body is held by whoever reads it. Announced bytes count
+//! for nothing: room is made for them, but no memory is touched. No peer holds more than half of the budget so once it is half full; a
+//! gateway's messages are whole in a moment.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -31,8 +31,10 @@ pub(crate) struct Meter(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     held: Reservation,
-    /// The lengths of those that are announced and not decoded yet, in order.
-    announced: VecDeque<u64>,
+    /// How many bytes came in all.
+    came: u64,
+    /// The lengths of the messages that are announced and not decoded yet, in order.
+    announced: VecDeque<u32>,
     /// Why no more of the stream is taken.
     refused: Option<Rejection>,
 }
@@ -59,6 +61,9 @@ const PREFIX: usize = 5;
 /// What a stream takes before it has said anything: most of it what tonic reads into.
 const STREAM: u64 = 16 << 10;
 
+/// What a message takes beside its bytes: a place among those that are announced.
+const ANNOUNCED: u64 = 2 * size_of::<u32>() as u64;
+
 impl<S> Metered<S> {
     pub(crate) fn new(inner: S, budget: Budget) -> Self {
         Self { inner, budget }
@@ -66,11 +71,17 @@ impl<S> Metered<S> {
 }
 
 impl Meter {
-    /// The next message is whole now.
-    pub(crate) fn decoded(&self) {
+    /// The next message is whole now; says how many bytes it has.
+    pub(crate) fn decoded(&self) -> usize {
         let mut state = self.lock();
-        let bytes = state.announced.pop_front().unwrap_or(0);
-        state.held.shrink(bytes);
+        let length = state.announced.pop_front().unwrap_or(0);
+        state.held.shrink(u64::from(length) + PREFIX as u64 + ANNOUNCED);
+        length as usize
+    }
+
+    /// How many bytes came in all.
+    pub(crate) fn came(&self) -> u64 {
+        self.lock().came
     }
 
     /// Why the stream ended in an error of ours, if it did. Nothing of it is held any more then: the next request must not find the room
@@ -80,10 +91,12 @@ impl Meter {
         state.refused.take().inspect(|_| state.held.shrink(u64::MAX))
     }
 
-    fn announced(&self, lengths: &[u64]) -> Result<(), Rejection> {
+    fn received(&self, bytes: u64, announced: &[u32]) -> Result<(), Rejection> {
         let mut state = self.lock();
-        state.announced.extend(lengths);
-        state.held.grow(lengths.iter().sum()).inspect_err(|rejection| state.refused = Some(rejection.clone()))
+        state.came += bytes;
+        state.announced.extend(announced);
+        let more = bytes + announced.len() as u64 * ANNOUNCED;
+        state.held.grow(more).inspect_err(|rejection| state.refused = Some(rejection.clone()))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -118,7 +131,8 @@ where
         let opened = opened.and_then(|mut held| held.grow(STREAM).map(|()| held));
         match opened {
             Ok(held) => {
-                let meter = Meter(Arc::new(Mutex::new(State { held, announced: VecDeque::new(), refused: None })));
+                let meter =
+                    Meter(Arc::new(Mutex::new(State { held, came: 0, announced: VecDeque::new(), refused: None })));
                 let mut request = request.map(|inner| {
                     Body::new(MeteredBody { inner, meter: meter.clone(), announced: Announced::default() })
                 });
@@ -132,7 +146,7 @@ where
 
 impl Announced {
     /// How long each of the messages is that these bytes announce.
-    fn by(&mut self, mut bytes: &[u8]) -> Vec<u64> {
+    fn by(&mut self, mut bytes: &[u8]) -> Vec<u32> {
         let mut announced = Vec::new();
         while !bytes.is_empty() {
             let passed = self.left.min(bytes.len());
@@ -146,7 +160,7 @@ impl Announced {
                 let [_, length @ ..] = self.prefix;
                 let length = u32::from_be_bytes(length);
                 (self.have, self.left) = (0, length as usize);
-                announced.push(u64::from(length));
+                announced.push(length);
             }
         }
         announced
@@ -165,11 +179,9 @@ impl http_body::Body for MeteredBody {
         let this = self.get_mut();
         let Some(frame) = ready!(Pin::new(&mut this.inner).poll_frame(cx)) else { return Poll::Ready(None) };
         let frame = frame?;
-        let announced = frame.data_ref().map(|data| this.announced.by(data)).unwrap_or_default();
-        Poll::Ready(Some(match this.meter.announced(&announced) {
-            Ok(()) => Ok(frame),
-            Err(rejection) => Err(exhausted(&rejection)),
-        }))
+        let Some(data) = frame.data_ref() else { return Poll::Ready(Some(Ok(frame))) };
+        let received = this.meter.received(data.len() as u64, &this.announced.by(data));
+        Poll::Ready(Some(received.map(|()| frame).map_err(|rejection| exhausted(&rejection))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -186,6 +198,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_came_is_held_until_it_is_a_message() {
+        let budget = Budget::new(100_000);
+        let held = budget.open(None).unwrap();
+        let meter = Meter(Arc::new(Mutex::new(State { held, came: 0, announced: VecDeque::new(), refused: None })));
+        meter.received(5, &[32 << 20]).unwrap();
+        assert!(budget.held() < 100, "what is merely announced holds nothing");
+        meter.received(90_000, &[]).unwrap();
+        assert!(budget.held() > 90_000 && meter.came() == 90_005);
+        assert!(meter.received(90_000, &[]).is_err());
+        assert!(matches!(meter.refused(), Some(Rejection::Overloaded { .. })));
+        assert_eq!(budget.held(), 0);
+        meter.received(25, &[0, 10, 0]).unwrap();
+        assert_eq!([meter.decoded(), meter.decoded(), meter.decoded(), meter.decoded()], [32 << 20, 0, 10, 0]);
+        assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
     fn messages_are_told_wherever_they_are_cut() {
         let messages = [&b""[..], b"a", &[b'x'; 700], b"", b"last"];
         let prefixed =
@@ -193,10 +222,10 @@ mod tests {
         let bytes: Vec<u8> = messages.iter().flat_map(prefixed).collect();
         for piece in [1, 2, 3, 5, 7, 64, 10_000] {
             let mut announced = Announced::default();
-            let all: Vec<u64> = bytes.chunks(piece).flat_map(|piece| announced.by(piece)).collect();
+            let all: Vec<u32> = bytes.chunks(piece).flat_map(|piece| announced.by(piece)).collect();
             assert_eq!((all, announced.left, announced.have), (vec![0, 1, 700, 0, 4], 0, 0), "in pieces of {piece}");
         }
         let mut huge = Announced::default();
-        assert_eq!(huge.by(&[0, 0xff, 0xff, 0xff, 0xff, 1]), [u64::from(u32::MAX)]);
+        assert_eq!(huge.by(&[0, 0xff, 0xff, 0xff, 0xff, 1]), [u32::MAX]);
     }
 }

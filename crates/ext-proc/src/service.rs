@@ -1,14 +1,15 @@
 //! The gRPC service: drives one exchange for each stream.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use director::{BodyTimeouts, RequestHandler};
+use bytes::Bytes;
+use director::{BodyTimeouts, Budget, RequestHandler, Reservation};
 use futures::Stream;
 use routing::Draw;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -16,7 +17,8 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::exchange::Exchange;
 use crate::metered::{Meter, Metered};
 use crate::proto::external_processor_server::{ExternalProcessor, ExternalProcessorServer};
-use crate::proto::{ProcessingRequest, ProcessingResponse};
+use crate::proto::processing_request::Request as Asked;
+use crate::proto::{HttpBody, ProcessingRequest, ProcessingResponse};
 
 /// How the edge answers.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +31,8 @@ pub struct Options {
     pub test_selection: bool,
     /// How long a body may take before it is given up. Envoy has no such limit of its own in full duplex.
     pub body: BodyTimeouts,
-    /// Most streams at once; one more is refused with an error of gRPC's own, since nobody says yet what it is about.
+    /// Most streams at once, and of one gateway the half, once half of them are taken; one more is refused with an error of gRPC's own,
+    /// since nobody says yet what it is about.
     pub max_streams: usize,
 }
 
@@ -39,25 +42,27 @@ pub struct ExtProc {
     handler: Arc<RequestHandler>,
     options: Options,
     under_way: TaskTracker,
-    streams: Arc<Semaphore>,
+    /// Of a stream each.
+    streams: Budget,
 }
 
-/// Largest message that is taken. Envoy sends up to its listener's buffer limit at once: 1 MiB by default, 16 MB were seen.
-const MAX_MESSAGE_BYTES: usize = 32 << 20;
+/// Largest message that is taken beyond the largest body: in mode BUFFERED a gateway sends all of it at once.
+const MAX_MESSAGE_BESIDE_BODY: u64 = 1 << 20;
 
 impl ExtProc {
     /// `under_way` holds each request from its stream's first message to its end: what a port that stops waits for.
     pub fn new(handler: Arc<RequestHandler>, options: Options, under_way: TaskTracker) -> Self {
-        let streams = Arc::new(Semaphore::new(options.max_streams.min(Semaphore::MAX_PERMITS)));
+        let streams = Budget::new(options.max_streams as u64);
         Self { handler, options, under_way, streams }
     }
 
     /// The gRPC service.
     pub fn service(self) -> Metered<ExternalProcessorServer<Self>> {
         let budget = self.handler.budget.clone();
-        let server = ExternalProcessorServer::new(self)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let largest = self.handler.limits.max_body_bytes.saturating_add(MAX_MESSAGE_BESIDE_BODY);
+        let largest = usize::try_from(largest).unwrap_or(usize::MAX);
+        let server =
+            ExternalProcessorServer::new(self).max_decoding_message_size(largest).max_encoding_message_size(largest);
         Metered::new(server, budget)
     }
 }
@@ -70,10 +75,14 @@ impl ExternalProcessor for ExtProc {
         &self,
         request: Request<Streaming<ProcessingRequest>>,
     ) -> Result<Response<Self::ProcessStream>, Status> {
-        let stream = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
+        let opened = match request.extensions().get::<SocketAddr>() {
+            Some(peer) => self.streams.open_for(peer.ip(), None),
+            None => self.streams.open(None),
+        };
+        let stream = opened.and_then(|mut stream| stream.grow(1).map(|()| stream)).map_err(|_| {
             let limit = self.options.max_streams;
             Status::resource_exhausted(format!(
-                "{limit} requests are in flight, as many as this picker takes (--max-streams)"
+                "as many requests are under way as this picker takes (--max-streams={limit}), or half of them from this gateway"
             ))
         })?;
         let meter = request.extensions().get::<Meter>().cloned();
@@ -86,7 +95,6 @@ impl ExternalProcessor for ExtProc {
             last: tokio::time::Instant::now(),
             meter,
             pending: VecDeque::new(),
-            ended: None,
             is_over: false,
             _stream: stream,
             _under_way: self.under_way.token(),
@@ -106,11 +114,9 @@ struct Conversation {
     last: tokio::time::Instant,
     meter: Option<Meter>,
     pending: VecDeque<ProcessingResponse>,
-    /// When the exchange ended, if its gateway is still there.
-    ended: Option<tokio::time::Instant>,
     /// Nothing more comes; what is pending is the end.
     is_over: bool,
-    _stream: OwnedSemaphorePermit,
+    _stream: Reservation,
     _under_way: TaskTrackerToken,
 }
 
@@ -126,16 +132,14 @@ impl Conversation {
             if let Some(answer) = self.pending.pop_front() {
                 return Some((Ok(answer), self));
             }
-            if self.is_over {
+            if self.is_over || self.exchange.is_answered() {
                 return None;
             }
             self.exchange.sent();
             let message = if self.exchange.is_reading() {
-                let next = match self.exchange.body() {
-                    Some(held) => self.options.body.next(self.began.elapsed(), self.last.elapsed(), held),
-                    None => self.options.body.next_of_nothing(self.began.elapsed(), self.last.elapsed()),
-                };
-                match next {
+                let came = self.meter.as_ref().map_or(u64::MAX, Meter::came);
+                let (began, last) = (self.began.elapsed(), self.last.elapsed());
+                match self.options.body.next(began, last, came, &self.handler.budget) {
                     Ok(wait) => match tokio::time::timeout(wait, self.messages.message()).await {
                         Ok(message) => message,
                         // Looked at once more.
@@ -147,9 +151,8 @@ impl Conversation {
                     }
                 }
             } else if self.exchange.has_ended() {
-                // A gateway ends the stream when it has the answer.
-                let until = *self.ended.get_or_insert_with(tokio::time::Instant::now) + self.options.body.stall;
-                match tokio::time::timeout_at(until, self.messages.message()).await {
+                // The gateway ends the stream when it has passed on the answer.
+                match tokio::time::timeout_at(self.last + self.options.body.stall, self.messages.message()).await {
                     Ok(message) => message,
                     Err(_) => return None,
                 }
@@ -157,15 +160,16 @@ impl Conversation {
                 self.messages.message().await
             };
             match message {
-                Ok(Some(message)) => {
+                Ok(Some(mut message)) => {
                     if let Some(meter) = &self.meter {
-                        meter.decoded();
+                        let length = meter.decoded();
+                        keep_the_body_alone(&mut message, length);
                     }
                     self.last = tokio::time::Instant::now();
                     let draw = Draw::new(fastrand::u64(..));
                     self.pending.extend(self.exchange.on(message, Instant::now, draw));
                     if let Some((question, authorization)) = self.exchange.question() {
-                        let search = self.handler.find_owner(question, authorization).await;
+                        let search = self.handler.find_owner(question, authorization, None).await;
                         self.pending.extend(self.exchange.answered(search, Instant::now));
                     }
                 }
@@ -179,5 +183,39 @@ impl Conversation {
                 },
             }
         }
+    }
+}
+
+/// A body stands in the bytes of its whole message and would keep all of them, whatever stands beside it.
+fn keep_the_body_alone(message: &mut ProcessingRequest, length: usize) {
+    if let Some(Asked::RequestBody(HttpBody { body, .. }) | Asked::ResponseBody(HttpBody { body, .. })) =
+        &mut message.request
+        && body.len() < length / 2
+    {
+        *body = Bytes::copy_from_slice(body);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_does_not_keep_what_stands_beside_it() {
+        let bytes = Bytes::from(vec![b'x'; 1 << 20]);
+        let body_of = |size: usize| {
+            let body = HttpBody { body: bytes.slice(..size), end_of_stream: true };
+            let mut message =
+                ProcessingRequest { request: Some(Asked::RequestBody(body)), ..ProcessingRequest::default() };
+            keep_the_body_alone(&mut message, bytes.len());
+            match message.request {
+                Some(Asked::RequestBody(body)) => body.body,
+                other => unreachable!("{other:?}"),
+            }
+        };
+        assert_eq!(body_of(1 << 20).as_ptr(), bytes.as_ptr(), "it is nearly all of it");
+        let small = body_of(100_000);
+        assert_eq!(small.len(), 100_000);
+        assert_ne!(small.as_ptr(), bytes.as_ptr());
     }
 }

@@ -98,7 +98,7 @@ pub struct Args {
 
     /// Which unknown paths pass: a path each, such as /healthz, or with * at its end how paths begin, such as /v1/mine/*. All by default. May
     /// be repeated.
-    #[arg(long = "other-path")]
+    #[arg(long = "other-path", value_parser = path)]
     pub other_paths: Vec<String>,
 
     /// A domain below which media is not fetched from any host, unless a model's allowedHosts names that host. May be repeated; replaces
@@ -383,6 +383,10 @@ fn host() -> String {
         "" => "picker".to_owned(),
         host => host.to_owned(),
     }
+}
+
+fn path(text: &str) -> Result<String, String> {
+    if text.starts_with('/') { Ok(text.to_owned()) } else { Err("a path begins with /".to_owned()) }
 }
 
 #[cfg(test)]

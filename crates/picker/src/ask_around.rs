@@ -1,7 +1,8 @@
 //! Asks model servers which of them made a job, or a response.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +13,8 @@ use http::header::AUTHORIZATION;
 use http::{Request, StatusCode};
 use http_body_util::Empty;
 use request::Owned;
-use tokio::sync::Semaphore;
+use routing::client_of;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clients::Clients;
 
@@ -27,6 +29,9 @@ const AT_ONCE: usize = 16;
 /// keeps model servers busy with that and no more, and waits for themselves. A search that cannot begin in time is given up.
 const SEARCHES: usize = 16;
 const SEARCHES_OF_ONE: usize = 4;
+
+/// How many of one client, by its address, whatever it authorizes by.
+const SEARCHES_OF_CLIENT: usize = 8;
 const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -39,7 +44,8 @@ const MAX_MISSED: usize = 1024;
 pub(crate) struct AskAround {
     clients: Clients,
     searches: Semaphore,
-    turns: Turns,
+    of_callers: Turns<Caller>,
+    of_clients: Turns<IpAddr>,
     /// By what was looked for, and for whom: a server may tell one what it does not tell another.
     missed: Mutex<HashMap<(Caller, Owned), Instant>>,
     hasher: RandomState,
@@ -48,10 +54,11 @@ pub(crate) struct AskAround {
 /// What a caller authorizes by, hashed.
 type Caller = u64;
 
-/// The searches of each caller that has any.
-#[derive(Debug, Default)]
-struct Turns {
-    callers: Mutex<HashMap<Caller, Arc<Semaphore>>>,
+/// The searches of each who has any.
+#[derive(Debug)]
+struct Turns<W> {
+    at_once: usize,
+    of: Mutex<HashMap<W, Arc<Semaphore>>>,
 }
 
 impl AskAround {
@@ -59,7 +66,8 @@ impl AskAround {
         Self {
             clients: Clients::new(TIMEOUT),
             searches: Semaphore::new(SEARCHES),
-            turns: Turns::default(),
+            of_callers: Turns::new(SEARCHES_OF_ONE),
+            of_clients: Turns::new(SEARCHES_OF_CLIENT),
             missed: Mutex::default(),
             hasher: RandomState::new(),
         }
@@ -105,12 +113,19 @@ impl AskAround {
     }
 }
 
-impl Turns {
-    fn of(&self, caller: Caller) -> Arc<Semaphore> {
-        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        // Callers without a search are forgotten.
-        callers.retain(|_, turn| Arc::strong_count(turn) > 1);
-        Arc::clone(callers.entry(caller).or_insert_with(|| Arc::new(Semaphore::new(SEARCHES_OF_ONE))))
+impl<W: Eq + Hash> Turns<W> {
+    fn new(at_once: usize) -> Self {
+        Self { at_once, of: Mutex::default() }
+    }
+
+    async fn take(&self, who: W) -> Option<OwnedSemaphorePermit> {
+        let turn = {
+            let mut all = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+            // Who has no search is forgotten.
+            all.retain(|_, turn| turn.available_permits() < self.at_once || Arc::strong_count(turn) > 1);
+            Arc::clone(all.entry(who).or_insert_with(|| Arc::new(Semaphore::new(self.at_once))))
+        };
+        turn.acquire_owned().await.ok()
     }
 }
 
@@ -119,6 +134,7 @@ impl OwnerFinder for AskAround {
         &'f self,
         what: &'f Owned,
         authorization: Option<&'f str>,
+        client: Option<IpAddr>,
         among: &'f [KnownEndpoint],
     ) -> Pin<Box<dyn Future<Output = Search> + Send + 'f>> {
         Box::pin(async move {
@@ -129,8 +145,13 @@ impl OwnerFinder for AskAround {
             if !what.id.bytes().all(sound) || self.was_missed(&asked_for) {
                 return Search::Nobody;
             }
-            let turn = self.turns.of(caller);
-            let begin = async { (turn.acquire().await, self.searches.acquire().await) };
+            let begin = async {
+                let of_client = match client {
+                    Some(client) => self.of_clients.take(client_of(client)).await,
+                    None => None,
+                };
+                (of_client, self.of_callers.take(caller).await, self.searches.acquire().await)
+            };
             let Ok(_search) = tokio::time::timeout(WAIT_TIMEOUT, begin).await else { return Search::Unfinished };
             let all = among.len() <= MAX_ASKED;
             let among = among[..among.len().min(MAX_ASKED)].to_vec();

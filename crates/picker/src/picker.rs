@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use daemon::{Admin, ConnectionLimit, Incoming, Port, Speaks};
 use director::{BodyTimeouts, Budget, Director, OtherPaths, Owners, RequestHandler};
-use ext_proc::ExtProc;
+use ext_proc::{ExtProc, HEALTH_TIMEOUT, HealthCheck};
 use prometheus_client::registry::Registry;
 use proxy::{Cors, Proxy};
 use publish::{Access, Scope, Subscriber, Subscription};
@@ -72,11 +72,14 @@ pub(crate) struct Connections {
 }
 
 /// How many requests a gateway may have under way on one connection. Envoy opens another when it has as many.
-const STREAMS_OF_A_CONNECTION: u32 = 1024;
+const STREAMS_OF_A_CONNECTION: u32 = 256;
+
+/// How many questions a probe may have under way on one connection.
+const STREAMS_OF_A_PROBE: u32 = 16;
 
 /// How much of a connection may wait to be read. h2 (0.4.20, `data_frame_budget`) ends a connection on which so many small messages wait
 /// that their lack to 256 bytes each comes to half of this: more than four for each request, when a herd waited for a picker that had no CPU.
-const CONNECTION_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = 512 << 10;
 
 impl Picker {
     /// Starts subscribing over what `access` gives, and scraping. Once `stop` is cancelled the picker is not ready any more, and decides
@@ -143,7 +146,8 @@ impl Picker {
             .http2_keepalive_interval(Some(Duration::from_secs(20)))
             .max_concurrent_streams(Some(STREAMS_OF_A_CONNECTION))
             .initial_connection_window_size(Some(CONNECTION_WINDOW))
-            .add_service(ext_proc::serve_health(self.ready()).await)
+            .timeout(HEALTH_TIMEOUT)
+            .add_service(HealthCheck::service(self.ready()))
             .add_service(self.ext_proc().service())
             .serve_with_incoming_shutdown(Incoming::new(port, speaks), stop.clone().cancelled_owned());
         self.until_idle(port, &stop).await
@@ -158,7 +162,9 @@ impl Picker {
         let port = Port::new(listener, ConnectionLimit::for_operators());
         let port = Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(20)))
-            .add_service(ext_proc::serve_health(self.ready()).await)
+            .max_concurrent_streams(Some(STREAMS_OF_A_PROBE))
+            .timeout(HEALTH_TIMEOUT)
+            .add_service(HealthCheck::service(self.ready()))
             .serve_with_incoming_shutdown(Incoming::new(port, Speaks::Plain), stop.clone().cancelled_owned());
         self.until_idle(port, &stop).await
     }

@@ -16,14 +16,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
-use director::Rejection;
+use director::{MAX_HEAD, Rejection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use framing::{Fault, Framing, Step};
-
-/// Longest head that is taken; nginx and Envoy take 60 KiB or less.
-pub(crate) const MAX_HEAD: usize = 64 << 10;
 
 /// As many as hyper reads; it would refuse one more without a word.
 pub(crate) const MAX_HEADERS: usize = 100;

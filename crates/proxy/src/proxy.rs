@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::body::ResponseBody;
 use crate::cors::Cors;
 use crate::forward::{Going, forward};
+use crate::server::READ_BUFFER;
 use crate::upload::Original;
 use crate::upstream::Upstream;
 use crate::websocket;
@@ -132,7 +133,7 @@ impl Proxy {
             step = match step {
                 Step::FindOwner(question) => {
                     let authorization = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-                    let search = self.handler.find_owner(&question, authorization).await;
+                    let search = self.handler.find_owner(&question, authorization, Some(client)).await;
                     question.answered(search, Instant::now)?
                 }
                 Step::Answer(reply) => return Ok(answered(reply)),
@@ -169,7 +170,7 @@ impl Proxy {
             objective: OBJECTIVES.iter().find_map(|name| parts.headers.get(*name)?.to_str().ok()),
         };
         let transaction = self.handler.open(&head)?;
-        let body = HeldBody::open_for(&self.handler.budget, client, head.content_length);
+        let body = HeldBody::open_for(&self.handler.budget, READ_BUFFER, client, head.content_length);
         Ok((transaction, body.map_err(|rejection| self.handler.reject(rejection))?))
     }
 
@@ -194,9 +195,10 @@ impl Proxy {
     ) -> Result<(Transaction, HeldBody), Rejection> {
         let reject = |rejection| self.handler.reject(rejection);
         let began = tokio::time::Instant::now();
-        let mut last = began;
+        let (mut last, mut came) = (began, 0);
         loop {
-            let wait = self.options.body.next(began.elapsed(), last.elapsed(), &held).map_err(reject)?;
+            let wait =
+                self.options.body.next(began.elapsed(), last.elapsed(), came, &self.handler.budget).map_err(reject)?;
             match tokio::time::timeout(wait, body.frame()).await {
                 // Looked at once more.
                 Err(_) => {}
@@ -204,6 +206,7 @@ impl Proxy {
                 Ok(Some(Ok(frame))) => {
                     last = tokio::time::Instant::now();
                     if let Ok(chunk) = frame.into_data() {
+                        came += chunk.len() as u64;
                         transaction.feed(&chunk)?;
                         held.push(chunk).map_err(reject)?;
                     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::{Held, Port, says_something};
+use director::MAX_HEAD;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -13,10 +14,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Proxy;
-use crate::guard::{Guarded, MAX_HEAD, Refused};
+use crate::guard::{Guarded, Refused};
 
 /// How long a client may take over the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a connection of HTTP/1.1 is read into, at most: a head and as much again.
+pub(crate) const READ_BUFFER: usize = 2 * MAX_HEAD;
 
 /// How long the last answers may take to go out, once their requests are done.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -24,7 +28,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Serves until `stop` is cancelled; then takes no new connection, and returns when the requests under way are done.
 pub async fn serve(port: Port, proxy: Proxy, stop: CancellationToken) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(2 * MAX_HEAD);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(READ_BUFFER);
     let http2_head = u32::try_from(MAX_HEAD).unwrap_or(u32::MAX);
     builder
         .http2()

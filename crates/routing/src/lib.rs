@@ -13,6 +13,7 @@
 //! - nothing here knows Kubernetes, HTTP, or how a table travels.
 
 mod capability;
+mod client;
 mod draw;
 mod family;
 mod format;
@@ -26,6 +27,7 @@ mod table;
 mod uid;
 
 pub use capability::{Capability, Fit, Missing, Requirement};
+pub use client::client_of;
 pub use draw::Draw;
 pub use family::{Family, UnknownFamily};
 pub use format::{Format, UnknownFormat};

@@ -29,6 +29,9 @@ const BESIDE: u64 = 64 << 20;
 /// Strangers come from elsewhere than honest clients, as they do.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
+/// Another, who has a share of their own.
+const ANOTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
+
 /// How often an honest client asks each edge.
 const EVERY: Duration = Duration::from_millis(20);
 
@@ -229,7 +232,7 @@ async fn hostile(client: &Client) -> Result<usize> {
 }
 
 async fn attack(number: usize, ports: Ports, stop: &AtomicBool) -> Result<()> {
-    match number % 9 {
+    match number % 12 {
         0 => upload_and_hold(ports.http).await,
         1 => drip(ports.http, stop).await,
         2 => silence(ports).await,
@@ -238,13 +241,20 @@ async fn attack(number: usize, ports: Ports, stop: &AtomicBool) -> Result<()> {
         5 => made_up_jobs(ports.http).await,
         6 => crumbs(ports.http).await,
         7 => frames_that_nobody_knows(ports.http).await,
+        8 => mere_announcements(ports.ext_proc).await,
+        9 => large_heads(ports.ext_proc).await,
+        10 => half_questions([ports.health, ports.ext_proc]).await,
         _ => odd_requests(ports.http).await,
     }
 }
 
 async fn connect(to: SocketAddr) -> Result<TcpStream> {
+    connect_from(STRANGER, to).await
+}
+
+async fn connect_from(stranger: Ipv4Addr, to: SocketAddr) -> Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
-    socket.bind((STRANGER, 0).into())?;
+    socket.bind((stranger, 0).into())?;
     Ok(socket.connect(to).await?)
 }
 
@@ -295,15 +305,23 @@ async fn silence(ports: Ports) -> Result<()> {
 }
 
 async fn open_stream(to: SocketAddr) -> Result<h2::client::SendRequest<Bytes>> {
-    let (client, connection) = h2::client::handshake(connect(to).await?).await?;
+    open_stream_from(STRANGER, to).await
+}
+
+async fn open_stream_from(stranger: Ipv4Addr, to: SocketAddr) -> Result<h2::client::SendRequest<Bytes>> {
+    let (client, connection) = h2::client::handshake(connect_from(stranger, to).await?).await?;
     tokio::spawn(async move { drop(connection.await) });
     Ok(client)
 }
 
 fn process() -> Request<()> {
+    call("http://x/envoy.service.ext_proc.v3.ExternalProcessor/Process")
+}
+
+fn call(method: &'static str) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = http::Uri::from_static("http://x/envoy.service.ext_proc.v3.ExternalProcessor/Process");
+    *request.uri_mut() = http::Uri::from_static(method);
     request.headers_mut().insert("content-type", http::HeaderValue::from_static("application/grpc"));
     request.headers_mut().insert("te", http::HeaderValue::from_static("trailers"));
     request
@@ -322,6 +340,77 @@ async fn half_a_message(to: SocketAddr) -> Result<()> {
     }
     let never = std::future::pending::<()>();
     let _ = tokio::time::timeout(Duration::from_secs(10), never).await;
+    Ok(())
+}
+
+/// From two addresses, five bytes a stream that announce messages of thirty megabytes.
+async fn mere_announcements(to: SocketAddr) -> Result<()> {
+    let mut streams = Vec::new();
+    for stranger in [STRANGER, ANOTHER] {
+        let mut client = open_stream_from(stranger, to).await?.ready().await?;
+        for _ in 0..100 {
+            let (_, mut stream) = client.send_request(process(), false)?;
+            stream.send_data(Bytes::from_static(&[0, 1, 0xc9, 0xc3, 0x80]), false)?;
+            client = client.ready().await?;
+            streams.push(stream);
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    Ok(())
+}
+
+/// Whole messages with heads of a megabyte, whose bodies never come.
+async fn large_heads(to: SocketAddr) -> Result<()> {
+    let header = |key: &str, value: &str| {
+        let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2][..], &varint(bytes.len()), bytes].concat();
+        field(1, &[field(1, key.as_bytes()), field(3, value.as_bytes())].concat())
+    };
+    let head = [
+        header(":method", "POST"),
+        header(":path", "/v1/chat/completions"),
+        header("authorization", &"x".repeat(1 << 20)),
+    ]
+    .concat();
+    let within = |field: u8, bytes: Vec<u8>| [vec![field << 3 | 2], varint(bytes.len()), bytes].concat();
+    let message = within(2, within(1, head));
+    let length = u32::try_from(message.len())?.to_be_bytes();
+    let message = Bytes::from([&[0][..], &length, &message].concat());
+    let mut client = open_stream(to).await?.ready().await?;
+    let mut streams = Vec::new();
+    for _ in 0..50 {
+        let (_, mut stream) = client.send_request(process(), false)?;
+        stream.send_data(message.clone(), false)?;
+        client = client.ready().await?;
+        streams.push(stream);
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    Ok(())
+}
+
+fn varint(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push(number.to_le_bytes()[0] | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number.to_le_bytes()[0]);
+    bytes
+}
+
+/// Questions after health of which the half comes.
+async fn half_questions(ports: [SocketAddr; 2]) -> Result<()> {
+    let mut streams = Vec::new();
+    for port in ports {
+        let mut client = open_stream(port).await?.ready().await?;
+        for _ in 0..1000 {
+            let (_, mut stream) = client.send_request(call("http://x/grpc.health.v1.Health/Check"), false)?;
+            stream.send_data(Bytes::from([&[0, 0, 0, 3, 0xff][..], &[0; 1000]].concat()), false)?;
+            let Ok(ready) = tokio::time::timeout(Duration::from_millis(100), client.ready()).await else { break };
+            client = ready?;
+            streams.push(stream);
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
     Ok(())
 }
 

@@ -30,7 +30,7 @@ const LAYERS: [&[Crate]; 6] = [
         member("publish", &["routing"], KUBERNETES),
         member("ext-proc", &["director", "request", "routing", "scheduling"], KUBERNETES),
         member("proxy", &["daemon", "director", "request", "routing"], KUBERNETES),
-        member("daemon", &["h2-authority"], KUBERNETES),
+        member("daemon", &["h2-authority", "routing"], KUBERNETES),
         member(
             "cluster-watch",
             &["api", "index", "publish", "daemon"],

@@ -325,7 +325,7 @@ impl Render<'_> {
         if *fallbacks == Some(true) {
             args.push("--fallbacks".to_owned());
         }
-        if *other_paths != Some(true) {
+        if *other_paths != Some(true) && other_path_list.is_empty() {
             args.push("--other-paths-to=".to_owned());
         }
         args.extend(other_path_list.iter().map(|path| format!("--other-path={path}")));

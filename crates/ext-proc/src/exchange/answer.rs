@@ -17,23 +17,45 @@ use crate::proto::{
 /// Largest piece of a body in one message. Some gateways refuse more than 64 KiB; llm-d keeps to the same number.
 const MAX_PIECE: usize = 62_000;
 
-pub(super) fn request_headers(
+/// What of the request's head changes. `content_length` is what it is set to.
+pub(super) fn request_changes(
     destination: &str,
     content_length: Option<usize>,
     changes: &HeaderChanges,
     head: &Head,
-) -> ProcessingResponse {
+) -> CommonResponse {
     let mut set_headers = vec![set(DESTINATION, destination)];
     set_headers.extend(content_length.map(|length| set("content-length", &length.to_string())));
     set_headers.extend(changes.set.iter().filter_map(|(name, value)| Some(set(name.as_str(), value.to_str().ok()?))));
     set_headers.extend(request::without_slash(&head.path).map(|path| set(":path", &path)));
     let mutation = HeaderMutation { set_headers, remove_headers: head.removed.clone() };
-    let response =
-        CommonResponse { header_mutation: Some(mutation), clear_route_cache: true, ..CommonResponse::default() };
+    CommonResponse { header_mutation: Some(mutation), clear_route_cache: true, ..CommonResponse::default() }
+}
+
+pub(super) fn request_headers(changes: CommonResponse, destination: &str) -> ProcessingResponse {
     ProcessingResponse {
-        dynamic_metadata: Some(nested("envoy.lb", nested(DESTINATION, destination))),
-        ..of(Answer::RequestHeaders(HeadersResponse { response: Some(response) }))
+        dynamic_metadata: Some(destination_metadata(destination)),
+        ..of(Answer::RequestHeaders(HeadersResponse { response: Some(changes) }))
     }
+}
+
+/// To a gateway that keeps the body: what it sends on instead, if not what it has.
+pub(super) fn whole_request_body(
+    changes: CommonResponse,
+    destination: &str,
+    instead: Option<Bytes>,
+) -> ProcessingResponse {
+    let body_mutation = instead.map(|body| BodyMutation { mutation: Some(body_mutation::Mutation::Body(body)) });
+    let response = CommonResponse { body_mutation, ..changes };
+    ProcessingResponse {
+        dynamic_metadata: Some(destination_metadata(destination)),
+        ..of(Answer::RequestBody(BodyResponse { response: Some(response) }))
+    }
+}
+
+/// A nod to the headers, for gateways that send the body only then.
+pub(super) fn body_please() -> ProcessingResponse {
+    of(Answer::RequestHeaders(HeadersResponse { response: Some(CommonResponse::default()) }))
 }
 
 /// The chunks in pieces, the end flag on the last if the body ends here. A body of nothing is one empty piece.
@@ -122,6 +144,10 @@ fn set(key: &str, value: &str) -> HeaderValueOption {
         }),
         append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
     }
+}
+
+fn destination_metadata(destination: &str) -> Struct {
+    nested("envoy.lb", nested(DESTINATION, destination))
 }
 
 fn nested(key: &str, value: impl IntoValue) -> Struct {

@@ -100,6 +100,12 @@ fn pool_of_operation(operation: &str) -> Option<String> {
     (is_hash && !pool.is_empty()).then(|| pool.to_owned())
 }
 
+/// How many bytes of a head there are.
+pub(crate) fn size(headers: &HttpHeaders) -> usize {
+    let all = headers.headers.iter().flat_map(|map| &map.headers);
+    all.map(|header| header.key.len() + header.value.len() + header.raw_value.len()).sum()
+}
+
 /// The status of a response.
 pub(crate) fn status(headers: &HttpHeaders) -> Option<StatusCode> {
     let mut all = headers.headers.iter().flat_map(|map| &map.headers);

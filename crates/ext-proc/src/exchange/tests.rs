@@ -113,6 +113,7 @@ fn held(written: &str) -> String {
 #[derive(Default)]
 struct Rules {
     headers_answered: bool,
+    decided: bool,
     bodies_ended: usize,
 }
 
@@ -122,20 +123,19 @@ impl Rules {
             Answer::RequestHeaders(headers) => {
                 assert!(!self.headers_answered, "headers are answered once");
                 self.headers_answered = true;
-                let mutation = headers.response.clone().unwrap().header_mutation.unwrap();
-                let destination = mutation.set_headers.iter().find_map(|option| {
-                    let header = option.header.as_ref().filter(|header| header.key == DESTINATION)?;
-                    Some(headers::text(header))
-                });
-                let destination = destination.expect("the destination stands in a header");
-                assert_eq!(Some(&destination), metadata_of(answer).as_ref(), "header and metadata are equal");
-                let addresses: Vec<_> = destination.split(',').map(str::parse::<SocketAddr>).collect();
-                assert!(addresses.iter().all(Result::is_ok), "{destination} is not all addresses");
-                assert!(addresses.len() == 1 || options.fallbacks, "a list, which nobody asked for");
+                // A nod: the decision comes with the body.
+                let Some(mutation) = headers.response.clone().unwrap().header_mutation else { return };
+                self.destination(&mutation, answer, options);
             }
             Answer::RequestBody(body) => {
                 assert!(self.headers_answered, "headers are answered before bodies");
-                let mutation = body.response.clone().unwrap().body_mutation.and_then(|mutation| mutation.mutation);
+                let common = body.response.clone().unwrap();
+                let mutation = common.body_mutation.and_then(|mutation| mutation.mutation);
+                if let Some(head) = &common.header_mutation {
+                    assert!(!matches!(mutation, Some(Mutation::StreamedResponse(_))), "streamed after the headers");
+                    self.destination(head, answer, options);
+                    return;
+                }
                 let Some(Mutation::StreamedResponse(streamed)) = mutation else {
                     panic!("a body that is not streamed")
                 };
@@ -145,6 +145,19 @@ impl Rules {
             }
             _ => {}
         }
+    }
+
+    fn destination(&mut self, mutation: &HeaderMutation, answer: &ProcessingResponse, options: Options) {
+        assert!(!std::mem::replace(&mut self.decided, true), "it is decided once");
+        let destination = mutation.set_headers.iter().find_map(|option| {
+            let header = option.header.as_ref().filter(|header| header.key == DESTINATION)?;
+            Some(headers::text(header))
+        });
+        let destination = destination.expect("the destination stands in a header");
+        assert_eq!(Some(&destination), metadata_of(answer).as_ref(), "header and metadata are equal");
+        let addresses: Vec<_> = destination.split(',').map(str::parse::<SocketAddr>).collect();
+        assert!(addresses.iter().all(Result::is_ok), "{destination} is not all addresses");
+        assert!(addresses.len() == 1 || options.fallbacks, "a list, which nobody asked for");
     }
 }
 
@@ -219,7 +232,10 @@ fn shown(answer: &ProcessingResponse) -> String {
     let shown = match answer.response.as_ref().unwrap() {
         Answer::RequestHeaders(headers) => {
             let common = headers.response.clone().unwrap();
-            format!("request-headers {}", mutation(&common.header_mutation.unwrap_or_default()))
+            match common.header_mutation {
+                Some(mutation) => format!("request-headers {}", self::mutation(&mutation)),
+                None => "request-headers untouched".into(),
+            }
         }
         Answer::ResponseHeaders(headers) => {
             let mutation = headers.response.clone().unwrap().header_mutation.unwrap_or_default();
@@ -262,8 +278,10 @@ fn mutation(mutation: &HeaderMutation) -> String {
 
 fn body(body: &crate::proto::BodyResponse) -> String {
     let common = body.response.clone().unwrap();
+    let head = common.header_mutation.map(|head| format!(" | {}", mutation(&head))).unwrap_or_default();
     match common.body_mutation.and_then(|mutation| mutation.mutation) {
-        None => " untouched".into(),
+        None => format!(" untouched{head}"),
+        Some(Mutation::Body(body)) => format!(" {}{head}", String::from_utf8_lossy(&body)),
         Some(Mutation::StreamedResponse(streamed)) => {
             let end = if streamed.end_of_stream { " end" } else { "" };
             match streamed.body.len() {
@@ -274,4 +292,23 @@ fn body(body: &crate::proto::BodyResponse) -> String {
         }
         Some(other) => format!(" {other:?}"),
     }
+}
+
+#[test]
+fn a_head_that_is_too_large_is_refused_before_it_is_kept() {
+    let options = Options {
+        fallbacks: false,
+        ignore_subset: false,
+        test_selection: false,
+        max_streams: 1,
+        body: director::BodyTimeouts { stall: Duration::MAX, whole: Duration::MAX },
+    };
+    let mut exchange = Exchange::new(handler(), options);
+    let head = format!(
+        "request-headers :method: POST | :path: /v1/chat/completions | authorization: {}",
+        "x".repeat(MAX_HEAD)
+    );
+    let answers = exchange.on(message(&head), Instant::now, Draw::new(1));
+    assert!(shown(&answers[0]).contains("request_head_too_large"), "{}", shown(&answers[0]));
+    assert!(exchange.is_answered());
 }
