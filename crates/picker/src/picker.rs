@@ -71,15 +71,15 @@ pub(crate) struct Connections {
     pub(crate) http: ConnectionLimit,
 }
 
-/// How many requests a gateway may have under way on one connection. Envoy opens another when it has as many.
-const STREAMS_OF_A_CONNECTION: u32 = 256;
+/// How many requests a gateway may have under way on one connection: as many as Envoy begins on one that has not said how many it takes.
+const STREAMS_OF_A_CONNECTION: u32 = 1024;
 
 /// How many questions a probe may have under way on one connection.
 const STREAMS_OF_A_PROBE: u32 = 16;
 
 /// How much of a connection may wait to be read. h2 (0.4.20, `data_frame_budget`) ends a connection on which so many small messages wait
 /// that their lack to 256 bytes each comes to half of this: more than four for each request, when a herd waited for a picker that had no CPU.
-const CONNECTION_WINDOW: u32 = 512 << 10;
+const CONNECTION_WINDOW: u32 = 2 << 20;
 
 impl Picker {
     /// Starts subscribing over what `access` gives, and scraping. Once `stop` is cancelled the picker is not ready any more, and decides

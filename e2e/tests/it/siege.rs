@@ -377,7 +377,7 @@ async fn large_heads(to: SocketAddr) -> Result<()> {
     let message = Bytes::from([&[0][..], &length, &message].concat());
     let mut client = open_stream(to).await?.ready().await?;
     let mut streams = Vec::new();
-    for _ in 0..50 {
+    for _ in 0..20 {
         let (_, mut stream) = client.send_request(process(), false)?;
         stream.send_data(message.clone(), false)?;
         client = client.ready().await?;
