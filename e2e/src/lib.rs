@@ -11,6 +11,7 @@
 
 mod client;
 mod cluster;
+mod compare;
 pub mod conformance;
 mod deployed;
 mod eventually;
@@ -25,6 +26,7 @@ mod world;
 
 pub use client::{Answer, Client};
 pub use cluster::{Cluster, Credentials, Killed, kubectl};
+pub use compare::Compare;
 pub use deployed::Deployed;
 pub use eventually::{PATIENCE, eventually};
 pub use faulty::{Fault, FaultyApi};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use e2e::conformance::{Outcome, Part, Report};
-use e2e::{Cluster, Options, Scale, Soak, World, lab, root};
+use e2e::{Cluster, Compare, Options, Scale, Soak, World, lab, root};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
@@ -48,6 +48,18 @@ enum Action {
         /// How long.
         #[arg(long = "for", default_value = "30s", value_parser = humantime::parse_duration)]
         length: Duration,
+    },
+    /// What each way through Thalamus costs, beside Envoy alone.
+    Compare {
+        /// How often each is measured with each body.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// A Python environment with sglang-router and vllm-router, to be measured as well.
+        #[arg(long)]
+        peers: Option<PathBuf>,
+        /// Only what has this word in its name.
+        #[arg(long)]
+        only: Option<String>,
     },
     /// Run the Gateway API Inference Extension's conformance suite behind Istio, and real requests. Needs root.
     Conformance {
@@ -95,6 +107,12 @@ async fn main() -> Result<()> {
         Action::InALab { part } => {
             let outcomes = part.run(&folder).await?;
             std::fs::write(folder.join("outcomes.json"), serde_json::to_string(&outcomes)?).context("writing outcomes")
+        }
+        Action::Compare { rounds, peers, only } => {
+            let folder = fresh(&folder, "compare")?;
+            let compare = Compare { rounds, peers, only };
+            println!("{}", compare.run(&folder, |line| eprintln!("compare: {line}")).await?);
+            Ok(())
         }
         Action::Soak { length, seed } => {
             let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;

@@ -100,7 +100,7 @@ impl World {
         let credentials = cluster.write_credentials(&namespace, &folder)?;
         let any_ports = PickerPorts::any();
         let (picker, ports) = start_picker(&folder, &namespace, &options, &credentials, &[tables], &any_ports).await?;
-        let (envoy, envoy_admin, gateway) = start_envoy(&folder, ports.ext_proc).await?;
+        let (envoy, envoy_admin, gateway) = start_envoy(&folder, &envoy_manifest(ports.ext_proc)?).await?;
         let world = Self {
             cluster,
             namespace,
@@ -335,21 +335,25 @@ async fn start_picker(
     Ok((picker, ports))
 }
 
-/// Envoy with the very file that users get; only its addresses are this machine's.
-async fn start_envoy(folder: &Path, picker: SocketAddr) -> Result<(Process, Client, SocketAddr)> {
+/// Envoy's configuration, the very file that users get, asking this picker.
+pub(crate) fn envoy_manifest(picker: SocketAddr) -> Result<String> {
     let file = root().join("manifests/envoy/envoy.yaml");
-    let mut config = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-    for (theirs, here) in [
-        ("address: 127.0.0.1, port_value: 19000", "address: 127.0.0.1, port_value: 0".to_owned()),
-        ("address: 0.0.0.0, port_value: 8080", "address: 127.0.0.1, port_value: 0".to_owned()),
-        (
-            "address: thalamus-picker, port_value: 9002",
-            format!("address: {}, port_value: {}", picker.ip(), picker.port()),
-        ),
-    ] {
-        ensure!(config.matches(theirs).count() == 1, "{} must hold `{theirs}` once", file.display());
-        config = config.replace(theirs, &here);
-    }
+    let config = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    let here = format!("address: {}, port_value: {}", picker.ip(), picker.port());
+    replaced(&config, "address: thalamus-picker, port_value: 9002", &here)
+}
+
+/// What stands there once replaced by something else.
+pub(crate) fn replaced(config: &str, theirs: &str, here: &str) -> Result<String> {
+    ensure!(config.matches(theirs).count() == 1, "a configuration must hold `{theirs}` once");
+    Ok(config.replace(theirs, here))
+}
+
+/// Envoy with a configuration of which only the listeners' addresses are this machine's.
+pub(crate) async fn start_envoy(folder: &Path, config: &str) -> Result<(Process, Client, SocketAddr)> {
+    let anywhere = "address: 127.0.0.1, port_value: 0";
+    let config = replaced(config, "address: 127.0.0.1, port_value: 19000", anywhere)?;
+    let config = replaced(&config, "address: 0.0.0.0, port_value: 8080", anywhere)?;
     let config_path = folder.join("envoy.yaml");
     std::fs::write(&config_path, config).context("writing Envoy's configuration")?;
     let admin_path = folder.join("envoy.admin");

@@ -49,9 +49,6 @@ pub fn caller<'h>(credentials: impl IntoIterator<Item = &'h [u8]>) -> Option<Vec
     (!caller.is_empty()).then_some(caller)
 }
 
-/// Largest head of a request that is read, in bytes; nginx and Envoy take 60 KiB or less.
-pub const MAX_HEAD: usize = 64 << 10;
-
 /// What becomes of paths of which nothing is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherPaths {

@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use director::{
-    Bound, Dialect, Dispatch, HeldBody, MAX_HEAD, OwnerQuestion, Plan, Rejection, RequestHandler, Reservation,
+    Bound, Dialect, Dispatch, Head, HeldBody, OwnerQuestion, Plan, Rejection, RequestHandler, Reservation,
     RunningAttempt, Search, Step, Transaction,
 };
 use request::{Resource, splice};
@@ -31,12 +31,6 @@ use crate::proto::{BodySendMode, HttpBody, HttpHeaders, ProcessingRequest, Proce
 
 mod answer;
 mod headers;
-
-pub(crate) use headers::Head;
-
-/// The header and the metadata key that name the destination (Endpoint Picker Protocol, proposal 004 of the Gateway API Inference
-/// Extension).
-pub(crate) const DESTINATION: &str = "x-gateway-destination-endpoint";
 
 /// What tonic reads the messages of a stream into, at least, once they are larger than its first 8 KiB (bytes 1.12, `BytesMut::reserve`).
 const BUFFER: usize = 64 << 10;
@@ -208,10 +202,7 @@ impl Exchange {
         if !matches!(self.state, State::Start) {
             return Vec::new();
         }
-        if headers::size(headers) > MAX_HEAD {
-            return vec![self.reject_new(Rejection::HeadTooLarge { limit: MAX_HEAD })];
-        }
-        let head = Head::read(headers);
+        let head = Head::read(headers::all(headers));
         self.dialect = Dialect::of_path(&head.path);
         // In any other mode the gateway lets the headers go, or parts of the body, before all of it is read.
         let waits = matches!(self.request_mode, BodySendMode::FullDuplexStreamed | BodySendMode::Buffered);
@@ -224,8 +215,8 @@ impl Exchange {
             self.subset = Some(Subset::parse([selection]));
             self.selected = true;
         }
-        if head.ambiguous {
-            return vec![self.reject_new(Rejection::AmbiguousHead("duplicate header"))];
+        if let Err(rejection) = head.check() {
+            return vec![self.reject_new(rejection)];
         }
         match self.open(&head) {
             Ok((transaction, _)) if *transaction.resource() == Resource::Operation(Operation::Realtime) => {

@@ -1,12 +1,10 @@
 //! The messages that an exchange answers with.
 
 use bytes::Bytes;
-use director::{HeaderChanges, Reply};
+use director::{DESTINATION, Head, HeaderChanges, Reply};
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 
-use super::DESTINATION;
-use super::headers::Head;
 use crate::proto::processing_response::Response as Answer;
 use crate::proto::{
     BodyMutation, BodyResponse, CommonResponse, HeaderAppendAction, HeaderMutation, HeaderValue, HeaderValueOption,

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use director::Director;
+use director::{DESTINATION, Director, MAX_HEAD};
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use request::Limits;
 use routing::{Capability, Endpoint, ModalitySet, Model, Pool, RoutingTable, Target};
@@ -151,7 +151,7 @@ impl Rules {
         assert!(!std::mem::replace(&mut self.decided, true), "it is decided once");
         let destination = mutation.set_headers.iter().find_map(|option| {
             let header = option.header.as_ref().filter(|header| header.key == DESTINATION)?;
-            Some(headers::text(header))
+            Some(String::from_utf8_lossy(headers::value(header)).into_owned())
         });
         let destination = destination.expect("the destination stands in a header");
         assert_eq!(Some(&destination), metadata_of(answer).as_ref(), "header and metadata are equal");

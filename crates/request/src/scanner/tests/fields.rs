@@ -297,11 +297,11 @@ fn documents_are_what_engines_make_of_them() {
     check("/v1/messages", &document(r#"[{"type":"text","text":"words"}]"#), "m: text → text");
     // SGLang's rerankers take parts of content, with and without pictures.
     let rerank = |documents: &str| format!(r#"{{"model":"m","query":"a","documents":[{documents}]}}"#);
-    check("/v1/rerank", &rerank(r#"[{"type":"text","text":"b"}]"#), "m: text → score");
+    check("/v1/rerank", &rerank(r#"[{"type":"text","text":"b"}]"#), "m: text → -");
     check(
         "/v1/rerank",
         &rerank(r#"[{"type":"image_url","image_url":{"url":"https://a.example.com/x"}}]"#),
-        "m: text+image → score; image documents[0][0]",
+        "m: text+image → -; image documents[0][0].image_url",
     );
 }
 

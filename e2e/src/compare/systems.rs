@@ -1,0 +1,208 @@
+//! What stands between: each a process group or two, started once.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::world::{envoy_manifest, replaced, start_envoy};
+use crate::{Client, Process, binary, eventually, root};
+
+/// One way from a client to the servers.
+#[derive(Debug)]
+pub(super) struct System {
+    pub(super) name: String,
+    pub(super) address: SocketAddr,
+    processes: Vec<Process>,
+}
+
+/// Changes of the manifest that are compared, each by its own words.
+type Changes = &'static [(&'static str, &'static str)];
+
+const LARGE: (&str, &str) = ("per_connection_buffer_limit_bytes: 65536", "per_connection_buffer_limit_bytes: 1048576");
+const BUFFERED: (&str, &str) = (
+    "request_body_mode: FULL_DUPLEX_STREAMED   # the only mode in which the answer may wait for the body",
+    "request_body_mode: BUFFERED",
+);
+const LIMIT: (&str, &str) = ("domains: [\"*\"]", "domains: [\"*\"]\n              request_body_buffer_limit: 67108864");
+const CLEAR: (&str, &str) = (
+    "    transport_socket:   # the picker's certificate is its own, so it is not verified
+      name: envoy.transport_sockets.tls
+      typed_config:
+        \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+        common_tls_context: {alpn_protocols: [h2]}
+",
+    "",
+);
+
+const WAYS: &[(&str, Changes)] = &[
+    ("ext_proc, full duplex", &[]),
+    ("ext_proc, full duplex, 1 MiB", &[LARGE]),
+    ("ext_proc, full duplex, clear", &[CLEAR]),
+    ("ext_proc, buffered", &[BUFFERED, LIMIT]),
+    ("ext_proc, buffered, 1 MiB", &[BUFFERED, LIMIT, LARGE]),
+    ("ext_proc, buffered, clear", &[BUFFERED, LIMIT, CLEAR]),
+];
+
+/// The first is Envoy alone.
+pub(super) async fn start(
+    folder: &Path,
+    servers: [SocketAddr; 2],
+    peers: Option<&Path>,
+    only: Option<&str>,
+) -> Result<Vec<System>> {
+    let mut alone = std::fs::read_to_string(root().join("e2e/testdata/compare/alone.yaml"))?;
+    for (server, theirs) in servers.iter().zip(["127.0.0.11, port_value: 1}", "127.0.0.12, port_value: 2}"]) {
+        alone = replaced(&alone, theirs, &format!("{}, port_value: {}}}", server.ip(), server.port()))?;
+    }
+    let mut systems = vec![envoy(folder, "Envoy alone", &alone, Vec::new()).await?];
+    let wanted = |name: &str| only.is_none_or(|only| name.contains(only));
+    for (name, changes) in WAYS {
+        if wanted(name) {
+            let (picker, [_, ext_proc]) = picker(folder, name, servers).await?;
+            let mut config = envoy_manifest(([127, 0, 0, 1], ext_proc).into())?;
+            for (theirs, here) in *changes {
+                config = replaced(&config, theirs, here)?;
+            }
+            systems.push(envoy(folder, name, &config, vec![picker]).await?);
+        }
+    }
+    if wanted("HTTP") {
+        let (picker, ports) = picker(folder, "HTTP", servers).await?;
+        let address = ([127, 0, 0, 1], ports[0]).into();
+        systems.push(System { name: "HTTP edge, no Envoy".into(), address, processes: vec![picker] });
+    }
+    for (name, args) in [
+        ("sglang-router", ["launch", "--policy", "round_robin"].as_slice()),
+        ("vllm-router", &["--policy", "round_robin"]),
+    ] {
+        if let Some(peers) = peers.filter(|_| wanted(name)) {
+            systems.push(peer(folder, name, &peers.join("bin").join(name), args, servers).await?);
+        }
+    }
+    Ok(systems)
+}
+
+async fn envoy(folder: &Path, name: &str, config: &str, mut processes: Vec<Process>) -> Result<System> {
+    let folder = folder.join(name.replace([' ', ','], "-"));
+    std::fs::create_dir_all(&folder)?;
+    let (envoy, _, address) = start_envoy(&folder, config).await?;
+    processes.push(envoy);
+    answers(System { name: name.to_owned(), address, processes }).await
+}
+
+async fn answers(system: System) -> Result<System> {
+    let client = Client::new(system.address);
+    eventually(&format!("{} answers", system.name), async || {
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
+        let answer = client.chat(&body).await?;
+        anyhow::ensure!(answer.status == 200, "{}\n{}", answer.shown(), system.processes[0].tail());
+        Ok(())
+    })
+    .await?;
+    Ok(system)
+}
+
+/// A picker over both servers, without Kubernetes; its ports for HTTP and for ext_proc.
+async fn picker(folder: &Path, name: &str, servers: [SocketAddr; 2]) -> Result<(Process, [u16; 2])> {
+    let folder = folder.join(format!("picker-{}", name.replace([' ', ','], "-")));
+    std::fs::create_dir_all(folder.join("objects"))?;
+    let mut objects = String::new();
+    for (number, server) in servers.iter().enumerate() {
+        objects += &format!(
+            r"
+---
+apiVersion: inference.networking.k8s.io/v1
+kind: InferencePool
+metadata: {{name: pool-{number}}}
+spec: {{selector: {{matchLabels: {{app: s{number}}}}}, targetPorts: [{{number: {port}}}], endpointPickerRef: {{name: picker, port: {{number: 9002}}}}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: s{number}, labels: {{app: s{number}}}}}
+status: {{podIP: {ip}}}
+---
+apiVersion: thalamus.dev/v1alpha1
+kind: InferenceModel
+metadata: {{name: m{number}}}
+spec: {{modelName: m, poolRef: {{name: pool-{number}}}, modalities: {{input: [Text, Image, Audio, Video], output: [Text]}}}}
+",
+            port = server.port(),
+            ip = server.ip(),
+        );
+    }
+    std::fs::write(folder.join("objects/all.yaml"), objects)?;
+    let free = || -> Result<u16> { Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port()) };
+    let ports = [free()?, free()?];
+    let args = [
+        "serve".to_owned(),
+        format!("--manifests={}", folder.join("objects").display()),
+        format!("--listen=127.0.0.1:{}", ports[0]),
+        format!("--ext-proc-listen=127.0.0.1:{}", ports[1]),
+    ];
+    let env = [("MIMALLOC_ARENA_PURGE_MULT", "1")];
+    let process = Process::start(&folder, "thalamus", &binary("thalamus")?, &args, &env)?;
+    let address = ([127, 0, 0, 1], ports[0]).into();
+    let mut system = answers(System { name: "thalamus".into(), address, processes: vec![process] }).await?;
+    Ok((system.processes.remove(0), ports))
+}
+
+async fn peer(folder: &Path, name: &str, program: &Path, args: &[&str], servers: [SocketAddr; 2]) -> Result<System> {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let mut args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+    args.extend(["--host".into(), "127.0.0.1".into(), "--port".into(), port.to_string(), "--worker-urls".into()]);
+    args.extend(servers.map(|server| format!("http://{server}")));
+    let process = Process::start(folder, name, program, &args, &[])?;
+    answers(System { name: name.to_owned(), address: ([127, 0, 0, 1], port).into(), processes: vec![process] }).await
+}
+
+impl System {
+    /// CPU that its processes took, and their children, in seconds.
+    pub(super) fn cpu(&self) -> f64 {
+        self.tasks().iter().map(|task| nanoseconds(task)).sum::<f64>() / 1e9
+    }
+
+    /// A line of `/proc/<pid>/status` over all of them, in bytes.
+    pub(super) fn memory(&self, name: &str) -> u64 {
+        let of = |pid: &String| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        self.pids().iter().filter_map(of).sum::<u64>() << 10
+    }
+
+    /// Peaks are counted anew (`proc_pid_clear_refs(5)`).
+    pub(super) fn forget_peak(&self) {
+        for pid in self.pids() {
+            let _ = std::fs::write(format!("/proc/{pid}/clear_refs"), "5");
+        }
+    }
+
+    /// Every process of the groups that were started.
+    fn pids(&self) -> Vec<String> {
+        let groups: Vec<String> = self.processes.iter().map(|process| process.pid().to_string()).collect();
+        let Ok(all) = std::fs::read_dir("/proc") else { return Vec::new() };
+        let names = all.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names
+            .filter(|pid| {
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                let group = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(2));
+                group.is_some_and(|group| groups.iter().any(|ours| ours == group))
+            })
+            .collect()
+    }
+
+    /// Every thread, as a folder of `/proc`.
+    fn tasks(&self) -> Vec<String> {
+        let folders = self.pids().into_iter().filter_map(|pid| std::fs::read_dir(format!("/proc/{pid}/task")).ok());
+        folders.flatten().filter_map(|entry| Some(entry.ok()?.path().display().to_string())).collect()
+    }
+}
+
+/// How long a thread ran (`Documentation/scheduler/sched-stats.rst`).
+fn nanoseconds(task: &str) -> f64 {
+    let stats = std::fs::read_to_string(format!("{task}/schedstat")).unwrap_or_default();
+    stats.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
+}
