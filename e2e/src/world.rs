@@ -124,6 +124,18 @@ impl World {
         Ok(world)
     }
 
+    /// Another Envoy before the same picker, whose configuration differs from the manifest in these words.
+    pub async fn another_gateway(&self, name: &str, changes: &[(&str, &str)]) -> Result<(Process, Client)> {
+        let folder = self.folder.join(name);
+        std::fs::create_dir_all(&folder).context("making a folder")?;
+        let mut config = envoy_manifest(self.ext_proc)?;
+        for (theirs, here) in changes {
+            config = replaced(&config, theirs, here)?;
+        }
+        let (envoy, _, address) = start_envoy(&folder, &config).await?;
+        Ok((envoy, Client::new(address)))
+    }
+
     /// Waits until the picker has a table.
     pub async fn until_ready(&self) -> Result<()> {
         eventually("the picker is ready", async || {

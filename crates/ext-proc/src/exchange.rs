@@ -104,6 +104,11 @@ impl Exchange {
         matches!(self.state, State::Start | State::Reading { .. })
     }
 
+    /// Whether the gateway keeps the body until it is whole, so that nothing is heard of a client that sends it.
+    pub(crate) fn waits_for_a_kept_body(&self) -> bool {
+        matches!(self.state, State::Reading { .. }) && self.request_mode == BodySendMode::Buffered
+    }
+
     /// Whether the gateway has been told what to answer, so that the stream has nothing more to say.
     pub(crate) fn is_answered(&self) -> bool {
         matches!(self.state, State::Answered)

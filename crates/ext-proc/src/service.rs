@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use director::{BodyTimeouts, Budget, RequestHandler, Reservation};
@@ -137,8 +137,12 @@ impl Conversation {
             }
             self.exchange.sent();
             let message = if self.exchange.is_reading() {
-                let came = self.meter.as_ref().map_or(u64::MAX, Meter::came);
-                let (began, last) = (self.began.elapsed(), self.last.elapsed());
+                let began = self.began.elapsed();
+                let (last, came) = if self.exchange.waits_for_a_kept_body() {
+                    (Duration::ZERO, u64::MAX)
+                } else {
+                    (self.last.elapsed(), self.meter.as_ref().map_or(u64::MAX, Meter::came))
+                };
                 match self.options.body.next(began, last, came, &self.handler.budget) {
                     Ok(wait) => match tokio::time::timeout(wait, self.messages.message()).await {
                         Ok(message) => message,

@@ -21,10 +21,8 @@ pub(super) struct System {
 type Changes = &'static [(&'static str, &'static str)];
 
 const LARGE: (&str, &str) = ("per_connection_buffer_limit_bytes: 65536", "per_connection_buffer_limit_bytes: 1048576");
-const BUFFERED: (&str, &str) = (
-    "request_body_mode: FULL_DUPLEX_STREAMED   # the only mode in which the answer may wait for the body",
-    "request_body_mode: BUFFERED",
-);
+const BUFFERED: (&str, &str) =
+    ("request_body_mode: FULL_DUPLEX_STREAMED   # the answer", "request_body_mode: BUFFERED");
 const LIMIT: (&str, &str) = ("domains: [\"*\"]", "domains: [\"*\"]\n              request_body_buffer_limit: 67108864");
 const CLEAR: (&str, &str) = (
     "    transport_socket:   # the picker's certificate is its own, so it is not verified

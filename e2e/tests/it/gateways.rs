@@ -298,3 +298,44 @@ pub(crate) async fn where_gateways_are_at_home_nothing_is_taken_from_anybody(sha
     )?;
     until_condition(&world, "inferencepool", "text", "EndpointsReady=True EndpointsReady: 1/1: 1 text").await
 }
+
+/// Envoy that keeps bodies, as docs/gateways.md says: what the picker reads of one does not come back.
+pub(crate) async fn bodies_that_envoy_keeps_arrive_as_they_were_or_with_another_name(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    world.apply_pool("vision")?;
+    let spec = "{modelName: chat, poolRef: {name: vision}, targetModels: [{name: qwen}], modalities: {input: [Text, Image], output: [Text]}}";
+    world.apply_model("chat", spec)?;
+    world.apply_model(
+        "same",
+        "{modelName: same, poolRef: {name: vision}, modalities: {input: [Text, Image], output: [Text]}}",
+    )?;
+    world.kubelet.run(PodSpec::new("vision-0", "vision", &["qwen=text,image", "same=text,image"])).await?;
+    let changes = [
+        ("request_body_mode: FULL_DUPLEX_STREAMED   # the answer", "request_body_mode: BUFFERED   # the answer"),
+        ("domains: [\"*\"]", "domains: [\"*\"]\n              request_body_buffer_limit: 1048576"),
+    ];
+    let (_envoy, gateway) = world.another_gateway("buffered", &changes).await?;
+    eventually("the gateway answers", async || {
+        let answer = gateway.chat(&chat("same", &text())).await?;
+        ensure!(answer.shown() == "200 vision-0", "{}", answer.shown());
+        Ok(())
+    })
+    .await?;
+    let large = json!([{"type": "text", "text": "x".repeat(300_000)}]);
+    for model in ["same", "chat"] {
+        for content in [text(), large.clone(), image()] {
+            let body = chat(model, &content);
+            let (kept, sent_back) = (gateway.chat(&body).await?, world.gateway.chat(&body).await?);
+            ensure!(kept.shown() == "200 vision-0", "{model}: {}", kept.shown());
+            // The simulator says what it was sent, by a digest.
+            let (kept, sent_back) = (kept.json(), sent_back.json());
+            ensure!(kept["sim"] == sent_back["sim"] && kept["sim"]["digest"].is_string(), "{kept} {sent_back}");
+        }
+    }
+    let refused = gateway.chat(&chat("nobody", &text())).await?;
+    ensure!(refused.status == 404, "{}", refused.shown());
+    let too_large = json!([{"type": "text", "text": "x".repeat(2 << 20)}]);
+    let refused = gateway.chat(&chat("same", &too_large)).await?;
+    ensure!(refused.status == 413 && refused.shown().contains("request_too_large"), "{}", refused.shown());
+    Ok(())
+}

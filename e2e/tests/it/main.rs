@@ -183,6 +183,7 @@ fn data_plane(trials: &mut Trials) {
     );
     claims!(trials, gateways:
         the_bytes_that_istio_sent_are_answered,
+        bodies_that_envoy_keeps_arrive_as_they_were_or_with_another_name,
         h2spec_finds_nothing_that_it_does_not_find_in_h2_itself,
         what_a_gateways_owner_can_mend_stands_in_the_log,
         a_chart_for_another_picker_starts_ours,
