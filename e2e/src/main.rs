@@ -158,7 +158,7 @@ async fn soak(folder: &Path, soak: Soak) -> Result<()> {
     let folder = fresh(folder, "soak")?;
     println!("seed {}; logs in {}", soak.seed, folder.display());
     let cluster = Arc::new(Cluster::start(&folder)?);
-    let summary = soak.run(cluster, &folder, |line| println!("{line}")).await?;
+    let summary = Box::pin(soak.run(cluster, &folder, |line| println!("{line}"))).await?;
     println!("none wrong, none lost: {}", summary.line());
     Ok(())
 }

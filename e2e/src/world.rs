@@ -10,7 +10,8 @@ use anyhow::{Context, Result, ensure};
 use thalamus::manifests::Objects;
 use thalamus::simulated;
 
-use crate::{Client, Cluster, Credentials, Kubelet, PodSpec, Process, binary, envoy, eventually, root};
+use crate::gateway::{envoy_manifest, replaced, start_envoy, start_envoy_module};
+use crate::{Client, Cluster, Credentials, Kubelet, PodSpec, Process, binary, eventually};
 
 /// What a world has that others do not.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +26,8 @@ pub struct Options {
     pub controller_args: Vec<String>,
     /// Controllers have rights in this namespace alone.
     pub limited: bool,
+    /// An Envoy with a picker inside it beside the other ways in.
+    pub module: bool,
     /// How the controllers reach the API server; with the rights of `manifests/controller` when empty.
     pub kubeconfig: Option<PathBuf>,
 }
@@ -51,6 +54,8 @@ pub struct World {
     pub gateway: Client,
     /// The picker's own HTTP port.
     pub http: Client,
+    /// Through an Envoy with a picker inside it, where that was asked for.
+    module: Option<(Process, Client)>,
     pub picker_admin: Client,
     pub controller_admin: Client,
     pub ext_proc: SocketAddr,
@@ -101,7 +106,7 @@ impl World {
         let any_ports = PickerPorts::any();
         let (picker, ports) = start_picker(&folder, &namespace, &options, &credentials, &[tables], &any_ports).await?;
         let (envoy, envoy_admin, gateway) = start_envoy(&folder, &envoy_manifest(ports.ext_proc)?).await?;
-        let world = Self {
+        let mut world = Self {
             cluster,
             namespace,
             kubelet,
@@ -111,6 +116,7 @@ impl World {
             envoy_admin,
             gateway: Client::new(gateway),
             http: Client::new(ports.http),
+            module: None,
             picker_admin: Client::new(ports.admin),
             controller_admin,
             ext_proc: ports.ext_proc,
@@ -121,7 +127,34 @@ impl World {
             folder,
         };
         world.until_ready().await?;
+        if world.options.module {
+            world.start_module().await?;
+        }
         Ok(world)
+    }
+
+    /// Every way in: each must give the same answers.
+    pub fn ways(&self) -> Vec<&Client> {
+        let module = self.module.iter().map(|(_, client)| client);
+        [&self.gateway, &self.http].into_iter().chain(module).collect()
+    }
+
+    /// Envoy with a picker inside it, by the very file that users get.
+    async fn start_module(&mut self) -> Result<()> {
+        let folder = self.folder.join("module");
+        std::fs::create_dir_all(&folder).context("making a folder")?;
+        let mut flags = picker_flags(&self.namespace, &self.options, &self.credentials, &self.tables);
+        flags.push("--admin-listen=127.0.0.1:0".into());
+        let (envoy, address) = start_envoy_module(&folder, &flags).await?;
+        let client = Client::new(address);
+        eventually("the picker inside Envoy has a table", async || {
+            let answer = client.get("/v1/models").await?;
+            ensure!(answer.status != 503, "{}\n{}", answer.shown(), envoy.tail());
+            Ok(())
+        })
+        .await?;
+        self.module = Some((envoy, client));
+        Ok(())
     }
 
     /// Another Envoy before the same picker, whose configuration differs from the manifest in these words.
@@ -311,6 +344,20 @@ async fn start_controller(
     Ok(Replica { process, tables: address(&said["listen"])?, admin: Client::new(address(&said["admin"])?) })
 }
 
+/// The flags that any picker of a namespace needs.
+fn picker_flags(namespace: &str, options: &Options, credentials: &Credentials, tables: &[SocketAddr]) -> Vec<String> {
+    let mut args = vec![
+        format!("--controller={}", tables.iter().map(|at| format!("https://{at}")).collect::<Vec<_>>().join(",")),
+        format!("--controller-ca={}", credentials.ca.display()),
+        format!("--token-file={}", credentials.token.display()),
+        format!("--namespace={namespace}"),
+        "--scrape-interval=100ms".into(),
+    ];
+    args.extend(options.pool.iter().map(|pool| format!("--pool={pool}")));
+    args.extend(options.picker_args.iter().cloned());
+    args
+}
+
 async fn start_picker(
     folder: &Path,
     namespace: &str,
@@ -319,20 +366,14 @@ async fn start_picker(
     tables: &[SocketAddr],
     ports: &PickerPorts,
 ) -> Result<(Process, PickerPorts)> {
-    let mut args = vec![
-        format!("--controller={}", tables.iter().map(|at| format!("https://{at}")).collect::<Vec<_>>().join(",")),
-        format!("--controller-ca={}", credentials.ca.display()),
-        format!("--token-file={}", credentials.token.display()),
-        format!("--namespace={namespace}"),
+    let mut args = picker_flags(namespace, options, credentials, tables);
+    args.extend([
         format!("--ext-proc-listen={}", ports.ext_proc),
         format!("--health-listen={}", ports.health),
         format!("--http-listen={}", ports.http),
         format!("--admin-listen={}", ports.admin),
-        "--scrape-interval=100ms".into(),
         "--log-format=json".into(),
-    ];
-    args.extend(options.pool.iter().map(|pool| format!("--pool={pool}")));
-    args.extend(options.picker_args.iter().cloned());
+    ]);
     // As in its image.
     let env = [("MIMALLOC_ARENA_PURGE_MULT", "1")];
     let mut picker = Process::start(folder, "picker", &binary("thalamus-picker")?, &args, &env)?;
@@ -347,57 +388,7 @@ async fn start_picker(
     Ok((picker, ports))
 }
 
-/// Envoy's configuration, the very file that users get, asking this picker.
-pub(crate) fn envoy_manifest(picker: SocketAddr) -> Result<String> {
-    let file = root().join("manifests/envoy/envoy.yaml");
-    let config = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-    let here = format!("address: {}, port_value: {}", picker.ip(), picker.port());
-    replaced(&config, "address: thalamus-picker, port_value: 9002", &here)
-}
-
-/// What stands there once replaced by something else.
-pub(crate) fn replaced(config: &str, theirs: &str, here: &str) -> Result<String> {
-    ensure!(config.matches(theirs).count() == 1, "a configuration must hold `{theirs}` once");
-    Ok(config.replace(theirs, here))
-}
-
-/// Envoy with a configuration of which only the listeners' addresses are this machine's.
-pub(crate) async fn start_envoy(folder: &Path, config: &str) -> Result<(Process, Client, SocketAddr)> {
-    let anywhere = "address: 127.0.0.1, port_value: 0";
-    let config = replaced(config, "address: 127.0.0.1, port_value: 19000", anywhere)?;
-    let config = replaced(&config, "address: 0.0.0.0, port_value: 8080", anywhere)?;
-    let config_path = folder.join("envoy.yaml");
-    std::fs::write(&config_path, config).context("writing Envoy's configuration")?;
-    let admin_path = folder.join("envoy.admin");
-    // A file from before would name a port that is gone.
-    let _ = std::fs::remove_file(&admin_path);
-    let args = [
-        "-c".to_owned(),
-        config_path.display().to_string(),
-        "--admin-address-path".to_owned(),
-        admin_path.display().to_string(),
-        // With it Envoy leaves shared memory behind, and ends with whoever started it.
-        "--disable-hot-restart".to_owned(),
-        "--concurrency".to_owned(),
-        "1".to_owned(),
-        "--log-level".to_owned(),
-        "warn".to_owned(),
-    ];
-    let envoy = Process::start(folder, "envoy", &envoy()?, &args, &[])?;
-    let (admin, listener) = eventually("Envoy listens", async || {
-        let admin: SocketAddr = std::fs::read_to_string(&admin_path).context(envoy.tail())?.trim().parse()?;
-        let admin = Client::new(admin);
-        let listeners = admin.get("/listeners?format=json").await?.json();
-        let listener = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
-        let port =
-            listener["port_value"].as_u64().and_then(|port| u16::try_from(port).ok()).context("no listener yet")?;
-        Ok((admin, SocketAddr::from(([127, 0, 0, 1], port))))
-    })
-    .await?;
-    Ok((envoy, admin, listener))
-}
-
-fn address(said: &serde_json::Value) -> Result<SocketAddr> {
+pub(crate) fn address(said: &serde_json::Value) -> Result<SocketAddr> {
     said.as_str().context("an address was to be said")?.parse().context("an address")
 }
 

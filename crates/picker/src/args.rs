@@ -161,6 +161,34 @@ pub struct Args {
 impl Args {
     /// Runs the picker until it is told to stop and has drained, with the tables of a controller.
     pub async fn run(mut self) -> Result<()> {
+        let mut controllers = self.controllers()?;
+        let source = self.controller.join(",");
+        self.start_log()?;
+        if self.reference.kubeconfig.is_some() {
+            tracing::info!("--kubeconfig has no effect: tables come from the controller");
+        }
+        Box::pin(self.serve(&source, move |again| controllers.access(again))).await
+    }
+
+    /// Starts a picker whose requests come from the caller's own hands, until `stop` is cancelled: of its ports only the admin port is opened.
+    pub async fn embed(mut self, stop: &CancellationToken) -> Result<Picker> {
+        let mut controllers = self.controllers()?;
+        // Another one of the same process may log already.
+        let _ = self.start_log();
+        let [_, _, admin_listen] = self.reference.ports([self.ext_proc_listen, self.health_listen, self.admin_listen]);
+        let open_debug = self.open_debug;
+        let admin_listener = daemon::bind(admin_listen, "--admin-listen").await?;
+        let admin_address = admin_listener.local_addr().context("the admin port's address")?;
+        let mut registry = Registry::default();
+        let picker = Picker::start(self.options(), move |again| controllers.access(again), &mut registry, stop);
+        tracing::info!(admin = %admin_address, scope = %picker.scope(), "picker started inside another program");
+        let port = Port::new(admin_listener, ConnectionLimit::for_operators());
+        tokio::spawn(picker.admin(registry).with_open_debug(open_debug).serve(port, stop.clone()));
+        Ok(picker)
+    }
+
+    /// The way to the controllers, as the flags name them.
+    fn controllers(&mut self) -> Result<Controllers> {
         self.controller.retain(|url| !url.is_empty());
         if self.controller.is_empty() {
             if self.controller_ca.is_none() {
@@ -173,13 +201,7 @@ impl Args {
                 "--endpoint-selector is for a picker without a controller: where there is one, name an InferencePool with --pool"
             );
         }
-        let mut controllers = Controllers::new(&self.controller, self.controller_ca.clone(), self.token_file.clone())?;
-        let source = self.controller.join(",");
-        self.start_log()?;
-        if self.reference.kubeconfig.is_some() {
-            tracing::info!("--kubeconfig has no effect: tables come from the controller");
-        }
-        Box::pin(self.serve(&source, move |again| controllers.access(again))).await
+        Controllers::new(&self.controller, self.controller_ca.clone(), self.token_file.clone())
     }
 
     /// Whether the flags, or the environment, say anything of a controller.
@@ -210,29 +232,33 @@ impl Args {
         &self.reference
     }
 
-    /// Runs the picker until it is told to stop and has drained, with the tables that come over what `access` gives; `source` names where
-    /// that leads, for people.
-    #[expect(clippy::too_many_lines, reason = "a third of it names the flags, so that one nobody uses is a warning")]
-    pub async fn serve(
-        self,
-        source: &str,
-        access: impl FnMut(bool) -> Result<Access, String> + Send + 'static,
-    ) -> Result<()> {
+    /// Those for gateways, for health and for operators.
+    fn ports(&self) -> [SocketAddr; 3] {
+        self.reference.ports([self.ext_proc_listen, self.health_listen, self.admin_listen])
+    }
+
+    /// What the port for gateways speaks.
+    fn speaks(&self) -> Result<Speaks> {
+        let versions = if self.reference.tls_1_3_alone()? { Versions::Since1_3 } else { Versions::Since1_2 };
+        let folder = self.reference.cert_path.as_deref().filter(|folder| !folder.as_os_str().is_empty());
+        let files = self.tls_cert.as_deref().zip(self.tls_key.as_deref());
+        let files = files.map(|(certificate, key)| (certificate.to_owned(), key.to_owned()));
+        let keys = match files.or(folder.map(|folder| (folder.join("tls.crt"), folder.join("tls.key")))) {
+            Some((certificate, key)) => tls::from_files(&certificate, &key, versions)?,
+            None => tls::self_signed("thalamus-picker", versions)?,
+        };
+        Ok(match self.reference.secure_serving {
+            None => Speaks::Both(keys),
+            Some(true) => Speaks::Tls(keys),
+            Some(false) => Speaks::Plain,
+        })
+    }
+
+    fn options(self) -> Options {
         let Self {
-            controller: _,
-            controller_ca: _,
-            token_file: _,
-            table_file,
             namespace,
             pool,
             name,
-            ext_proc_listen,
-            health_listen,
-            http_listen,
-            admin_listen,
-            open_debug,
-            tls_cert,
-            tls_key,
             max_body_bytes,
             max_buffered_bytes,
             other_paths_to,
@@ -247,38 +273,10 @@ impl Args {
             connect_timeout,
             first_byte_timeout,
             scrape_interval,
-            drain_delay,
-            drain_timeout,
+            table_file,
             reference,
-            log: _,
+            ..
         } = self;
-        for flag in reference.without_effect() {
-            tracing::info!("--{flag} is a flag of other endpoint pickers, and has no effect here");
-        }
-        let [ext_proc_listen, health_listen, admin_listen] =
-            reference.ports([ext_proc_listen, health_listen, admin_listen]);
-        daemon::raise_file_limit();
-        let signal = daemon::stop_on_signal()?;
-        let ext_proc_listener = daemon::bind(ext_proc_listen, "--ext-proc-listen").await?;
-        let health_listener = daemon::bind(health_listen, "--health-listen").await?;
-        let admin_listener = daemon::bind(admin_listen, "--admin-listen").await?;
-        let http_listener = match http_listen {
-            Some(address) => Some(daemon::bind(address, "--http-listen").await?),
-            None => None,
-        };
-        let versions = if reference.tls_1_3_alone()? { Versions::Since1_3 } else { Versions::Since1_2 };
-        let folder = reference.cert_path.as_deref().filter(|folder| !folder.as_os_str().is_empty());
-        let files = tls_cert.zip(tls_key).or(folder.map(|folder| (folder.join("tls.crt"), folder.join("tls.key"))));
-        let keys = match files {
-            Some((certificate, key)) => tls::from_files(&certificate, &key, versions)?,
-            None => tls::self_signed("thalamus-picker", versions)?,
-        };
-        let speaks = match reference.secure_serving {
-            None => Speaks::Both(keys),
-            Some(true) => Speaks::Tls(keys),
-            Some(false) => Speaks::Plain,
-        };
-
         if max_buffered_bytes < max_body_bytes.saturating_mul(4) {
             tracing::warn!(
                 max_buffered_bytes,
@@ -286,7 +284,7 @@ impl Args {
                 "--max-buffered-bytes is less than four times --max-body-bytes: large bodies may be refused with 503 even when nothing else is under way"
             );
         }
-        let options = Options {
+        Options {
             other_paths: other_paths_to
                 .or_else(|| pool.clone())
                 .filter(|pool| !pool.is_empty())
@@ -307,7 +305,32 @@ impl Args {
             first_byte_timeout,
             scrape_interval: reference.refresh_metrics_interval.unwrap_or(scrape_interval),
             table_file,
+        }
+    }
+
+    /// Runs the picker until it is told to stop and has drained, with the tables that come over what `access` gives; `source` names where
+    /// that leads, for people.
+    pub async fn serve(
+        self,
+        source: &str,
+        access: impl FnMut(bool) -> Result<Access, String> + Send + 'static,
+    ) -> Result<()> {
+        for flag in self.reference.without_effect() {
+            tracing::info!("--{flag} is a flag of other endpoint pickers, and has no effect here");
+        }
+        let Self { http_listen, open_debug, drain_delay, drain_timeout, .. } = self;
+        let [ext_proc_listen, health_listen, admin_listen] = self.ports();
+        daemon::raise_file_limit();
+        let signal = daemon::stop_on_signal()?;
+        let ext_proc_listener = daemon::bind(ext_proc_listen, "--ext-proc-listen").await?;
+        let health_listener = daemon::bind(health_listen, "--health-listen").await?;
+        let admin_listener = daemon::bind(admin_listen, "--admin-listen").await?;
+        let http_listener = match http_listen {
+            Some(address) => Some(daemon::bind(address, "--http-listen").await?),
+            None => None,
         };
+        let speaks = self.speaks()?;
+        let options = self.options();
         // Those who ask are told at once that we leave; those who listen go on for a while.
         let stop = CancellationToken::new();
         let mut registry = Registry::default();

@@ -2,11 +2,19 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
+use publish::{Anyone, Publisher};
+use routing::{Capability, Endpoint, Modality, ModalitySet, Model, Pool, RoutingTable, Target};
 use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
 
-use crate::world::{envoy_manifest, replaced, start_envoy};
+use crate::gateway::{envoy_manifest, replaced, start_envoy, start_envoy_module};
+use crate::world::address;
 use crate::{Client, Process, binary, eventually, root};
 
 /// One way from a client to the servers.
@@ -56,10 +64,14 @@ pub(super) async fn start(
     }
     let mut systems = vec![envoy(folder, "Envoy alone", &alone, Vec::new()).await?];
     let wanted = |name: &str| only.is_none_or(|only| name.contains(only));
+    let controller = controller(servers).await?;
+    if wanted("inside Envoy") {
+        systems.push(module(folder, controller).await?);
+    }
     for (name, changes) in WAYS {
         if wanted(name) {
-            let (picker, [_, ext_proc]) = picker(folder, name, servers).await?;
-            let mut config = envoy_manifest(([127, 0, 0, 1], ext_proc).into())?;
+            let (picker, [_, ext_proc]) = picker(folder, name, controller).await?;
+            let mut config = envoy_manifest(ext_proc)?;
             for (theirs, here) in *changes {
                 config = replaced(&config, theirs, here)?;
             }
@@ -67,8 +79,7 @@ pub(super) async fn start(
         }
     }
     if wanted("HTTP") {
-        let (picker, ports) = picker(folder, "HTTP", servers).await?;
-        let address = ([127, 0, 0, 1], ports[0]).into();
+        let (picker, [address, _]) = picker(folder, "HTTP", controller).await?;
         systems.push(System { name: "HTTP edge, no Envoy".into(), address, processes: vec![picker] });
     }
     for (name, args) in [
@@ -102,48 +113,64 @@ async fn answers(system: System) -> Result<System> {
     Ok(system)
 }
 
-/// A picker over both servers, without Kubernetes; its ports for HTTP and for ext_proc.
-async fn picker(folder: &Path, name: &str, servers: [SocketAddr; 2]) -> Result<(Process, [u16; 2])> {
+/// A controller without Kubernetes, which says that both servers take everything; where it is.
+async fn controller(servers: [SocketAddr; 2]) -> Result<SocketAddr> {
+    let everything = ModalitySet::of(&[Modality::Text, Modality::Image, Modality::Audio, Modality::Video]);
+    let target = Target::new("m", "pool", Capability::new(everything, ModalitySet::TEXT));
+    let endpoints = servers.iter().enumerate().map(|(number, address)| {
+        let endpoint = Endpoint { address: *address, uid: "".into(), capability: None };
+        (Arc::from(format!("server-{number}")), endpoint)
+    });
+    let table = RoutingTable {
+        models: [("m".into(), Arc::new(Model::new(vec![target])))].into(),
+        pools: [("pool".into(), Arc::new(Pool { endpoints: endpoints.collect(), ..Pool::default() }))].into(),
+        ..RoutingTable::default()
+    };
+    let publisher = Publisher::new(publish::revision_of_the_clock());
+    publisher.publish([("default".to_owned(), Arc::new(table))].into());
+    let service = publisher.service(Arc::new(Anyone), CancellationToken::new());
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        // It lives as long as what it serves.
+        let _publisher = publisher;
+        Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await
+    });
+    Ok(address)
+}
+
+/// The flags of a picker of that controller.
+fn flags(controller: SocketAddr) -> Vec<String> {
+    let any = "127.0.0.1:0";
+    vec![
+        format!("--controller=http://{controller}"),
+        "--namespace=default".into(),
+        format!("--admin-listen={any}"),
+        format!("--ext-proc-listen={any}"),
+        format!("--health-listen={any}"),
+        format!("--http-listen={any}"),
+        "--log-format=json".into(),
+    ]
+}
+
+/// A picker; where it speaks HTTP and where ext_proc.
+async fn picker(folder: &Path, name: &str, controller: SocketAddr) -> Result<(Process, [SocketAddr; 2])> {
     let folder = folder.join(format!("picker-{}", name.replace([' ', ','], "-")));
-    std::fs::create_dir_all(folder.join("objects"))?;
-    let mut objects = String::new();
-    for (number, server) in servers.iter().enumerate() {
-        objects += &format!(
-            r"
----
-apiVersion: inference.networking.k8s.io/v1
-kind: InferencePool
-metadata: {{name: pool-{number}}}
-spec: {{selector: {{matchLabels: {{app: s{number}}}}}, targetPorts: [{{number: {port}}}], endpointPickerRef: {{name: picker, port: {{number: 9002}}}}}}
----
-apiVersion: v1
-kind: Pod
-metadata: {{name: s{number}, labels: {{app: s{number}}}}}
-status: {{podIP: {ip}}}
----
-apiVersion: thalamus.dev/v1alpha1
-kind: InferenceModel
-metadata: {{name: m{number}}}
-spec: {{modelName: m, poolRef: {{name: pool-{number}}}, modalities: {{input: [Text, Image, Audio, Video], output: [Text]}}}}
-",
-            port = server.port(),
-            ip = server.ip(),
-        );
-    }
-    std::fs::write(folder.join("objects/all.yaml"), objects)?;
-    let free = || -> Result<u16> { Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port()) };
-    let ports = [free()?, free()?];
-    let args = [
-        "serve".to_owned(),
-        format!("--manifests={}", folder.join("objects").display()),
-        format!("--listen=127.0.0.1:{}", ports[0]),
-        format!("--ext-proc-listen=127.0.0.1:{}", ports[1]),
-    ];
+    std::fs::create_dir_all(&folder)?;
     let env = [("MIMALLOC_ARENA_PURGE_MULT", "1")];
-    let process = Process::start(&folder, "thalamus", &binary("thalamus")?, &args, &env)?;
-    let address = ([127, 0, 0, 1], ports[0]).into();
-    let mut system = answers(System { name: "thalamus".into(), address, processes: vec![process] }).await?;
-    Ok((system.processes.remove(0), ports))
+    let mut process = Process::start(&folder, "picker", &binary("thalamus-picker")?, &flags(controller), &env)?;
+    let said = process.said("picker started").await?;
+    let [http, ext_proc] = [address(&said["http"])?, address(&said["ext_proc"])?];
+    let mut system = answers(System { name: "picker".into(), address: http, processes: vec![process] }).await?;
+    Ok((system.processes.remove(0), [http, ext_proc]))
+}
+
+/// Envoy with the picker inside it.
+async fn module(folder: &Path, controller: SocketAddr) -> Result<System> {
+    let folder = folder.join("module");
+    std::fs::create_dir_all(&folder)?;
+    let (envoy, address) = start_envoy_module(&folder, &flags(controller)).await?;
+    answers(System { name: "inside Envoy".into(), address, processes: vec![envoy] }).await
 }
 
 async fn peer(folder: &Path, name: &str, program: &Path, args: &[&str], servers: [SocketAddr; 2]) -> Result<System> {

@@ -30,7 +30,7 @@ pub(crate) async fn what_cannot_be_read_is_refused_the_same_way_over_both_edges(
         (br#"{"messages":[]}"#, "400 model_required: the request names no model"),
     ];
     for (body, expected) in cases {
-        for client in [&world.gateway, &world.http] {
+        for client in world.ways() {
             let answer = client.post("/v1/chat/completions", body.to_vec()).await?;
             ensure!(answer.shown().starts_with(expected), "{} instead of {expected}", answer.shown());
             ensure!(answer.headers["content-type"] == "application/json", "{:?}", answer.headers);
@@ -45,7 +45,7 @@ pub(crate) async fn what_cannot_be_read_is_refused_the_same_way_over_both_edges(
         ("/v1/chat/completions", vec![json, ("content-encoding", "gzip")], "415 unsupported_content_encoding"),
         ("/v1/chat/completions", vec![json, ("content-encoding", "br")], "415 unsupported_content_encoding"),
     ] {
-        for client in [&world.gateway, &world.http] {
+        for client in world.ways() {
             let answer = client.send(Method::POST, path, &headers, "--y--".into()).await?;
             ensure!(answer.shown().starts_with(expected), "{} instead of {expected}", answer.shown());
         }
@@ -72,7 +72,7 @@ pub(crate) async fn a_client_that_stalls_is_cut(shared: &Shared) -> Result<()> {
 }
 
 pub(crate) async fn a_body_shorter_than_announced_harms_nobody(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     three_pools(&mut world).await?;
     for address in [world.gateway.address(), world.http.address()] {
         for _ in 0..20 {
@@ -106,7 +106,7 @@ pub(crate) async fn a_body_shorter_than_announced_harms_nobody(shared: &Shared) 
 }
 
 pub(crate) async fn odd_objects_harm_nobody(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     world.apply_pool("text")?;
     let odd = "a \"quoted\"\nname";
     world.apply_model(
@@ -138,7 +138,7 @@ pub(crate) async fn odd_objects_harm_nobody(shared: &Shared) -> Result<()> {
 
 /// Over HTTP, where no Envoy stands before us; Envoy refuses most of these by itself.
 pub(crate) async fn heads_that_can_be_read_in_two_ways_are_refused(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     three_pools(&mut world).await?;
     let body = chat("chat", &text()).to_string();
     let post = |headers: &str| format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n{headers}\r\n\r\n");
@@ -185,7 +185,7 @@ pub(crate) async fn bodies_beyond_the_budget_are_refused_for_a_moment(shared: &S
     let mut world = shared.world_with(options).await?;
     three_pools(&mut world).await?;
     let large = |size: usize| format!(r#"{{"model":"chat","messages":[{{"content":"{}"}}]}}"#, "x".repeat(size));
-    for client in [&world.gateway, &world.http] {
+    for client in world.ways() {
         let answer = client.post("/v1/chat/completions", large(400_000)).await?;
         ensure!(
             answer.shown().starts_with("503 overloaded") && answer.headers["retry-after"] == "1",

@@ -74,7 +74,7 @@ pub(crate) async fn a_model_servers_refusal_is_the_clients_answer(shared: &Share
     world.apply_model("m", "{modelName: m, poolRef: {name: text}, modalities: {input: [Text, Image]}}")?;
     world.kubelet.run(PodSpec::new("text-0", "text", &["m=text"])).await?;
     until_answered(&world, &chat("m", &text()), "200 text-0").await?;
-    for client in [&world.gateway, &world.http] {
+    for client in world.ways() {
         for _ in 0..20 {
             let answer = client.chat(&chat("m", &image())).await?;
             ensure!(

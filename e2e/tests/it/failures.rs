@@ -219,7 +219,7 @@ pub(crate) async fn when_nobody_can_be_reached_both_ways_say_so_alike(shared: &S
     }
     world.kubelet.crash("vision-0");
     world.kubelet.crash("omni-0");
-    for client in [&world.gateway, &world.http] {
+    for client in world.ways() {
         let answer = client.chat(&chat("chat", &image())).await?;
         ensure!(answer.status == 503 && answer.headers.contains_key("retry-after"), "{}", answer.shown());
         ensure!(answer.json()["error"]["code"] == "endpoint_unreachable", "{}", answer.text());

@@ -22,6 +22,7 @@ mod kubectl;
 mod llm_d;
 mod managed;
 mod manifests;
+mod module;
 mod outages;
 mod plugin;
 mod replicas;
@@ -46,6 +47,11 @@ impl Shared {
     /// A world with an empty namespace.
     pub(crate) async fn world(&self) -> Result<World> {
         self.world_with(Options::default()).await
+    }
+
+    /// One with every way in.
+    pub(crate) async fn world_of_all_ways(&self) -> Result<World> {
+        self.world_with(Options { module: true, ..Options::default() }).await
     }
 
     pub(crate) async fn world_with(&self, options: Options) -> Result<World> {
@@ -189,6 +195,11 @@ fn data_plane(trials: &mut Trials) {
         a_chart_for_another_picker_starts_ours,
         a_pool_may_stand_in_flags_alone,
         where_gateways_are_at_home_nothing_is_taken_from_anybody,
+    );
+    claims!(trials, module:
+        a_name_at_the_beginning_of_a_large_body_is_replaced_over_every_way,
+        flags_that_cannot_be_read_are_refused_and_sound_ones_start_nothing,
+        before_the_first_table_it_says_so,
     );
     claims!(trials, bad_input:
         what_cannot_be_read_is_refused_the_same_way_over_both_edges,

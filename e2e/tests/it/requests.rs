@@ -15,7 +15,7 @@ use crate::Shared;
 use crate::routing::{chat, text, until_answered};
 
 pub(crate) async fn a_20_mb_image_passes_and_arrives_byte_for_byte(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     world.apply_pool("vision")?;
     world.apply_model("pictures", "{modelName: pictures, poolRef: {name: vision}, targetModels: [{name: qwen, modalities: {input: [Text, Image]}}]}")?;
     world.kubelet.run(PodSpec::new("vision-0", "vision", &["qwen=text,image"])).await?;
@@ -31,7 +31,7 @@ pub(crate) async fn a_20_mb_image_passes_and_arrives_byte_for_byte(shared: &Shar
     let rewritten = body("qwen");
     let expected = modelserver_sim::digest([rewritten.as_bytes()]);
     until_answered(&world, &chat("pictures", &text()), "200 vision-0").await?;
-    for client in [&world.gateway, &world.http] {
+    for client in world.ways() {
         let answer = client.post("/v1/chat/completions", body("pictures")).await?;
         let sim = answer.json()["sim"].clone();
         ensure!(
@@ -45,7 +45,7 @@ pub(crate) async fn a_20_mb_image_passes_and_arrives_byte_for_byte(shared: &Shar
 }
 
 pub(crate) async fn a_forged_destination_goes_nowhere(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     world.apply_pool("text")?;
     world.apply_model("m", "{modelName: m, poolRef: {name: text}}")?;
     world.kubelet.run(PodSpec::new("text-0", "text", &["m=text"])).await?;
@@ -57,7 +57,7 @@ pub(crate) async fn a_forged_destination_goes_nowhere(shared: &Shared) -> Result
         ("x-gateway-destination-endpoint", stranger.as_str()),
         ("x-gateway-destination-endpoint-subset", stranger.as_str()),
     ];
-    for client in [&world.gateway, &world.http] {
+    for client in world.ways() {
         for body in [chat("m", &text()).to_string(), chat("nobody", &text()).to_string()] {
             let answer = client.send(Method::POST, "/v1/chat/completions", &forged, body.into()).await?;
             ensure!(answer.server().as_deref() != Some("stranger"), "the client chose its own destination");
@@ -74,7 +74,7 @@ pub(crate) async fn a_forged_destination_goes_nowhere(shared: &Shared) -> Result
 }
 
 pub(crate) async fn what_steers_reaches_neither_gateway_nor_server(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     world.apply_pool("text")?;
     world.apply_model("m", "{modelName: m, poolRef: {name: text}}")?;
     world.kubelet.run(PodSpec::new("text-0", "text", &["m=text"])).await?;
@@ -91,7 +91,7 @@ pub(crate) async fn what_steers_reaches_neither_gateway_nor_server(shared: &Shar
     ];
     let mut headers = vec![("content-type", "application/json"), ("x-stays", "stranger")];
     headers.extend(steering.map(|name| (name, "stranger")));
-    for client in [&world.gateway, &world.http] {
+    for client in world.ways() {
         let answer =
             client.send(Method::POST, "/v1/chat/completions", &headers, chat("m", &text()).to_string().into()).await?;
         ensure!(answer.shown() == "200 text-0", "{}", answer.shown());
@@ -107,7 +107,7 @@ pub(crate) async fn what_steers_reaches_neither_gateway_nor_server(shared: &Shar
 }
 
 pub(crate) async fn events_stream_as_they_come(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     world.apply_pool("text")?;
     world.apply_model("m", "{modelName: m, poolRef: {name: text}}")?;
     // A few seconds for all events, so that the first can only be here before the last if nobody gathers them.

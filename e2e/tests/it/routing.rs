@@ -31,7 +31,7 @@ pub(crate) fn chat(model: &str, content: &Value) -> Value {
 
 /// Both ways in give the same answer: `200 pod` or `status code: message`.
 pub(crate) async fn answered(world: &World, body: &Value, expected: &str) -> Result<()> {
-    for client in [&world.gateway, &world.http] {
+    for client in world.ways() {
         let answer = client.chat(body).await?;
         ensure!(answer.shown() == expected, "{} instead of {expected}", answer.shown());
     }
@@ -69,7 +69,7 @@ pub(crate) async fn three_pools(world: &mut World) -> Result<()> {
 
 #[expect(clippy::print_stderr, reason = "the figure is what the test is for, beside its bound")]
 pub(crate) async fn an_applied_model_serves_within_a_second(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     world.apply_pool("text")?;
     world.kubelet.run(PodSpec::new("text-0", "text", &["one=text", "two=text"])).await?;
     world.apply_model("one", "{modelName: one, poolRef: {name: text}}")?;
@@ -100,7 +100,7 @@ pub(crate) async fn an_applied_model_serves_within_a_second(shared: &Shared) -> 
 }
 
 pub(crate) async fn each_modality_goes_to_its_pool_and_all_at_once_to_the_omni_one(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     for pool in ["text", "vision", "audio", "video", "omni"] {
         world.apply_pool(pool)?;
     }
@@ -138,7 +138,7 @@ pub(crate) async fn each_modality_goes_to_its_pool_and_all_at_once_to_the_omni_o
 }
 
 pub(crate) async fn text_spills_to_the_omni_pool_and_comes_back(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     three_pools(&mut world).await?;
     let body = chat("chat", &text());
     world.kubelet.set_ready("text-0", false).await?;
@@ -150,7 +150,7 @@ pub(crate) async fn text_spills_to_the_omni_pool_and_comes_back(shared: &Shared)
 }
 
 pub(crate) async fn a_modality_nobody_has_is_refused_and_never_reaches_a_model_server(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     three_pools(&mut world).await?;
     let seen = requests_seen(&world).await?;
     let body = chat("chat", &video());
@@ -172,7 +172,7 @@ async fn requests_seen(world: &World) -> Result<Vec<String>> {
 }
 
 pub(crate) async fn weights_split_as_written(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     world.apply_pool("text")?;
     world.apply_model("split", "{modelName: split, poolRef: {name: text}, targetModels: [{name: stable, weight: 80}, {name: canary, weight: 20}]}")?;
     world.kubelet.run(PodSpec::new("text-0", "text", &["stable=text", "canary=text"])).await?;
@@ -203,7 +203,7 @@ pub(crate) async fn two_text_pods(world: &mut World) -> Result<Value> {
 }
 
 pub(crate) async fn a_pod_that_stops_being_ready_gets_nothing_more(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     let body = two_text_pods(&mut world).await?;
     world.kubelet.set_ready("text-0", false).await?;
     eventually("the picker knows", async || {
@@ -219,7 +219,7 @@ pub(crate) async fn a_pod_that_stops_being_ready_gets_nothing_more(shared: &Shar
 }
 
 pub(crate) async fn in_a_mixed_pool_forty_of_forty_images_succeed(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     world.apply_pool("mixed")?;
     world.apply_model("m", "{modelName: m, poolRef: {name: mixed}, modalities: {input: [Text, Image]}}")?;
     let text_only = PodSpec::new("text-only", "mixed", &["m=text"]).annotated("thalamus.dev/input-modalities", "text");
@@ -234,7 +234,7 @@ pub(crate) async fn in_a_mixed_pool_forty_of_forty_images_succeed(shared: &Share
 }
 
 pub(crate) async fn a_pool_alone_works_as_with_any_picker(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     world.apply_pool("llama")?;
     world.kubelet.run(PodSpec::new("llama-0", "llama", &["whatever=text,image"])).await?;
     until_answered(&world, &chat("whatever", &image()), "200 llama-0").await?;

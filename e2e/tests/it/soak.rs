@@ -14,7 +14,7 @@ pub(crate) async fn no_answer_is_wrong_or_lost_while_everything_comes_and_goes(s
     let cluster = Arc::new(Cluster::start(&folder)?);
     let seed = fastrand::u64(..);
     let soak = Soak { length: Duration::from_secs(45), seed };
-    let summary = soak.run(Arc::clone(&cluster), &folder, |_| {}).await;
+    let summary = Box::pin(soak.run(Arc::clone(&cluster), &folder, |_| {})).await;
     cluster.end();
     let summary = summary.map_err(|error| error.context(format!("seed {seed}")))?;
     ensure!(summary.relied_on > 100, "{}", summary.line());

@@ -16,7 +16,7 @@ use crate::routing::{chat, text, three_pools, until_answered};
 /// Besides text, vision and omni for `chat`: a server that only listens, one that only speaks, one that paints, two that film, and one
 /// that makes vectors.
 async fn everything(shared: &Shared) -> Result<World> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     three_pools(&mut world).await?;
     for (pool, model, modalities, operations, pods) in [
         ("asr", "listen", "{input: [Audio], output: [Text]}", "[Transcriptions, Translations]", 1),
@@ -99,7 +99,7 @@ pub(crate) async fn the_paths_of_engines_are_served(shared: &Shared) -> Result<(
             "vectors-0",
         ),
     ] {
-        for client in [&world.gateway, &world.http] {
+        for client in world.ways() {
             let answer = client.post(path, body.to_string()).await?;
             ensure!(answer.shown() == format!("200 {server}"), "{path}: {}", answer.text());
         }
@@ -109,7 +109,7 @@ pub(crate) async fn the_paths_of_engines_are_served(shared: &Shared) -> Result<(
 
 pub(crate) async fn what_is_not_known_and_what_manages_servers_never_passes(shared: &Shared) -> Result<()> {
     let world = everything(shared).await?;
-    for client in [&world.gateway, &world.http] {
+    for client in world.ways() {
         for (method, path) in [
             (Method::GET, "/health"),
             (Method::GET, "/metrics"),
@@ -138,7 +138,7 @@ pub(crate) async fn paths_that_nobody_knows_go_where_a_flag_says(shared: &Shared
     };
     let mut world = shared.world_with(options).await?;
     three_pools(&mut world).await?;
-    for client in [&world.gateway, &world.http] {
+    for client in world.ways() {
         // The simulator has no such path, and says so in FastAPI's words.
         let answer = client.get("/v1/something").await?;
         ensure!(answer.status == 404 && answer.json()["detail"] == "Not Found", "{}", answer.text());
@@ -151,7 +151,7 @@ pub(crate) async fn paths_that_nobody_knows_go_where_a_flag_says(shared: &Shared
 }
 
 pub(crate) async fn models_that_nobody_serves_are_listed_when_asked_for(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     three_pools(&mut world).await?;
     world.apply_model("later", "{modelName: later, poolRef: {name: not-yet}, modalities: {input: [Text, Video]}}")?;
     let names = async |client: &Client, path: &str| {
@@ -165,7 +165,7 @@ pub(crate) async fn models_that_nobody_serves_are_listed_when_asked_for(shared: 
         Ok(())
     })
     .await?;
-    for client in [&world.gateway, &world.http] {
+    for client in world.ways() {
         ensure!(names(client, "/v1/models").await? == ["chat"]);
         ensure!(names(client, "/v1/models?all=true").await? == ["chat", "later"]);
         let one = client.get("/v1/models/chat").await?.json();
@@ -182,7 +182,7 @@ pub(crate) async fn a_job_is_gone_with_its_maker(shared: &Shared) -> Result<()> 
         let made = client.post("/v1/videos", json!({"model": "film", "prompt": "waves"}).to_string()).await?;
         let (id, maker) = (made.json()["id"].as_str().context("an id")?.to_owned(), made.server().context("a maker")?);
         // Both edges know it: they are one picker.
-        for client in [&world.gateway, &world.http] {
+        for client in world.ways() {
             let shown = client.get(&format!("/v1/videos/{id}")).await?;
             ensure!(shown.json()["id"] == id.as_str(), "{}", shown.text());
         }
@@ -221,7 +221,7 @@ pub(crate) async fn a_job_is_found_by_a_picker_that_did_not_see_it_made(shared: 
         let shown = client.get(&format!("/v1/videos/{id}")).await?;
         ensure!(shown.json()["id"] == id.as_str(), "{}", shown.text());
     }
-    for client in [&world.gateway, &world.http] {
+    for client in world.ways() {
         let shown = client.get("/v1/videos/nobodys").await?.shown();
         ensure!(shown.starts_with("404 job_not_found: no model server knows the job"), "{shown}");
     }
@@ -230,7 +230,7 @@ pub(crate) async fn a_job_is_found_by_a_picker_that_did_not_see_it_made(shared: 
 
 /// What follows a response goes to whoever made that one, though another fits tighter, and whichever picker is asked.
 pub(crate) async fn a_response_is_followed_where_it_was_made(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     three_pools(&mut world).await?;
     world.kubelet.run(PodSpec::new("vision-1", "vision", &["v=text,image"])).await?;
     eventually("two see", async || {
@@ -247,13 +247,13 @@ pub(crate) async fn a_response_is_followed_where_it_was_made(shared: &Shared) ->
     let follow = |id: &str| json!({"model": "chat", "input": "and then?", "previous_response_id": id}).to_string();
     let mut made = Vec::new();
     for stream in [false, true] {
-        for client in [&world.gateway, &world.http] {
+        for client in world.ways() {
             let answer = client.post("/v1/responses", first(stream)).await?;
             let text = answer.text();
             let id = text.split("\"id\":\"").find(|part| part.starts_with("resp_")).context(text.clone())?;
             let maker = answer.headers.get("x-served-by").context("a maker")?.to_str()?.to_owned();
             let id = id.split('"').next().context("an id")?.to_owned();
-            for client in [&world.gateway, &world.http] {
+            for client in world.ways() {
                 let next = client.post("/v1/responses", follow(&id)).await?.shown();
                 ensure!(next == format!("200 {maker}"), "{next}, and {maker} made it");
                 let shown = client.get(&format!("/v1/responses/{id}")).await?;
@@ -274,7 +274,7 @@ pub(crate) async fn a_response_is_followed_where_it_was_made(shared: &Shared) ->
     }
     let (id, maker) = &made[0];
     world.kubelet.delete(maker).await?;
-    for client in [&world.gateway, &world.http] {
+    for client in world.ways() {
         eventually("the response is gone with its maker", async || {
             let shown = client.post("/v1/responses", follow(id)).await?.shown();
             ensure!(shown.starts_with("404 response_not_found: the model server that created the response"), "{shown}");
@@ -286,7 +286,7 @@ pub(crate) async fn a_response_is_followed_where_it_was_made(shared: &Shared) ->
 }
 
 pub(crate) async fn a_websocket_flows_both_ways_until_either_side_ends(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     world.apply_pool("live")?;
     let spec = "{modelName: live, poolRef: {name: live}, modalities: {input: [Audio], output: [Text]}, operations: [Realtime]}";
     world.apply_model("live", spec)?;

@@ -49,6 +49,7 @@ const LAYERS: [&[Crate]; 6] = [
             &["director", "scheduling", "request", "ext-proc", "proxy", "publish", "routing", "daemon"],
             &["kube", "kube-core", "kube-client", "k8s-openapi", "api", "index"],
         ),
+        member("envoy-module", &["director", "picker", "request", "routing"], KUBERNETES),
         member("standalone", &["api", "cluster-watch", "index", "publish", "picker", "daemon"], &["controller"]),
         member(
             "thalamus",

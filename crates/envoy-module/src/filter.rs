@@ -1,0 +1,350 @@
+//! The life of one request in Envoy: its head is held back, its body kept and read as it comes, and then it goes where the director says.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use director::{
+    Bound, DESTINATION, Dialect, Dispatch, Head, Rejection, Reply, RequestHandler, Reservation, RunningAttempt, Step,
+    Transaction,
+};
+use http::StatusCode;
+use request::{Resource, Splice, splice};
+use routing::{Draw, Operation};
+
+use crate::abi::{Body, Stream};
+use crate::service::Service;
+
+/// What becomes of the headers, or trailers, that a hook is about (`envoy_dynamic_module_type_on_http_filter_request_headers_status`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum HeadStatus {
+    Continue = 0,
+    Stop = 1,
+}
+
+/// What becomes of the part of a body (`envoy_dynamic_module_type_on_http_filter_request_body_status`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum BodyStatus {
+    Continue = 0,
+    StopAndKeep = 1,
+    StopAndForget = 3,
+}
+
+/// One request.
+#[derive(Debug)]
+pub(crate) struct Filter {
+    service: Arc<Service>,
+    /// Of the errors that the client expects; known with the path.
+    dialect: Dialect,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Start,
+    Reading(Box<Reading>),
+    /// Somebody is being asked who owns what the request is about.
+    Asking {
+        read: Box<Read>,
+        answer: Answer,
+    },
+    /// The attempt counts at its endpoint until it is dropped.
+    Dispatched {
+        attempt: Box<RunningAttempt>,
+        /// Of the body, until the answer begins.
+        reservation: Option<Reservation>,
+    },
+    /// By us, or it is over.
+    Ended,
+}
+
+/// A request whose body is being kept.
+#[derive(Debug)]
+struct Reading {
+    head: Head,
+    transaction: Transaction,
+    reservation: Reservation,
+}
+
+/// One whose body has ended.
+#[derive(Debug)]
+struct Read {
+    head: Head,
+    reservation: Reservation,
+}
+
+/// What came of asking, as soon as somebody knows.
+type Answer = Arc<Mutex<Option<Result<Step, Rejection>>>>;
+
+/// Where a decision is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// In a hook that brings the end of the body.
+    Body,
+    /// In any other, where all of it is kept already.
+    Elsewhere,
+}
+
+impl Filter {
+    pub(crate) fn new(service: &Arc<Service>) -> Self {
+        Self { service: Arc::clone(service), dialect: Dialect::OpenAi, state: State::Start }
+    }
+
+    fn handler(&self) -> &Arc<RequestHandler> {
+        self.service.handler()
+    }
+
+    pub(crate) fn request_headers(&mut self, stream: &mut Stream<'_>, ends: bool) -> HeadStatus {
+        let headers = stream.request_headers();
+        let named = headers.iter().filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, *value)));
+        let head = Head::read(named);
+        drop(headers);
+        self.dialect = Dialect::of_path(&head.path);
+        match self.open(head) {
+            Ok(reading) => {
+                let limit = self.handler().limits.max_body_bytes;
+                // A session has no body: what follows its head is the session.
+                let is_session = *reading.transaction.resource() == Resource::Operation(Operation::Realtime);
+                self.state = State::Reading(Box::new(reading));
+                if ends || is_session {
+                    return self.decide(stream, At::Elsewhere);
+                }
+                // One byte more is one that the reader refuses, in words.
+                stream.set_buffer_limit(limit.saturating_add(1 << 20));
+                HeadStatus::Stop
+            }
+            Err(rejection) => self.reject(stream, &rejection),
+        }
+    }
+
+    fn open(&self, head: Head) -> Result<Reading, Rejection> {
+        let handler = self.handler();
+        head.check().map_err(|rejection| handler.reject(rejection))?;
+        let transaction = handler.open(&head.of_request())?;
+        let reservation = handler.budget.open(head.content_length).map_err(|rejection| handler.reject(rejection))?;
+        Ok(Reading { head, transaction, reservation })
+    }
+
+    pub(crate) fn request_body(&mut self, stream: &mut Stream<'_>, ends: bool) -> BodyStatus {
+        let handler = Arc::clone(self.handler());
+        let reading = match &mut self.state {
+            State::Reading(reading) => reading,
+            State::Dispatched { .. } => return BodyStatus::Continue,
+            State::Asking { .. } => return BodyStatus::StopAndKeep,
+            State::Start | State::Ended => return BodyStatus::StopAndForget,
+        };
+        for piece in stream.body(Body::ReceivedOfRequest) {
+            let grown = reading.transaction.feed(piece).and_then(|()| {
+                reading.reservation.grow(piece.len() as u64).map_err(|rejection| handler.reject(rejection))
+            });
+            if let Err(rejection) = grown {
+                self.reject(stream, &rejection);
+                return BodyStatus::StopAndForget;
+            }
+        }
+        if !ends {
+            return BodyStatus::StopAndKeep;
+        }
+        match self.decide(stream, At::Body) {
+            HeadStatus::Continue => BodyStatus::Continue,
+            HeadStatus::Stop if matches!(self.state, State::Asking { .. }) => BodyStatus::StopAndKeep,
+            HeadStatus::Stop => BodyStatus::StopAndForget,
+        }
+    }
+
+    pub(crate) fn request_trailers(&mut self, stream: &mut Stream<'_>) -> HeadStatus {
+        match self.state {
+            State::Reading(_) => self.decide(stream, At::Elsewhere),
+            State::Dispatched { .. } => HeadStatus::Continue,
+            State::Start | State::Asking { .. } | State::Ended => HeadStatus::Stop,
+        }
+    }
+
+    /// Somebody found out who owns what the request is about.
+    pub(crate) fn woken(&mut self, stream: &mut Stream<'_>) {
+        match std::mem::replace(&mut self.state, State::Ended) {
+            State::Asking { read, answer } => {
+                let step = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(step) = step
+                    && self.go_on(stream, step, *read, At::Elsewhere) == HeadStatus::Continue
+                {
+                    stream.go_on();
+                }
+            }
+            other => self.state = other,
+        }
+    }
+
+    fn decide(&mut self, stream: &mut Stream<'_>, at: At) -> HeadStatus {
+        let State::Reading(reading) = std::mem::replace(&mut self.state, State::Ended) else {
+            return HeadStatus::Stop;
+        };
+        let Reading { head, transaction, reservation } = *reading;
+        let bound = Bound { subset: None, pool: head.pool.clone() };
+        let draw = Draw::new(fastrand::u64(..));
+        let step = transaction.finish(bound, head.caller().as_deref(), Instant::now, draw);
+        self.go_on(stream, step, Read { head, reservation }, at)
+    }
+
+    fn go_on(&mut self, stream: &mut Stream<'_>, step: Result<Step, Rejection>, read: Read, at: At) -> HeadStatus {
+        match step {
+            Ok(Step::FindOwner(question)) => {
+                let answer = Answer::default();
+                let (waker, answered, handler) = (stream.waker(), Arc::clone(&answer), Arc::clone(self.handler()));
+                let authorization = read.head.authorization().map(str::to_owned);
+                self.service.spawn(async move {
+                    let search = handler.find_owner(&question, authorization.as_deref(), None).await;
+                    let step = question.answered(search, Instant::now);
+                    *answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(step);
+                    waker.wake();
+                });
+                self.state = State::Asking { read: Box::new(read), answer };
+                HeadStatus::Stop
+            }
+            Ok(Step::Answer(reply)) => self.respond(stream, &reply, "answered_by_the_picker"),
+            Ok(Step::Dispatch(dispatch)) => match self.send(stream, *dispatch, read, at) {
+                Ok(()) => HeadStatus::Continue,
+                Err(rejection) => self.reject(stream, &rejection),
+            },
+            Err(rejection) => self.reject(stream, &rejection),
+        }
+    }
+
+    /// Changes the request into what goes out, and says where to.
+    fn send(
+        &mut self,
+        stream: &mut Stream<'_>,
+        Dispatch { plan, attempt }: Dispatch,
+        Read { head, mut reservation }: Read,
+        at: At,
+    ) -> Result<(), Rejection> {
+        let splices = Arc::clone(&plan.first().splices);
+        if !splices.is_empty() {
+            let length = splice_body(stream, &splices, at, &mut reservation).map_err(|why| plan.failed(why))?;
+            if head.content_length.is_some() {
+                stream.set_request_header("content-length", length.to_string().as_bytes());
+            }
+        }
+        for name in &head.removed {
+            stream.remove_request_header(name);
+        }
+        for (name, value) in &plan.headers.set {
+            stream.set_request_header(name.as_str(), value.as_bytes());
+        }
+        if let Some(path) = request::without_slash(&head.path) {
+            stream.set_request_header(":path", path.as_bytes());
+        }
+        let destination = plan.first().address.to_string();
+        stream.set_request_header(DESTINATION, destination.as_bytes());
+        stream.set_metadata("envoy.lb", DESTINATION, &destination);
+        stream.clear_route_cache();
+        self.state = State::Dispatched { attempt: Box::new(attempt), reservation: Some(reservation) };
+        Ok(())
+    }
+
+    pub(crate) fn response_headers(&mut self, stream: &Stream<'_>, ends: bool) {
+        if let State::Dispatched { attempt, reservation, .. } = &mut self.state {
+            *reservation = None;
+            let headers = stream.response_headers();
+            let status = headers.iter().find(|(name, _)| *name == b":status");
+            if let Some(status) = status.and_then(|(_, status)| StatusCode::from_bytes(status).ok()) {
+                attempt.head(status, Instant::now());
+            }
+        }
+        if ends {
+            self.response_ended();
+        }
+    }
+
+    pub(crate) fn response_body(&mut self, stream: &Stream<'_>, ends: bool) {
+        if let State::Dispatched { attempt, .. } = &mut self.state {
+            for piece in stream.body(Body::ReceivedOfResponse) {
+                attempt.body(piece, Instant::now);
+            }
+        }
+        if ends {
+            self.response_ended();
+        }
+    }
+
+    pub(crate) fn response_ended(&mut self) {
+        if let State::Dispatched { attempt, .. } = std::mem::replace(&mut self.state, State::Ended) {
+            attempt.ended(Instant::now());
+        }
+    }
+
+    /// Envoy answers for the model server; `details` say why (`response_code_details` of its documentation).
+    pub(crate) fn local_reply(&mut self, details: &str) {
+        let has_failed = ["upstream_reset", "timeout", "no_healthy_upstream"].iter().any(|part| details.contains(part));
+        if !has_failed || !matches!(self.state, State::Dispatched { .. }) {
+            return;
+        }
+        if let State::Dispatched { attempt, .. } = std::mem::replace(&mut self.state, State::Ended) {
+            let now = Instant::now();
+            if details.contains("connection_failure") || details.contains("connect_timeout") {
+                attempt.unreachable(now);
+            } else if details.contains("timeout") {
+                attempt.timed_out(now);
+            } else {
+                attempt.broke_off(now);
+            }
+        }
+    }
+
+    /// Whatever is under way still is nobody's any more.
+    pub(crate) fn completed(&mut self) {
+        self.state = State::Ended;
+    }
+
+    fn reject(&mut self, stream: &mut Stream<'_>, rejection: &Rejection) -> HeadStatus {
+        self.respond(stream, &rejection.reply(self.dialect), rejection.code().as_str())
+    }
+
+    fn respond(&mut self, stream: &mut Stream<'_>, reply: &Reply, details: &str) -> HeadStatus {
+        self.state = State::Ended;
+        let after = reply.retry_after.map(|after| after.as_secs().to_string());
+        let mut headers = vec![("content-type", "application/json")];
+        headers.extend(after.as_deref().map(|after| ("retry-after", after)));
+        headers.extend(reply.allow.as_deref().map(|methods| ("allow", methods)));
+        stream.respond(reply.status.as_u16(), &headers, &reply.body, details);
+        HeadStatus::Stop
+    }
+}
+
+/// Puts the splices into the body, and says how long it is then. Envoy's buffers can be drained at their front and added to at their end:
+/// what stands behind the first splice is copied, and where that is in what was kept, all that was kept.
+fn splice_body(
+    stream: &mut Stream<'_>,
+    splices: &[Splice],
+    at: At,
+    reservation: &mut Reservation,
+) -> Result<usize, Rejection> {
+    let kept = stream.body_size(Body::KeptOfRequest);
+    let received = if at == At::Body { stream.body_size(Body::ReceivedOfRequest) } else { 0 };
+    let begins = splices.first().map_or(0, |splice| splice.range.start);
+    // Behind what was kept, the chunk at hand is all that changes.
+    let only_the_chunk = at == At::Body && begins >= kept as u64;
+    let (copied, start) = if only_the_chunk { (received, kept as u64) } else { (kept + received, 0) };
+    reservation.grow(copied as u64)?;
+    let mut bytes = Vec::with_capacity(copied);
+    if !only_the_chunk {
+        stream.body(Body::KeptOfRequest).into_iter().for_each(|piece| bytes.extend_from_slice(piece));
+    }
+    if at == At::Body {
+        stream.body(Body::ReceivedOfRequest).into_iter().for_each(|piece| bytes.extend_from_slice(piece));
+    }
+    let shifted: Vec<Splice> = splices
+        .iter()
+        .map(|splice| Splice { range: splice.range.start - start..splice.range.end - start, with: splice.with.clone() })
+        .collect();
+    let pieces = splice([Bytes::from(bytes)], &shifted);
+    let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &**piece).collect();
+    if !only_the_chunk && at == At::Body {
+        stream.replace_body(Body::KeptOfRequest, &[]);
+    }
+    let into = if at == At::Body { Body::ReceivedOfRequest } else { Body::KeptOfRequest };
+    stream.replace_body(into, &pieces);
+    Ok(pieces.iter().map(|piece| piece.len()).sum::<usize>() + if only_the_chunk { kept } else { 0 })
+}

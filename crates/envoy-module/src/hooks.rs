@@ -1,0 +1,306 @@
+//! What Envoy calls. Each hook comes back with what it was told to keep: a configuration, a filter.
+
+use std::any::Any;
+use std::ffi::{CStr, c_char, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::abi::{Buffer, Stream, log_error};
+use crate::filter::{BodyStatus, Filter, HeadStatus};
+use crate::service::Service;
+
+type Pointer = *mut c_void;
+
+/// What 1.40 expects. Another one gets a warning there, and 1.38 and 1.39 expect others.
+const ABI: &CStr = c"v0.2.0";
+
+/// The filter's configuration.
+struct Config(Arc<Service>);
+
+/// Runs a hook; should it panic, `otherwise` is what becomes of the request.
+fn guarded<R>(hook: &str, otherwise: impl FnOnce() -> R, run: impl FnOnce() -> R) -> R {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        log_error(&format!("thalamus: panic in {hook}: {}", said(&*panic)));
+        otherwise()
+    })
+}
+
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+/// The request is lost, and says so.
+fn broken(stream: Pointer) {
+    let body = br#"{"error":{"message":"the picker failed over this request","type":"server_error","param":null,"code":"internal_error"}}"#;
+    // SAFETY: a hook was called with the pointer, and runs.
+    let mut stream = unsafe { Stream::new(stream) };
+    stream.respond(500, &[("content-type", "application/json")], body, "picker_failed");
+}
+
+/// What a hook of a request was called with.
+///
+/// # Safety
+///
+/// `filter` must be one that [`envoy_dynamic_module_on_http_filter_new`] gave to Envoy, which calls the hooks of one request one
+/// after the other, and `stream` that hook's.
+unsafe fn at_hand<'h>(filter: Pointer, stream: Pointer) -> (&'h mut Filter, Stream<'h>) {
+    // SAFETY: the caller vouches for it.
+    let filter = unsafe { &mut *filter.cast::<Filter>() };
+    // SAFETY: likewise.
+    (filter, unsafe { Stream::new(stream) })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
+    ABI.as_ptr()
+}
+
+/// `config` holds the picker's flags. Null refuses the configuration.
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
+    _context: Pointer,
+    _name: Buffer,
+    config: Buffer,
+) -> Pointer {
+    guarded("config_new", std::ptr::null_mut, || {
+        // SAFETY: it lives until the hook returns.
+        let flags = String::from_utf8_lossy(unsafe { config.bytes() }).into_owned();
+        match Service::of(&flags) {
+            Ok(service) => Box::into_raw(Box::new(Config(service))).cast(),
+            Err(error) => {
+                log_error(&format!("thalamus: {error:#}"));
+                std::ptr::null_mut()
+            }
+        }
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(config: Pointer) {
+    // SAFETY: it came from `config_new`, and Envoy is done with it.
+    let config = unsafe { Box::from_raw(config.cast::<Config>()) };
+    guarded("config_destroy", || (), || drop(config));
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_new(config: Pointer, _stream: Pointer) -> Pointer {
+    // SAFETY: Envoy keeps a configuration for as long as its filters.
+    let Config(service) = unsafe { &*config.cast::<Config>() };
+    Box::into_raw(Box::new(Filter::new(service))).cast()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_destroy(filter: Pointer) {
+    // SAFETY: it came from `filter_new`, and Envoy is done with it.
+    let filter = unsafe { Box::from_raw(filter.cast::<Filter>()) };
+    guarded("destroy", || (), || drop(filter));
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(stream: Pointer, this: Pointer, ends: bool) -> u32 {
+    let otherwise = || {
+        broken(stream);
+        HeadStatus::Stop
+    };
+    let status = guarded("request_headers", otherwise, || {
+        // SAFETY: both are what the hook was called with.
+        let (filter, mut stream) = unsafe { at_hand(this, stream) };
+        filter.request_headers(&mut stream, ends)
+    });
+    status as u32
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_request_body(stream: Pointer, this: Pointer, ends: bool) -> u32 {
+    let otherwise = || {
+        broken(stream);
+        BodyStatus::StopAndForget
+    };
+    let status = guarded("request_body", otherwise, || {
+        // SAFETY: both are what the hook was called with.
+        let (filter, mut stream) = unsafe { at_hand(this, stream) };
+        filter.request_body(&mut stream, ends)
+    });
+    status as u32
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_request_trailers(stream: Pointer, this: Pointer) -> u32 {
+    let otherwise = || {
+        broken(stream);
+        HeadStatus::Stop
+    };
+    let status = guarded("request_trailers", otherwise, || {
+        // SAFETY: both are what the hook was called with.
+        let (filter, mut stream) = unsafe { at_hand(this, stream) };
+        filter.request_trailers(&mut stream)
+    });
+    status as u32
+}
+
+/// Somebody woke the request: [`crate::abi::Waker`].
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_scheduled(stream: Pointer, this: Pointer, _event: u64) {
+    guarded(
+        "scheduled",
+        || broken(stream),
+        || {
+            // SAFETY: both are what the hook was called with.
+            let (filter, mut stream) = unsafe { at_hand(this, stream) };
+            filter.woken(&mut stream);
+        },
+    );
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_response_headers(stream: Pointer, this: Pointer, ends: bool) -> u32 {
+    guarded(
+        "response_headers",
+        || (),
+        || {
+            // SAFETY: both are what the hook was called with.
+            let (filter, stream) = unsafe { at_hand(this, stream) };
+            filter.response_headers(&stream, ends);
+        },
+    );
+    HeadStatus::Continue as u32
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_response_body(stream: Pointer, this: Pointer, ends: bool) -> u32 {
+    guarded(
+        "response_body",
+        || (),
+        || {
+            // SAFETY: both are what the hook was called with.
+            let (filter, stream) = unsafe { at_hand(this, stream) };
+            filter.response_body(&stream, ends);
+        },
+    );
+    BodyStatus::Continue as u32
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_response_trailers(stream: Pointer, this: Pointer) -> u32 {
+    guarded(
+        "response_trailers",
+        || (),
+        || {
+            // SAFETY: both are what the hook was called with.
+            let (filter, _) = unsafe { at_hand(this, stream) };
+            filter.response_ended();
+        },
+    );
+    HeadStatus::Continue as u32
+}
+
+/// Envoy answers the client itself, because of what happened between it and the model server.
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_local_reply(
+    stream: Pointer,
+    this: Pointer,
+    _status: u32,
+    details: Buffer,
+    _reset: bool,
+) -> u32 {
+    guarded(
+        "local_reply",
+        || (),
+        || {
+            // SAFETY: the details live until the hook returns.
+            let details = String::from_utf8_lossy(unsafe { details.bytes() }).into_owned();
+            // SAFETY: both are what the hook was called with.
+            let (filter, _) = unsafe { at_hand(this, stream) };
+            filter.local_reply(&details);
+        },
+    );
+    0
+}
+
+/// The request is over, however it ended.
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_stream_complete(stream: Pointer, this: Pointer) {
+    guarded(
+        "stream_complete",
+        || (),
+        || {
+            // SAFETY: both are what the hook was called with.
+            let (filter, _) = unsafe { at_hand(this, stream) };
+            filter.completed();
+        },
+    );
+}
+
+/// There is nothing to say by route.
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_new(_name: Buffer, _config: Buffer) -> Pointer {
+    log_error("thalamus: the filter takes no configuration by route");
+    std::ptr::null_mut()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_destroy(_config: Pointer) {}
+
+// Envoy looks for these when it loads a filter, and calls none of them: nothing here asks for what they tell.
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_config_scheduled(_: Pointer, _: Pointer, _: u64) {}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_http_callout_done(
+    _: Pointer,
+    _: Pointer,
+    _: u64,
+    _: u32,
+    _: Pointer,
+    _: usize,
+    _: Pointer,
+    _: usize,
+) {
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_http_stream_headers(
+    _: Pointer,
+    _: Pointer,
+    _: u64,
+    _: Pointer,
+    _: usize,
+    _: bool,
+) {
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_http_stream_data(
+    _: Pointer,
+    _: Pointer,
+    _: u64,
+    _: Pointer,
+    _: usize,
+    _: bool,
+) {
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_http_stream_trailers(
+    _: Pointer,
+    _: Pointer,
+    _: u64,
+    _: Pointer,
+    _: usize,
+) {
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_http_stream_complete(_: Pointer, _: Pointer, _: u64) {}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_http_stream_reset(_: Pointer, _: Pointer, _: u64, _: u32) {}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_downstream_above_write_buffer_high_watermark(_: Pointer, _: Pointer) {
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_downstream_below_write_buffer_low_watermark(_: Pointer, _: Pointer) {}

@@ -1,0 +1,59 @@
+//! Does the picker inside Envoy do what only it must?
+
+use anyhow::{Result, ensure};
+use e2e::{PodSpec, envoy_module_says, eventually};
+use http::Method;
+use serde_json::json;
+
+use crate::Shared;
+
+/// Envoy's buffers cannot be changed in their middle: a name that went by long before the end is the hard case.
+pub(crate) async fn a_name_at_the_beginning_of_a_large_body_is_replaced_over_every_way(shared: &Shared) -> Result<()> {
+    let mut world = shared.world_of_all_ways().await?;
+    world.apply_pool("text")?;
+    world
+        .apply_model("chat", "{modelName: chat, poolRef: {name: text}, targetModels: [{name: a-much-longer-name}]}")?;
+    world.kubelet.run(PodSpec::new("text-0", "text", &["a-much-longer-name=text"])).await?;
+    for size in [10, 10_000, 300_000, 3_000_000] {
+        let body = format!(r#"{{"model":"chat","messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(size));
+        let mut digests = Vec::new();
+        for client in world.ways() {
+            let sim = eventually("the name is known", async || {
+                let answer = client.post("/v1/chat/completions", body.clone()).await?;
+                ensure!(answer.shown() == "200 text-0", "{}", answer.shown());
+                Ok(answer.json()["sim"].clone())
+            })
+            .await?;
+            ensure!(sim["bytes"] == body.len() + "a-much-longer-name".len() - "chat".len(), "{sim}");
+            digests.push(sim["digest"].clone());
+        }
+        ensure!(digests.len() == 3 && digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+    }
+    Ok(())
+}
+
+pub(crate) async fn flags_that_cannot_be_read_are_refused_and_sound_ones_start_nothing(shared: &Shared) -> Result<()> {
+    let folder = shared.folder().join("module-flags");
+    let validated = |flags: &[&str]| envoy_module_says(&folder, flags, &["--mode", "validate"]);
+    let (ended, said) = validated(&["--no-such-flag"])?;
+    ensure!(!ended.success() && said.contains("--no-such-flag") && said.contains("flags of thalamus-picker"), "{said}");
+    let (ended, said) = validated(&["--controller=http://10.0.0.1:9004", "--namespace=default"])?;
+    ensure!(ended.success(), "nothing is asked of the controller yet: {said}");
+    Ok(())
+}
+
+/// Without a table nobody knows who takes what, and a client is told so.
+pub(crate) async fn before_the_first_table_it_says_so(shared: &Shared) -> Result<()> {
+    let folder = shared.folder().join("module-without-a-table");
+    let (_envoy, client) = e2e::envoy_module(
+        &folder,
+        &["--controller=http://127.0.0.1:1", "--namespace=default", "--admin-listen=127.0.0.1:0"],
+    )
+    .await?;
+    let chat = json!({"model": "chat", "messages": []}).to_string();
+    let answer = client.post("/v1/chat/completions", chat).await?;
+    ensure!(answer.status == 503 && answer.shown().contains("not_ready"), "{}", answer.shown());
+    let unknown = client.send(Method::POST, "/sleep", &[], "{}".into()).await?;
+    ensure!(unknown.status == 404, "{}", unknown.shown());
+    Ok(())
+}
