@@ -338,8 +338,7 @@ async fn half_a_message(to: SocketAddr) -> Result<()> {
         client = client.ready().await?;
         streams.push(stream);
     }
-    let never = std::future::pending::<()>();
-    let _ = tokio::time::timeout(Duration::from_secs(10), never).await;
+    hold(Duration::from_secs(10)).await;
     Ok(())
 }
 
@@ -355,7 +354,7 @@ async fn mere_announcements(to: SocketAddr) -> Result<()> {
             streams.push(stream);
         }
     }
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    hold(Duration::from_secs(5)).await;
     Ok(())
 }
 
@@ -383,7 +382,7 @@ async fn large_heads(to: SocketAddr) -> Result<()> {
         client = client.ready().await?;
         streams.push(stream);
     }
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    hold(Duration::from_secs(5)).await;
     Ok(())
 }
 
@@ -410,7 +409,7 @@ async fn half_questions(ports: [SocketAddr; 2]) -> Result<()> {
             streams.push(stream);
         }
     }
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    hold(Duration::from_secs(5)).await;
     Ok(())
 }
 
@@ -489,6 +488,11 @@ async fn odd_requests(to: SocketAddr) -> Result<()> {
         ensure!(!answer[..length].windows(200).any(|part| part == [b'm'; 200]), "a name came back whole");
     }
     Ok(())
+}
+
+/// Keeps what was opened, as those do who want to harm.
+async fn hold(length: Duration) {
+    let _ = tokio::time::timeout(length, std::future::pending::<()>()).await;
 }
 
 async fn read_on(stream: &mut TcpStream) -> Result<()> {

@@ -89,6 +89,7 @@ const SIDEWAYS: [(&str, &str); 8] = [
     ("cluster-watch", "publish"),
     ("cluster-watch", "daemon"),
     ("standalone", "picker"),
+    ("envoy-module", "picker"),
     ("thalamus", "picker"),
     ("thalamus", "modelserver-sim"),
     ("kubectl-thalamus", "thalamus"),
