@@ -83,7 +83,7 @@ const LAYERS: [&[Crate]; 6] = [
 ];
 
 /// Which may name one of their own layer, and which; everything else points down.
-const SIDEWAYS: [(&str, &str); 8] = [
+const SIDEWAYS: [(&str, &str); 9] = [
     ("request", "media"),
     ("proxy", "daemon"),
     ("cluster-watch", "publish"),
