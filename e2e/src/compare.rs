@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use crate::Client;
+use crate::{Client, envoy, root};
 use bodies::Body;
 use systems::System;
 
@@ -48,7 +48,7 @@ impl Compare {
     /// The table, as text.
     pub async fn run(&self, folder: &Path, tell: impl Fn(&str)) -> Result<String> {
         let servers = [server::start("127.0.0.11").await?, server::start("127.0.0.12").await?];
-        let systems = systems::start(folder, servers, self.peers.as_deref(), self.only.as_deref()).await?;
+        let systems = systems::start(folder, servers, self.peers.as_deref(), self.only.as_deref(), &tell).await?;
         let bodies = bodies::all();
         let mut rows: Vec<Row> = systems.iter().map(|system| Row::new(&system.name, bodies.len())).collect();
         for (system, row) in systems.iter().zip(&mut rows) {
@@ -139,8 +139,35 @@ fn table(bodies: &[Body], rows: &[Row], rounds: usize) -> String {
         }
         _ = write!(table, " {} | {} |", row.peak >> 20, row.settled >> 20);
     }
-    _ = write!(table, "\n\nMedian of {rounds} rounds, with the least and the most.\n");
+    _ = write!(table, "\n\nMedian of {rounds} rounds, with the least and the most. {}.\n", machine());
     table
+}
+
+/// Where the table stands in docs/performance.md.
+const BEGIN: &str = "<!-- written by cargo xtask compare --write -->\n";
+const END: &str = "<!-- end -->";
+
+/// Puts the table into docs/performance.md, in the place of the one that is there.
+pub fn write_table(table: &str) -> Result<()> {
+    let path = root().join("docs/performance.md");
+    let written = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let (before, rest) = written.split_once(BEGIN).context("docs/performance.md has a place for the table")?;
+    let (_, after) = rest.split_once(END).context("docs/performance.md says where the table ends")?;
+    std::fs::write(&path, format!("{before}{BEGIN}\n{table}\n{END}{after}"))
+        .with_context(|| format!("writing {}", path.display()))
+}
+
+/// What was measured on, as the kernel and Envoy say it.
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpu = read("/proc/cpuinfo");
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let envoy = envoy().ok().and_then(|envoy| std::process::Command::new(envoy).arg("--version").output().ok());
+    let envoy = envoy.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let version = envoy.split('/').nth(1).unwrap_or("?");
+    format!("{cores} × {}, Linux {}, Envoy {version}", model.trim_start_matches([' ', '\t', ':']), kernel.trim())
 }
 
 fn spread(of: &[f64]) -> Option<[f64; 3]> {

@@ -55,8 +55,11 @@ enum Action {
         #[arg(long, default_value_t = 5)]
         rounds: usize,
         /// A Python environment with sglang-router and vllm-router, to be measured as well.
-        #[arg(long)]
+        #[arg(long, env = "THALAMUS_PEERS")]
         peers: Option<PathBuf>,
+        /// Put the table into docs/performance.md.
+        #[arg(long)]
+        write: bool,
         /// Only what has this word in its name.
         #[arg(long)]
         only: Option<String>,
@@ -108,11 +111,12 @@ async fn main() -> Result<()> {
             let outcomes = part.run(&folder).await?;
             std::fs::write(folder.join("outcomes.json"), serde_json::to_string(&outcomes)?).context("writing outcomes")
         }
-        Action::Compare { rounds, peers, only } => {
+        Action::Compare { rounds, peers, write, only } => {
             let folder = fresh(&folder, "compare")?;
             let compare = Compare { rounds, peers, only };
-            println!("{}", compare.run(&folder, |line| eprintln!("compare: {line}")).await?);
-            Ok(())
+            let table = compare.run(&folder, |line| eprintln!("compare: {line}")).await?;
+            println!("{table}");
+            if write { e2e::write_table(&table) } else { Ok(()) }
         }
         Action::Soak { length, seed } => {
             let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;

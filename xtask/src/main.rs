@@ -45,6 +45,15 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Measure what each way through Thalamus costs, beside Envoy alone, in one run: `cargo xtask compare --rounds 5`. With `--peers` other
+    /// routers of the Python package index as well; with `--write` into docs/performance.md.
+    Compare {
+        /// Other routers as well.
+        #[arg(long)]
+        peers: bool,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Build the container images, into target/images.
     Images {
         /// As the tests' node runs them, into target/images-dev: quick to build, and large.
@@ -64,6 +73,7 @@ fn main() -> Result<()> {
         Task::Down => tasks::down(&root),
         Task::Soak { args } => tasks::soak(&root, &args),
         Task::Conformance { args } => tasks::conformance(&root, &args),
+        Task::Compare { peers, args } => tasks::compare(&root, peers, &args),
         Task::Images { dev: false } => images::build(&root, images::Profile::Release).map(drop),
         Task::Images { dev: true } => tasks::with_images(&root, tools::install(&root)?).map(drop),
         Task::Codegen => codegen::run(&root),

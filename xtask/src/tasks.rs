@@ -62,6 +62,19 @@ pub(crate) fn conformance(root: &Path, args: &[String]) -> Result<()> {
     run("conformance", command.args(args).envs(environment))
 }
 
+/// Measures what is shipped, with nothing installed but what it is measured beside.
+pub(crate) fn compare(root: &Path, peers: bool, args: &[String]) -> Result<()> {
+    let mut environment = vec![tools::envoy_alone()?];
+    if peers {
+        environment.push(tools::peers(root)?);
+    }
+    let what = ["build", "--release", "--package", "e2e", "--package", "picker", "--package", "envoy-module"];
+    run("building, as it is shipped", cargo().args(what).current_dir(root))?;
+    let mut command = std::process::Command::new(target_folder(root).join("release/e2e"));
+    let folder = std::env::temp_dir().join("thalamus-compare");
+    run("measuring", command.arg("--folder").arg(folder).arg("compare").args(args).envs(environment))
+}
+
 /// Runs the tests' harness, with everything that it needs installed and built.
 fn in_world(root: &Path, what: &str, args: &[&str]) -> Result<()> {
     let environment = tools::install(root)?;

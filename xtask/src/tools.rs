@@ -51,7 +51,7 @@ pub(crate) fn install(root: &Path) -> Result<Environment> {
     let kube = cache.join("kube");
     let mut environment = vec![
         ("THALAMUS_ENVOY", envoy(&cache)?),
-        ("THALAMUS_CLIENTS", clients(root, &cache)?),
+        ("THALAMUS_CLIENTS", python(root, &cache, "clients")?),
         ("THALAMUS_GATEWAY_API", gateway_api()?),
         ("THALAMUS_HELM", go_program("helm", HELM, &cache, &go_objects)?),
         ("THALAMUS_H2SPEC", go_program("h2spec", H2SPEC, &cache, &go_objects)?),
@@ -151,23 +151,36 @@ fn envoy(cache: &Path) -> Result<PathBuf> {
     Ok(envoy)
 }
 
-/// A Python environment with the clients that people use, named by what is in it.
-fn clients(root: &Path, cache: &Path) -> Result<PathBuf> {
-    let requirements = root.join("e2e/clients/requirements.txt");
+/// A Python environment with what a file of `e2e/<name>` lists.
+fn python(root: &Path, cache: &Path, name: &str) -> Result<PathBuf> {
+    let requirements = root.join("e2e").join(name).join("requirements.txt");
     let wanted =
         std::fs::read_to_string(&requirements).with_context(|| format!("reading {}", requirements.display()))?;
-    let place = cache.join("clients");
+    let place = cache.join(name);
     let installed = place.join("requirements.txt");
     if std::fs::read_to_string(&installed).is_ok_and(|there| there == wanted) {
         return Ok(place);
     }
-    run("Python environment for clients", Command::new("python3").args(["-m", "venv", "--clear"]).arg(&place))?;
+    let what = format!("Python environment for {name}");
+    run(&what, Command::new("python3").args(["-m", "venv", "--clear"]).arg(&place))?;
     let mut pip = Command::new(place.join("bin/pip"));
     pip.args(["install", "--quiet", "--disable-pip-version-check", "-r"]).arg(&requirements);
-    run("clients of OpenAI and Anthropic", &mut pip)?;
+    run(&what, &mut pip)?;
     // Written last: what was interrupted is done again.
     std::fs::write(&installed, wanted).with_context(|| format!("writing {}", installed.display()))?;
     Ok(place)
+}
+
+/// Envoy alone, for what needs no more.
+pub(crate) fn envoy_alone() -> Result<(&'static str, PathBuf)> {
+    let cache = cache()?;
+    std::fs::create_dir_all(&cache).with_context(|| format!("making {}", cache.display()))?;
+    Ok(("THALAMUS_ENVOY", envoy(&cache)?))
+}
+
+/// Routers of others, to be measured beside ours.
+pub(crate) fn peers(root: &Path) -> Result<(&'static str, PathBuf)> {
+    Ok(("THALAMUS_PEERS", python(root, &cache()?, "peers")?))
 }
 
 /// What the conformance suite needs besides: the suite, its model server and Istio's control plane, all built from Go modules.

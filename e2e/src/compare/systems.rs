@@ -57,6 +57,7 @@ pub(super) async fn start(
     servers: [SocketAddr; 2],
     peers: Option<&Path>,
     only: Option<&str>,
+    tell: impl Fn(&str),
 ) -> Result<Vec<System>> {
     let mut alone = std::fs::read_to_string(root().join("e2e/testdata/compare/alone.yaml"))?;
     for (server, theirs) in servers.iter().zip(["127.0.0.11, port_value: 1}", "127.0.0.12, port_value: 2}"]) {
@@ -87,7 +88,10 @@ pub(super) async fn start(
         ("vllm-router", &["--policy", "round_robin"]),
     ] {
         if let Some(peers) = peers.filter(|_| wanted(name)) {
-            systems.push(peer(folder, name, &peers.join("bin").join(name), args, servers).await?);
+            match peer(folder, name, &peers.join("bin").join(name), args, servers).await {
+                Ok(system) => systems.push(system),
+                Err(error) => tell(&format!("{name} is left out: {error:#}")),
+            }
         }
     }
     Ok(systems)

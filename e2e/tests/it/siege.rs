@@ -32,6 +32,10 @@ const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// Another, who has a share of their own.
 const ANOTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
+/// How many strangers there are, and what a connection of theirs may hold that is not counted (docs/security.md: up to twice this).
+const STRANGERS: usize = 40;
+const UNCOUNTED: u64 = 1 << 20;
+
 /// How often an honest client asks each edge.
 const EVERY: Duration = Duration::from_millis(20);
 
@@ -68,7 +72,7 @@ pub(crate) async fn honest_answers_come_while_strangers_try_everything(shared: &
     let stop = Arc::new(AtomicBool::new(false));
     let attacks = Arc::new(AtomicU64::new(0));
     let mut strangers = JoinSet::new();
-    for number in 0..40 {
+    for number in 0..STRANGERS {
         let (stop, attacks) = (Arc::clone(&stop), Arc::clone(&attacks));
         strangers.spawn(async move {
             while !stop.load(Ordering::Relaxed) {
@@ -109,7 +113,7 @@ pub(crate) async fn honest_answers_come_while_strangers_try_everything(shared: &
         memory(world.picker.pid(), "VmRSS")? >> 20,
     );
     ensure!(besieged.lost.is_empty(), "honest answers were lost: {:?}", &besieged.lost[..besieged.lost.len().min(5)]);
-    let bound = BUDGET + BUDGET / 100 * 15 + BESIDE;
+    let bound = BUDGET + BUDGET / 100 * 15 + BESIDE + STRANGERS as u64 * UNCOUNTED;
     ensure!(peak <= bound, "the picker took {peak} bytes, more than {bound}");
     ensure!(files < 1600, "the picker had {files} files open");
     let lines = world.picker.log().lines().count();
