@@ -70,7 +70,7 @@ pub(crate) async fn start_envoy_with(
 pub async fn envoy_module(folder: &Path, flags: &[&str]) -> Result<(Process, Client)> {
     std::fs::create_dir_all(folder).context("making a folder")?;
     let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-    let (envoy, address) = start_envoy_module(folder, &flags).await?;
+    let (envoy, address) = start_envoy_module(folder, &flags, &[]).await?;
     Ok((envoy, Client::new(address)))
 }
 
@@ -104,8 +104,14 @@ fn module_place() -> Result<(&'static str, String)> {
     Ok(("ENVOY_DYNAMIC_MODULES_SEARCH_PATH", place))
 }
 
-pub(crate) async fn start_envoy_module(folder: &Path, flags: &[String]) -> Result<(Process, SocketAddr)> {
+pub(crate) async fn start_envoy_module(
+    folder: &Path,
+    flags: &[String],
+    changes: &[(&str, &str)],
+) -> Result<(Process, SocketAddr)> {
     let (name, place) = module_place()?;
-    let (envoy, _, address) = start_envoy_with(folder, &module_manifest(flags)?, &[(name, &place)]).await?;
+    let config =
+        changes.iter().try_fold(module_manifest(flags)?, |config, (theirs, here)| replaced(&config, theirs, here));
+    let (envoy, _, address) = start_envoy_with(folder, &config?, &[(name, &place)]).await?;
     Ok((envoy, address))
 }

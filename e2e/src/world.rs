@@ -141,11 +141,17 @@ impl World {
 
     /// Envoy with a picker inside it, by the very file that users get.
     async fn start_module(&mut self) -> Result<()> {
-        let folder = self.folder.join("module");
+        self.module = Some(self.another_module("module", &[]).await?);
+        Ok(())
+    }
+
+    /// Another one, whose configuration differs from the manifest in these words.
+    pub async fn another_module(&self, name: &str, changes: &[(&str, &str)]) -> Result<(Process, Client)> {
+        let folder = self.folder.join(name);
         std::fs::create_dir_all(&folder).context("making a folder")?;
         let mut flags = picker_flags(&self.namespace, &self.options, &self.credentials, &self.tables);
         flags.push("--admin-listen=127.0.0.1:0".into());
-        let (envoy, address) = start_envoy_module(&folder, &flags).await?;
+        let (envoy, address) = start_envoy_module(&folder, &flags, changes).await?;
         let client = Client::new(address);
         eventually("the picker inside Envoy has a table", async || {
             let answer = client.get("/v1/models").await?;
@@ -153,8 +159,7 @@ impl World {
             Ok(())
         })
         .await?;
-        self.module = Some((envoy, client));
-        Ok(())
+        Ok((envoy, client))
     }
 
     /// Another Envoy before the same picker, whose configuration differs from the manifest in these words.

@@ -29,6 +29,8 @@ pub struct Head {
     pub pool: Option<String>,
     /// Endpoints that a conformance suite's client selects, where it may.
     pub test_selection: Option<String>,
+    /// Whether the client wants a WebSocket.
+    pub asks_for_websocket: bool,
     /// The names of the client's headers that do not go out.
     pub removed: Vec<String>,
     /// Whether a header is there twice that one reader would take the first of, another the last.
@@ -67,6 +69,7 @@ impl Head {
                 "x-llm-d-inference-objective" => head.objective = Some(text()),
                 "x-gateway-inference-objective" => head.objective_alias = Some(text()),
                 "x-envoy-decorator-operation" => head.pool = pool_of_operation(&text()),
+                "upgrade" => head.asks_for_websocket = text().trim().eq_ignore_ascii_case("websocket"),
                 "content-length" => head.content_length = text().trim().parse().ok(),
                 _ => {}
             }

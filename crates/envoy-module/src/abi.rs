@@ -58,6 +58,7 @@ unsafe extern "C" {
         body: Buffer,
         details: Buffer,
     );
+    fn envoy_dynamic_module_callback_http_received_buffered_request_body(stream: Pointer) -> bool;
     fn envoy_dynamic_module_callback_http_get_body_size(stream: Pointer, of: u32) -> usize;
     fn envoy_dynamic_module_callback_http_get_body_chunks_size(stream: Pointer, of: u32) -> usize;
     fn envoy_dynamic_module_callback_http_get_body_chunks(stream: Pointer, of: u32, into: *mut Buffer) -> bool;
@@ -82,6 +83,16 @@ unsafe extern "C" {
 pub(crate) struct Stream<'h> {
     pointer: Pointer,
     hook: PhantomData<&'h mut c_void>,
+}
+
+/// Why a request is woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum Event {
+    /// It may take too long.
+    Tick = 1,
+    /// What was asked for it is answered.
+    Answer = 2,
 }
 
 /// Wakes the worker of a request from another thread: [`crate::hooks`] is called there, if the request is still there.
@@ -181,6 +192,12 @@ impl Stream<'_> {
         }
     }
 
+    /// Whether what the hook brings of the request's body is what was kept of it: a filter before this one waited for all of it.
+    pub(crate) fn brings_what_was_kept(&self) -> bool {
+        // SAFETY: the pointer is the hook's.
+        unsafe { envoy_dynamic_module_callback_http_received_buffered_request_body(self.pointer) }
+    }
+
     /// How many bytes there are of a body.
     pub(crate) fn body_size(&self, of: Body) -> usize {
         // SAFETY: the pointer is the hook's.
@@ -250,12 +267,20 @@ impl Stream<'_> {
     }
 }
 
+// === impl Event ===
+
+impl Event {
+    pub(crate) fn of(number: u64) -> Option<Self> {
+        [Self::Tick, Self::Answer].into_iter().find(|event| *event as u64 == number)
+    }
+}
+
 // === impl Waker ===
 
 impl Waker {
-    pub(crate) fn wake(self) {
-        // SAFETY: it is deleted when this is dropped, after the call.
-        unsafe { envoy_dynamic_module_callback_http_filter_scheduler_commit(self.0, 0) };
+    pub(crate) fn wake(&self, why: Event) {
+        // SAFETY: it is deleted when this is dropped, after the call. Of a request that is gone nobody is woken.
+        unsafe { envoy_dynamic_module_callback_http_filter_scheduler_commit(self.0, why as u64) };
     }
 }
 

@@ -12,8 +12,8 @@ use http::StatusCode;
 use request::{Resource, Splice, splice};
 use routing::{Draw, Operation};
 
-use crate::abi::{Body, Stream};
-use crate::service::Service;
+use crate::abi::{Body, Event, Stream, Waker};
+use crate::service::{Service, Watch};
 
 /// What becomes of the headers, or trailers, that a hook is about (`envoy_dynamic_module_type_on_http_filter_request_headers_status`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +53,6 @@ enum State {
     /// The attempt counts at its endpoint until it is dropped.
     Dispatched {
         attempt: Box<RunningAttempt>,
-        /// Of the body, until the answer begins.
-        reservation: Option<Reservation>,
     },
     /// By us, or it is over.
     Ended,
@@ -66,6 +64,12 @@ struct Reading {
     head: Head,
     transaction: Transaction,
     reservation: Reservation,
+    began: Instant,
+    /// When the last of it came, and how much in all.
+    last: Instant,
+    bytes: u64,
+    /// Wakes the request now and then, for as long as its body is waited for.
+    watch: Option<Watch>,
 }
 
 /// One whose body has ended.
@@ -103,16 +107,17 @@ impl Filter {
         drop(headers);
         self.dialect = Dialect::of_path(&head.path);
         match self.open(head) {
-            Ok(reading) => {
-                let limit = self.handler().limits.max_body_bytes;
+            Ok(mut reading) => {
                 // A session has no body: what follows its head is the session.
                 let is_session = *reading.transaction.resource() == Resource::Operation(Operation::Realtime);
-                self.state = State::Reading(Box::new(reading));
                 if ends || is_session {
+                    self.state = State::Reading(Box::new(reading));
                     return self.decide(stream, At::Elsewhere);
                 }
                 // One byte more is one that the reader refuses, in words.
-                stream.set_buffer_limit(limit.saturating_add(1 << 20));
+                stream.set_buffer_limit(self.handler().limits.max_body_bytes.saturating_add(1 << 20));
+                reading.watch = Some(self.service.watch(stream.waker()));
+                self.state = State::Reading(Box::new(reading));
                 HeadStatus::Stop
             }
             Err(rejection) => self.reject(stream, &rejection),
@@ -123,8 +128,13 @@ impl Filter {
         let handler = self.handler();
         head.check().map_err(|rejection| handler.reject(rejection))?;
         let transaction = handler.open(&head.of_request())?;
+        if *transaction.resource() == Resource::Operation(Operation::Realtime) && !head.asks_for_websocket {
+            let why = "/v1/realtime is a WebSocket: request it with `upgrade: websocket` over HTTP/1.1";
+            return Err(handler.reject(Rejection::WebSocket(why)));
+        }
         let reservation = handler.budget.open(head.content_length).map_err(|rejection| handler.reject(rejection))?;
-        Ok(Reading { head, transaction, reservation })
+        let now = Instant::now();
+        Ok(Reading { head, transaction, reservation, began: now, last: now, bytes: 0, watch: None })
     }
 
     pub(crate) fn request_body(&mut self, stream: &mut Stream<'_>, ends: bool) -> BodyStatus {
@@ -135,7 +145,9 @@ impl Filter {
             State::Asking { .. } => return BodyStatus::StopAndKeep,
             State::Start | State::Ended => return BodyStatus::StopAndForget,
         };
+        reading.last = Instant::now();
         for piece in stream.body(Body::ReceivedOfRequest) {
+            reading.bytes += piece.len() as u64;
             let grown = reading.transaction.feed(piece).and_then(|()| {
                 reading.reservation.grow(piece.len() as u64).map_err(|rejection| handler.reject(rejection))
             });
@@ -162,18 +174,34 @@ impl Filter {
         }
     }
 
-    /// Somebody found out who owns what the request is about.
-    pub(crate) fn woken(&mut self, stream: &mut Stream<'_>) {
-        match std::mem::replace(&mut self.state, State::Ended) {
-            State::Asking { read, answer } => {
-                let step = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
-                if let Some(step) = step
-                    && self.go_on(stream, step, *read, At::Elsewhere) == HeadStatus::Continue
-                {
-                    stream.go_on();
+    /// Something is to be looked at again; says whether the request goes on now.
+    pub(crate) fn woken(&mut self, stream: &mut Stream<'_>, event: Event) -> bool {
+        match (event, std::mem::replace(&mut self.state, State::Ended)) {
+            (Event::Tick, State::Reading(reading)) => {
+                let timeouts = self.service.body_timeouts();
+                let (taken, idle) = (reading.began.elapsed(), reading.last.elapsed());
+                match timeouts.next(taken, idle, reading.bytes, &self.handler().budget) {
+                    Ok(_) => self.state = State::Reading(reading),
+                    Err(why) => {
+                        let rejection = self.handler().reject(why);
+                        self.reject(stream, &rejection);
+                    }
                 }
+                false
             }
-            other => self.state = other,
+            (Event::Answer, State::Asking { read, answer }) => {
+                let step = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let Some(step) = step else {
+                    // Whoever asked for it panicked.
+                    respond_broken(stream);
+                    return false;
+                };
+                self.go_on(stream, step, *read, At::Elsewhere) == HeadStatus::Continue
+            }
+            (_, other) => {
+                self.state = other;
+                false
+            }
         }
     }
 
@@ -181,7 +209,7 @@ impl Filter {
         let State::Reading(reading) = std::mem::replace(&mut self.state, State::Ended) else {
             return HeadStatus::Stop;
         };
-        let Reading { head, transaction, reservation } = *reading;
+        let Reading { head, transaction, reservation, .. } = *reading;
         let bound = Bound { subset: None, pool: head.pool.clone() };
         let draw = Draw::new(fastrand::u64(..));
         let step = transaction.finish(bound, head.caller().as_deref(), Instant::now, draw);
@@ -192,13 +220,14 @@ impl Filter {
         match step {
             Ok(Step::FindOwner(question)) => {
                 let answer = Answer::default();
-                let (waker, answered, handler) = (stream.waker(), Arc::clone(&answer), Arc::clone(self.handler()));
+                let (waker, answered) = (WakesAtTheEnd(stream.waker()), Arc::clone(&answer));
+                let handler = Arc::clone(self.handler());
                 let authorization = read.head.authorization().map(str::to_owned);
                 self.service.spawn(async move {
+                    let _waker = waker;
                     let search = handler.find_owner(&question, authorization.as_deref(), None).await;
                     let step = question.answered(search, Instant::now);
                     *answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(step);
-                    waker.wake();
                 });
                 self.state = State::Asking { read: Box::new(read), answer };
                 HeadStatus::Stop
@@ -240,13 +269,13 @@ impl Filter {
         stream.set_request_header(DESTINATION, destination.as_bytes());
         stream.set_metadata("envoy.lb", DESTINATION, &destination);
         stream.clear_route_cache();
-        self.state = State::Dispatched { attempt: Box::new(attempt), reservation: Some(reservation) };
+        // Envoy lets go of the body as fast as the model server takes it.
+        self.state = State::Dispatched { attempt: Box::new(attempt) };
         Ok(())
     }
 
     pub(crate) fn response_headers(&mut self, stream: &Stream<'_>, ends: bool) {
-        if let State::Dispatched { attempt, reservation, .. } = &mut self.state {
-            *reservation = None;
+        if let State::Dispatched { attempt } = &mut self.state {
             let headers = stream.response_headers();
             let status = headers.iter().find(|(name, _)| *name == b":status");
             if let Some(status) = status.and_then(|(_, status)| StatusCode::from_bytes(status).ok()) {
@@ -259,7 +288,7 @@ impl Filter {
     }
 
     pub(crate) fn response_body(&mut self, stream: &Stream<'_>, ends: bool) {
-        if let State::Dispatched { attempt, .. } = &mut self.state {
+        if let State::Dispatched { attempt } = &mut self.state {
             for piece in stream.body(Body::ReceivedOfResponse) {
                 attempt.body(piece, Instant::now);
             }
@@ -270,25 +299,28 @@ impl Filter {
     }
 
     pub(crate) fn response_ended(&mut self) {
-        if let State::Dispatched { attempt, .. } = std::mem::replace(&mut self.state, State::Ended) {
+        if let State::Dispatched { attempt } = std::mem::replace(&mut self.state, State::Ended) {
             attempt.ended(Instant::now());
         }
     }
 
-    /// Envoy answers for the model server; `details` say why (`response_code_details` of its documentation).
+    /// Envoy answers for the model server; `details` say why (`response_code_details` of its documentation, with the reason of a reset).
     pub(crate) fn local_reply(&mut self, details: &str) {
-        let has_failed = ["upstream_reset", "timeout", "no_healthy_upstream"].iter().any(|part| details.contains(part));
-        if !has_failed || !matches!(self.state, State::Dispatched { .. }) {
+        if !matches!(self.state, State::Dispatched { .. }) {
             return;
         }
-        if let State::Dispatched { attempt, .. } = std::mem::replace(&mut self.state, State::Ended) {
-            let now = Instant::now();
-            if details.contains("connection_failure") || details.contains("connect_timeout") {
+        if let State::Dispatched { attempt } = std::mem::replace(&mut self.state, State::Ended) {
+            let (now, details) = (Instant::now(), details.replace(' ', "_"));
+            let says = |words: &[&str]| words.iter().any(|word| details.contains(word));
+            if says(&["connection_failure", "connection_timeout"]) {
                 attempt.unreachable(now);
-            } else if details.contains("timeout") {
+            } else if says(&["timeout"]) {
                 attempt.timed_out(now);
-            } else {
+            } else if says(&["upstream_reset"]) && !says(&["overflow"]) {
                 attempt.broke_off(now);
+            } else {
+                // It was not even asked.
+                attempt.unseen();
             }
         }
     }
@@ -313,38 +345,59 @@ impl Filter {
     }
 }
 
-/// Puts the splices into the body, and says how long it is then. Envoy's buffers can be drained at their front and added to at their end:
-/// what stands behind the first splice is copied, and where that is in what was kept, all that was kept.
+/// The request is lost by a fault of ours.
+pub(crate) fn respond_broken(stream: &mut Stream<'_>) {
+    let body = br#"{"error":{"message":"the picker failed over this request","type":"server_error","param":null,"code":"internal_error"}}"#;
+    stream.respond(500, &[("content-type", "application/json")], body, "picker_failed");
+}
+
+/// Wakes a request when it is dropped, however that comes about.
+struct WakesAtTheEnd(Waker);
+
+impl Drop for WakesAtTheEnd {
+    fn drop(&mut self) {
+        self.0.wake(Event::Answer);
+    }
+}
+
+/// Puts the splices into the body, and says how long it is then. Envoy's buffers can be drained at their front and added to at their end: a
+/// splice in the part that the hook brings costs a copy of that part, and one in what was kept before a copy of all.
 fn splice_body(
     stream: &mut Stream<'_>,
     splices: &[Splice],
     at: At,
     reservation: &mut Reservation,
 ) -> Result<usize, Rejection> {
-    let kept = stream.body_size(Body::KeptOfRequest);
-    let received = if at == At::Body { stream.body_size(Body::ReceivedOfRequest) } else { 0 };
+    let size = |of: Body| stream.body_size(of);
+    let (kept, brought) = match at {
+        At::Body if stream.brings_what_was_kept() => (0, size(Body::ReceivedOfRequest)),
+        At::Body => (size(Body::KeptOfRequest), size(Body::ReceivedOfRequest)),
+        At::Elsewhere => (size(Body::KeptOfRequest), 0),
+    };
     let begins = splices.first().map_or(0, |splice| splice.range.start);
-    // Behind what was kept, the chunk at hand is all that changes.
-    let only_the_chunk = at == At::Body && begins >= kept as u64;
-    let (copied, start) = if only_the_chunk { (received, kept as u64) } else { (kept + received, 0) };
-    reservation.grow(copied as u64)?;
-    let mut bytes = Vec::with_capacity(copied);
-    if !only_the_chunk {
+    // What was kept can stay as it is.
+    let stays = if at == At::Body && begins >= kept as u64 { kept } else { 0 };
+    let copied = (kept + brought - stays) as u64;
+    reservation.grow(copied)?;
+    let mut bytes = Vec::with_capacity(kept + brought - stays);
+    if stays < kept {
         stream.body(Body::KeptOfRequest).into_iter().for_each(|piece| bytes.extend_from_slice(piece));
     }
     if at == At::Body {
         stream.body(Body::ReceivedOfRequest).into_iter().for_each(|piece| bytes.extend_from_slice(piece));
     }
+    let start = stays as u64;
     let shifted: Vec<Splice> = splices
         .iter()
         .map(|splice| Splice { range: splice.range.start - start..splice.range.end - start, with: splice.with.clone() })
         .collect();
     let pieces = splice([Bytes::from(bytes)], &shifted);
     let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &**piece).collect();
-    if !only_the_chunk && at == At::Body {
+    if stays < kept && at == At::Body {
         stream.replace_body(Body::KeptOfRequest, &[]);
     }
     let into = if at == At::Body { Body::ReceivedOfRequest } else { Body::KeptOfRequest };
     stream.replace_body(into, &pieces);
-    Ok(pieces.iter().map(|piece| piece.len()).sum::<usize>() + if only_the_chunk { kept } else { 0 })
+    reservation.shrink(copied);
+    Ok(pieces.iter().map(|piece| piece.len()).sum::<usize>() + stays)
 }

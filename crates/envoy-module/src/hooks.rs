@@ -1,12 +1,13 @@
 //! What Envoy calls. Each hook comes back with what it was told to keep: a configuration, a filter.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::abi::{Buffer, Stream, log_error};
-use crate::filter::{BodyStatus, Filter, HeadStatus};
+use crate::abi::{Buffer, Event, Stream, log_error};
+use crate::filter::{BodyStatus, Filter, HeadStatus, respond_broken};
 use crate::service::Service;
 
 type Pointer = *mut c_void;
@@ -32,23 +33,26 @@ fn said(panic: &(dyn Any + Send)) -> &str {
 
 /// The request is lost, and says so.
 fn broken(stream: Pointer) {
-    let body = br#"{"error":{"message":"the picker failed over this request","type":"server_error","param":null,"code":"internal_error"}}"#;
     // SAFETY: a hook was called with the pointer, and runs.
-    let mut stream = unsafe { Stream::new(stream) };
-    stream.respond(500, &[("content-type", "application/json")], body, "picker_failed");
+    respond_broken(&mut unsafe { Stream::new(stream) });
 }
 
-/// What a hook of a request was called with.
+/// Lets a filter take what a hook brings; none where Envoy calls one hook from within another, as it does while an answer of ours goes out:
+/// nothing is left to do for the request then.
 ///
 /// # Safety
 ///
-/// `filter` must be one that [`envoy_dynamic_module_on_http_filter_new`] gave to Envoy, which calls the hooks of one request one
-/// after the other, and `stream` that hook's.
-unsafe fn at_hand<'h>(filter: Pointer, stream: Pointer) -> (&'h mut Filter, Stream<'h>) {
-    // SAFETY: the caller vouches for it.
-    let filter = unsafe { &mut *filter.cast::<Filter>() };
+/// `filter` must be one that [`envoy_dynamic_module_on_http_filter_new`] gave to Envoy, and `stream` what Envoy called the hook at hand with.
+unsafe fn at_hand<R>(
+    filter: Pointer,
+    stream: Pointer,
+    take: impl FnOnce(&mut Filter, &mut Stream<'_>) -> R,
+) -> Option<R> {
+    // SAFETY: the caller vouches for it. Nothing but shared references to it are ever made.
+    let filter = unsafe { &*filter.cast::<RefCell<Filter>>() };
     // SAFETY: likewise.
-    (filter, unsafe { Stream::new(stream) })
+    let mut stream = unsafe { Stream::new(stream) };
+    filter.try_borrow_mut().ok().map(|mut filter| take(&mut filter, &mut stream))
 }
 
 #[unsafe(no_mangle)]
@@ -85,15 +89,17 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(config: Pointer
 
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_new(config: Pointer, _stream: Pointer) -> Pointer {
-    // SAFETY: Envoy keeps a configuration for as long as its filters.
-    let Config(service) = unsafe { &*config.cast::<Config>() };
-    Box::into_raw(Box::new(Filter::new(service))).cast()
+    guarded("filter_new", std::ptr::null_mut, || {
+        // SAFETY: Envoy keeps a configuration for as long as its filters.
+        let Config(service) = unsafe { &*config.cast::<Config>() };
+        Box::into_raw(Box::new(RefCell::new(Filter::new(service)))).cast()
+    })
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_destroy(filter: Pointer) {
     // SAFETY: it came from `filter_new`, and Envoy is done with it.
-    let filter = unsafe { Box::from_raw(filter.cast::<Filter>()) };
+    let filter = unsafe { Box::from_raw(filter.cast::<RefCell<Filter>>()) };
     guarded("destroy", || (), || drop(filter));
 }
 
@@ -105,8 +111,8 @@ extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(stream: Pointe
     };
     let status = guarded("request_headers", otherwise, || {
         // SAFETY: both are what the hook was called with.
-        let (filter, mut stream) = unsafe { at_hand(this, stream) };
-        filter.request_headers(&mut stream, ends)
+        unsafe { at_hand(this, stream, |filter, stream| filter.request_headers(stream, ends)) }
+            .unwrap_or(HeadStatus::Stop)
     });
     status as u32
 }
@@ -119,8 +125,8 @@ extern "C" fn envoy_dynamic_module_on_http_filter_request_body(stream: Pointer, 
     };
     let status = guarded("request_body", otherwise, || {
         // SAFETY: both are what the hook was called with.
-        let (filter, mut stream) = unsafe { at_hand(this, stream) };
-        filter.request_body(&mut stream, ends)
+        unsafe { at_hand(this, stream, |filter, stream| filter.request_body(stream, ends)) }
+            .unwrap_or(BodyStatus::StopAndForget)
     });
     status as u32
 }
@@ -133,65 +139,59 @@ extern "C" fn envoy_dynamic_module_on_http_filter_request_trailers(stream: Point
     };
     let status = guarded("request_trailers", otherwise, || {
         // SAFETY: both are what the hook was called with.
-        let (filter, mut stream) = unsafe { at_hand(this, stream) };
-        filter.request_trailers(&mut stream)
+        unsafe { at_hand(this, stream, Filter::request_trailers) }.unwrap_or(HeadStatus::Stop)
     });
     status as u32
 }
 
 /// Somebody woke the request: [`crate::abi::Waker`].
 #[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_on_http_filter_scheduled(stream: Pointer, this: Pointer, _event: u64) {
-    guarded(
+extern "C" fn envoy_dynamic_module_on_http_filter_scheduled(stream: Pointer, this: Pointer, event: u64) {
+    let goes_on = guarded(
         "scheduled",
-        || broken(stream),
+        || {
+            broken(stream);
+            false
+        },
+        || {
+            let Some(event) = Event::of(event) else { return false };
+            // SAFETY: both are what the hook was called with.
+            unsafe { at_hand(this, stream, |filter, stream| filter.woken(stream, event)) }.unwrap_or(false)
+        },
+    );
+    if goes_on {
+        // SAFETY: a hook was called with the pointer, and runs. Other hooks may be called from here: the filter is not borrowed any more.
+        unsafe { Stream::new(stream) }.go_on();
+    }
+}
+
+/// Tells the filter of something that nothing is answered to.
+fn tell(hook: &str, this: Pointer, stream: Pointer, of: impl FnOnce(&mut Filter, &Stream<'_>)) {
+    guarded(
+        hook,
+        || (),
         || {
             // SAFETY: both are what the hook was called with.
-            let (filter, mut stream) = unsafe { at_hand(this, stream) };
-            filter.woken(&mut stream);
+            unsafe { at_hand(this, stream, |filter, stream| of(filter, stream)) };
         },
     );
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_response_headers(stream: Pointer, this: Pointer, ends: bool) -> u32 {
-    guarded(
-        "response_headers",
-        || (),
-        || {
-            // SAFETY: both are what the hook was called with.
-            let (filter, stream) = unsafe { at_hand(this, stream) };
-            filter.response_headers(&stream, ends);
-        },
-    );
+    tell("response_headers", this, stream, |filter, stream| filter.response_headers(stream, ends));
     HeadStatus::Continue as u32
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_response_body(stream: Pointer, this: Pointer, ends: bool) -> u32 {
-    guarded(
-        "response_body",
-        || (),
-        || {
-            // SAFETY: both are what the hook was called with.
-            let (filter, stream) = unsafe { at_hand(this, stream) };
-            filter.response_body(&stream, ends);
-        },
-    );
+    tell("response_body", this, stream, |filter, stream| filter.response_body(stream, ends));
     BodyStatus::Continue as u32
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_response_trailers(stream: Pointer, this: Pointer) -> u32 {
-    guarded(
-        "response_trailers",
-        || (),
-        || {
-            // SAFETY: both are what the hook was called with.
-            let (filter, _) = unsafe { at_hand(this, stream) };
-            filter.response_ended();
-        },
-    );
+    tell("response_trailers", this, stream, |filter, _| filter.response_ended());
     HeadStatus::Continue as u32
 }
 
@@ -204,32 +204,18 @@ extern "C" fn envoy_dynamic_module_on_http_filter_local_reply(
     details: Buffer,
     _reset: bool,
 ) -> u32 {
-    guarded(
-        "local_reply",
-        || (),
-        || {
-            // SAFETY: the details live until the hook returns.
-            let details = String::from_utf8_lossy(unsafe { details.bytes() }).into_owned();
-            // SAFETY: both are what the hook was called with.
-            let (filter, _) = unsafe { at_hand(this, stream) };
-            filter.local_reply(&details);
-        },
-    );
+    tell("local_reply", this, stream, |filter, _| {
+        // SAFETY: the details live until the hook returns.
+        let details = unsafe { details.bytes() };
+        filter.local_reply(&String::from_utf8_lossy(details));
+    });
     0
 }
 
 /// The request is over, however it ended.
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_stream_complete(stream: Pointer, this: Pointer) {
-    guarded(
-        "stream_complete",
-        || (),
-        || {
-            // SAFETY: both are what the hook was called with.
-            let (filter, _) = unsafe { at_hand(this, stream) };
-            filter.completed();
-        },
-    );
+    tell("stream_complete", this, stream, |filter, _| filter.completed());
 }
 
 /// There is nothing to say by route.

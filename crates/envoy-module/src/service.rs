@@ -1,26 +1,47 @@
 //! What all requests of a process share: tables, load, metrics. Started once for the same flags, however often Envoy loads them anew.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
-use director::RequestHandler;
+use director::{BodyTimeouts, RequestHandler};
 use picker::{Args, Picker};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
-use crate::abi;
+use crate::abi::{self, Event, Waker};
 
 /// A picker without ports for requests, on a thread of its own.
 #[derive(Debug)]
 pub(crate) struct Service {
     handler: Arc<RequestHandler>,
     stop: CancellationToken,
+    body_timeouts: BodyTimeouts,
+    waiting: Arc<Waiting>,
     /// None only while this is dropped, and where Envoy merely looks whether the configuration is sound.
     runtime: Option<Runtime>,
     _picker: Option<Picker>,
 }
+
+/// The requests whose bodies are waited for.
+#[derive(Debug, Default)]
+struct Waiting {
+    last: AtomicU64,
+    all: Mutex<HashMap<u64, Waker>>,
+}
+
+/// A place among them; given up when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    waiting: Arc<Waiting>,
+    number: u64,
+}
+
+/// How often they are looked at.
+const TICK: Duration = Duration::from_secs(1);
 
 /// By their flags.
 static RUNNING: Mutex<Option<HashMap<String, Weak<Service>>>> = Mutex::new(None);
@@ -46,7 +67,8 @@ impl Service {
         if abi::only_validates() {
             let director = Arc::new(director::Director::new(std::time::Instant::now()));
             let handler = Arc::new(RequestHandler::new(director, &args.scope().namespace));
-            return Ok(Self { handler, stop, runtime: None, _picker: None });
+            let (body_timeouts, waiting) = (args.body_timeouts(), Arc::default());
+            return Ok(Self { handler, stop, body_timeouts, waiting, runtime: None, _picker: None });
         }
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
@@ -54,13 +76,30 @@ impl Service {
             .enable_all()
             .build()
             .context("starting a thread")?;
-        let picker = runtime.block_on(args.embed(&stop))?;
+        let body_timeouts = args.body_timeouts();
+        let picker = {
+            let _in_the_runtime = runtime.enter();
+            args.embed(&stop)?
+        };
         let handler = Arc::clone(picker.handler());
-        Ok(Self { handler, stop, runtime: Some(runtime), _picker: Some(picker) })
+        let waiting = Arc::<Waiting>::default();
+        runtime.spawn(tick(Arc::clone(&waiting), stop.clone()));
+        Ok(Self { handler, stop, body_timeouts, waiting, runtime: Some(runtime), _picker: Some(picker) })
     }
 
     pub(crate) fn handler(&self) -> &Arc<RequestHandler> {
         &self.handler
+    }
+
+    pub(crate) fn body_timeouts(&self) -> BodyTimeouts {
+        self.body_timeouts
+    }
+
+    /// Wakes a request now and then, for as long as the answer is kept.
+    pub(crate) fn watch(&self, waker: Waker) -> Watch {
+        let number = self.waiting.last.fetch_add(1, Ordering::Relaxed);
+        self.waiting.lock().insert(number, waker);
+        Watch { waiting: Arc::clone(&self.waiting), number }
     }
 
     /// Does something beside the workers.
@@ -68,6 +107,25 @@ impl Service {
         if let Some(runtime) = &self.runtime {
             runtime.spawn(task);
         }
+    }
+}
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Waker>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.waiting.lock().remove(&self.number);
+    }
+}
+
+async fn tick(waiting: Arc<Waiting>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(TICK);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        waiting.lock().values().for_each(|waker| waker.wake(Event::Tick));
     }
 }
 

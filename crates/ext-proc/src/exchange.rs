@@ -265,6 +265,10 @@ impl Exchange {
 
     fn request_trailers(&mut self, clock: impl Fn() -> Instant, draw: Draw) -> Vec<ProcessingResponse> {
         match self.state {
+            // The body comes before its trailers, and was to be sent whole.
+            State::Reading { .. } if self.request_mode == BodySendMode::Buffered => {
+                vec![self.reject_new(Rejection::Incomplete)]
+            }
             State::Reading { .. } => self.end_of_body(End::WithTrailers, clock, draw),
             State::Dispatched { .. } => vec![answer::request_trailers()],
             State::Start | State::Asking { .. } | State::Answered | State::Ended => Vec::new(),

@@ -170,20 +170,31 @@ impl Args {
         Box::pin(self.serve(&source, move |again| controllers.access(again))).await
     }
 
-    /// Starts a picker whose requests come from the caller's own hands, until `stop` is cancelled: of its ports only the admin port is opened.
-    pub async fn embed(mut self, stop: &CancellationToken) -> Result<Picker> {
+    /// Starts a picker in the runtime at hand, until `stop` is cancelled, whose requests come from the caller's own hands: of its ports only the
+    /// admin port is opened.
+    pub fn embed(mut self, stop: &CancellationToken) -> Result<Picker> {
         let mut controllers = self.controllers()?;
         // Another one of the same process may log already.
         let _ = self.start_log();
         let [_, _, admin_listen] = self.reference.ports([self.ext_proc_listen, self.health_listen, self.admin_listen]);
         let open_debug = self.open_debug;
-        let admin_listener = daemon::bind(admin_listen, "--admin-listen").await?;
-        let admin_address = admin_listener.local_addr().context("the admin port's address")?;
         let mut registry = Registry::default();
         let picker = Picker::start(self.options(), move |again| controllers.access(again), &mut registry, stop);
-        tracing::info!(admin = %admin_address, scope = %picker.scope(), "picker started inside another program");
-        let port = Port::new(admin_listener, ConnectionLimit::for_operators());
-        tokio::spawn(picker.admin(registry).with_open_debug(open_debug).serve(port, stop.clone()));
+        tracing::info!(admin = %admin_listen, scope = %picker.scope(), "picker started inside another program");
+        let (admin, stop) = (picker.admin(registry).with_open_debug(open_debug), stop.clone());
+        tokio::spawn(async move {
+            // Another one of the same program may have it, until its last request is done.
+            let listener = loop {
+                match daemon::bind(admin_listen, "--admin-listen").await {
+                    Ok(listener) => break listener,
+                    Err(error) => tracing::warn!("{error:#}; tried again in ten seconds"),
+                }
+                if stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(10))).await.is_none() {
+                    return;
+                }
+            };
+            admin.serve(Port::new(listener, ConnectionLimit::for_operators()), stop).await;
+        });
         Ok(picker)
     }
 
@@ -230,6 +241,11 @@ impl Args {
     /// Flags by which charts start other pickers.
     pub fn reference(&self) -> &ReferenceFlags {
         &self.reference
+    }
+
+    /// How long a body may take.
+    pub fn body_timeouts(&self) -> BodyTimeouts {
+        BodyTimeouts { stall: self.stall_timeout, whole: self.body_timeout }
     }
 
     /// Those for gateways, for health and for operators.

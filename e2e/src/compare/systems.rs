@@ -30,7 +30,7 @@ type Changes = &'static [(&'static str, &'static str)];
 
 const LARGE: (&str, &str) = ("per_connection_buffer_limit_bytes: 65536", "per_connection_buffer_limit_bytes: 1048576");
 const BUFFERED: (&str, &str) =
-    ("request_body_mode: FULL_DUPLEX_STREAMED   # the answer", "request_body_mode: BUFFERED");
+    ("request_body_mode: FULL_DUPLEX_STREAMED   # the answer", "request_body_mode: BUFFERED   # the answer");
 const LIMIT: (&str, &str) = ("domains: [\"*\"]", "domains: [\"*\"]\n              request_body_buffer_limit: 67108864");
 const CLEAR: (&str, &str) = (
     "    transport_socket:   # the picker's certificate is its own, so it is not verified
@@ -173,7 +173,7 @@ async fn picker(folder: &Path, name: &str, controller: SocketAddr) -> Result<(Pr
 async fn module(folder: &Path, controller: SocketAddr) -> Result<System> {
     let folder = folder.join("module");
     std::fs::create_dir_all(&folder)?;
-    let (envoy, address) = start_envoy_module(&folder, &flags(controller)).await?;
+    let (envoy, address) = start_envoy_module(&folder, &flags(controller), &[]).await?;
     answers(System { name: "inside Envoy".into(), address, processes: vec![envoy] }).await
 }
 

@@ -55,10 +55,10 @@ pub(crate) async fn what_cannot_be_read_is_refused_the_same_way_over_both_edges(
 }
 
 pub(crate) async fn a_client_that_stalls_is_cut(shared: &Shared) -> Result<()> {
-    let options = Options { picker_args: vec!["--stall-timeout=300ms".into()], ..Options::default() };
+    let options = Options { picker_args: vec!["--stall-timeout=300ms".into()], module: true, ..Options::default() };
     let world = shared.world_with(options).await?;
     world.until_gateway_asks().await?;
-    for address in [world.gateway.address(), world.http.address()] {
+    for address in world.ways().into_iter().map(e2e::Client::address) {
         let mut client = TcpStream::connect(address).await?;
         client
             .write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"model\":")
@@ -74,7 +74,7 @@ pub(crate) async fn a_client_that_stalls_is_cut(shared: &Shared) -> Result<()> {
 pub(crate) async fn a_body_shorter_than_announced_harms_nobody(shared: &Shared) -> Result<()> {
     let mut world = shared.world_of_all_ways().await?;
     three_pools(&mut world).await?;
-    for address in [world.gateway.address(), world.http.address()] {
+    for address in world.ways().into_iter().map(e2e::Client::address) {
         for _ in 0..20 {
             let mut client = TcpStream::connect(address).await?;
             client

@@ -22,7 +22,7 @@ pub(crate) async fn a_client_that_hangs_up_is_felt_by_the_model_server(shared: &
             .and_then(|line| line.rsplit(' ').next());
         value.and_then(|value| value.parse::<f64>().ok()).with_context(|| format!("no {name} in {metrics}"))
     };
-    for address in [world.gateway.address(), world.http.address()] {
+    for address in world.ways().into_iter().map(e2e::Client::address) {
         let aborted = metric("abort").await?;
         let body = chat("chat", &text()).to_string();
         let mut client = TcpStream::connect(address).await?;

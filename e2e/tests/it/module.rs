@@ -32,6 +32,32 @@ pub(crate) async fn a_name_at_the_beginning_of_a_large_body_is_replaced_over_eve
     Ok(())
 }
 
+/// Envoy shows what a filter before this one kept as if it came now, and keeps it all the same.
+pub(crate) async fn a_filter_before_it_that_keeps_bodies_changes_nothing(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    world.apply_pool("text")?;
+    world
+        .apply_model("chat", "{modelName: chat, poolRef: {name: text}, targetModels: [{name: a-much-longer-name}]}")?;
+    world.kubelet.run(PodSpec::new("text-0", "text", &["a-much-longer-name=text"])).await?;
+    let buffer = "http_filters:
+          - name: envoy.filters.http.buffer
+            typed_config:
+              \"@type\": type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer
+              max_request_bytes: 10000000";
+    let (_envoy, client) = world.another_module("behind-a-buffer", &[("http_filters:", buffer)]).await?;
+    for size in [10, 300_000] {
+        let body = format!(r#"{{"model":"chat","messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(size));
+        let sim = eventually("the name is known", async || {
+            let answer = client.post("/v1/chat/completions", body.clone()).await?;
+            ensure!(answer.shown() == "200 text-0", "{}", answer.shown());
+            Ok(answer.json()["sim"].clone())
+        })
+        .await?;
+        ensure!(sim["bytes"] == body.len() + "a-much-longer-name".len() - "chat".len(), "{sim}");
+    }
+    Ok(())
+}
+
 pub(crate) async fn flags_that_cannot_be_read_are_refused_and_sound_ones_start_nothing(shared: &Shared) -> Result<()> {
     let folder = shared.folder().join("module-flags");
     let validated = |flags: &[&str]| envoy_module_says(&folder, flags, &["--mode", "validate"]);

@@ -117,7 +117,7 @@ pub(crate) async fn events_stream_as_they_come(shared: &Shared) -> Result<()> {
     let mut body = one;
     body["stream"] = json!(true);
     let body = body.to_string();
-    for address in [world.gateway.address(), world.http.address()] {
+    for address in world.ways().into_iter().map(e2e::Client::address) {
         let mut stream = TcpStream::connect(address).await?;
         let head = format!(
             "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use e2e::{Client, PodSpec, World, eventually};
 use http::Method;
@@ -63,7 +63,7 @@ pub(crate) async fn the_clients_that_people_use_are_served_through_envoy_and_ove
     let python = e2e::clients_python()?;
     let script = e2e::root().join("e2e/clients/clients.py");
     let media = e2e::root().join("crates/media/testdata");
-    for address in [world.gateway.address(), world.http.address()] {
+    for address in world.ways().into_iter().map(e2e::Client::address) {
         let mut command = Command::new(&python);
         command.arg(&script).arg(format!("http://{address}")).arg(&media);
         let output = tokio::task::spawn_blocking(move || command.output()).await?.context("running python")?;
@@ -303,6 +303,17 @@ pub(crate) async fn a_websocket_flows_both_ways_until_either_side_ends(shared: &
              sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
     };
+    let Some(inside) = world.ways().pop() else { bail!("no way in") };
+    let mut socket = TcpStream::connect(inside.address()).await?;
+    socket.write_all(head("/v1/realtime?model=live").as_bytes()).await?;
+    let said = read_until(&mut socket, b"session.created").await?;
+    ensure!(said.starts_with("HTTP/1.1 101") && said.contains("live-0"), "{said}");
+    socket.write_all(b"\x81\x85\0\0\0\0hello").await?;
+    read_until(&mut socket, b"\x81\x05hello").await?;
+    drop(socket);
+    let refused = inside.get("/v1/realtime?model=live").await?;
+    ensure!(refused.shown().contains("websocket_not_here"), "{}", refused.shown());
+
     let mut socket = TcpStream::connect(world.http.address()).await?;
     socket.write_all(head("/v1/realtime?model=live").as_bytes()).await?;
     let said = read_until(&mut socket, b"session.created").await?;
@@ -376,7 +387,7 @@ pub(crate) async fn a_client_that_waits_for_a_nod_gets_it_or_the_refusal(shared:
     three_pools(&mut world).await?;
     let body = chat("chat", &text()).to_string();
     until_answered(&world, &chat("chat", &text()), "200 text-0").await?;
-    for address in [world.gateway.address(), world.http.address()] {
+    for address in world.ways().into_iter().map(e2e::Client::address) {
         let head = |length: usize| {
             format!(
                 "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n"
