@@ -166,7 +166,8 @@ fn machine() -> String {
     let kernel = read("/proc/sys/kernel/osrelease");
     let envoy = envoy().ok().and_then(|envoy| std::process::Command::new(envoy).arg("--version").output().ok());
     let envoy = envoy.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    let version = envoy.split('/').nth(1).unwrap_or("?");
+    // `… version: <commit>/1.40.0/…`
+    let version = envoy.split("version:").nth(1).and_then(|rest| rest.split('/').nth(1)).unwrap_or("?");
     format!("{cores} × {}, Linux {}, Envoy {version}", model.trim_start_matches([' ', '\t', ':']), kernel.trim())
 }
 
