@@ -68,6 +68,46 @@ pub(crate) fn of_the_node(kube: &Path, place: &Path) -> Result<Vec<PathBuf>> {
         .collect()
 }
 
+/// Builds the library that Envoy loads, with all that it needs but glibc, and an image of it alone, to be mounted; answers with both.
+pub(crate) fn envoy_module(root: &Path) -> Result<[PathBuf; 2]> {
+    let (target, target_folder) = (host()?, target_folder(root));
+    let place = target_folder.join("envoy-module");
+    let link = place.join("link");
+    std::fs::create_dir_all(&link).with_context(|| format!("making {}", link.display()))?;
+    // The images of Envoy have no libgcc_s.so.1: the linker is told to take what it is made of instead.
+    std::fs::write(link.join("libgcc_s.so"), "INPUT(-lgcc_eh -lgcc)\n").context("writing a script for the linker")?;
+    let mut command = cargo();
+    command.args(["build", "--release", "--package", "envoy-module", "--target", &target]).current_dir(root);
+    run("the library for Envoy", command.env("RUSTFLAGS", format!("-C link-arg=-L{}", link.display())))?;
+    let built = target_folder.join(&target).join("release").join(LIBRARY);
+    let content = std::fs::read(&built).with_context(|| format!("reading {}", built.display()))?;
+    ensure!(
+        !has(&content, b"libgcc_s.so.1"),
+        "{} needs libgcc_s.so.1, which the images of Envoy do not have",
+        built.display()
+    );
+    let library = place.join(LIBRARY);
+    std::fs::write(&library, &content).with_context(|| format!("writing {}", library.display()))?;
+    let images = target_folder.join("images");
+    std::fs::create_dir_all(&images).with_context(|| format!("making {}", images.display()))?;
+    let reference = format!("thalamus-envoy-module:{}", env!("CARGO_PKG_VERSION"));
+    let archive = images.join("thalamus-envoy-module.tar");
+    let image =
+        pack(&[(LIBRARY, &content, 0o644)], &json!({"Labels": labels("thalamus-envoy-module")}), &reference, &archive)?;
+    Ok([library, image])
+}
+
+/// What Envoy looks for.
+const LIBRARY: &str = "libthalamus_envoy.so";
+
+fn has(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+fn labels(name: &str) -> Value {
+    json!({"org.opencontainers.image.title": name, "org.opencontainers.image.version": env!("CARGO_PKG_VERSION")})
+}
+
 /// Writes an image of binaries, which starts the first. Equal binaries give equal archives.
 fn write(binaries: &[PathBuf], reference: &str, archive: &Path) -> Result<PathBuf> {
     let mut files = Vec::new();
@@ -83,16 +123,21 @@ fn write(binaries: &[PathBuf], reference: &str, archive: &Path) -> Result<PathBu
     }
     let name = files.first().context("an image of something")?.0.clone();
     let files: Vec<_> = files.iter().map(|(name, content)| (name.as_str(), content.as_slice(), 0o755)).collect();
-    let layer = tar(&files)?;
+    let config = json!({
+        "Entrypoint": [format!("/{name}")], "User": USER, "WorkingDir": "/",
+        // What a burst of bodies took goes back after 10 ms, not 100 (ADR 0016).
+        "Env": ["MIMALLOC_ARENA_PURGE_MULT=1"],
+        "Labels": labels(&name),
+    });
+    pack(&files, &config, reference, archive)
+}
+
+/// Writes an image of these files, in one layer.
+fn pack(files: &[(&str, &[u8], u32)], config: &Value, reference: &str, archive: &Path) -> Result<PathBuf> {
+    let layer = tar(files)?;
     let layer_digest = digest(&layer);
     let config = json!({
-        "architecture": architecture(), "os": "linux", "created": "1970-01-01T00:00:00Z",
-        "config": {
-            "Entrypoint": [format!("/{name}")], "User": USER, "WorkingDir": "/",
-            // What a burst of bodies took goes back after 10 ms, not 100 (ADR 0016).
-            "Env": ["MIMALLOC_ARENA_PURGE_MULT=1"],
-            "Labels": {"org.opencontainers.image.title": name, "org.opencontainers.image.version": env!("CARGO_PKG_VERSION")},
-        },
+        "architecture": architecture(), "os": "linux", "created": "1970-01-01T00:00:00Z", "config": config,
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer_digest}")]},
         "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "cargo xtask images"}],
     });

@@ -60,6 +60,8 @@ enum Task {
         #[arg(long)]
         dev: bool,
     },
+    /// Build the library by which Envoy has the picker inside it, into target/envoy-module, and an image of it alone, into target/images.
+    EnvoyModule,
     /// Write the CRDs, the protobuf code, and the documentation that is written from code.
     Codegen,
 }
@@ -76,6 +78,7 @@ fn main() -> Result<()> {
         Task::Compare { peers, args } => tasks::compare(&root, peers, &args),
         Task::Images { dev: false } => images::build(&root, images::Profile::Release).map(drop),
         Task::Images { dev: true } => tasks::with_images(&root, tools::install(&root)?).map(drop),
+        Task::EnvoyModule => images::envoy_module(&root).map(drop),
         Task::Codegen => codegen::run(&root),
     }
 }

@@ -178,9 +178,11 @@ async fn module(folder: &Path, controller: SocketAddr) -> Result<System> {
 }
 
 async fn peer(folder: &Path, name: &str, program: &Path, args: &[&str], servers: [SocketAddr; 2]) -> Result<System> {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let free = || anyhow::Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port());
+    let (port, metrics) = (free()?, free()?);
     let mut args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-    args.extend(["--host".into(), "127.0.0.1".into(), "--port".into(), port.to_string(), "--worker-urls".into()]);
+    args.extend(["--host".into(), "127.0.0.1".into(), "--port".into(), port.to_string()]);
+    args.extend(["--prometheus-port".into(), metrics.to_string(), "--worker-urls".into()]);
     args.extend(servers.map(|server| format!("http://{server}")));
     let process = Process::start(folder, name, program, &args, &[])?;
     answers(System { name: name.to_owned(), address: ([127, 0, 0, 1], port).into(), processes: vec![process] }).await
