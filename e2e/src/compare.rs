@@ -30,6 +30,10 @@ pub struct Compare {
     pub peers: Option<std::path::PathBuf>,
     /// Only systems whose names hold this word; Envoy alone always.
     pub only: Option<String>,
+    /// Only bodies whose names begin so.
+    pub body: Option<String>,
+    /// More flags for our pickers.
+    pub flags: Vec<String>,
 }
 
 /// What one system cost.
@@ -48,8 +52,9 @@ impl Compare {
     /// The table, as text.
     pub async fn run(&self, folder: &Path, tell: impl Fn(&str)) -> Result<String> {
         let servers = [server::start("127.0.0.11").await?, server::start("127.0.0.12").await?];
-        let systems = systems::start(folder, servers, self.peers.as_deref(), self.only.as_deref(), &tell).await?;
-        let bodies = bodies::all();
+        let systems = systems::start(folder, servers, self, &tell).await?;
+        let mut bodies = bodies::all();
+        bodies.retain(|body| self.body.as_ref().is_none_or(|name| body.name.starts_with(&**name)));
         let mut rows: Vec<Row> = systems.iter().map(|system| Row::new(&system.name, bodies.len())).collect();
         for (system, row) in systems.iter().zip(&mut rows) {
             for body in &bodies {

@@ -63,6 +63,12 @@ enum Action {
         /// Only what has this word in its name.
         #[arg(long)]
         only: Option<String>,
+        /// Only bodies whose names begin so, such as "1 KB".
+        #[arg(long)]
+        body: Option<String>,
+        /// Another flag for our pickers, such as --log=warn. May be repeated.
+        #[arg(long, allow_hyphen_values = true)]
+        flag: Vec<String>,
     },
     /// Run the Gateway API Inference Extension's conformance suite behind Istio, and real requests. Needs root.
     Conformance {
@@ -111,9 +117,9 @@ async fn main() -> Result<()> {
             let outcomes = part.run(&folder).await?;
             std::fs::write(folder.join("outcomes.json"), serde_json::to_string(&outcomes)?).context("writing outcomes")
         }
-        Action::Compare { rounds, peers, write, only } => {
+        Action::Compare { rounds, peers, write, only, body, flag } => {
             let folder = fresh(&folder, "compare")?;
-            let compare = Compare { rounds, peers, only };
+            let compare = Compare { rounds, peers, only, body, flags: flag };
             let table = compare.run(&folder, |line| eprintln!("compare: {line}")).await?;
             println!("{table}");
             if write { e2e::write_table(&table) } else { Ok(()) }

@@ -13,6 +13,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
+use crate::compare::Compare;
 use crate::gateway::{envoy_manifest, replaced, start_envoy, start_envoy_module};
 use crate::world::address;
 use crate::{Client, Process, binary, eventually, root};
@@ -55,8 +56,7 @@ const WAYS: &[(&str, Changes)] = &[
 pub(super) async fn start(
     folder: &Path,
     servers: [SocketAddr; 2],
-    peers: Option<&Path>,
-    only: Option<&str>,
+    compare: &Compare,
     tell: impl Fn(&str),
 ) -> Result<Vec<System>> {
     let mut alone = std::fs::read_to_string(root().join("e2e/testdata/compare/alone.yaml"))?;
@@ -64,14 +64,15 @@ pub(super) async fn start(
         alone = replaced(&alone, theirs, &format!("{}, port_value: {}}}", server.ip(), server.port()))?;
     }
     let mut systems = vec![envoy(folder, "Envoy alone", &alone, Vec::new()).await?];
-    let wanted = |name: &str| only.is_none_or(|only| name.contains(only));
+    let Compare { peers, only, flags, .. } = compare;
+    let wanted = |name: &str| only.as_ref().is_none_or(|only| name.contains(&**only));
     let controller = controller(servers).await?;
     if wanted("inside Envoy") {
-        systems.push(module(folder, controller).await?);
+        systems.push(module(folder, &flags_of(controller, flags)).await?);
     }
     for (name, changes) in WAYS {
         if wanted(name) {
-            let (picker, [_, ext_proc]) = picker(folder, name, controller).await?;
+            let (picker, [_, ext_proc]) = picker(folder, name, &flags_of(controller, flags)).await?;
             let mut config = envoy_manifest(ext_proc)?;
             for (theirs, here) in *changes {
                 config = replaced(&config, theirs, here)?;
@@ -80,14 +81,14 @@ pub(super) async fn start(
         }
     }
     if wanted("HTTP") {
-        let (picker, [address, _]) = picker(folder, "HTTP", controller).await?;
+        let (picker, [address, _]) = picker(folder, "HTTP", &flags_of(controller, flags)).await?;
         systems.push(System { name: "HTTP edge, no Envoy".into(), address, processes: vec![picker] });
     }
     for (name, args) in [
         ("sglang-router", ["launch", "--policy", "round_robin"].as_slice()),
         ("vllm-router", &["--policy", "round_robin"]),
     ] {
-        if let Some(peers) = peers.filter(|_| wanted(name)) {
+        if let Some(peers) = peers.as_ref().filter(|_| wanted(name)) {
             match peer(folder, name, &peers.join("bin").join(name), args, servers).await {
                 Ok(system) => systems.push(system),
                 Err(error) => tell(&format!("{name} is left out: {error:#}")),
@@ -143,10 +144,10 @@ async fn controller(servers: [SocketAddr; 2]) -> Result<SocketAddr> {
     Ok(address)
 }
 
-/// The flags of a picker of that controller.
-fn flags(controller: SocketAddr) -> Vec<String> {
+/// The flags of a picker of that controller, and more.
+fn flags_of(controller: SocketAddr, more: &[String]) -> Vec<String> {
     let any = "127.0.0.1:0";
-    vec![
+    let mut flags = vec![
         format!("--controller=http://{controller}"),
         "--namespace=default".into(),
         format!("--admin-listen={any}"),
@@ -154,15 +155,17 @@ fn flags(controller: SocketAddr) -> Vec<String> {
         format!("--health-listen={any}"),
         format!("--http-listen={any}"),
         "--log-format=json".into(),
-    ]
+    ];
+    flags.extend_from_slice(more);
+    flags
 }
 
 /// A picker; where it speaks HTTP and where ext_proc.
-async fn picker(folder: &Path, name: &str, controller: SocketAddr) -> Result<(Process, [SocketAddr; 2])> {
+async fn picker(folder: &Path, name: &str, flags: &[String]) -> Result<(Process, [SocketAddr; 2])> {
     let folder = folder.join(format!("picker-{}", name.replace([' ', ','], "-")));
     std::fs::create_dir_all(&folder)?;
     let env = [("MIMALLOC_ARENA_PURGE_MULT", "1")];
-    let mut process = Process::start(&folder, "picker", &binary("thalamus-picker")?, &flags(controller), &env)?;
+    let mut process = Process::start(&folder, "picker", &binary("thalamus-picker")?, flags, &env)?;
     let said = process.said("picker started").await?;
     let [http, ext_proc] = [address(&said["http"])?, address(&said["ext_proc"])?];
     let mut system = answers(System { name: "picker".into(), address: http, processes: vec![process] }).await?;
@@ -170,10 +173,10 @@ async fn picker(folder: &Path, name: &str, controller: SocketAddr) -> Result<(Pr
 }
 
 /// Envoy with the picker inside it.
-async fn module(folder: &Path, controller: SocketAddr) -> Result<System> {
+async fn module(folder: &Path, flags: &[String]) -> Result<System> {
     let folder = folder.join("module");
     std::fs::create_dir_all(&folder)?;
-    let (envoy, address) = start_envoy_module(&folder, &flags(controller), &[]).await?;
+    let (envoy, address) = start_envoy_module(&folder, flags, &[]).await?;
     answers(System { name: "inside Envoy".into(), address, processes: vec![envoy] }).await
 }
 
