@@ -105,6 +105,9 @@ impl Filter {
         let named = headers.iter().filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, *value)));
         let head = Head::read(named);
         drop(headers);
+        // For a test of what a panic harms; it is not in what is shipped.
+        #[cfg(debug_assertions)]
+        assert!(head.path != "/panic", "as asked");
         self.dialect = Dialect::of_path(&head.path);
         match self.open(head) {
             Ok(mut reading) => {

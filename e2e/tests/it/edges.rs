@@ -11,7 +11,7 @@ use crate::Shared;
 use crate::routing::{chat, image, text, three_pools, two_text_pods, until_answered};
 
 pub(crate) async fn a_client_that_hangs_up_is_felt_by_the_model_server(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     three_pools(&mut world).await?;
     let server = e2e::Client::new(world.kubelet.address("text-0")?);
     let metric = async |name: &str| {
@@ -68,7 +68,7 @@ pub(crate) async fn the_next_endpoint_is_tried_when_one_cannot_be_reached(shared
 }
 
 pub(crate) async fn a_model_servers_refusal_is_the_clients_answer(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     world.apply_pool("text")?;
     // The owner says more than the server can do: the server's own words reach the client, and it goes on being asked.
     world.apply_model("m", "{modelName: m, poolRef: {name: text}, modalities: {input: [Text, Image]}}")?;

@@ -201,9 +201,9 @@ pub(crate) async fn strangers_hold_up_no_end(shared: &Shared) -> Result<()> {
 
 /// Dead servers of which nobody has heard yet: the next tier answers, and where there is none, an error in the usual shape.
 pub(crate) async fn when_nobody_can_be_reached_both_ways_say_so_alike(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
+    let mut world = shared.world_of_all_ways().await?;
     three_pools(&mut world).await?;
-    // How each ended is known of both ways: a gateway says it by ending its stream.
+    // How each ended is known of every way: a gateway says it by ending its stream.
     answered(&world, &chat("chat", &text()), "200 text-0").await?;
     eventually("all attempts are complete", async || {
         let metrics = world.picker_admin.get("/metrics").await?.text();

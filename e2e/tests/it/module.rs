@@ -1,11 +1,11 @@
 //! Does the picker inside Envoy do what only it must?
 
 use anyhow::{Result, ensure};
-use e2e::{PodSpec, envoy_module_says, eventually};
+use e2e::{Client, PodSpec, envoy_module_says, eventually};
 use http::Method;
-use serde_json::json;
 
 use crate::Shared;
+use crate::routing::{chat, text};
 
 /// Envoy's buffers cannot be changed in their middle: a name that went by long before the end is the hard case.
 pub(crate) async fn a_name_at_the_beginning_of_a_large_body_is_replaced_over_every_way(shared: &Shared) -> Result<()> {
@@ -58,6 +58,60 @@ pub(crate) async fn a_filter_before_it_that_keeps_bodies_changes_nothing(shared:
     Ok(())
 }
 
+pub(crate) async fn a_panic_costs_one_request(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    world.apply_pool("text")?;
+    world.kubelet.run(PodSpec::new("text-0", "text", &["m=text"])).await?;
+    let (envoy, client) = world.another_module("panics", &[]).await?;
+    let body = chat("m", &text());
+    eventually("it answers", async || {
+        let answer = client.chat(&body).await?;
+        ensure!(answer.shown() == "200 text-0", "{}", answer.shown());
+        Ok(())
+    })
+    .await?;
+    for _ in 0..10 {
+        let broken = client.get("/panic").await?;
+        ensure!(broken.status == 500 && broken.shown().contains("internal_error"), "{}", broken.shown());
+        let answer = client.chat(&body).await?;
+        ensure!(answer.shown() == "200 text-0", "{}", answer.shown());
+    }
+    ensure!(envoy.log().contains("panic in request_headers: as asked"), "{}", envoy.tail());
+    Ok(())
+}
+
+pub(crate) async fn how_attempts_end_is_known(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    world.apply_pool("text")?;
+    world.apply_model("m", "{modelName: m, poolRef: {name: text}}")?;
+    world.kubelet.run(PodSpec::new("text-0", "text", &["m=text"])).await?;
+    let admin = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let flag = format!("--admin-listen={admin}");
+    let (_envoy, client) = world.another_module("metrics", &[("--admin-listen=127.0.0.1:0", &flag)]).await?;
+    let admin = Client::new(admin);
+    let counted = async |ending: &str, status: &str| {
+        eventually(ending, async || {
+            let metrics = admin.get("/metrics").await?.text();
+            let line =
+                format!(r#"thalamus_picker_attempts_total{{pool="text",ending="{ending}",status="{status}"}} 1"#);
+            ensure!(metrics.contains(&line) && metrics.contains("thalamus_picker_requests_in_flight 0"), "{metrics}");
+            Ok(())
+        })
+        .await
+    };
+    eventually("it answers", async || {
+        let answer = client.chat(&chat("m", &text())).await?;
+        ensure!(answer.shown() == "200 text-0", "{}", answer.shown());
+        Ok(())
+    })
+    .await?;
+    counted("complete", "200").await?;
+    world.kubelet.crash("text-0");
+    let answer = client.chat(&chat("m", &text())).await?;
+    ensure!(answer.shown().starts_with("503 endpoint_unreachable"), "{}", answer.shown());
+    counted("unreachable", "0").await
+}
+
 pub(crate) async fn flags_that_cannot_be_read_are_refused_and_sound_ones_start_nothing(shared: &Shared) -> Result<()> {
     let folder = shared.folder().join("module-flags");
     let validated = |flags: &[&str]| envoy_module_says(&folder, flags, &["--mode", "validate"]);
@@ -76,8 +130,7 @@ pub(crate) async fn before_the_first_table_it_says_so(shared: &Shared) -> Result
         &["--controller=http://127.0.0.1:1", "--namespace=default", "--admin-listen=127.0.0.1:0"],
     )
     .await?;
-    let chat = json!({"model": "chat", "messages": []}).to_string();
-    let answer = client.post("/v1/chat/completions", chat).await?;
+    let answer = client.chat(&chat("chat", &text())).await?;
     ensure!(answer.status == 503 && answer.shown().contains("not_ready"), "{}", answer.shown());
     let unknown = client.send(Method::POST, "/sleep", &[], "{}".into()).await?;
     ensure!(unknown.status == 404, "{}", unknown.shown());
