@@ -17,3 +17,4 @@ mod filter;
 #[expect(unsafe_code, reason = "the hooks are called with pointers")]
 mod hooks;
 mod service;
+mod splices;

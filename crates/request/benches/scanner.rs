@@ -4,7 +4,11 @@
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use request::{InferenceRequest, Limits, RequestHead, Scanner};
-use serde::Deserialize;
+
+#[path = "shared/typed.rs"]
+mod typed;
+
+use typed::Chat;
 
 fn main() {
     divan::main();
@@ -97,41 +101,6 @@ fn e_transcriptions(bencher: Bencher<'_, '_>, size: usize) {
 fn f_hashing_the_bytes_alone(bencher: Bencher<'_, '_>, size: usize) {
     let body = body("/v1/chat/completions", size);
     bencher.counter(BytesCount::new(body.len())).bench_local(|| blake3::hash(black_box(&body)));
-}
-
-/// The fields that the scanner reads, borrowed where that can be.
-#[derive(Debug, Deserialize)]
-#[expect(dead_code, reason = "what is read is what is timed")]
-struct Chat<'b> {
-    #[serde(borrow)]
-    model: std::borrow::Cow<'b, str>,
-    #[serde(default)]
-    stream: bool,
-    #[serde(borrow)]
-    messages: Vec<Message<'b>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Message<'b> {
-    #[serde(borrow)]
-    content: Vec<Part<'b>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[expect(dead_code, reason = "what is read is what is timed")]
-struct Part<'b> {
-    #[serde(borrow, rename = "type")]
-    kind: std::borrow::Cow<'b, str>,
-    #[serde(default, borrow)]
-    text: Option<std::borrow::Cow<'b, str>>,
-    #[serde(default, borrow)]
-    image_url: Option<Url<'b>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Url<'b> {
-    #[serde(borrow)]
-    url: std::borrow::Cow<'b, str>,
 }
 
 /// Typed, of one shape alone, and nothing hashed.

@@ -16,6 +16,11 @@ use request::{Limits, RequestHead, Scanner};
 use serde::Deserialize;
 use serde_json::json;
 
+#[path = "shared/typed.rs"]
+mod typed;
+
+use typed::Chat;
+
 /// Written as people and models write: quotation marks, dashes, names with accents, lists, now and then code.
 const PROSE: &str = "## What we know\n\nThe \"quick\" answer is no — not yet. Zoë’s team in Łódź measured it twice:\n\n\
     - with one café’s Wi‑Fi, 40 °C outside, the router \"just died\";\n- at home it took 3½ hours…\n\nSo, “what next?” you may ask. \
@@ -161,45 +166,6 @@ fn ascii(json: &str) -> String {
         }
         text
     })
-}
-
-/// The fields that the scanner reads, borrowed where that can be.
-#[derive(Debug, Deserialize)]
-#[expect(dead_code, reason = "what is read is what is timed")]
-struct Chat<'b> {
-    #[serde(borrow)]
-    model: std::borrow::Cow<'b, str>,
-    #[serde(default)]
-    stream: bool,
-    #[serde(borrow)]
-    messages: Vec<Message<'b>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[expect(dead_code, reason = "what is read is what is timed")]
-struct Message<'b> {
-    #[serde(borrow)]
-    role: std::borrow::Cow<'b, str>,
-    #[serde(borrow)]
-    content: Vec<Part<'b>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[expect(dead_code, reason = "what is read is what is timed")]
-struct Part<'b> {
-    #[serde(borrow, rename = "type")]
-    kind: std::borrow::Cow<'b, str>,
-    #[serde(default, borrow)]
-    text: Option<std::borrow::Cow<'b, str>>,
-    #[serde(default, borrow)]
-    image_url: Option<Url<'b>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[expect(dead_code, reason = "what is read is what is timed")]
-struct Url<'b> {
-    #[serde(borrow)]
-    url: std::borrow::Cow<'b, str>,
 }
 
 /// The same without borrowing, which simd-json's interface does not offer for what it unescapes in place.
