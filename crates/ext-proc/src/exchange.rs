@@ -145,7 +145,8 @@ impl Exchange {
         clock: impl Fn() -> Instant,
         draw: Draw,
     ) -> Vec<ProcessingResponse> {
-        if let Some(config) = message.protocol_config {
+        // Said with the first message, and good for the whole stream.
+        if let (State::Start, Some(config)) = (&self.state, message.protocol_config) {
             self.request_mode = config.request_body_mode();
             self.response_mode = config.response_body_mode();
         }
