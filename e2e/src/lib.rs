@@ -33,7 +33,7 @@ pub use eventually::{PATIENCE, eventually};
 pub use faulty::{Fault, FaultyApi};
 pub use gateway::{envoy_module, envoy_module_says};
 pub use kubelet::{Kubelet, PodSpec};
-pub use process::{Process, end, end_all};
+pub use process::{Process, end, end_all, memory};
 pub use scale::Scale;
 pub use soak::{Soak, Summary};
 pub use tools::{binary, clients_python, envoy, gateway_api, h2spec, helm, root};

@@ -164,3 +164,10 @@ pub fn end(left: &str) {
 fn command_of(pid: &str) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
 }
+
+/// A line of `/proc/<pid>/status`, such as VmRSS, in bytes; none of a process that is gone.
+pub fn memory(pid: u32, name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
+}

@@ -315,7 +315,5 @@ fn cpu_seconds(pid: u32) -> f64 {
 }
 
 fn resident_megabytes(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
+    crate::memory(pid, "VmRSS").unwrap_or(0) >> 20
 }

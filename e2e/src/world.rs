@@ -349,6 +349,9 @@ async fn start_controller(
     Ok(Replica { process, tables: address(&said["listen"])?, admin: Client::new(address(&said["admin"])?) })
 }
 
+/// What the picker's image says to its allocator (ADR 0016).
+pub(crate) const AS_IN_ITS_IMAGE: [(&str, &str); 1] = [("MIMALLOC_ARENA_PURGE_MULT", "1")];
+
 /// The flags that any picker of a namespace needs.
 fn picker_flags(namespace: &str, options: &Options, credentials: &Credentials, tables: &[SocketAddr]) -> Vec<String> {
     let mut args = vec![
@@ -379,9 +382,7 @@ async fn start_picker(
         format!("--admin-listen={}", ports.admin),
         "--log-format=json".into(),
     ]);
-    // As in its image.
-    let env = [("MIMALLOC_ARENA_PURGE_MULT", "1")];
-    let mut picker = Process::start(folder, "picker", &binary("thalamus-picker")?, &args, &env)?;
+    let mut picker = Process::start(folder, "picker", &binary("thalamus-picker")?, &args, &AS_IN_ITS_IMAGE)?;
     let said = picker.said("picker started").await?;
     let part = |name: &str| address(&said[name]);
     let ports = PickerPorts {

@@ -64,6 +64,16 @@ impl Budget {
         Ok(reservation)
     }
 
+    /// Holds so many bytes now, for a client at this address where that is known.
+    pub fn take(&self, client: Option<IpAddr>, bytes: u64) -> Result<Reservation, Rejection> {
+        let mut reservation = match client {
+            Some(client) => self.open_for(client, None),
+            None => self.open(None),
+        }?;
+        reservation.grow(bytes)?;
+        Ok(reservation)
+    }
+
     pub fn is_half_full(&self) -> bool {
         self.held() > self.0.limit / 2
     }

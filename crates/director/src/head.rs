@@ -85,6 +85,23 @@ impl Head {
         if self.ambiguous { Err(Rejection::AmbiguousHead("duplicate header")) } else { Ok(()) }
     }
 
+    /// What is set in the head on its way out; `content_length` is the body's, where that is said at all. Beside it goes what
+    /// [`Self::removed`] names.
+    pub fn set<'h>(
+        &self,
+        destination: &str,
+        content_length: Option<usize>,
+        changes: &'h HeaderChanges,
+    ) -> Vec<(&'h str, String)> {
+        let mut set = vec![(DESTINATION, destination.to_owned())];
+        set.extend(content_length.map(|length| ("content-length", length.to_string())));
+        set.extend(
+            changes.set.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?.to_owned()))),
+        );
+        set.extend(request::without_slash(&self.path).map(|path| (":path", path)));
+        set
+    }
+
     /// What the client authorizes by.
     pub fn caller(&self) -> Option<Vec<u8>> {
         crate::caller(self.credentials.iter().flatten().map(String::as_bytes))

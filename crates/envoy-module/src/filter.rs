@@ -243,24 +243,18 @@ impl Filter {
         Read { head, mut reservation }: Read,
         at: At,
     ) -> Result<(), Rejection> {
-        let splices = Arc::clone(&plan.first().splices);
-        if !splices.is_empty() {
-            let length = splice_body(stream, &splices, at, &mut reservation).map_err(|why| plan.failed(why))?;
-            if head.content_length.is_some() {
-                stream.set_request_header("content-length", length.to_string().as_bytes());
-            }
+        let (first, mut length) = (plan.first(), None);
+        if !first.splices.is_empty() {
+            let spliced = splice_body(stream, &first.splices, at, &mut reservation).map_err(|why| plan.failed(why))?;
+            length = head.content_length.map(|_| spliced);
         }
         for name in &head.removed {
             stream.remove_request_header(name);
         }
-        for (name, value) in &plan.headers.set {
-            stream.set_request_header(name.as_str(), value.as_bytes());
+        let destination = first.address.to_string();
+        for (name, value) in head.set(&destination, length, &plan.headers) {
+            stream.set_request_header(name, value.as_bytes());
         }
-        if let Some(path) = request::without_slash(&head.path) {
-            stream.set_request_header(":path", path.as_bytes());
-        }
-        let destination = plan.first().address.to_string();
-        stream.set_request_header(DESTINATION, destination.as_bytes());
         stream.set_metadata("envoy.lb", DESTINATION, &destination);
         stream.clear_route_cache();
         // Envoy lets go of the body as fast as the model server takes it.
@@ -300,22 +294,21 @@ impl Filter {
 
     /// Envoy answers for the model server; `details` say why (`response_code_details` of its documentation, with the reason of a reset).
     pub(crate) fn local_reply(&mut self, details: &str) {
-        if !matches!(self.state, State::Dispatched { .. }) {
-            return;
-        }
-        if let State::Dispatched { attempt } = std::mem::replace(&mut self.state, State::Ended) {
-            let (now, details) = (Instant::now(), details.replace(' ', "_"));
-            let says = |words: &[&str]| words.iter().any(|word| details.contains(word));
-            if says(&["connection_failure", "connection_timeout"]) {
-                attempt.unreachable(now);
-            } else if says(&["timeout"]) {
-                attempt.timed_out(now);
-            } else if says(&["upstream_reset"]) && !says(&["overflow"]) {
-                attempt.broke_off(now);
-            } else {
-                // It was not even asked.
-                attempt.unseen();
-            }
+        let attempt = match std::mem::replace(&mut self.state, State::Ended) {
+            State::Dispatched { attempt } => attempt,
+            other => return self.state = other,
+        };
+        let (now, details) = (Instant::now(), details.replace(' ', "_"));
+        let says = |word: &str| details.contains(word);
+        if says("connection_failure") || says("connection_timeout") {
+            attempt.unreachable(now);
+        } else if says("timeout") {
+            attempt.timed_out(now);
+        } else if says("upstream_reset") && !says("overflow") {
+            attempt.broke_off(now);
+        } else {
+            // It was not even asked.
+            attempt.unseen();
         }
     }
 

@@ -103,62 +103,44 @@ extern "C" fn envoy_dynamic_module_on_http_filter_destroy(filter: Pointer) {
     guarded("destroy", || (), || drop(filter));
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(stream: Pointer, this: Pointer, ends: bool) -> u32 {
+/// Asks the filter what becomes of the request: `stop`, where it cannot say.
+fn ask<R: Copy>(
+    hook: &str,
+    this: Pointer,
+    stream: Pointer,
+    stop: R,
+    of: impl FnOnce(&mut Filter, &mut Stream<'_>) -> R,
+) -> R {
     let otherwise = || {
         broken(stream);
-        HeadStatus::Stop
+        stop
     };
-    let status = guarded("request_headers", otherwise, || {
-        // SAFETY: both are what the hook was called with.
-        unsafe { at_hand(this, stream, |filter, stream| filter.request_headers(stream, ends)) }
-            .unwrap_or(HeadStatus::Stop)
-    });
-    status as u32
+    // SAFETY: both are what the hook was called with.
+    guarded(hook, otherwise, || unsafe { at_hand(this, stream, of) }.unwrap_or(stop))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(stream: Pointer, this: Pointer, ends: bool) -> u32 {
+    let of = |filter: &mut Filter, stream: &mut Stream<'_>| filter.request_headers(stream, ends);
+    ask("request_headers", this, stream, HeadStatus::Stop, of) as u32
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_request_body(stream: Pointer, this: Pointer, ends: bool) -> u32 {
-    let otherwise = || {
-        broken(stream);
-        BodyStatus::StopAndForget
-    };
-    let status = guarded("request_body", otherwise, || {
-        // SAFETY: both are what the hook was called with.
-        unsafe { at_hand(this, stream, |filter, stream| filter.request_body(stream, ends)) }
-            .unwrap_or(BodyStatus::StopAndForget)
-    });
-    status as u32
+    let of = |filter: &mut Filter, stream: &mut Stream<'_>| filter.request_body(stream, ends);
+    ask("request_body", this, stream, BodyStatus::StopAndForget, of) as u32
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_request_trailers(stream: Pointer, this: Pointer) -> u32 {
-    let otherwise = || {
-        broken(stream);
-        HeadStatus::Stop
-    };
-    let status = guarded("request_trailers", otherwise, || {
-        // SAFETY: both are what the hook was called with.
-        unsafe { at_hand(this, stream, Filter::request_trailers) }.unwrap_or(HeadStatus::Stop)
-    });
-    status as u32
+    ask("request_trailers", this, stream, HeadStatus::Stop, Filter::request_trailers) as u32
 }
 
 /// Somebody woke the request: [`crate::abi::Waker`].
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_scheduled(stream: Pointer, this: Pointer, event: u64) {
-    let goes_on = guarded(
-        "scheduled",
-        || {
-            broken(stream);
-            false
-        },
-        || {
-            let Some(event) = Event::of(event) else { return false };
-            // SAFETY: both are what the hook was called with.
-            unsafe { at_hand(this, stream, |filter, stream| filter.woken(stream, event)) }.unwrap_or(false)
-        },
-    );
+    let Some(event) = Event::of(event) else { return };
+    let goes_on = ask("scheduled", this, stream, false, |filter, stream| filter.woken(stream, event));
     if goes_on {
         // SAFETY: a hook was called with the pointer, and runs. Other hooks may be called from here: the filter is not borrowed any more.
         unsafe { Stream::new(stream) }.go_on();

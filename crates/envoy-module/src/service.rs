@@ -63,11 +63,11 @@ impl Service {
     fn start(flags: &str) -> Result<Self> {
         let args = Args::try_parse_from(std::iter::once("thalamus").chain(flags.split_whitespace()))
             .context("filter_config holds the flags of thalamus-picker")?;
-        let stop = CancellationToken::new();
+        let (stop, body_timeouts, waiting) =
+            (CancellationToken::new(), args.body_timeouts(), Arc::<Waiting>::default());
         if abi::only_validates() {
             let director = Arc::new(director::Director::new(std::time::Instant::now()));
             let handler = Arc::new(RequestHandler::new(director, &args.scope().namespace));
-            let (body_timeouts, waiting) = (args.body_timeouts(), Arc::default());
             return Ok(Self { handler, stop, body_timeouts, waiting, runtime: None, _picker: None });
         }
         let runtime = Builder::new_multi_thread()
@@ -76,13 +76,11 @@ impl Service {
             .enable_all()
             .build()
             .context("starting a thread")?;
-        let body_timeouts = args.body_timeouts();
         let picker = {
             let _in_the_runtime = runtime.enter();
             args.embed(&stop)?
         };
         let handler = Arc::clone(picker.handler());
-        let waiting = Arc::<Waiting>::default();
         runtime.spawn(tick(Arc::clone(&waiting), stop.clone()));
         Ok(Self { handler, stop, body_timeouts, waiting, runtime: Some(runtime), _picker: Some(picker) })
     }

@@ -316,21 +316,18 @@ impl Exchange {
         };
         let length = head.content_length.map(|_| chunks.iter().map(Bytes::len).sum());
         let changes = answer::request_changes(&destination, length, &plan.headers, &head);
-        let mut answers = Vec::new();
+        let mut answers = vec![if end == End::Whole {
+            let instead = is_changed.then(|| chunks.concat().into());
+            answer::whole_request_body(changes, &destination, instead)
+        } else {
+            answer::request_headers(changes, &destination)
+        }];
         match end {
-            End::OfHeaders => answers.push(answer::request_headers(changes, &destination)),
-            End::OfStream => {
-                answers.push(answer::request_headers(changes, &destination));
-                answer::request_body(&chunks, true, &mut answers);
-            }
+            End::OfHeaders | End::Whole => {}
+            End::OfStream => answer::request_body(&chunks, true, &mut answers),
             End::WithTrailers => {
-                answers.push(answer::request_headers(changes, &destination));
                 answer::request_body(&chunks, false, &mut answers);
                 answers.push(answer::request_trailers());
-            }
-            End::Whole => {
-                let instead = is_changed.then(|| chunks.concat().into());
-                answers.push(answer::whole_request_body(changes, &destination, instead));
             }
         }
         self.state = State::Dispatched { plan, attempt, reservation: Some(reservation) };
@@ -378,7 +375,7 @@ impl Exchange {
 }
 
 /// How a body ended.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     /// Before it began: the headers had the end flag.
     OfHeaders,

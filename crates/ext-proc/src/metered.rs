@@ -124,12 +124,7 @@ where
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let peer = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
-        let opened = match peer {
-            Some(peer) => self.budget.open_for(peer, None),
-            None => self.budget.open(None),
-        };
-        let opened = opened.and_then(|mut held| held.grow(STREAM).map(|()| held));
-        match opened {
+        match self.budget.take(peer, STREAM) {
             Ok(held) => {
                 let meter =
                     Meter(Arc::new(Mutex::new(State { held, came: 0, announced: VecDeque::new(), refused: None })));

@@ -75,11 +75,8 @@ impl ExternalProcessor for ExtProc {
         &self,
         request: Request<Streaming<ProcessingRequest>>,
     ) -> Result<Response<Self::ProcessStream>, Status> {
-        let opened = match request.extensions().get::<SocketAddr>() {
-            Some(peer) => self.streams.open_for(peer.ip(), None),
-            None => self.streams.open(None),
-        };
-        let stream = opened.and_then(|mut stream| stream.grow(1).map(|()| stream)).map_err(|_| {
+        let peer = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
+        let stream = self.streams.take(peer, 1).map_err(|_| {
             let limit = self.options.max_streams;
             Status::resource_exhausted(format!(
                 "as many requests are under way as this picker takes (--max-streams={limit}), or half of them from this gateway"

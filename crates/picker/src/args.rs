@@ -271,6 +271,7 @@ impl Args {
     }
 
     fn options(self) -> Options {
+        let body = self.body_timeouts();
         let Self {
             namespace,
             pool,
@@ -284,8 +285,6 @@ impl Args {
             fallbacks,
             max_connections,
             max_streams,
-            stall_timeout,
-            body_timeout,
             connect_timeout,
             first_byte_timeout,
             scrape_interval,
@@ -316,7 +315,7 @@ impl Args {
             test_selection: reference.test_endpoint_selection,
             max_connections,
             max_streams,
-            body: BodyTimeouts { stall: stall_timeout, whole: body_timeout },
+            body,
             connect_timeout,
             first_byte_timeout,
             scrape_interval: reference.refresh_metrics_interval.unwrap_or(scrape_interval),

@@ -15,7 +15,7 @@ use tonic::transport::Server;
 
 use crate::compare::Compare;
 use crate::gateway::{envoy_manifest, replaced, start_envoy, start_envoy_module};
-use crate::world::address;
+use crate::world::{AS_IN_ITS_IMAGE, address};
 use crate::{Client, Process, binary, eventually, root};
 
 /// One way from a client to the servers.
@@ -164,8 +164,7 @@ fn flags_of(controller: SocketAddr, more: &[String]) -> Vec<String> {
 async fn picker(folder: &Path, name: &str, flags: &[String]) -> Result<(Process, [SocketAddr; 2])> {
     let folder = folder.join(format!("picker-{}", name.replace([' ', ','], "-")));
     std::fs::create_dir_all(&folder)?;
-    let env = [("MIMALLOC_ARENA_PURGE_MULT", "1")];
-    let mut process = Process::start(&folder, "picker", &binary("thalamus-picker")?, flags, &env)?;
+    let mut process = Process::start(&folder, "picker", &binary("thalamus-picker")?, flags, &AS_IN_ITS_IMAGE)?;
     let said = process.said("picker started").await?;
     let [http, ext_proc] = [address(&said["http"])?, address(&said["ext_proc"])?];
     let mut system = answers(System { name: "picker".into(), address: http, processes: vec![process] }).await?;
@@ -199,12 +198,7 @@ impl System {
 
     /// A line of `/proc/<pid>/status` over all of them, in bytes.
     pub(super) fn memory(&self, name: &str) -> u64 {
-        let of = |pid: &String| {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-            line.split_whitespace().next()?.parse::<u64>().ok()
-        };
-        self.pids().iter().filter_map(of).sum::<u64>() << 10
+        self.pids().iter().filter_map(|pid| crate::memory(pid.parse().ok()?, name)).sum()
     }
 
     /// Peaks are counted anew (`proc_pid_clear_refs(5)`).

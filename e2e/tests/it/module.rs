@@ -3,9 +3,20 @@
 use anyhow::{Result, ensure};
 use e2e::{Client, PodSpec, envoy_module_says, eventually};
 use http::Method;
+use serde_json::Value;
 
 use crate::Shared;
 use crate::routing::{chat, text};
+
+/// Waits until the one server there is answers this; what it says that it was sent.
+async fn served(client: &Client, body: &str) -> Result<Value> {
+    eventually("text-0 answers", async || {
+        let answer = client.post("/v1/chat/completions", body.to_owned()).await?;
+        ensure!(answer.shown() == "200 text-0", "{}", answer.shown());
+        Ok(answer.json()["sim"].clone())
+    })
+    .await
+}
 
 /// Envoy's buffers cannot be changed in their middle: a name that went by long before the end is the hard case.
 pub(crate) async fn a_name_at_the_beginning_of_a_large_body_is_replaced_over_every_way(shared: &Shared) -> Result<()> {
@@ -18,12 +29,7 @@ pub(crate) async fn a_name_at_the_beginning_of_a_large_body_is_replaced_over_eve
         let body = format!(r#"{{"model":"chat","messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(size));
         let mut digests = Vec::new();
         for client in world.ways() {
-            let sim = eventually("the name is known", async || {
-                let answer = client.post("/v1/chat/completions", body.clone()).await?;
-                ensure!(answer.shown() == "200 text-0", "{}", answer.shown());
-                Ok(answer.json()["sim"].clone())
-            })
-            .await?;
+            let sim = served(client, &body).await?;
             ensure!(sim["bytes"] == body.len() + "a-much-longer-name".len() - "chat".len(), "{sim}");
             digests.push(sim["digest"].clone());
         }
@@ -47,12 +53,7 @@ pub(crate) async fn a_filter_before_it_that_keeps_bodies_changes_nothing(shared:
     let (_envoy, client) = world.another_module("behind-a-buffer", &[("http_filters:", buffer)]).await?;
     for size in [10, 300_000] {
         let body = format!(r#"{{"model":"chat","messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(size));
-        let sim = eventually("the name is known", async || {
-            let answer = client.post("/v1/chat/completions", body.clone()).await?;
-            ensure!(answer.shown() == "200 text-0", "{}", answer.shown());
-            Ok(answer.json()["sim"].clone())
-        })
-        .await?;
+        let sim = served(&client, &body).await?;
         ensure!(sim["bytes"] == body.len() + "a-much-longer-name".len() - "chat".len(), "{sim}");
     }
     Ok(())
@@ -64,12 +65,7 @@ pub(crate) async fn a_panic_costs_one_request(shared: &Shared) -> Result<()> {
     world.kubelet.run(PodSpec::new("text-0", "text", &["m=text"])).await?;
     let (envoy, client) = world.another_module("panics", &[]).await?;
     let body = chat("m", &text());
-    eventually("it answers", async || {
-        let answer = client.chat(&body).await?;
-        ensure!(answer.shown() == "200 text-0", "{}", answer.shown());
-        Ok(())
-    })
-    .await?;
+    served(&client, &body.to_string()).await?;
     for _ in 0..10 {
         let broken = client.get("/panic").await?;
         ensure!(broken.status == 500 && broken.shown().contains("internal_error"), "{}", broken.shown());
@@ -99,12 +95,7 @@ pub(crate) async fn how_attempts_end_is_known(shared: &Shared) -> Result<()> {
         })
         .await
     };
-    eventually("it answers", async || {
-        let answer = client.chat(&chat("m", &text())).await?;
-        ensure!(answer.shown() == "200 text-0", "{}", answer.shown());
-        Ok(())
-    })
-    .await?;
+    served(&client, &chat("m", &text()).to_string()).await?;
     counted("complete", "200").await?;
     world.kubelet.crash("text-0");
     let answer = client.chat(&chat("m", &text())).await?;

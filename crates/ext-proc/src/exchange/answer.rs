@@ -22,10 +22,8 @@ pub(super) fn request_changes(
     changes: &HeaderChanges,
     head: &Head,
 ) -> CommonResponse {
-    let mut set_headers = vec![set(DESTINATION, destination)];
-    set_headers.extend(content_length.map(|length| set("content-length", &length.to_string())));
-    set_headers.extend(changes.set.iter().filter_map(|(name, value)| Some(set(name.as_str(), value.to_str().ok()?))));
-    set_headers.extend(request::without_slash(&head.path).map(|path| set(":path", &path)));
+    let all = head.set(destination, content_length, changes);
+    let set_headers = all.iter().map(|(name, value)| set(name, value)).collect();
     let mutation = HeaderMutation { set_headers, remove_headers: head.removed.clone() };
     CommonResponse { header_mutation: Some(mutation), clear_route_cache: true, ..CommonResponse::default() }
 }
