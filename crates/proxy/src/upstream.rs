@@ -5,7 +5,7 @@ mod connection;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Extensions, Method, Request, Response, Uri};
 use hyper::body::Incoming;
@@ -16,7 +16,7 @@ use routing::AppProtocol;
 use tower_service::Service;
 
 use crate::upload::Upload;
-use connection::{Connection, Course, Fate};
+use connection::{Connection, Course, Fate, Unheard};
 
 /// Clients for both ways in which model servers speak. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -40,7 +40,10 @@ pub(crate) enum Failure {
 
 /// Makes connections whose course is known.
 #[derive(Debug, Clone)]
-pub(crate) struct Connector(HttpConnector);
+pub(crate) struct Connector {
+    http: HttpConnector,
+    unheard: Unheard,
+}
 
 /// Of an answer; some servers and their proxies send more than the usual hundred.
 const MAX_HEADERS: usize = 512;
@@ -59,7 +62,7 @@ impl Upstream {
                 .pool_idle_timeout(IDLE_TIMEOUT)
                 .http2_only(h2c)
                 .http1_max_headers(MAX_HEADERS)
-                .build(Connector(connector))
+                .build(Connector { http: connector, unheard: if h2c { Unheard::Dropped } else { Unheard::Waits } })
         };
         Self { http1: client(false), h2c: client(true) }
     }
@@ -75,6 +78,7 @@ impl Upstream {
         };
         let harmless = is_harmless(request.method());
         let connection = capture_connection(&mut request);
+        let begun = Instant::now();
         client.request(request).await.map_err(|error| {
             if error.is_connect() {
                 return Failure::Unreachable(error);
@@ -83,7 +87,7 @@ impl Upstream {
             if let Some(connected) = &*connection.connection_metadata() {
                 connected.get_extras(&mut extras);
             }
-            let fate = extras.get::<Arc<Course>>().map_or(Fate::Sent, |course| course.fate());
+            let fate = extras.get::<Arc<Course>>().map_or(Fate::Sent, |course| course.fate(begun));
             match (protocol, fate) {
                 // Of many requests on one connection nobody knows more.
                 (AppProtocol::H2c, _) if harmless || is_refused_stream(&error) => Failure::Unseen(error),
@@ -121,11 +125,11 @@ impl Service<Uri> for Connector {
     type Future = Pin<Box<dyn Future<Output = Result<TokioIo<Connection>, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx)
+        self.http.poll_ready(cx)
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.0.call(uri);
-        Box::pin(async move { Ok(TokioIo::new(Connection::new(connecting.await?.into_inner()))) })
+        let (connecting, unheard) = (self.http.call(uri), self.unheard);
+        Box::pin(async move { Ok(TokioIo::new(Connection::new(connecting.await?.into_inner(), unheard))) })
     }
 }

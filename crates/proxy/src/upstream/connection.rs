@@ -17,28 +17,40 @@ use tokio::time::Sleep;
 pub(crate) struct Connection {
     stream: TcpStream,
     course: Arc<Course>,
-    /// Nothing can be written any more; what is, is thrown away, until the server's answer was read.
+    /// What happens to what is written once the server hears nothing any more.
+    unheard: Unheard,
     deaf: bool,
     /// After the end of what the server says: whether a reset follows.
     ending: Option<Pin<Box<Sleep>>>,
 }
 
-/// How a connection goes; shared with whoever wants to know why a request failed.
-#[derive(Debug, Default)]
-pub(crate) struct Course(Mutex<Going>);
+/// What happens to what is written to a server that hears nothing any more, and whose answer is still to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unheard {
+    /// It waits. A connection of HTTP/1.1 that has not sent all of a request takes no other one.
+    Waits,
+    /// It is thrown away. HTTP/2 reads nothing as long as it cannot write.
+    Dropped,
+}
 
+/// How a connection goes; shared with whoever wants to know why a request failed.
+#[derive(Debug)]
+pub(crate) struct Course {
+    made_at: Instant,
+    going: Mutex<Going>,
+}
+
+/// Times, since a connection does not see where a request begins: the rest of one that was answered early, or that a 103 came before, looks
+/// like the next.
 #[derive(Debug, Default)]
 struct Going {
-    /// Requests that began to go out.
-    requests: u64,
-    /// Bytes came after the last of them began.
-    answered: bool,
     written_at: Option<Instant>,
+    read_at: Option<Instant>,
     write_failed: bool,
     reset: bool,
 }
 
-/// What became of the last request of a connection that ended without an answer.
+/// What became of a request whose connection ended without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// It did not begin to go out.
@@ -63,34 +75,45 @@ const RESET_PATIENCE: Duration = Duration::from_millis(50);
 // === impl Course ===
 
 impl Course {
-    pub(crate) fn fate(&self) -> Fate {
-        self.with(|going| match going {
-            Going { requests: 0, .. } => Fate::Unbegun,
-            Going { requests: 2.., answered: false, .. } if going.write_failed || going.reset => Fate::Unseen,
-            Going { requests: 2.., .. } => Fate::Stale,
-            Going { write_failed: true, .. } => Fate::Cut,
-            Going { .. } => Fate::Sent,
+    fn new() -> Self {
+        Self { made_at: Instant::now(), going: Mutex::default() }
+    }
+
+    /// Of the request that was handed over at `begun`.
+    pub(crate) fn fate(&self, begun: Instant) -> Fate {
+        // One that was made for another request since, and given to this one, passes for new: less is sent again.
+        let kept = self.made_at < begun;
+        self.with(|going| {
+            let began = going.written_at >= Some(begun);
+            let answered = going.read_at >= Some(begun);
+            let failed = going.write_failed || going.reset;
+            match (kept, began) {
+                (false, false) => Fate::Unbegun,
+                (false, true) if going.write_failed => Fate::Cut,
+                (false, true) => Fate::Sent,
+                (true, false) => Fate::Unseen,
+                (true, true) if failed && !answered => Fate::Unseen,
+                (true, true) => Fate::Stale,
+            }
         })
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut Going) -> T) -> T {
         // Each look leaves it whole.
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut self.going.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn wrote(&self) {
-        self.with(|going| {
-            if going.requests == 0 || going.answered {
-                going.requests += 1;
-                going.answered = false;
-            }
-            going.written_at = Some(Instant::now());
-        });
+        self.with(|going| going.written_at = Some(Instant::now()));
     }
 
-    /// Whether nothing of an answer has come yet.
+    fn read(&self) {
+        self.with(|going| going.read_at = Some(Instant::now()));
+    }
+
+    /// Whether something was written to which nothing has come yet.
     fn waits(&self) -> bool {
-        self.with(|going| going.requests > 0 && !going.answered)
+        self.with(|going| going.written_at > going.read_at)
     }
 
     fn was_reset(&self) {
@@ -103,19 +126,27 @@ impl Course {
 // === impl Connection ===
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, course: Arc::default(), deaf: false, ending: None }
+    pub(crate) fn new(stream: TcpStream, unheard: Unheard) -> Self {
+        Self { stream, course: Arc::new(Course::new()), unheard, deaf: false, ending: None }
     }
 
-    /// What was written; or, where nothing can be any more, all of it, as far as the writer knows.
-    fn or_thrown_away(&mut self, written: io::Result<usize>, all: usize) -> io::Result<usize> {
+    /// What was written; or, where nothing can be any more, what its writer is told of `all` of it.
+    fn or_unheard(&mut self, written: io::Result<usize>, all: usize) -> Poll<io::Result<usize>> {
         match written {
             Err(error) if is_reset(&error) => {
                 self.deaf = true;
                 self.course.with(|going| going.write_failed = true);
-                Ok(all)
+                self.unheard(all)
             }
-            written => written,
+            written => Poll::Ready(written),
+        }
+    }
+
+    /// Nobody is woken to write again: what is read ends the connection.
+    fn unheard(&self, all: usize) -> Poll<io::Result<usize>> {
+        match self.unheard {
+            Unheard::Waits => Poll::Pending,
+            Unheard::Dropped => Poll::Ready(Ok(all)),
         }
     }
 
@@ -148,8 +179,8 @@ impl AsyncRead for Connection {
         let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
         match &read {
-            Ok(()) if buffer.filled().len() > before => self.course.with(|going| going.answered = true),
-            Ok(()) if self.course.waits() => ready!(self.poll_end(cx)),
+            Ok(()) if buffer.filled().len() > before => self.course.read(),
+            Ok(()) if self.unheard == Unheard::Waits && self.course.waits() => ready!(self.poll_end(cx)),
             Err(error) if is_reset(error) => self.course.was_reset(),
             Ok(()) | Err(_) => {}
         }
@@ -160,11 +191,11 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.deaf {
-            return Poll::Ready(Ok(bytes.len()));
+            return self.unheard(bytes.len());
         }
         self.course.wrote();
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
-        Poll::Ready(self.or_thrown_away(written, bytes.len()))
+        self.or_unheard(written, bytes.len())
     }
 
     fn poll_write_vectored(
@@ -174,11 +205,11 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let all = parts.iter().map(|part| part.len()).sum();
         if self.deaf {
-            return Poll::Ready(Ok(all));
+            return self.unheard(all);
         }
         self.course.wrote();
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, parts));
-        Poll::Ready(self.or_thrown_away(written, all))
+        self.or_unheard(written, all)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -200,5 +231,72 @@ impl AsyncWrite for Connection {
 impl hyper_util::client::legacy::connect::Connection for Connection {
     fn connected(&self) -> Connected {
         Connected::new().extra(Arc::clone(&self.course))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn connected(unheard: Unheard) -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Connection::new(stream, unheard), listener.accept().await.unwrap().0)
+    }
+
+    /// Closes with something unread, so that the other end is reset, and waits until it is.
+    async fn reset(connection: &mut Connection, server: TcpStream) {
+        connection.write_all(b"unread").await.unwrap();
+        server.readable().await.unwrap();
+        drop(server);
+        connection.stream.ready(tokio::io::Interest::ERROR).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_rest_of_a_request_after_an_interim_answer_is_not_another_one() {
+        let begun = Instant::now();
+        let (mut connection, mut server) = connected(Unheard::Waits).await;
+        assert_eq!(connection.course.fate(begun), Fate::Unbegun);
+        connection.write_all(b"half of it").await.unwrap();
+        server.write_all(b"interim").await.unwrap();
+        connection.read_exact(&mut [0; 7]).await.unwrap();
+        server.read_exact(&mut [0; 10]).await.unwrap();
+        reset(&mut connection, server).await;
+        assert!(connection.read_u8().await.is_err());
+        assert_eq!(connection.course.fate(begun), Fate::Sent, "the server may have begun with it");
+    }
+
+    #[tokio::test]
+    async fn what_goes_out_on_a_kept_connection_that_is_reset_was_not_seen() {
+        let (mut connection, mut server) = connected(Unheard::Waits).await;
+        connection.write_all(b"one").await.unwrap();
+        server.read_exact(&mut [0; 3]).await.unwrap();
+        server.write_all(b"answer").await.unwrap();
+        connection.read_exact(&mut [0; 6]).await.unwrap();
+        let begun = Instant::now();
+        assert_eq!(connection.course.fate(begun), Fate::Unseen, "nothing of it went out");
+        reset(&mut connection, server).await;
+        assert!(connection.read_u8().await.is_err());
+        assert_eq!(connection.course.fate(begun), Fate::Unseen);
+    }
+
+    #[tokio::test]
+    async fn who_hears_nothing_any_more_gets_no_other_request() {
+        for (unheard, goes_on) in [(Unheard::Waits, false), (Unheard::Dropped, true)] {
+            let begun = Instant::now();
+            let (mut connection, mut server) = connected(unheard).await;
+            server.write_all(b"early").await.unwrap();
+            reset(&mut connection, server).await;
+            // The first write after a reset is told of it.
+            let mut write = Box::pin(connection.write(b"more"));
+            let written = std::future::poll_fn(|cx| Poll::Ready(write.as_mut().poll(cx))).await;
+            drop(write);
+            assert_eq!(written.is_ready(), goes_on);
+            connection.read_exact(&mut [0; 5]).await.unwrap();
+            assert_eq!(connection.course.fate(begun), Fate::Cut);
+        }
     }
 }
