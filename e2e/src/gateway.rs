@@ -24,10 +24,11 @@ pub(crate) fn replaced(config: &str, theirs: &str, here: &str) -> Result<String>
 
 /// Envoy with a configuration of which only the listeners' addresses are this machine's.
 pub(crate) async fn start_envoy(folder: &Path, config: &str) -> Result<(Process, Client, SocketAddr)> {
-    start_envoy_with(folder, config, &[]).await
+    start_envoy_with(&envoy()?, folder, config, &[]).await
 }
 
-pub(crate) async fn start_envoy_with(
+async fn start_envoy_with(
+    program: &Path,
     folder: &Path,
     config: &str,
     env: &[(&str, &str)],
@@ -52,7 +53,7 @@ pub(crate) async fn start_envoy_with(
         "--log-level".to_owned(),
         "warn".to_owned(),
     ];
-    let envoy = Process::start(folder, "envoy", &envoy()?, &args, env)?;
+    let envoy = Process::start(folder, "envoy", program, &args, env)?;
     let (admin, listener) = eventually("Envoy listens", async || {
         let admin: SocketAddr = std::fs::read_to_string(&admin_path).context(envoy.tail())?.trim().parse()?;
         let admin = Client::new(admin);
@@ -109,9 +110,19 @@ pub(crate) async fn start_envoy_module(
     flags: &[String],
     changes: &[(&str, &str)],
 ) -> Result<(Process, SocketAddr)> {
+    start_module_of(&envoy()?, folder, flags, changes).await
+}
+
+/// The same with this Envoy.
+pub(crate) async fn start_module_of(
+    program: &Path,
+    folder: &Path,
+    flags: &[String],
+    changes: &[(&str, &str)],
+) -> Result<(Process, SocketAddr)> {
     let (name, place) = module_place()?;
     let config =
         changes.iter().try_fold(module_manifest(flags)?, |config, (theirs, here)| replaced(&config, theirs, here));
-    let (envoy, _, address) = start_envoy_with(folder, &config?, &[(name, &place)]).await?;
+    let (envoy, _, address) = start_envoy_with(program, folder, &config?, &[(name, &place)]).await?;
     Ok((envoy, address))
 }

@@ -29,6 +29,13 @@ pub fn envoy() -> Result<PathBuf> {
     find("THALAMUS_ENVOY")
 }
 
+/// Older ones that load the same library.
+pub fn older_envoys() -> Result<Vec<PathBuf>> {
+    let paths = std::env::var_os("THALAMUS_OLDER_ENVOYS")
+        .context("THALAMUS_OLDER_ENVOYS is not set: run the tests by `cargo xtask test`")?;
+    Ok(std::env::split_paths(&paths).collect())
+}
+
 /// Helm.
 pub fn helm() -> Result<PathBuf> {
     find("THALAMUS_HELM")
@@ -42,6 +49,11 @@ pub fn h2spec() -> Result<PathBuf> {
 /// The folder of the CRDs of the Gateway API.
 pub fn gateway_api() -> Result<PathBuf> {
     find("THALAMUS_GATEWAY_API")
+}
+
+/// The folder of the CRDs of Envoy Gateway.
+pub fn envoy_gateway() -> Result<PathBuf> {
+    find("THALAMUS_ENVOY_GATEWAY")
 }
 
 /// The Python that has the clients of OpenAI and Anthropic.

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, ensure};
 use thalamus::manifests::Objects;
 use thalamus::simulated;
 
-use crate::gateway::{envoy_manifest, replaced, start_envoy, start_envoy_module};
-use crate::{Client, Cluster, Credentials, Kubelet, PodSpec, Process, binary, eventually};
+use crate::gateway::{envoy_manifest, replaced, start_envoy, start_module_of};
+use crate::{Client, Cluster, Credentials, Kubelet, PodSpec, Process, binary, envoy, eventually};
 
 /// What a world has that others do not.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +26,7 @@ pub struct Options {
     pub controller_args: Vec<String>,
     /// Controllers have rights in this namespace alone.
     pub limited: bool,
-    /// An Envoy with a picker inside it beside the other ways in.
+    /// An Envoy with a picker inside it beside the other ways in, and one whose module asks the world's picker.
     pub module: bool,
     /// How the controllers reach the API server; with the rights of `manifests/controller` when empty.
     pub kubeconfig: Option<PathBuf>,
@@ -54,8 +54,8 @@ pub struct World {
     pub gateway: Client,
     /// The picker's own HTTP port.
     pub http: Client,
-    /// Through an Envoy with a picker inside it, where that was asked for.
-    module: Option<(Process, Client)>,
+    /// Through an Envoy with a picker inside it, and one that asks, where those were asked for.
+    modules: Vec<(Process, Client)>,
     pub picker_admin: Client,
     pub controller_admin: Client,
     pub ext_proc: SocketAddr,
@@ -116,7 +116,7 @@ impl World {
             envoy_admin,
             gateway: Client::new(gateway),
             http: Client::new(ports.http),
-            module: None,
+            modules: Vec::new(),
             picker_admin: Client::new(ports.admin),
             controller_admin,
             ext_proc: ports.ext_proc,
@@ -128,30 +128,48 @@ impl World {
         };
         world.until_ready().await?;
         if world.options.module {
-            world.start_module().await?;
+            let modules = [world.another_module("module", &[]).await?, world.asking_module("asking", &[]).await?];
+            world.modules.extend(modules);
         }
         Ok(world)
     }
 
     /// Every way in: each must give the same answers.
     pub fn ways(&self) -> Vec<&Client> {
-        let module = self.module.iter().map(|(_, client)| client);
-        [&self.gateway, &self.http].into_iter().chain(module).collect()
+        let modules = self.modules.iter().map(|(_, client)| client);
+        [&self.gateway, &self.http].into_iter().chain(modules).collect()
     }
 
-    /// Envoy with a picker inside it, by the very file that users get.
-    async fn start_module(&mut self) -> Result<()> {
-        self.module = Some(self.another_module("module", &[]).await?);
-        Ok(())
-    }
-
-    /// Another one, whose configuration differs from the manifest in these words.
+    /// Envoy with a picker inside it, by the very file that users get, but for these words.
     pub async fn another_module(&self, name: &str, changes: &[(&str, &str)]) -> Result<(Process, Client)> {
+        let flags = picker_flags(&self.namespace, &self.options, &self.credentials, &self.tables);
+        self.module_with(&envoy()?, name, flags, changes).await
+    }
+
+    /// One of another version.
+    pub async fn module_of(&self, program: &Path, name: &str) -> Result<(Process, Client)> {
+        let flags = picker_flags(&self.namespace, &self.options, &self.credentials, &self.tables);
+        self.module_with(program, name, flags, &[]).await
+    }
+
+    /// Envoy with a module that asks the world's picker, likewise.
+    pub async fn asking_module(&self, name: &str, changes: &[(&str, &str)]) -> Result<(Process, Client)> {
+        let mut flags = vec![format!("--ask=http://{}", self.ext_proc)];
+        flags.extend(self.options.picker_args.iter().cloned());
+        self.module_with(&envoy()?, name, flags, changes).await
+    }
+
+    async fn module_with(
+        &self,
+        program: &Path,
+        name: &str,
+        mut flags: Vec<String>,
+        changes: &[(&str, &str)],
+    ) -> Result<(Process, Client)> {
         let folder = self.folder.join(name);
         std::fs::create_dir_all(&folder).context("making a folder")?;
-        let mut flags = picker_flags(&self.namespace, &self.options, &self.credentials, &self.tables);
         flags.push("--admin-listen=127.0.0.1:0".into());
-        let (envoy, address) = start_envoy_module(&folder, &flags, changes).await?;
+        let (envoy, address) = start_module_of(program, &folder, &flags, changes).await?;
         let client = Client::new(address);
         eventually("the picker inside Envoy has a table", async || {
             let answer = client.get("/v1/models").await?;
@@ -184,14 +202,18 @@ impl World {
         .await
     }
 
-    /// Waits until Envoy believes that the picker is well.
+    /// Waits until each Envoy believes that the picker is well.
     pub async fn until_gateway_asks(&self) -> Result<()> {
-        eventually("Envoy reaches the picker", async || {
-            let answer = self.gateway.get("/nothing").await?;
-            ensure!(answer.json()["error"]["code"].is_string(), "{}", answer.shown());
-            Ok(())
-        })
-        .await
+        for client in self.ways() {
+            eventually("Envoy reaches the picker", async || {
+                let answer = client.get("/nothing").await?;
+                let code = &answer.json()["error"]["code"];
+                ensure!(code.is_string() && code != "not_ready", "{}", answer.shown());
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// Applies objects to the namespace.

@@ -13,11 +13,16 @@ struct Protocol {
     generated: &'static str,
 }
 
-const PROTOCOLS: [Protocol; 2] = [
+const PROTOCOLS: [Protocol; 3] = [
     Protocol {
         include: "crates/publish/proto",
         file: "thalamus/publish/v1/tables.proto",
         generated: "crates/publish/src/proto/generated.rs",
+    },
+    Protocol {
+        include: "crates/ask/proto",
+        file: "thalamus/ask/v1/ask.proto",
+        generated: "crates/ask/src/proto/generated.rs",
     },
     Protocol {
         include: "crates/ext-proc/proto",

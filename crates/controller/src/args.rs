@@ -123,7 +123,7 @@ impl Args {
             plaintext,
             log,
         } = self;
-        log.init()?;
+        let _log = log.init()?;
         if lease_duration < Duration::from_secs(1) {
             bail!("--lease-duration must be at least 1s");
         }

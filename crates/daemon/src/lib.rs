@@ -16,7 +16,7 @@ pub use admin::{Admin, Table};
 pub use connections::{ConnectionLimit, GREETING_TIMEOUT, Held, Place, Port, raise_file_limit, says_something};
 pub use deadline::Deadline;
 pub use listener::{Connection, Incoming, Speaks};
-pub use log::{LogArgs, LogFormat};
+pub use log::{LogArgs, LogFormat, LogGuard};
 pub use rarely::Rarely;
 pub use signal::stop_on_signal;
 pub use tolerant::Tolerant;

@@ -232,14 +232,26 @@ impl RunningAttempt {
         if bytes.is_empty() {
             return;
         }
-        if self.first_byte.is_none() {
-            self.first_byte = Some(at());
-        }
+        self.first_byte(at);
         // Remembered as soon as it is said: whoever reads it may ask for it before the answer has ended.
         if let (Some(learner), Some(Served { state, .. })) = (&mut self.learner, &self.endpoint)
             && learner.learns(bytes, state.id())
         {
             self.learner = None;
+        }
+    }
+
+    /// Some of the answer's body has come, which somebody else reads.
+    pub fn first_byte(&mut self, at: impl FnOnce() -> Instant) {
+        if self.first_byte.is_none() {
+            self.first_byte = Some(at());
+        }
+    }
+
+    /// Somebody else has read in the answer what was made.
+    pub fn made(&mut self, id: String) {
+        if let (Some(learner), Some(Served { state, .. })) = (self.learner.take(), &self.endpoint) {
+            learner.learn(id, state.id());
         }
     }
 

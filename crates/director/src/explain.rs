@@ -1,6 +1,7 @@
 //! Why a request goes where it goes: the decision taken apart, for a person. Nothing of it is on the way of a request.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use request::InferenceRequest;
@@ -38,7 +39,8 @@ impl Transaction {
     /// Decides as [`Transaction::finish`] does for a request about a model, and says how. Counts no request. Fails where there is nothing to
     /// explain: the body is unreadable, or there is no table.
     pub fn explain(self, now: Instant, draw: Draw) -> Result<Explanation, Rejection> {
-        let undecided = self.read(Bound::default(), None, now, draw)?;
+        let handler = Arc::clone(&self.handler);
+        let undecided = Undecided::new(&handler, self.read()?, Bound::default(), None, now, draw)?;
         let outcome = undecided.route().and_then(|route| undecided.plan(&route, None));
         let (candidates, revision) = (undecided.considered(), undecided.snapshot.revision);
         Ok(Explanation { request: undecided.request, revision, outcome, candidates })

@@ -2,15 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use request::{InferenceRequest, Limits, RequestHead};
+use request::{InferenceRequest, Limits, RequestHead, Resource};
+use routing::{Draw, PoolName};
 
-use routing::PoolName;
-
+use crate::transaction::Undecided;
 use crate::{
-    AttemptReport, Budget, Director, OwnerFinder, OwnerQuestion, Owners, Plan, Rejection, Reply, RunningAttempt,
-    Search, Transaction,
+    AttemptReport, Bound, Budget, Director, OwnerFinder, OwnerQuestion, Owners, Plan, Rejection, Reply, RunningAttempt,
+    Search, Step, Transaction,
 };
 
 /// Is told what becomes of requests: log lines, counters, or a test's memory. Of the first three each request has one,
@@ -112,6 +112,45 @@ impl RequestHandler {
     /// Begins the life of a request: a head that cannot be read is refused now; a path that is not served, once the body has ended.
     pub fn open(self: &Arc<Self>, head: &RequestHead<'_>) -> Result<Transaction, Rejection> {
         Transaction::open(self, head)
+    }
+
+    /// Whether such a path is served.
+    pub(crate) fn takes(&self, resource: &Resource, path: &str) -> bool {
+        match resource {
+            Resource::Administrative => false,
+            Resource::Unknown => self.other_paths.as_ref().is_some_and(|other| other.take(path)),
+            _ => true,
+        }
+    }
+
+    /// Decides where a request goes that was read, here or elsewhere. See [`Transaction::finish`] for the rest.
+    pub fn decide(
+        self: &Arc<Self>,
+        request: InferenceRequest,
+        bound: Bound,
+        caller: Option<&[u8]>,
+        clock: impl Fn() -> Instant,
+        draw: Draw,
+    ) -> Result<Step, Rejection> {
+        let undecided = Undecided::new(self, request, bound, caller, clock(), draw);
+        undecided.and_then(|undecided| undecided.step(clock)).map_err(|rejection| self.reject(rejection))
+    }
+
+    /// The same of a request that somebody else has read, whose path they say where nothing is known of it.
+    pub fn decide_for(
+        self: &Arc<Self>,
+        request: InferenceRequest,
+        path: &str,
+        bound: Bound,
+        caller: Option<&[u8]>,
+        clock: impl Fn() -> Instant,
+        draw: Draw,
+    ) -> Result<Step, Rejection> {
+        if self.takes(&request.resource, path) {
+            self.decide(request, bound, caller, clock, draw)
+        } else {
+            Err(self.reject(Rejection::UnknownPath))
+        }
     }
 
     /// Asks those that may own it. To be awaited between the steps of a request, where nothing else is.

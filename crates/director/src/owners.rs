@@ -45,6 +45,7 @@ struct Known {
 #[derive(Debug)]
 pub(crate) struct Learner {
     owners: Arc<Owners>,
+    kind: OwnedKind,
     seeker: IdSeeker,
 }
 
@@ -76,7 +77,7 @@ impl Owners {
 
 impl Learner {
     pub(crate) fn new(owners: &Arc<Owners>, kind: OwnedKind) -> Self {
-        Self { owners: Arc::clone(owners), seeker: IdSeeker::new(kind) }
+        Self { owners: Arc::clone(owners), kind, seeker: IdSeeker::new(kind) }
     }
 
     /// Reads on; whether it has learned what there is to learn.
@@ -85,6 +86,11 @@ impl Learner {
         let Some(what) = self.seeker.found() else { return false };
         self.owners.remember(what, owner.clone());
         true
+    }
+
+    /// Somebody else has read it.
+    pub(crate) fn learn(self, id: String, owner: &EndpointId) {
+        self.owners.remember(Owned { kind: self.kind, id }, owner.clone());
     }
 }
 

@@ -87,6 +87,17 @@ pub enum Rejection {
     #[error("this picker has no routing table yet: it has not heard from its controller")]
     NotSynced,
 
+    #[error("there is no picker to ask: the one that --ask names cannot be reached")]
+    NobodyToAsk,
+
+    #[error("the gateway and the picker that it asks do not understand each other: upgrade the older one")]
+    NotUnderstood,
+
+    #[error(
+        "as many requests are under way as this picker takes (--max-streams={limit}), or half of them from this gateway; try again in a moment"
+    )]
+    TooMany { limit: usize },
+
     #[error(
         "the gateway sends request bodies to the endpoint picker in mode {mode}; set request_body_mode to FULL_DUPLEX_STREAMED or BUFFERED"
     )]
@@ -130,7 +141,7 @@ impl Rejection {
             Self::Incomplete => Code::InvalidBody,
             Self::Stalled { .. } => Code::BodyStalled,
             Self::TooSlow { .. } | Self::GivesWay { .. } => Code::BodyTooSlow,
-            Self::Overloaded { .. } => Code::Overloaded,
+            Self::Overloaded { .. } | Self::TooMany { .. } => Code::Overloaded,
             Self::UnknownPath => Code::UnknownPath,
             Self::WebSocket(_) => Code::WebSocketNotHere,
             Self::NoRoute { no_route, .. } => match no_route {
@@ -152,7 +163,7 @@ impl Rejection {
             }
             Self::SearchUnfinished { .. } => Code::SearchUnfinished,
             Self::NotServedNow { .. } => Code::ModelNotFound,
-            Self::NotSynced => Code::NotReady,
+            Self::NotSynced | Self::NobodyToAsk | Self::NotUnderstood => Code::NotReady,
             Self::GatewayMode { .. } => Code::GatewayMisconfigured,
             Self::Unreachable { .. } => Code::EndpointUnreachable,
             Self::TimedOut { .. } => Code::EndpointTimedOut,

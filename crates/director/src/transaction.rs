@@ -18,7 +18,7 @@ use crate::{
 /// A request whose body is being read. Keeps no byte of it.
 #[derive(Debug)]
 pub struct Transaction {
-    handler: Arc<RequestHandler>,
+    pub(crate) handler: Arc<RequestHandler>,
     scanner: Scanner,
 }
 
@@ -94,12 +94,7 @@ enum Nowhere {
 impl Transaction {
     pub(crate) fn open(handler: &Arc<RequestHandler>, head: &RequestHead<'_>) -> Result<Self, Rejection> {
         let scanner = Scanner::new(head, handler.limits).map_err(|unreadable| handler.reject(unreadable))?;
-        let passes = match scanner.resource() {
-            Resource::Administrative => false,
-            Resource::Unknown => handler.other_paths.as_ref().is_some_and(|other| other.take(head.path)),
-            _ => true,
-        };
-        if !passes {
+        if !handler.takes(scanner.resource(), head.path) {
             return Err(handler.reject(Rejection::UnknownPath));
         }
         Ok(Self { handler: Arc::clone(handler), scanner })
@@ -124,23 +119,13 @@ impl Transaction {
         clock: impl Fn() -> Instant,
         draw: Draw,
     ) -> Result<Step, Rejection> {
-        let (handler, now) = (Arc::clone(&self.handler), clock());
-        let step = self.read(bound, caller, now, draw).and_then(|undecided| undecided.step(clock));
-        step.map_err(|rejection| handler.reject(rejection))
+        let handler = Arc::clone(&self.handler);
+        handler.decide(self.read()?, bound, caller, clock, draw)
     }
 
-    pub(crate) fn read(
-        self,
-        bound: Bound,
-        caller: Option<&[u8]>,
-        now: Instant,
-        draw: Draw,
-    ) -> Result<Undecided, Rejection> {
-        let Self { handler, scanner } = self;
-        let request = scanner.finish()?;
-        let snapshot = handler.director.snapshot().ok_or(Rejection::NotSynced)?;
-        let uuids = splices::uuids(&request, &handler.namespace, caller.unwrap_or_default());
-        Ok(Undecided { handler, snapshot, request, bound, uuids, now, draw })
+    /// The body has ended, and somebody else decides: [`RequestHandler::decide`].
+    pub fn read(self) -> Result<InferenceRequest, Rejection> {
+        self.scanner.finish().map_err(|unreadable| self.handler.reject(unreadable))
     }
 }
 
@@ -176,7 +161,20 @@ impl OwnerQuestion {
 // === impl Undecided ===
 
 impl Undecided {
-    fn step(self, clock: impl Fn() -> Instant) -> Result<Step, Rejection> {
+    pub(crate) fn new(
+        handler: &Arc<RequestHandler>,
+        request: InferenceRequest,
+        bound: Bound,
+        caller: Option<&[u8]>,
+        now: Instant,
+        draw: Draw,
+    ) -> Result<Self, Rejection> {
+        let snapshot = handler.director.snapshot().ok_or(Rejection::NotSynced)?;
+        let uuids = splices::uuids(&request, &handler.namespace, caller.unwrap_or_default());
+        Ok(Self { handler: Arc::clone(handler), snapshot, request, bound, uuids, now, draw })
+    }
+
+    pub(crate) fn step(self, clock: impl Fn() -> Instant) -> Result<Step, Rejection> {
         let Some(owned) = self.owned() else { return self.decided(None, clock) };
         let remembered = self.handler.owners.owner(owned);
         if let Some(owner) = remembered.as_ref().filter(|owner| self.snapshot.slot_of(owner).is_some()) {
@@ -483,7 +481,7 @@ impl Undecided {
 /// The sum over all items, or none where one of them cannot be told.
 fn media_tokens(request: &InferenceRequest, family: Option<Family>) -> Option<u64> {
     let estimate = |item: &MediaItem| media::tokens::estimate(family?, item.modality, &item.facts);
-    request.media.iter().map(estimate).sum()
+    request.media.iter().map(estimate).try_fold(0, |sum: u64, tokens| Some(sum.saturating_add(tokens?)))
 }
 
 #[cfg(test)]

@@ -1,17 +1,20 @@
 //! The life of one request in Envoy: its head is held back, its body kept and read as it comes, and then it goes where the director says.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use ask::{Answer, Asked, Asker, Instruction, Question, Told};
 use director::{
-    Bound, DESTINATION, Dialect, Dispatch, Head, Rejection, Reply, RequestHandler, Reservation, RunningAttempt, Step,
+    Bound, DESTINATION, Dialect, Dispatch, Head, HeaderChanges, Rejection, Reply, RequestHandler, Reservation, Step,
     Transaction,
 };
 use http::StatusCode;
-use request::Resource;
+use request::{Resource, Splice};
 use routing::{Draw, Operation};
 
 use crate::abi::{Body, Event, Stream, Waker};
+use crate::course::Course;
 use crate::service::{Service, Watch};
 use crate::splices::{At, splice_body};
 
@@ -45,15 +48,15 @@ pub(crate) struct Filter {
 enum State {
     Start,
     Reading(Box<Reading>),
-    /// Somebody is being asked who owns what the request is about.
+    /// Somebody is being asked: model servers, who owns what the request is about; or a picker, what becomes of it.
     Asking {
         read: Box<Read>,
-        answer: Answer,
+        heard: Hearing,
+        /// Of the picker.
+        asked: Option<Box<Asked>>,
     },
-    /// The attempt counts at its endpoint until it is dropped.
-    Dispatched {
-        attempt: Box<RunningAttempt>,
-    },
+    /// It counts at its endpoint until this is dropped.
+    Dispatched(Box<Course>),
     /// By us, or it is over.
     Ended,
 }
@@ -80,7 +83,15 @@ struct Read {
 }
 
 /// What came of asking, as soon as somebody knows.
-type Answer = Arc<Mutex<Option<Result<Step, Rejection>>>>;
+type Hearing = Arc<Mutex<Option<Heard>>>;
+
+#[derive(Debug)]
+enum Heard {
+    /// Of model servers.
+    Step(Result<Step, Rejection>),
+    /// Of a picker.
+    Told(Told),
+}
 
 impl Filter {
     pub(crate) fn new(service: &Arc<Service>) -> Self {
@@ -135,7 +146,7 @@ impl Filter {
         let handler = Arc::clone(self.handler());
         let reading = match &mut self.state {
             State::Reading(reading) => reading,
-            State::Dispatched { .. } => return BodyStatus::Continue,
+            State::Dispatched(_) => return BodyStatus::Continue,
             State::Asking { .. } => return BodyStatus::StopAndKeep,
             State::Start | State::Ended => return BodyStatus::StopAndForget,
         };
@@ -163,7 +174,7 @@ impl Filter {
     pub(crate) fn request_trailers(&mut self, stream: &mut Stream<'_>) -> HeadStatus {
         match self.state {
             State::Reading(_) => self.decide(stream, At::Elsewhere),
-            State::Dispatched { .. } => HeadStatus::Continue,
+            State::Dispatched(_) => HeadStatus::Continue,
             State::Start | State::Asking { .. } | State::Ended => HeadStatus::Stop,
         }
     }
@@ -183,14 +194,18 @@ impl Filter {
                 }
                 false
             }
-            (Event::Answer, State::Asking { read, answer }) => {
-                let step = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
-                let Some(step) = step else {
-                    // Whoever asked for it panicked.
-                    respond_broken(stream);
-                    return false;
+            (Event::Answer, State::Asking { read, heard, asked }) => {
+                let heard = heard.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let status = match (heard, asked) {
+                    (Some(Heard::Step(step)), _) => self.go_on(stream, step, *read, At::Elsewhere),
+                    (Some(Heard::Told(told)), Some(asked)) => self.go_on_as_told(stream, told, *asked, *read),
+                    // Whoever asked panicked.
+                    (None, _) | (Some(Heard::Told(_)), None) => {
+                        respond_broken(stream);
+                        HeadStatus::Stop
+                    }
                 };
-                self.go_on(stream, step, *read, At::Elsewhere) == HeadStatus::Continue
+                status == HeadStatus::Continue
             }
             (_, other) => {
                 self.state = other;
@@ -204,70 +219,112 @@ impl Filter {
             return HeadStatus::Stop;
         };
         let Reading { head, transaction, reservation, .. } = *reading;
+        if let Some(asker) = self.service.asker() {
+            let read = Read { head, reservation };
+            return self.ask(stream, &asker.clone(), transaction, read);
+        }
         let bound = Bound { subset: None, pool: head.pool.clone() };
         let draw = Draw::new(fastrand::u64(..));
         let step = transaction.finish(bound, head.caller().as_deref(), Instant::now, draw);
         self.go_on(stream, step, Read { head, reservation }, at)
     }
 
+    /// Asks a picker where it goes.
+    fn ask(&mut self, stream: &mut Stream<'_>, picker: &Asker, transaction: Transaction, read: Read) -> HeadStatus {
+        let request = match transaction.read() {
+            Ok(request) => request,
+            Err(rejection) => return self.reject(stream, &rejection),
+        };
+        let question = Question {
+            request,
+            path: read.head.path.clone(),
+            pool: read.head.pool.clone(),
+            caller: read.head.caller(),
+            authorization: read.head.authorization().map(str::to_owned),
+            dialect: self.dialect,
+        };
+        let heard = Hearing::default();
+        let (waker, answer) = (WakesAtTheEnd(stream.waker()), Arc::clone(&heard));
+        let told = move |told| {
+            let _waker = waker;
+            *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Heard::Told(told));
+        };
+        match picker.ask(question, told) {
+            Ok(asked) => {
+                self.state = State::Asking { read: Box::new(read), heard, asked: Some(Box::new(asked)) };
+                HeadStatus::Stop
+            }
+            Err(rejection) => {
+                let rejection = self.handler().reject(rejection);
+                self.reject(stream, &rejection)
+            }
+        }
+    }
+
+    fn go_on_as_told(&mut self, stream: &mut Stream<'_>, told: Told, mut asked: Asked, read: Read) -> HeadStatus {
+        match told {
+            Ok(Answer::Reply(reply, code)) => {
+                asked.answered();
+                self.respond(stream, &reply, &code)
+            }
+            Ok(Answer::Dispatch(Instruction { address, headers, splices, makes })) => {
+                asked.dispatched(makes);
+                match send(stream, address, &headers, &splices, read, At::Elsewhere) {
+                    Ok(()) => {
+                        self.state = State::Dispatched(Box::new(Course::Asked(asked)));
+                        HeadStatus::Continue
+                    }
+                    Err(rejection) => {
+                        let rejection = self.handler().reject(rejection);
+                        self.reject(stream, &rejection)
+                    }
+                }
+            }
+            Err(rejection) => {
+                let rejection = self.handler().reject(rejection);
+                self.reject(stream, &rejection)
+            }
+        }
+    }
+
     fn go_on(&mut self, stream: &mut Stream<'_>, step: Result<Step, Rejection>, read: Read, at: At) -> HeadStatus {
         match step {
             Ok(Step::FindOwner(question)) => {
-                let answer = Answer::default();
-                let (waker, answered) = (WakesAtTheEnd(stream.waker()), Arc::clone(&answer));
+                let heard = Hearing::default();
+                let (waker, answer) = (WakesAtTheEnd(stream.waker()), Arc::clone(&heard));
                 let handler = Arc::clone(self.handler());
                 let authorization = read.head.authorization().map(str::to_owned);
                 self.service.spawn(async move {
                     let _waker = waker;
                     let search = handler.find_owner(&question, authorization.as_deref(), None).await;
                     let step = question.answered(search, Instant::now);
-                    *answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(step);
+                    *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Heard::Step(step));
                 });
-                self.state = State::Asking { read: Box::new(read), answer };
+                self.state = State::Asking { read: Box::new(read), heard, asked: None };
                 HeadStatus::Stop
             }
             Ok(Step::Answer(reply)) => self.respond(stream, &reply, "answered_by_the_picker"),
-            Ok(Step::Dispatch(dispatch)) => match self.send(stream, *dispatch, read, at) {
-                Ok(()) => HeadStatus::Continue,
-                Err(rejection) => self.reject(stream, &rejection),
-            },
+            Ok(Step::Dispatch(dispatch)) => {
+                let Dispatch { plan, attempt } = *dispatch;
+                let first = plan.first();
+                match send(stream, first.address, &plan.headers, &first.splices, read, at) {
+                    Ok(()) => {
+                        self.state = State::Dispatched(Box::new(Course::Here(attempt)));
+                        HeadStatus::Continue
+                    }
+                    Err(rejection) => self.reject(stream, &plan.failed(rejection)),
+                }
+            }
             Err(rejection) => self.reject(stream, &rejection),
         }
     }
 
-    /// Changes the request into what goes out, and says where to.
-    fn send(
-        &mut self,
-        stream: &mut Stream<'_>,
-        Dispatch { plan, attempt }: Dispatch,
-        Read { head, mut reservation }: Read,
-        at: At,
-    ) -> Result<(), Rejection> {
-        let (first, mut length) = (plan.first(), None);
-        if !first.splices.is_empty() {
-            let spliced = splice_body(stream, &first.splices, at, &mut reservation).map_err(|why| plan.failed(why))?;
-            length = head.content_length.map(|_| spliced);
-        }
-        for name in &head.removed {
-            stream.remove_request_header(name);
-        }
-        let destination = first.address.to_string();
-        for (name, value) in head.set(&destination, length, &plan.headers) {
-            stream.set_request_header(name, value.as_bytes());
-        }
-        stream.set_metadata("envoy.lb", DESTINATION, &destination);
-        stream.clear_route_cache();
-        // Envoy lets go of the body as fast as the model server takes it.
-        self.state = State::Dispatched { attempt: Box::new(attempt) };
-        Ok(())
-    }
-
     pub(crate) fn response_headers(&mut self, stream: &Stream<'_>, ends: bool) {
-        if let State::Dispatched { attempt } = &mut self.state {
+        if let State::Dispatched(course) = &mut self.state {
             let headers = stream.response_headers();
             let status = headers.iter().find(|(name, _)| *name == b":status");
             if let Some(status) = status.and_then(|(_, status)| StatusCode::from_bytes(status).ok()) {
-                attempt.head(status, Instant::now());
+                course.head(status);
             }
         }
         if ends {
@@ -276,10 +333,8 @@ impl Filter {
     }
 
     pub(crate) fn response_body(&mut self, stream: &Stream<'_>, ends: bool) {
-        if let State::Dispatched { attempt } = &mut self.state {
-            for piece in stream.body(Body::ReceivedOfResponse) {
-                attempt.body(piece, Instant::now);
-            }
+        if let State::Dispatched(course) = &mut self.state {
+            stream.body(Body::ReceivedOfResponse).into_iter().for_each(|piece| course.body(piece));
         }
         if ends {
             self.response_ended();
@@ -287,28 +342,16 @@ impl Filter {
     }
 
     pub(crate) fn response_ended(&mut self) {
-        if let State::Dispatched { attempt } = std::mem::replace(&mut self.state, State::Ended) {
-            attempt.ended(Instant::now());
+        if let State::Dispatched(course) = std::mem::replace(&mut self.state, State::Ended) {
+            course.ended();
         }
     }
 
-    /// Envoy answers for the model server; `details` say why (`response_code_details` of its documentation, with the reason of a reset).
+    /// Envoy answers for the model server.
     pub(crate) fn local_reply(&mut self, details: &str) {
-        let attempt = match std::mem::replace(&mut self.state, State::Ended) {
-            State::Dispatched { attempt } => attempt,
-            other => return self.state = other,
-        };
-        let (now, details) = (Instant::now(), details.replace(' ', "_"));
-        let says = |word: &str| details.contains(word);
-        if says("connection_failure") || says("connection_timeout") {
-            attempt.unreachable(now);
-        } else if says("timeout") {
-            attempt.timed_out(now);
-        } else if says("upstream_reset") && !says("overflow") {
-            attempt.broke_off(now);
-        } else {
-            // It was not even asked.
-            attempt.unseen();
+        match std::mem::replace(&mut self.state, State::Ended) {
+            State::Dispatched(course) => course.failed(details),
+            other => self.state = other,
         }
     }
 
@@ -330,6 +373,32 @@ impl Filter {
         stream.respond(reply.status.as_u16(), &headers, &reply.body, details);
         HeadStatus::Stop
     }
+}
+
+/// Changes the request into what goes out, and says where to. Envoy lets go of the body as fast as the model server takes it.
+fn send(
+    stream: &mut Stream<'_>,
+    address: SocketAddr,
+    headers: &HeaderChanges,
+    splices: &[Splice],
+    Read { head, mut reservation }: Read,
+    at: At,
+) -> Result<(), Rejection> {
+    let mut length = None;
+    if !splices.is_empty() {
+        let bytes = splice_body(stream, splices, at, &mut reservation)?;
+        length = head.content_length.map(|_| bytes);
+    }
+    for name in &head.removed {
+        stream.remove_request_header(name);
+    }
+    let destination = address.to_string();
+    for (name, value) in head.set(&destination, length, headers) {
+        stream.set_request_header(name, value.as_bytes());
+    }
+    stream.set_metadata("envoy.lb", DESTINATION, &destination);
+    stream.clear_route_cache();
+    Ok(())
 }
 
 /// The request is lost by a fault of ours.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::abi::{Buffer, Event, Stream, log_error};
 use crate::filter::{BodyStatus, Filter, HeadStatus, respond_broken};
+use crate::flags::unquoted;
 use crate::service::Service;
 
 type Pointer = *mut c_void;
@@ -69,7 +70,7 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
 ) -> Pointer {
     guarded("config_new", std::ptr::null_mut, || {
         // SAFETY: it lives until the hook returns.
-        let flags = String::from_utf8_lossy(unsafe { config.bytes() }).into_owned();
+        let flags = unquoted(unsafe { config.bytes() });
         match Service::of(&flags) {
             Ok(service) => Box::into_raw(Box::new(Config(service))).cast(),
             Err(error) => {

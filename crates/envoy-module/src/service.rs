@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use ask::Asker;
 use clap::Parser as _;
 use director::{BodyTimeouts, RequestHandler};
-use picker::{Args, Picker};
+use picker::Picker;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::abi::{self, Event, Waker};
+use crate::flags::Flags;
 
 /// A picker without ports for requests, on a thread of its own.
 #[derive(Debug)]
@@ -23,7 +25,18 @@ pub(crate) struct Service {
     waiting: Arc<Waiting>,
     /// None only while this is dropped, and where Envoy merely looks whether the configuration is sound.
     runtime: Option<Runtime>,
-    _picker: Option<Picker>,
+    decides: Decides,
+}
+
+/// Who decides where requests go.
+#[derive(Debug)]
+enum Decides {
+    Nobody,
+    Here {
+        _picker: Box<Picker>,
+    },
+    /// A picker elsewhere.
+    Asked(Asker),
 }
 
 /// The requests whose bodies are waited for.
@@ -61,14 +74,16 @@ impl Service {
     }
 
     fn start(flags: &str) -> Result<Self> {
-        let args = Args::try_parse_from(std::iter::once("thalamus").chain(flags.split_whitespace()))
-            .context("filter_config holds the flags of thalamus-picker")?;
+        let flags = Flags::try_parse_from(std::iter::once("thalamus").chain(flags.split_whitespace()))
+            .context("filter_config holds the flags of thalamus-picker, or --ask")?;
+        let way = flags.way()?;
+        let args = flags.picker;
         let (stop, body_timeouts, waiting) =
             (CancellationToken::new(), args.body_timeouts(), Arc::<Waiting>::default());
         if abi::only_validates() {
             let director = Arc::new(director::Director::new(std::time::Instant::now()));
             let handler = Arc::new(RequestHandler::new(director, &args.scope().namespace));
-            return Ok(Self { handler, stop, body_timeouts, waiting, runtime: None, _picker: None });
+            return Ok(Self { handler, stop, body_timeouts, waiting, runtime: None, decides: Decides::Nobody });
         }
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
@@ -76,17 +91,29 @@ impl Service {
             .enable_all()
             .build()
             .context("starting a thread")?;
-        let picker = {
-            let _in_the_runtime = runtime.enter();
-            args.embed(&stop)?
+        let in_the_runtime = runtime.enter();
+        let (handler, decides) = if let Some(way) = way {
+            let asker = Asker::start(move || way.connect_lazy(), stop.clone());
+            (args.embed_reader(asker.connected(), &stop)?, Decides::Asked(asker))
+        } else {
+            let picker = Box::new(args.embed(&stop)?);
+            (Arc::clone(picker.handler()), Decides::Here { _picker: picker })
         };
-        let handler = Arc::clone(picker.handler());
+        drop(in_the_runtime);
         runtime.spawn(tick(Arc::clone(&waiting), stop.clone()));
-        Ok(Self { handler, stop, body_timeouts, waiting, runtime: Some(runtime), _picker: Some(picker) })
+        Ok(Self { handler, stop, body_timeouts, waiting, runtime: Some(runtime), decides })
     }
 
     pub(crate) fn handler(&self) -> &Arc<RequestHandler> {
         &self.handler
+    }
+
+    /// The way to the picker that decides, where it is not in this process.
+    pub(crate) fn asker(&self) -> Option<&Asker> {
+        match &self.decides {
+            Decides::Asked(asker) => Some(asker),
+            Decides::Here { .. } | Decides::Nobody => None,
+        }
     }
 
     pub(crate) fn body_timeouts(&self) -> BodyTimeouts {

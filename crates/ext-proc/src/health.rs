@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use director::Budget;
+use metered::Metered;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
-
-use crate::metered::Metered;
 
 /// Names whose answer is "serving" when the picker can decide: the whole server, proposal 004's, the service's own, and lwepp's.
 const READINESS: [&str; 4] = ["", "readiness", "envoy.service.ext_proc.v3.ExternalProcessor", "inference-extension"];

@@ -15,7 +15,6 @@
 
 mod exchange;
 mod health;
-mod metered;
 pub mod proto;
 mod service;
 

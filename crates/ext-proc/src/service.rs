@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use director::{BodyTimeouts, Budget, RequestHandler, Reservation};
 use futures::Stream;
+use metered::{Meter, Metered};
 use routing::Draw;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::exchange::Exchange;
-use crate::metered::{Meter, Metered};
 use crate::proto::external_processor_server::{ExternalProcessor, ExternalProcessorServer};
 use crate::proto::processing_request::Request as Asked;
 use crate::proto::{HttpBody, ProcessingRequest, ProcessingResponse};

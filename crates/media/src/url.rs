@@ -55,7 +55,43 @@ pub(crate) const MAX_HEADER: usize = 512;
 /// Longest URL that is taken. Signed ones of object stores have some 2 KB.
 pub(crate) const MAX_URL: usize = 8192;
 
+impl UrlFault {
+    pub const ALL: [Self; 10] = [
+        Self::File,
+        Self::Scheme,
+        Self::Unclear,
+        Self::Header,
+        Self::TooLong,
+        Self::OddCharacter,
+        Self::UserInfo,
+        Self::Host,
+        Self::Port,
+        Self::Several,
+    ];
+
+    /// A word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Scheme => "scheme",
+            Self::Unclear => "unclear",
+            Self::Header => "header",
+            Self::TooLong => "too_long",
+            Self::OddCharacter => "odd_character",
+            Self::UserInfo => "user_info",
+            Self::Host => "host",
+            Self::Port => "port",
+            Self::Several => "several",
+        }
+    }
+}
+
 impl MediaUrl {
+    /// One that somebody else has read.
+    pub fn of_parts(scheme: Scheme, host: String, identity: Identity) -> Self {
+        Self { scheme, reach: Reach::of_host(&host), host, identity }
+    }
+
     /// Reads a URL. It must begin with `http:` or `https:` in any case.
     pub fn parse(url: &[u8]) -> Result<Self, UrlFault> {
         if url.len() > MAX_URL {

@@ -83,7 +83,7 @@ impl Args {
     /// Serves until told to stop.
     pub async fn run(self) -> Result<()> {
         let Self { listen, name, models, latency, slots, log } = self;
-        log.init()?;
+        let _log = log.init()?;
         let listener = daemon::bind(listen, "--listen").await?;
         tracing::info!(listen = %listener.local_addr()?, name, "model server simulator started");
         let stop = daemon::stop_on_signal()?;

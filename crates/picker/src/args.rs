@@ -2,19 +2,22 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use daemon::tls::{self, Versions};
-use daemon::{ConnectionLimit, LogArgs, Port, Speaks};
-use director::{BodyTimeouts, Budget, OtherPaths};
+use daemon::{Admin, ConnectionLimit, LogArgs, LogGuard, Port, Speaks};
+use director::{BodyTimeouts, Budget, Director, OtherPaths, RequestHandler};
 use prometheus_client::registry::Registry;
 use publish::{Access, Scope};
 use request::Limits;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::controllers::Controllers;
+use crate::metrics::Metrics;
 use crate::reference_flags::ReferenceFlags;
 use crate::{Options, Picker, search_path};
 
@@ -163,7 +166,7 @@ impl Args {
     pub async fn run(mut self) -> Result<()> {
         let mut controllers = self.controllers()?;
         let source = self.controller.join(",");
-        self.start_log()?;
+        let _log = self.start_log()?;
         if self.reference.kubeconfig.is_some() {
             tracing::info!("--kubeconfig has no effect: tables come from the controller");
         }
@@ -175,27 +178,42 @@ impl Args {
     pub fn embed(mut self, stop: &CancellationToken) -> Result<Picker> {
         let mut controllers = self.controllers()?;
         // Another one of the same process may log already.
-        let _ = self.start_log();
-        let [_, _, admin_listen] = self.reference.ports([self.ext_proc_listen, self.health_listen, self.admin_listen]);
+        let log = self.start_log().ok();
+        let [.., admin_listen] = self.ports();
         let open_debug = self.open_debug;
         let mut registry = Registry::default();
         let picker = Picker::start(self.options(), move |again| controllers.access(again), &mut registry, stop);
         tracing::info!(admin = %admin_listen, scope = %picker.scope(), "picker started inside another program");
-        let (admin, stop) = (picker.admin(registry).with_open_debug(open_debug), stop.clone());
-        tokio::spawn(async move {
-            // Another one of the same program may have it, until its last request is done.
-            let listener = loop {
-                match daemon::bind(admin_listen, "--admin-listen").await {
-                    Ok(listener) => break listener,
-                    Err(error) => tracing::warn!("{error:#}; tried again in ten seconds"),
-                }
-                if stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(10))).await.is_none() {
-                    return;
-                }
-            };
-            admin.serve(Port::new(listener, ConnectionLimit::for_operators()), stop).await;
-        });
+        let admin = picker.admin(registry).with_open_debug(open_debug);
+        tokio::spawn(serve_admin(admin, admin_listen, log, stop.clone()));
         Ok(picker)
+    }
+
+    /// Starts what reads requests in another program for a picker that decides elsewhere, in the runtime at hand, until `stop` is cancelled. It
+    /// is ready while it is `connected`. Every path passes that is not known: the picker knows which do.
+    pub fn embed_reader(
+        self,
+        connected: watch::Receiver<bool>,
+        stop: &CancellationToken,
+    ) -> Result<Arc<RequestHandler>> {
+        let log = self.start_log().ok();
+        let [.., admin_listen] = self.ports();
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let Options { limits, max_buffered_bytes, scope, .. } = self.options();
+        let handler = Arc::new(RequestHandler {
+            limits,
+            budget: Budget::new(max_buffered_bytes),
+            other_paths: Some(OtherPaths { pool: "".into(), only: Vec::new() }),
+            observer: Arc::new(metrics.clone()),
+            ..RequestHandler::new(Arc::new(Director::new(Instant::now())), &scope.namespace)
+        });
+        tracing::info!(admin = %admin_listen, "reader started inside another program");
+        let budget = handler.budget.clone();
+        let admin =
+            Admin::new(registry, connected, "no picker to ask").with_refresh(move || metrics.look_up_held(&budget));
+        tokio::spawn(serve_admin(admin, admin_listen, log, stop.clone()));
+        Ok(handler)
     }
 
     /// The way to the controllers, as the flags name them.
@@ -222,7 +240,7 @@ impl Args {
     }
 
     /// Starts logging, as our flags or those of other pickers say; fails on flags that cannot be obeyed.
-    pub fn start_log(&self) -> Result<()> {
+    pub fn start_log(&self) -> Result<LogGuard> {
         if self.namespace.is_empty() {
             bail!("--namespace is empty");
         }
@@ -404,6 +422,20 @@ impl Args {
         tracing::info!("picker stopped");
         Ok(())
     }
+}
+
+/// Serves the admin port of what runs in another program, which may have another one until its last request is done.
+async fn serve_admin(admin: Admin, listen: SocketAddr, _log: Option<LogGuard>, stop: CancellationToken) {
+    let listener = loop {
+        match daemon::bind(listen, "--admin-listen").await {
+            Ok(listener) => break listener,
+            Err(error) => tracing::warn!("{error:#}; tried again in ten seconds"),
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(10))).await.is_none() {
+            return;
+        }
+    };
+    admin.serve(Port::new(listener, ConnectionLimit::for_operators()), stop).await;
 }
 
 /// Where the controller's own manifests and chart put it.

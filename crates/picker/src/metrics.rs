@@ -170,7 +170,7 @@ impl Metrics {
         subscription: &Subscription,
         connections: &Connections,
     ) {
-        self.buffered_bytes.set(i64::try_from(budget.held()).unwrap_or(i64::MAX));
+        self.look_up_held(budget);
         self.in_flight.set(i64::try_from(director.in_flight()).unwrap_or(i64::MAX));
         let revision = director.table().map_or(0, |(revision, _)| revision);
         self.table_revision.set(i64::try_from(revision).unwrap_or(i64::MAX));
@@ -180,6 +180,13 @@ impl Metrics {
             self.connections.get_or_create(&labels).set(i64::try_from(limit.open()).unwrap_or(i64::MAX));
             self.connections_refused.get_or_create(&labels).set(i64::try_from(limit.refused()).unwrap_or(i64::MAX));
         }
+    }
+}
+
+impl Metrics {
+    /// Brings what is known without tables up to date.
+    pub(crate) fn look_up_held(&self, budget: &Budget) {
+        self.buffered_bytes.set(i64::try_from(budget.held()).unwrap_or(i64::MAX));
     }
 }
 

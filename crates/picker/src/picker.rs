@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ask::Decisions;
 use daemon::{Admin, ConnectionLimit, Incoming, Port, Speaks};
 use director::{BodyTimeouts, Budget, Director, OtherPaths, Owners, RequestHandler};
 use ext_proc::{ExtProc, HEALTH_TIMEOUT, HealthCheck};
@@ -149,6 +150,7 @@ impl Picker {
             .timeout(HEALTH_TIMEOUT)
             .add_service(HealthCheck::service(self.ready()))
             .add_service(self.ext_proc().service())
+            .add_service(self.decisions(stop.clone()).service())
             .serve_with_incoming_shutdown(Incoming::new(port, speaks), stop.clone().cancelled_owned());
         self.until_idle(port, &stop).await
     }
@@ -200,6 +202,12 @@ impl Picker {
         let Options { fallbacks, ignore_subset, test_selection, body, max_streams, .. } = self.options;
         let options = ext_proc::Options { fallbacks, ignore_subset, test_selection, body, max_streams };
         ExtProc::new(Arc::clone(&self.handler), options, self.under_way.clone())
+    }
+
+    /// The edge for those who read requests themselves.
+    fn decisions(&self, stop: CancellationToken) -> Decisions {
+        let options = ask::Options { max_requests: self.options.max_streams };
+        Decisions::new(Arc::clone(&self.handler), options, self.under_way.clone(), stop)
     }
 
     /// The edge for clients.

@@ -144,6 +144,11 @@ impl Findings {
 }
 
 impl PartPath {
+    /// One that somebody else wrote down.
+    pub fn new(path: String) -> Self {
+        Self(path)
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -46,6 +46,8 @@ struct Seeking {
 pub(crate) const MAX_ID: usize = 256;
 
 impl OwnedKind {
+    pub const ALL: [Self; 2] = [Self::Video, Self::Response];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Video => "job",

@@ -77,6 +77,20 @@ impl Placeholders {
         self == Self::default()
     }
 
+    /// Those that stand in the text, and how often; 255 stands for more.
+    pub fn iter(self) -> impl Iterator<Item = (&'static str, u8)> {
+        let all = self.0.into_iter().zip(&ALL).map(|(count, (text, _))| (*text, count));
+        all.filter(|(_, count)| *count > 0)
+    }
+
+    /// The same with so many of one; none where that is no placeholder.
+    #[must_use]
+    pub fn with(mut self, text: &str, count: u8) -> Option<Self> {
+        let place = ALL.iter().position(|(known, _)| *known == text)?;
+        self.0[place] = count;
+        Some(self)
+    }
+
     /// The first of them that means something to a model, of the family, if one is known, or else any that no prose holds, and that is
     /// one place more than there is media for; `items` says how many of each modality came. Most templates write a place for each item
     /// themselves, so that one that is typed is always too many: the engine would bind the item to it.

@@ -2,7 +2,7 @@
 
 use routing::{Operation, Requirement};
 
-use crate::findings::{Findings, MAX_MODEL, MediaItem, ModelSpan, UnsafeFeatureAt};
+use crate::findings::{Findings, MAX_ITEMS, MAX_MODEL, MediaItem, ModelSpan, UnsafeFeatureAt};
 use crate::form::FormReader;
 use crate::form_reading::FormReading;
 use crate::json::Lexer;
@@ -86,6 +86,24 @@ pub struct InferenceRequest {
 
 /// Longest name of an objective.
 const MAX_OBJECTIVE_BYTES: usize = 253;
+
+// === impl InferenceRequest ===
+
+impl InferenceRequest {
+    /// Whether its names are as short, and its media as few, as [`Scanner`] leaves them: what somebody else has read may not be.
+    pub fn is_bounded(&self) -> bool {
+        let asked = match &self.resource {
+            Resource::Model { id, .. } => id.len() <= MAX_MODEL,
+            Resource::Owned(what) | Resource::Cancel(what) => what.id.len() <= MAX_ID,
+            Resource::Operation(_) | Resource::Models { .. } | Resource::Administrative | Resource::Unknown => true,
+        };
+        asked
+            && self.media.len() <= MAX_ITEMS
+            && self.model.as_ref().is_none_or(|model| model.len() <= MAX_MODEL)
+            && self.follows.as_ref().is_none_or(|owned| owned.id.len() <= MAX_ID)
+            && self.objective.as_ref().is_none_or(|objective| objective.len() <= MAX_OBJECTIVE_BYTES)
+    }
+}
 
 // === impl Limits ===
 

@@ -124,6 +124,8 @@ impl HostPattern {
 }
 
 impl MediaSource {
+    pub const ALL: [Self; 2] = [Self::Inline, Self::Url];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Inline => "inline",

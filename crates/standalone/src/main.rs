@@ -39,7 +39,7 @@ async fn main() -> Result<()> {
 }
 
 async fn run(mut args: picker::Args) -> Result<()> {
-    args.start_log()?;
+    let _log = args.start_log()?;
     if args.names_a_controller() {
         bail!(
             "this is the picker without a controller; with --controller, --controller-ca and --token-file start thalamus-picker"

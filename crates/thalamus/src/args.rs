@@ -42,15 +42,15 @@ impl Args {
                 if log.log == "info" {
                     "error".clone_into(&mut log.log);
                 }
-                log.init()?;
+                let _log = log.init()?;
                 demo::run(args).await
             }
             Command::Check(args) => {
-                log.init()?;
+                let _log = log.init()?;
                 check::run(&args, Screen::of_stdout())
             }
             Command::Serve(args) => {
-                log.init()?;
+                let _log = log.init()?;
                 serve::run(args).await?;
                 Ok(ExitCode::SUCCESS)
             }

@@ -68,7 +68,12 @@ pub(super) async fn start(
     let wanted = |name: &str| only.as_ref().is_none_or(|only| name.contains(&**only));
     let controller = controller(servers).await?;
     if wanted("inside Envoy") {
-        systems.push(module(folder, &flags_of(controller, flags)).await?);
+        systems.push(module(folder, "inside Envoy", &flags_of(controller, flags), Vec::new()).await?);
+    }
+    if wanted("inside Envoy, asking") {
+        let (picker, [_, ext_proc]) = picker(folder, "asked", &flags_of(controller, flags)).await?;
+        let flags = [format!("--ask=http://{ext_proc}"), "--admin-listen=127.0.0.1:0".into()];
+        systems.push(module(folder, "inside Envoy, asking", &flags, vec![picker]).await?);
     }
     for (name, changes) in WAYS {
         if wanted(name) {
@@ -171,12 +176,13 @@ async fn picker(folder: &Path, name: &str, flags: &[String]) -> Result<(Process,
     Ok((system.processes.remove(0), [http, ext_proc]))
 }
 
-/// Envoy with the picker inside it.
-async fn module(folder: &Path, flags: &[String]) -> Result<System> {
-    let folder = folder.join("module");
+/// Envoy with the module.
+async fn module(folder: &Path, name: &str, flags: &[String], mut processes: Vec<Process>) -> Result<System> {
+    let folder = folder.join(name.replace([' ', ','], "-"));
     std::fs::create_dir_all(&folder)?;
     let (envoy, address) = start_envoy_module(&folder, flags, &[]).await?;
-    answers(System { name: "inside Envoy".into(), address, processes: vec![envoy] }).await
+    processes.push(envoy);
+    answers(System { name: name.to_owned(), address, processes }).await
 }
 
 async fn peer(folder: &Path, name: &str, program: &Path, args: &[&str], servers: [SocketAddr; 2]) -> Result<System> {

@@ -198,9 +198,11 @@ fn data_plane(trials: &mut Trials) {
     );
     claims!(trials, module:
         a_name_at_the_beginning_of_a_large_body_is_replaced_over_every_way,
+        older_envoys_load_the_same_library,
         a_filter_before_it_that_keeps_bodies_changes_nothing,
         a_panic_costs_one_request,
         how_attempts_end_is_known,
+        a_picker_that_is_asked_may_go_and_come_back,
         flags_that_cannot_be_read_are_refused_and_sound_ones_start_nothing,
         before_the_first_table_it_says_so,
     );

@@ -1,6 +1,7 @@
 //! Does what users apply pass a real API server?
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -13,6 +14,7 @@ pub(crate) fn register(trials: &mut Trials) {
     trials.add("manifests::every_folder_can_be_applied", async |shared| every_folder_can_be_applied(shared));
     trials.add("manifests::the_chart_renders_to_what_kubectl_applies", async |shared| chart(shared));
     trials.add("manifests::the_gateway_and_its_route_pass_the_gateway_apis_own_crds", async |shared| gateway(shared));
+    trials.add("manifests::the_module_in_envoy_gateway_passes_its_own_crds", async |shared| envoy_gateway(shared));
     trials.add("manifests::the_controllers_rights_are_what_it_needs_and_no_more", async |shared| rights(shared));
 }
 
@@ -89,19 +91,39 @@ fn chart(shared: &Shared) -> Result<()> {
     Ok(())
 }
 
-fn gateway(shared: &Shared) -> Result<()> {
-    // Of its own: in a cluster that has the Gateway API, more is said by gateways than elsewhere.
-    let folder = shared.folder().join("gateway-api");
+/// A cluster of its own with these CRDs: where the Gateway API is, more is said by gateways than elsewhere.
+fn cluster_with(shared: &Shared, name: &str, crds: &[PathBuf]) -> Result<Cluster> {
+    let folder = shared.folder().join(name);
     std::fs::create_dir_all(&folder)?;
     let cluster = Cluster::start_bare(&folder)?;
     cluster.install()?;
-    let crds = gateway_api()?.display().to_string();
-    cluster.kubectl(&["apply", "--server-side", "-f", &crds])?;
-    let kinds = ["crd/gateways.gateway.networking.k8s.io", "crd/httproutes.gateway.networking.k8s.io"];
-    cluster.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", kinds[0], kinds[1]])?;
+    for path in crds {
+        cluster.kubectl(&["apply", "--server-side", "-f", &path.display().to_string()])?;
+    }
+    cluster.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"])?;
     cluster.apply("default", r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"serving"}}"#)?;
+    Ok(cluster)
+}
+
+fn gateway(shared: &Shared) -> Result<()> {
+    let cluster = cluster_with(shared, "gateway-api", &[gateway_api()?])?;
     let path = root().join("manifests/gateway").display().to_string();
     cluster.kubectl(&["apply", "--server-side", "--validate=strict", "-k", &path])?;
+    cluster.end();
+    Ok(())
+}
+
+fn envoy_gateway(shared: &Shared) -> Result<()> {
+    let cluster = cluster_with(shared, "envoy-gateway", &[gateway_api()?, e2e::envoy_gateway()?])?;
+    let apply = |path: &Path| {
+        cluster.kubectl(&["apply", "--server-side", "--validate=strict", "-f", &path.display().to_string()])
+    };
+    let path = root().join("manifests/envoy-gateway/module.yaml");
+    apply(&path)?;
+    let wrong = shared.folder().join("envoy-gateway/wrong.yaml");
+    std::fs::write(&wrong, std::fs::read_to_string(&path)?.replace("dynamicModule:", "dynamicModul:"))?;
+    let refused = apply(&wrong);
+    ensure!(refused.is_err_and(|error| format!("{error:#}").contains("dynamicModul")), "an unknown field is taken");
     cluster.end();
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Does the picker inside Envoy do what only it must?
 
 use anyhow::{Result, ensure};
-use e2e::{Client, PodSpec, envoy_module_says, eventually};
+use e2e::{Client, PodSpec, envoy_module_says, eventually, older_envoys};
 use http::Method;
 use serde_json::Value;
 
@@ -33,7 +33,34 @@ pub(crate) async fn a_name_at_the_beginning_of_a_large_body_is_replaced_over_eve
             ensure!(sim["bytes"] == body.len() + "a-much-longer-name".len() - "chat".len(), "{sim}");
             digests.push(sim["digest"].clone());
         }
-        ensure!(digests.len() == 3 && digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+        ensure!(
+            digests.len() == world.ways().len() && digests.iter().all(|digest| *digest == digests[0]),
+            "{digests:?}"
+        );
+    }
+    Ok(())
+}
+
+/// A library of one build, in each Envoy that is said to load it.
+pub(crate) async fn older_envoys_load_the_same_library(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    world.apply_pool("text")?;
+    world
+        .apply_model("chat", "{modelName: chat, poolRef: {name: text}, targetModels: [{name: a-much-longer-name}]}")?;
+    world.kubelet.run(PodSpec::new("text-0", "text", &["a-much-longer-name=text"])).await?;
+    let older = older_envoys()?;
+    ensure!(older.len() == 2, "{older:?}");
+    for (number, envoy) in older.iter().enumerate() {
+        let (_envoy, client) = world.module_of(envoy, &format!("older-{number}")).await?;
+        for size in [10, 300_000] {
+            let body = format!(r#"{{"model":"chat","messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(size));
+            let sim = served(&client, &body).await?;
+            ensure!(sim["bytes"] == body.len() + "a-much-longer-name".len() - "chat".len(), "{sim}");
+        }
+        let refused = client.chat(&chat("nobody", &text())).await?.shown();
+        ensure!(refused.starts_with("404 model_not_found"), "{refused}");
+        let found = client.get("/v1/videos/nobodys").await?.shown();
+        ensure!(found.starts_with("404 job_not_found"), "{found}");
     }
     Ok(())
 }
@@ -83,9 +110,11 @@ pub(crate) async fn how_attempts_end_is_known(shared: &Shared) -> Result<()> {
     world.kubelet.run(PodSpec::new("text-0", "text", &["m=text"])).await?;
     let admin = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let flag = format!("--admin-listen={admin}");
-    let (_envoy, client) = world.another_module("metrics", &[("--admin-listen=127.0.0.1:0", &flag)]).await?;
+    let (_envoy, decides) = world.another_module("metrics", &[("--admin-listen=127.0.0.1:0", &flag)]).await?;
+    let (_other, asks) = world.asking_module("asking-metrics", &[]).await?;
     let admin = Client::new(admin);
-    let counted = async |ending: &str, status: &str| {
+    // Where it is decided, it is counted.
+    let counted = async |admin: &Client, ending: &str, status: &str| {
         eventually(ending, async || {
             let metrics = admin.get("/metrics").await?.text();
             let line =
@@ -95,12 +124,39 @@ pub(crate) async fn how_attempts_end_is_known(shared: &Shared) -> Result<()> {
         })
         .await
     };
-    served(&client, &chat("m", &text()).to_string()).await?;
-    counted("complete", "200").await?;
+    let both = [(&decides, &admin), (&asks, &world.picker_admin)];
+    for (client, admin) in both {
+        served(client, &chat("m", &text()).to_string()).await?;
+        counted(admin, "complete", "200").await?;
+    }
     world.kubelet.crash("text-0");
-    let answer = client.chat(&chat("m", &text())).await?;
-    ensure!(answer.shown().starts_with("503 endpoint_unreachable"), "{}", answer.shown());
-    counted("unreachable", "0").await
+    for (client, admin) in both {
+        let answer = client.chat(&chat("m", &text())).await?;
+        ensure!(answer.shown().starts_with("503 endpoint_unreachable"), "{}", answer.shown());
+        counted(admin, "unreachable", "0").await?;
+    }
+    Ok(())
+}
+
+/// A picker that is gone is told at once, and one that is there again is asked; one that is leaving answers on.
+pub(crate) async fn a_picker_that_is_asked_may_go_and_come_back(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    world.apply_pool("text")?;
+    world.kubelet.run(PodSpec::new("text-0", "text", &["m=text"])).await?;
+    let (_envoy, client) = world.asking_module("comes-back", &[]).await?;
+    let body = chat("m", &text());
+    served(&client, &body.to_string()).await?;
+    world.picker.kill();
+    eventually("the picker is missed", async || {
+        let answer = client.chat(&body).await?;
+        ensure!(answer.shown().starts_with("503 not_ready: there is no picker to ask"), "{}", answer.shown());
+        ensure!(answer.headers.contains_key("retry-after"), "{:?}", answer.headers);
+        Ok(())
+    })
+    .await?;
+    world.start_picker().await?;
+    served(&client, &body.to_string()).await?;
+    Ok(())
 }
 
 pub(crate) async fn flags_that_cannot_be_read_are_refused_and_sound_ones_start_nothing(shared: &Shared) -> Result<()> {

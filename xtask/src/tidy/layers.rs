@@ -28,7 +28,9 @@ const LAYERS: [&[Crate]; 6] = [
     // 3: edges
     &[
         member("publish", &["routing"], KUBERNETES),
-        member("ext-proc", &["director", "request", "routing", "scheduling"], KUBERNETES),
+        member("metered", &["director"], KUBERNETES),
+        member("ext-proc", &["director", "metered", "request", "routing", "scheduling"], KUBERNETES),
+        member("ask", &["director", "media", "metered", "request", "routing"], KUBERNETES),
         member("proxy", &["daemon", "director", "request", "routing"], KUBERNETES),
         member("daemon", &["h2-authority", "routing"], KUBERNETES),
         member(
@@ -46,10 +48,10 @@ const LAYERS: [&[Crate]; 6] = [
         ),
         member(
             "picker",
-            &["director", "scheduling", "request", "ext-proc", "proxy", "publish", "routing", "daemon"],
+            &["ask", "director", "scheduling", "request", "ext-proc", "proxy", "publish", "routing", "daemon"],
             &["kube", "kube-core", "kube-client", "k8s-openapi", "api", "index"],
         ),
-        member("envoy-module", &["director", "picker", "request", "routing"], KUBERNETES),
+        member("envoy-module", &["ask", "director", "picker", "request", "routing"], KUBERNETES),
         member("standalone", &["api", "cluster-watch", "index", "publish", "picker", "daemon"], &["controller"]),
         member(
             "thalamus",
@@ -83,7 +85,9 @@ const LAYERS: [&[Crate]; 6] = [
 ];
 
 /// Which may name one of their own layer, and which; everything else points down.
-const SIDEWAYS: [(&str, &str); 9] = [
+const SIDEWAYS: [(&str, &str); 11] = [
+    ("ext-proc", "metered"),
+    ("ask", "metered"),
     ("request", "media"),
     ("proxy", "daemon"),
     ("cluster-watch", "publish"),

@@ -84,10 +84,10 @@ impl Course {
         // One that was made for another request since, and given to this one, passes for new: less is sent again.
         let kept = self.made_at < begun;
         self.with(|going| {
-            let began = going.written_at >= Some(begun);
+            let wrote = going.written_at >= Some(begun);
             let answered = going.read_at >= Some(begun);
             let failed = going.write_failed || going.reset;
-            match (kept, began) {
+            match (kept, wrote) {
                 (false, false) => Fate::Unbegun,
                 (false, true) if going.write_failed => Fate::Cut,
                 (false, true) => Fate::Sent,

@@ -1,3 +1,5 @@
+//! gRPC services whose streams are read within the budget.
+//!
 //! A stream counts by itself, and what came of a message until it is whole; then its body is held by whoever reads it. Announced bytes count
 //! for nothing: room is made for them, but no memory is touched. No peer holds more than half of the budget so once it is half full; a
 //! gateway's messages are whole in a moment.
@@ -26,7 +28,7 @@ pub struct Metered<S> {
 
 /// What a stream holds of bytes that are no message yet. Clones are of the same stream.
 #[derive(Debug, Clone)]
-pub(crate) struct Meter(Arc<Mutex<State>>);
+pub struct Meter(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -65,14 +67,14 @@ const STREAM: u64 = 16 << 10;
 const ANNOUNCED: u64 = 2 * size_of::<u32>() as u64;
 
 impl<S> Metered<S> {
-    pub(crate) fn new(inner: S, budget: Budget) -> Self {
+    pub fn new(inner: S, budget: Budget) -> Self {
         Self { inner, budget }
     }
 }
 
 impl Meter {
     /// The next message is whole now; says how many bytes it has.
-    pub(crate) fn decoded(&self) -> usize {
+    pub fn decoded(&self) -> usize {
         let mut state = self.lock();
         let length = state.announced.pop_front().unwrap_or(0);
         state.held.shrink(u64::from(length) + PREFIX as u64 + ANNOUNCED);
@@ -80,13 +82,13 @@ impl Meter {
     }
 
     /// How many bytes came in all.
-    pub(crate) fn came(&self) -> u64 {
+    pub fn came(&self) -> u64 {
         self.lock().came
     }
 
     /// Why the stream ended in an error of ours, if it did. Nothing of it is held any more then: the next request must not find the room
     /// taken because this one's answer was quicker than its end.
-    pub(crate) fn refused(&self) -> Option<Rejection> {
+    pub fn refused(&self) -> Option<Rejection> {
         let mut state = self.lock();
         state.refused.take().inspect(|_| state.held.shrink(u64::MAX))
     }

@@ -1,0 +1,292 @@
+//! The picker's end: decides for those who read elsewhere.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use director::{Bound, Budget, Dialect, Dispatch, Rejection, RequestHandler, Reservation, RunningAttempt, Step};
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, Stream, StreamExt as _};
+use http::StatusCode;
+use metered::{Meter, Metered};
+use routing::Draw;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::proto::decisions_server::{Decisions as Service, DecisionsServer};
+use crate::proto::from_picker::Message as Said;
+use crate::proto::from_reader::Message as Heard;
+use crate::proto::{End, FromPicker, FromReader, Leaving, Report, report};
+use crate::wire::{self, Question};
+
+/// How it answers.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Most requests under way at once, and of one reader the half, once half of them are taken.
+    pub max_requests: usize,
+}
+
+/// The service that is asked.
+#[derive(Debug, Clone)]
+pub struct Decisions {
+    handler: Arc<RequestHandler>,
+    options: Options,
+    under_way: TaskTracker,
+    /// Of a request each.
+    requests: Budget,
+    stop: CancellationToken,
+}
+
+/// Largest message that is taken: thousands of media items.
+const MAX_MESSAGE: usize = 1 << 20;
+
+/// So many model servers' owners are asked for at once, for one reader; a question more waits.
+const MAX_SEARCHES: usize = 64;
+
+/// One reader's stream.
+struct Conversation {
+    service: Decisions,
+    peer: Option<IpAddr>,
+    messages: Streaming<FromReader>,
+    meter: Option<Meter>,
+    pending: VecDeque<FromPicker>,
+    running: HashMap<u64, Running>,
+    searches: FuturesUnordered<BoxFuture<'static, Found>>,
+    said_that_it_leaves: bool,
+}
+
+/// A request that was dispatched; counts at its endpoint until it is dropped.
+struct Running {
+    attempt: RunningAttempt,
+    _counted: Counted,
+}
+
+/// What a request takes of the picker.
+struct Counted {
+    _request: Reservation,
+    _under_way: TaskTrackerToken,
+}
+
+/// What came of looking for an owner.
+struct Found {
+    number: u64,
+    dialect: Dialect,
+    step: Result<Step, Rejection>,
+    counted: Counted,
+}
+
+/// What happens next on a stream.
+enum Event {
+    Message(Box<FromReader>),
+    Found(Box<Found>),
+    Stopping,
+    /// The reader is gone, or cannot be understood.
+    Over(Option<Status>),
+}
+
+impl Decisions {
+    /// `under_way` holds each request that was dispatched: what a port that stops waits for. Once `stop` is cancelled readers are told to go
+    /// elsewhere.
+    pub fn new(
+        handler: Arc<RequestHandler>,
+        options: Options,
+        under_way: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let requests = Budget::new(options.max_requests as u64);
+        Self { handler, options, under_way, requests, stop }
+    }
+
+    /// The gRPC service.
+    pub fn service(self) -> Metered<DecisionsServer<Self>> {
+        let budget = self.handler.budget.clone();
+        Metered::new(DecisionsServer::new(self).max_decoding_message_size(MAX_MESSAGE), budget)
+    }
+}
+
+#[tonic::async_trait]
+impl Service for Decisions {
+    type AskStream = Pin<Box<dyn Stream<Item = Result<FromPicker, Status>> + Send>>;
+
+    async fn ask(&self, request: Request<Streaming<FromReader>>) -> Result<Response<Self::AskStream>, Status> {
+        let conversation = Conversation {
+            service: self.clone(),
+            peer: request.extensions().get::<SocketAddr>().map(SocketAddr::ip),
+            meter: request.extensions().get::<Meter>().cloned(),
+            messages: request.into_inner(),
+            pending: VecDeque::new(),
+            running: HashMap::new(),
+            searches: FuturesUnordered::new(),
+            said_that_it_leaves: false,
+        };
+        // Driven by whoever reads the answers: when the reader hangs up, this is dropped, and every request in flight with it.
+        let answers =
+            futures::stream::unfold(Some(conversation), async |conversation| match conversation?.next().await {
+                (Ok(Some(answer)), conversation) => Some((Ok(answer), Some(conversation))),
+                (Ok(None), _) => None,
+                (Err(status), _) => Some((Err(status), None)),
+            });
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+impl Conversation {
+    async fn next(mut self) -> (Result<Option<FromPicker>, Status>, Self) {
+        loop {
+            if let Some(answer) = self.pending.pop_front() {
+                return (Ok(Some(answer)), self);
+            }
+            match self.event().await {
+                Event::Message(message) => self.on(*message),
+                Event::Found(found) => {
+                    let Found { number, dialect, step, counted } = *found;
+                    let said = self.go_on(number, dialect, step, counted);
+                    self.say(number, said);
+                }
+                Event::Stopping => {
+                    self.said_that_it_leaves = true;
+                    self.say(0, Said::Leaving(Leaving {}));
+                }
+                Event::Over(None) => return (Ok(None), self),
+                Event::Over(Some(status)) => return (Err(status), self),
+            }
+        }
+    }
+
+    async fn event(&mut self) -> Event {
+        let (waits, has_room) = (!self.searches.is_empty(), self.searches.len() < MAX_SEARCHES);
+        let asked = async {
+            match self.messages.message().await {
+                Ok(Some(message)) => {
+                    if let Some(meter) = &self.meter {
+                        meter.decoded();
+                    }
+                    Event::Message(Box::new(message))
+                }
+                Ok(None) => Event::Over(None),
+                Err(status) => Event::Over(Some(status)),
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.service.stop.cancelled(), if !self.said_that_it_leaves => Event::Stopping,
+            Some(found) = self.searches.next(), if waits => Event::Found(Box::new(found)),
+            event = asked, if has_room => event,
+        }
+    }
+
+    fn on(&mut self, FromReader { number, message }: FromReader) {
+        match message {
+            Some(Heard::Question(question)) => {
+                // Whoever uses a number twice has forgotten the first.
+                self.running.remove(&number);
+                if let Some(said) = self.decide(number, question) {
+                    self.say(number, said);
+                }
+            }
+            Some(Heard::Report(Report { report: Some(report) })) => self.hear(number, report),
+            Some(Heard::Report(Report { report: None })) | None => {}
+        }
+    }
+
+    fn say(&mut self, number: u64, said: Said) {
+        self.pending.push_back(FromPicker { number, message: Some(said) });
+    }
+
+    /// None where an owner must be found first.
+    fn decide(&mut self, number: u64, question: crate::proto::Question) -> Option<Said> {
+        let handler = &self.service.handler;
+        let Question { request, path, pool, caller, authorization, dialect } = match Question::try_from(question) {
+            Ok(question) => question,
+            Err(why) => {
+                tracing::warn!(%why, "a question that this picker does not understand");
+                let rejection = handler.reject(Rejection::NotUnderstood);
+                return Some(Said::Reply(wire::rejection_out(&rejection, Dialect::OpenAi)));
+            }
+        };
+        let counted = match self.service.requests.take(self.peer, 1) {
+            Ok(request) => Counted { _request: request, _under_way: self.service.under_way.token() },
+            Err(_) => {
+                let rejection = handler.reject(Rejection::TooMany { limit: self.service.options.max_requests });
+                return Some(Said::Reply(wire::rejection_out(&rejection, dialect)));
+            }
+        };
+        let bound = Bound { subset: None, pool };
+        let draw = Draw::new(fastrand::u64(..));
+        match handler.decide_for(request, &path, bound, caller.as_deref(), Instant::now, draw) {
+            Ok(Step::FindOwner(question)) => {
+                let handler = Arc::clone(handler);
+                let search = async move {
+                    let search = handler.find_owner(&question, authorization.as_deref(), None).await;
+                    Found { number, dialect, step: question.answered(search, Instant::now), counted }
+                };
+                self.searches.push(search.boxed());
+                None
+            }
+            step => Some(self.go_on(number, dialect, step, counted)),
+        }
+    }
+
+    fn go_on(&mut self, number: u64, dialect: Dialect, step: Result<Step, Rejection>, counted: Counted) -> Said {
+        match step {
+            Ok(Step::Dispatch(dispatch)) => {
+                let Dispatch { plan, attempt } = *dispatch;
+                let said = Said::Dispatch(wire::dispatch_out(&plan));
+                self.running.insert(number, Running { attempt, _counted: counted });
+                said
+            }
+            Ok(Step::Answer(reply)) => Said::Reply(wire::reply_out(&reply, "answered_by_the_picker")),
+            // What was found is not looked for again.
+            Ok(Step::FindOwner(question)) => {
+                let owned = question.owned().clone();
+                let rejection = self.service.handler.reject(Rejection::SearchUnfinished { owned });
+                Said::Reply(wire::rejection_out(&rejection, dialect))
+            }
+            Err(rejection) => Said::Reply(wire::rejection_out(&rejection, dialect)),
+        }
+    }
+
+    /// What came of a request. Of one that is not known nothing is: it ended here already.
+    fn hear(&mut self, number: u64, report: report::Report) {
+        let now = Instant::now();
+        let Some(Running { attempt, .. }) = self.running.get_mut(&number) else { return };
+        match report {
+            report::Report::Head(status) => {
+                if let Some(status) = status_in(status) {
+                    attempt.head(status, now);
+                }
+            }
+            report::Report::FirstByte(status) => {
+                if let Some(status) = status_in(status).filter(|_| !attempt.has_head()) {
+                    attempt.head(status, now);
+                }
+                attempt.first_byte(|| now);
+            }
+            report::Report::Made(id) => attempt.made(id),
+            report::Report::End(End { how, status }) => {
+                let Some(Running { mut attempt, .. }) = self.running.remove(&number) else { return };
+                if let Some(status) = status.and_then(status_in).filter(|_| !attempt.has_head()) {
+                    attempt.head(status, now);
+                }
+                match &*how {
+                    "complete" => attempt.ended(now),
+                    "unreachable" => attempt.unreachable(now),
+                    "broke_off" => attempt.broke_off(now),
+                    "timed_out" => attempt.timed_out(now),
+                    "unseen" => attempt.unseen(),
+                    // Dropped, which says it.
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+fn status_in(status: u32) -> Option<StatusCode> {
+    u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok())
+}

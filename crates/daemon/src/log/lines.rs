@@ -1,0 +1,187 @@
+//! Lines on their way to standard error. To write each by itself would cost a request more than to decide it, and whoever reads them slowly
+//! would hold up requests.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tracing::{Level, Metadata};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Gathers lines, and writes them together: soon, or at once with a warning. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Lines(Arc<Shared>);
+
+/// Writes what is gathered when it is dropped. To be kept until the end of the program.
+#[derive(Debug)]
+#[must_use = "lines of the last moment are lost without it"]
+pub struct LogGuard(Option<Lines>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    gathered: Mutex<Gathered>,
+    /// The first line is there, or an urgent one.
+    changed: Condvar,
+    /// Held while lines are written, so that they stay in order.
+    out: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Gathered {
+    bytes: Vec<u8>,
+    urgent: bool,
+    lost: u64,
+}
+
+/// One line's way in.
+#[derive(Debug)]
+pub(super) struct Line<'l> {
+    lines: &'l Lines,
+    urgent: bool,
+}
+
+/// How long a line waits for others.
+const SOON: Duration = Duration::from_millis(20);
+
+/// So much is written at once without waiting for more.
+const ENOUGH: usize = 64 << 10;
+
+/// So much may wait while nobody reads; lines beyond are lost, and counted.
+const MOST: usize = 4 << 20;
+
+// === impl Lines ===
+
+impl Lines {
+    /// With a thread of its own that writes to standard error.
+    pub(super) fn start() -> io::Result<(Self, LogGuard)> {
+        let lines = Self(Arc::default());
+        let writes = lines.clone();
+        std::thread::Builder::new().name("log".into()).spawn(move || {
+            loop {
+                writes.wait();
+                writes.write_to(&mut io::stderr().lock());
+            }
+        })?;
+        Ok((lines.clone(), LogGuard(Some(lines))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gathered> {
+        // Each holder leaves it whole.
+        self.0.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, line: &[u8], urgent: bool) {
+        let mut gathered = self.lock();
+        if gathered.bytes.len() + line.len() > MOST {
+            gathered.lost += 1;
+            return;
+        }
+        let first = gathered.bytes.is_empty();
+        gathered.bytes.extend_from_slice(line);
+        gathered.urgent |= urgent;
+        if first || urgent || gathered.bytes.len() >= ENOUGH {
+            self.0.changed.notify_one();
+        }
+    }
+
+    /// Waits for a line, and then for others.
+    fn wait(&self) {
+        let gathered = self.lock();
+        let gathered = self.0.changed.wait_while(gathered, |gathered| gathered.bytes.is_empty());
+        let gathered = gathered.unwrap_or_else(PoisonError::into_inner);
+        let is_few = |gathered: &mut Gathered| !gathered.urgent && gathered.bytes.len() < ENOUGH;
+        let _gathered = self.0.changed.wait_timeout_while(gathered, SOON, is_few);
+    }
+
+    fn write_to(&self, out: &mut impl Write) {
+        let _turn = self.0.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let Gathered { bytes, lost, .. } = std::mem::take(&mut *self.lock());
+        // Where standard error is gone there is nobody to tell.
+        let _ = out.write_all(&bytes);
+        if lost > 0 {
+            let _ = writeln!(out, "{lost} log lines were lost: nobody read them");
+        }
+        let _ = out.flush();
+    }
+}
+
+impl<'l> MakeWriter<'l> for Lines {
+    type Writer = Line<'l>;
+
+    fn make_writer(&'l self) -> Line<'l> {
+        Line { lines: self, urgent: true }
+    }
+
+    fn make_writer_for(&'l self, meta: &Metadata<'_>) -> Line<'l> {
+        Line { lines: self, urgent: *meta.level() <= Level::WARN }
+    }
+}
+
+/// A line comes in one piece (tracing-subscriber 0.3, `fmt_layer.rs`, `on_event`).
+impl Write for Line<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.lines.push(line, self.urgent);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+// === impl LogGuard ===
+
+impl LogGuard {
+    /// Where lines are written as they come.
+    pub(super) fn nothing_waits() -> Self {
+        Self(None)
+    }
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        if let Some(lines) = &self.0 {
+            lines.write_to(&mut io::stderr().lock());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_out_together_and_in_order() {
+        let lines = Lines(Arc::default());
+        for line in ["one\n", "two\n"] {
+            lines.push(line.as_bytes(), false);
+        }
+        let mut out = Vec::new();
+        lines.write_to(&mut out);
+        lines.write_to(&mut out);
+        assert_eq!(out, b"one\ntwo\n");
+    }
+
+    #[test]
+    fn an_urgent_line_and_a_full_buffer_wait_for_nothing() {
+        let lines = Lines(Arc::default());
+        lines.push(b"soon\n", false);
+        lines.push(b"now\n", true);
+        lines.wait();
+        lines.write_to(&mut Vec::new());
+        lines.push(&vec![b'x'; ENOUGH], false);
+        lines.wait();
+    }
+
+    #[test]
+    fn what_nobody_reads_is_bounded_and_counted() {
+        let lines = Lines(Arc::default());
+        for _ in 0..5 {
+            lines.push(&vec![b'x'; MOST / 2], false);
+        }
+        let mut out = Vec::new();
+        lines.write_to(&mut out);
+        assert!(out.ends_with(b"x3 log lines were lost: nobody read them\n"), "{}", out.len());
+        assert!(out.len() < MOST + 100);
+    }
+}
