@@ -6,6 +6,7 @@
 //! ```
 
 mod bodies;
+mod echo;
 mod server;
 mod systems;
 
@@ -19,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::{Client, envoy, root};
 use bodies::Body;
+pub use echo::echo;
 use systems::System;
 
 /// What is compared with what, and for how long.

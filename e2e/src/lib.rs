@@ -27,7 +27,7 @@ mod world;
 
 pub use client::{Answer, Client};
 pub use cluster::{Cluster, Credentials, Killed, kubectl};
-pub use compare::{Compare, write_table};
+pub use compare::{Compare, echo, write_table};
 pub use deployed::Deployed;
 pub use eventually::{PATIENCE, eventually};
 pub use faulty::{Fault, FaultyApi};

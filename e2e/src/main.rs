@@ -1,5 +1,6 @@
 //! `e2e up` and `e2e down`: the tests' world to try by hand; and what takes longer than tests do. `cargo xtask` calls all of it.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -70,6 +71,9 @@ enum Action {
         #[arg(long, allow_hyphen_values = true)]
         flag: Vec<String>,
     },
+    /// A picker that reads nothing, for `compare`.
+    #[command(hide = true)]
+    Echo { one: SocketAddr, other: SocketAddr },
     /// Run the Gateway API Inference Extension's conformance suite behind Istio, and real requests. Needs root.
     Conformance {
         /// This part alone; all of them when absent, and then the report is written.
@@ -124,6 +128,7 @@ async fn main() -> Result<()> {
             println!("{table}");
             if write { e2e::write_table(&table) } else { Ok(()) }
         }
+        Action::Echo { one, other } => e2e::echo([one, other]).await,
         Action::Soak { length, seed } => {
             let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
             tokio::select! {

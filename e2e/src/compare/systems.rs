@@ -85,6 +85,12 @@ pub(super) async fn start(
             systems.push(envoy(folder, name, &config, vec![picker]).await?);
         }
     }
+    let echo = "ext_proc, full duplex, clear, an echo";
+    if wanted(echo) {
+        let (process, ext_proc) = start_echo(folder, servers).await?;
+        let config = replaced(&envoy_manifest(ext_proc)?, CLEAR.0, CLEAR.1)?;
+        systems.push(envoy(folder, echo, &config, vec![process]).await?);
+    }
     if wanted("HTTP") {
         let (picker, [address, _]) = picker(folder, "HTTP", &flags_of(controller, flags)).await?;
         systems.push(System { name: "HTTP edge, no Envoy".into(), address, processes: vec![picker] });
@@ -174,6 +180,16 @@ async fn picker(folder: &Path, name: &str, flags: &[String]) -> Result<(Process,
     let [http, ext_proc] = [address(&said["http"])?, address(&said["ext_proc"])?];
     let mut system = answers(System { name: "picker".into(), address: http, processes: vec![process] }).await?;
     Ok((system.processes.remove(0), [http, ext_proc]))
+}
+
+/// What costs as little as a picker can, for reading nothing.
+async fn start_echo(folder: &Path, servers: [SocketAddr; 2]) -> Result<(Process, SocketAddr)> {
+    let args = ["--folder=.".to_owned(), "echo".to_owned()].into_iter().chain(servers.map(|server| server.to_string()));
+    let args: Vec<String> = args.collect();
+    let mut process = Process::start(folder, "echo", &std::env::current_exe()?, &args, &[])?;
+    let said = process.said("echo started").await?;
+    let address = address(&said["ext_proc"])?;
+    Ok((process, address))
 }
 
 /// Envoy with the module.
