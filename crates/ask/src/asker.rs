@@ -13,12 +13,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
+use prost::Message as _;
+
+use crate::MAX_QUESTION;
 use crate::outbox::Outbox;
 use crate::proto::decisions_client::DecisionsClient;
 use crate::proto::from_picker::Message as Heard;
 use crate::proto::from_reader::Message as Said;
 use crate::proto::report::Report as What;
-use crate::proto::{End, FromPicker, FromReader, Report};
+use crate::proto::{self, End, FromPicker, FromReader, Report};
 use crate::wire::{self, Answer, Question, Undecodable};
 
 /// Asks a picker. Cheap to clone.
@@ -106,13 +109,18 @@ impl Asker {
     /// as long as the result is kept.
     pub fn ask(&self, question: Question, told: impl FnOnce(Told) + Send + 'static) -> Result<Asked, Rejection> {
         let session = lock(&self.0.current).clone().ok_or(Rejection::NobodyToAsk)?;
+        let bytes = question.request.bytes;
+        let question = proto::Question::from(question);
+        if question.encoded_len() > MAX_QUESTION {
+            return Err(Rejection::TooMuchToAsk { limit: MAX_QUESTION });
+        }
         let number = session.waiting.last.fetch_add(1, Ordering::Relaxed);
-        let waits = Waits { bytes: question.request.bytes, told: Box::new(told) };
+        let waits = Waits { bytes, told: Box::new(told) };
         match &mut *session.waiting.lock() {
             Some(all) => all.insert(number, waits),
             None => return Err(Rejection::NobodyToAsk),
         };
-        session.outbox.question(FromReader { number, message: Some(Said::Question(question.into())) });
+        session.outbox.question(FromReader { number, message: Some(Said::Question(question)) });
         Ok(Asked { session, number, status: None, first_byte: false, seeker: None, is_known: true })
     }
 }
@@ -139,7 +147,7 @@ impl Connection {
                         None => self.lose(&session),
                     }
                 }
-                Err(status) => tracing::warn!(reason = %status.message(), "no picker to ask"),
+                Err(status) => tracing::warn!(reason = cause(&status), "no picker to ask"),
             }
             tokio::time::sleep(WAIT.mul_f64(1.0 + fastrand::f64())).await;
         }
@@ -169,25 +177,31 @@ async fn listen(mut answers: Streaming<FromPicker>, session: &Session) -> Option
             Ok(Some(FromPicker { number, message })) => (number, message),
             Ok(None) => break,
             Err(status) => {
-                tracing::warn!(reason = %status.message(), "the picker that was asked is lost");
+                tracing::warn!(reason = cause(&status), "the picker that was asked is lost");
                 break;
             }
         };
-        let Some(heard) = heard else { continue };
-        if let Heard::Leaving(_) = heard {
+        if let Some(Heard::Leaving(_)) = heard {
             return Some(answers);
         }
         // Whoever asked may be gone.
         let Some(Waits { bytes, told }) = session.waiting.take(number) else { continue };
         let answer = match heard {
-            Heard::Dispatch(dispatch) => wire::dispatch_in(dispatch, bytes),
-            Heard::Reply(reply) => wire::reply_in(reply),
-            Heard::Leaving(_) => continue,
+            Some(Heard::Dispatch(dispatch)) => wire::dispatch_in(dispatch, bytes),
+            Some(Heard::Reply(reply)) => wire::reply_in(reply),
+            Some(Heard::Leaving(_)) | None => Err(Undecodable::Missing("answer")),
         };
         told(answer.map_err(|why| not_understood(&why)));
     }
     session.close();
     None
+}
+
+/// The last of the chain: tonic's own words are "transport error".
+fn cause(status: &Status) -> String {
+    let first = std::error::Error::source(status);
+    let last = std::iter::successors(first, |error| error.source()).last();
+    last.map_or_else(|| status.message().to_owned(), ToString::to_string)
 }
 
 fn not_understood(why: &Undecodable) -> Rejection {

@@ -17,6 +17,9 @@ mod proto;
 mod server;
 mod wire;
 
+/// Largest question: a thousand media items with long names of hosts, or more with shorter ones.
+const MAX_QUESTION: usize = 1 << 20;
+
 pub use asker::{Asked, Asker, Told};
 pub use director::Dialect;
 pub use server::{Decisions, Options};

@@ -1,6 +1,6 @@
 //! The picker's end: decides for those who read elsewhere.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::MAX_QUESTION;
 use crate::proto::decisions_server::{Decisions as Service, DecisionsServer};
 use crate::proto::from_picker::Message as Said;
 use crate::proto::from_reader::Message as Heard;
@@ -42,10 +43,13 @@ pub struct Decisions {
     stop: CancellationToken,
 }
 
-/// Largest message that is taken: thousands of media items.
-const MAX_MESSAGE: usize = 1 << 20;
+/// What is heard besides questions is small.
+const MAX_MESSAGE: usize = MAX_QUESTION + 1024;
 
-/// So many model servers' owners are asked for at once, for one reader; a question more waits.
+/// What half-sent questions hold together. They have room of their own: bodies must not cut readers off.
+const QUESTIONS: u64 = 64 << 20;
+
+/// So many owners are looked for at once, for one reader; for another one nobody is asked.
 const MAX_SEARCHES: usize = 64;
 
 /// One reader's stream.
@@ -57,6 +61,8 @@ struct Conversation {
     pending: VecDeque<FromPicker>,
     running: HashMap<u64, Running>,
     searches: FuturesUnordered<BoxFuture<'static, Found>>,
+    /// Of those that are looked for, the numbers whose readers still want to know.
+    searching: HashSet<u64>,
     said_that_it_leaves: bool,
 }
 
@@ -104,8 +110,8 @@ impl Decisions {
 
     /// The gRPC service.
     pub fn service(self) -> Metered<DecisionsServer<Self>> {
-        let budget = self.handler.budget.clone();
-        Metered::new(DecisionsServer::new(self).max_decoding_message_size(MAX_MESSAGE), budget)
+        let server = DecisionsServer::new(self).max_decoding_message_size(MAX_MESSAGE);
+        Metered::new(server, Budget::new(QUESTIONS))
     }
 }
 
@@ -122,6 +128,7 @@ impl Service for Decisions {
             pending: VecDeque::new(),
             running: HashMap::new(),
             searches: FuturesUnordered::new(),
+            searching: HashSet::new(),
             said_that_it_leaves: false,
         };
         // Driven by whoever reads the answers: when the reader hangs up, this is dropped, and every request in flight with it.
@@ -145,8 +152,11 @@ impl Conversation {
                 Event::Message(message) => self.on(*message),
                 Event::Found(found) => {
                     let Found { number, dialect, step, counted } = *found;
-                    let said = self.go_on(number, dialect, step, counted);
-                    self.say(number, said);
+                    // What was dispatched meanwhile for nobody ends as it is dropped.
+                    if self.searching.remove(&number) {
+                        let said = self.go_on(number, dialect, step, counted);
+                        self.say(number, said);
+                    }
                 }
                 Event::Stopping => {
                     self.said_that_it_leaves = true;
@@ -159,7 +169,7 @@ impl Conversation {
     }
 
     async fn event(&mut self) -> Event {
-        let (waits, has_room) = (!self.searches.is_empty(), self.searches.len() < MAX_SEARCHES);
+        let waits = !self.searches.is_empty();
         let asked = async {
             match self.messages.message().await {
                 Ok(Some(message)) => {
@@ -176,7 +186,7 @@ impl Conversation {
             biased;
             () = self.service.stop.cancelled(), if !self.said_that_it_leaves => Event::Stopping,
             Some(found) = self.searches.next(), if waits => Event::Found(Box::new(found)),
-            event = asked, if has_room => event,
+            event = asked => event,
         }
     }
 
@@ -184,7 +194,7 @@ impl Conversation {
         match message {
             Some(Heard::Question(question)) => {
                 // Whoever uses a number twice has forgotten the first.
-                self.running.remove(&number);
+                self.forget(number);
                 if let Some(said) = self.decide(number, question) {
                     self.say(number, said);
                 }
@@ -219,8 +229,9 @@ impl Conversation {
         let bound = Bound { subset: None, pool };
         let draw = Draw::new(fastrand::u64(..));
         match handler.decide_for(request, &path, bound, caller.as_deref(), Instant::now, draw) {
-            Ok(Step::FindOwner(question)) => {
+            Ok(Step::FindOwner(question)) if self.searches.len() < MAX_SEARCHES => {
                 let handler = Arc::clone(handler);
+                self.searching.insert(number);
                 let search = async move {
                     let search = handler.find_owner(&question, authorization.as_deref(), None).await;
                     Found { number, dialect, step: question.answered(search, Instant::now), counted }
@@ -241,7 +252,7 @@ impl Conversation {
                 said
             }
             Ok(Step::Answer(reply)) => Said::Reply(wire::reply_out(&reply, "answered_by_the_picker")),
-            // What was found is not looked for again.
+            // Too many are looked for; and what was found is not looked for again.
             Ok(Step::FindOwner(question)) => {
                 let owned = question.owned().clone();
                 let rejection = self.service.handler.reject(Rejection::SearchUnfinished { owned });
@@ -251,9 +262,18 @@ impl Conversation {
         }
     }
 
-    /// What came of a request. Of one that is not known nothing is: it ended here already.
+    /// Nobody wants to know of a request any more.
+    fn forget(&mut self, number: u64) {
+        self.searching.remove(&number);
+        self.running.remove(&number);
+    }
+
+    /// What came of a request; nothing, if it ended here before.
     fn hear(&mut self, number: u64, report: report::Report) {
         let now = Instant::now();
+        if matches!(report, report::Report::End(_)) {
+            self.searching.remove(&number);
+        }
         let Some(Running { attempt, .. }) = self.running.get_mut(&number) else { return };
         match report {
             report::Report::Head(status) => {

@@ -9,6 +9,7 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use lines::Lines;
 pub use lines::LogGuard;
+pub(crate) use lines::flush;
 
 /// Flags for logging.
 #[derive(Debug, Clone, Args)]
@@ -32,24 +33,32 @@ pub enum LogFormat {
 /// What libraries warn of with each try or each connection, and we say ourselves, once. `--log` may name them.
 const SAID_BY_US: &str = "kube_client=error,kube_runtime=error,rustls=error";
 
+fn lost_in_json(lost: u64) -> String {
+    format!(r#"{{"level":"WARN","message":"log lines were lost: nobody read them","lines":{lost}}}"#)
+}
+
 impl LogArgs {
     /// Starts logging, to standard error: on a terminal line by line, elsewhere several at once, until the result is dropped.
     pub fn init(&self) -> Result<LogGuard> {
         let filter = EnvFilter::try_new(format!("{SAID_BY_US},{}", self.log));
         let filter = filter.with_context(|| format!("--log {:?}", self.log))?;
         let on_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-        let (writer, guard) = if on_terminal {
-            (BoxMakeWriter::new(std::io::stderr), LogGuard::nothing_waits())
-        } else {
-            let (lines, guard) = Lines::start().context("starting the thread that writes log lines")?;
-            (BoxMakeWriter::new(lines), guard)
-        };
+        let gathered = Lines::new();
+        let writer =
+            if on_terminal { BoxMakeWriter::new(std::io::stderr) } else { BoxMakeWriter::new(gathered.clone()) };
         let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
         let started = match self.log_format {
             LogFormat::Text => lines.with_ansi(on_terminal).try_init(),
             LogFormat::Json => lines.json().flatten_event(true).try_init(),
         };
         started.map_err(|error| anyhow::anyhow!("logging was already started: {error}"))?;
-        Ok(guard)
+        if on_terminal {
+            return Ok(LogGuard::nothing_waits());
+        }
+        let lost = match self.log_format {
+            LogFormat::Text => |lost| format!("{lost} log lines were lost: nobody read them"),
+            LogFormat::Json => lost_in_json,
+        };
+        gathered.start(lost).context("starting the thread that writes log lines")
     }
 }

@@ -22,6 +22,7 @@ pub fn stop_on_signal() -> Result<CancellationToken> {
         token.cancel();
         let second = next().await;
         tracing::warn!(signal = second, "stopping at once");
+        crate::log::flush();
         std::process::exit(1);
     });
     Ok(stop)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, StatusCode};
-use request::{OwnedKind, Splice};
+use request::{Owned, OwnedKind, Splice};
 use routing::{AppProtocol, Capability, ModelName, PoolName, Requirement};
 use scheduling::Filter;
 
@@ -248,8 +248,11 @@ impl RunningAttempt {
         }
     }
 
-    /// Somebody else has read in the answer what was made.
+    /// Somebody else has read in the answer what was made. What cannot be an id is none.
     pub fn made(&mut self, id: String) {
+        if !Owned::may_have(&id) {
+            return;
+        }
         if let (Some(learner), Some(Served { state, .. })) = (self.learner.take(), &self.endpoint) {
             learner.learn(id, state.id());
         }

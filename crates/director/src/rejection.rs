@@ -87,14 +87,17 @@ pub enum Rejection {
     #[error("this picker has no routing table yet: it has not heard from its controller")]
     NotSynced,
 
-    #[error("there is no picker to ask: the one that --ask names cannot be reached")]
+    #[error("there is no picker to ask: the one that --ask names cannot be reached, or does not answer")]
     NobodyToAsk,
+
+    #[error("what a picker must know of the request's media takes more than {limit} bytes: send fewer items")]
+    TooMuchToAsk { limit: usize },
 
     #[error("the gateway and the picker that it asks do not understand each other: upgrade the older one")]
     NotUnderstood,
 
     #[error(
-        "as many requests are under way as this picker takes (--max-streams={limit}), or half of them from this gateway; try again in a moment"
+        "this picker already has as many requests under way as it takes (--max-streams={limit}), or this gateway has half of them; try again in a moment"
     )]
     TooMany { limit: usize },
 
@@ -142,6 +145,7 @@ impl Rejection {
             Self::Stalled { .. } => Code::BodyStalled,
             Self::TooSlow { .. } | Self::GivesWay { .. } => Code::BodyTooSlow,
             Self::Overloaded { .. } | Self::TooMany { .. } => Code::Overloaded,
+            Self::TooMuchToAsk { .. } => Code::RequestTooLarge,
             Self::UnknownPath => Code::UnknownPath,
             Self::WebSocket(_) => Code::WebSocketNotHere,
             Self::NoRoute { no_route, .. } => match no_route {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ask::{Answer, Asked, Asker, Instruction, Question, Told};
 use director::{
@@ -52,8 +52,7 @@ enum State {
     Asking {
         read: Box<Read>,
         heard: Hearing,
-        /// Of the picker.
-        asked: Option<Box<Asked>>,
+        picker: Option<Box<Awaited>>,
     },
     /// It counts at its endpoint until this is dropped.
     Dispatched(Box<Course>),
@@ -81,6 +80,17 @@ struct Read {
     head: Head,
     reservation: Reservation,
 }
+
+/// A picker that is asked.
+#[derive(Debug)]
+struct Awaited {
+    asked: Asked,
+    since: Instant,
+    _watch: Watch,
+}
+
+/// A picker that has not answered for so long is gone, or of another mind: it gives up looking for an owner sooner.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 
 /// What came of asking, as soon as somebody knows.
 type Hearing = Arc<Mutex<Option<Heard>>>;
@@ -194,11 +204,16 @@ impl Filter {
                 }
                 false
             }
-            (Event::Answer, State::Asking { read, heard, asked }) => {
+            (Event::Tick, State::Asking { picker: Some(picker), .. }) if picker.since.elapsed() > ANSWERED_WITHIN => {
+                let rejection = self.handler().reject(Rejection::NobodyToAsk);
+                self.reject(stream, &rejection);
+                false
+            }
+            (Event::Answer, State::Asking { read, heard, picker }) => {
                 let heard = heard.lock().unwrap_or_else(PoisonError::into_inner).take();
-                let status = match (heard, asked) {
+                let status = match (heard, picker) {
                     (Some(Heard::Step(step)), _) => self.go_on(stream, step, *read, At::Elsewhere),
-                    (Some(Heard::Told(told)), Some(asked)) => self.go_on_as_told(stream, told, *asked, *read),
+                    (Some(Heard::Told(told)), Some(picker)) => self.go_on_as_told(stream, told, picker.asked, *read),
                     // Whoever asked panicked.
                     (None, _) | (Some(Heard::Told(_)), None) => {
                         respond_broken(stream);
@@ -218,10 +233,10 @@ impl Filter {
         let State::Reading(reading) = std::mem::replace(&mut self.state, State::Ended) else {
             return HeadStatus::Stop;
         };
-        let Reading { head, transaction, reservation, .. } = *reading;
+        let Reading { head, transaction, reservation, watch, .. } = *reading;
         if let Some(asker) = self.service.asker() {
             let read = Read { head, reservation };
-            return self.ask(stream, &asker.clone(), transaction, read);
+            return self.ask(stream, &asker.clone(), transaction, read, watch);
         }
         let bound = Bound { subset: None, pool: head.pool.clone() };
         let draw = Draw::new(fastrand::u64(..));
@@ -230,7 +245,14 @@ impl Filter {
     }
 
     /// Asks a picker where it goes.
-    fn ask(&mut self, stream: &mut Stream<'_>, picker: &Asker, transaction: Transaction, read: Read) -> HeadStatus {
+    fn ask(
+        &mut self,
+        stream: &mut Stream<'_>,
+        picker: &Asker,
+        transaction: Transaction,
+        read: Read,
+        watch: Option<Watch>,
+    ) -> HeadStatus {
         let request = match transaction.read() {
             Ok(request) => request,
             Err(rejection) => return self.reject(stream, &rejection),
@@ -251,7 +273,9 @@ impl Filter {
         };
         match picker.ask(question, told) {
             Ok(asked) => {
-                self.state = State::Asking { read: Box::new(read), heard, asked: Some(Box::new(asked)) };
+                let watch = watch.unwrap_or_else(|| self.service.watch(stream.waker()));
+                let picker = Some(Box::new(Awaited { asked, since: Instant::now(), _watch: watch }));
+                self.state = State::Asking { read: Box::new(read), heard, picker };
                 HeadStatus::Stop
             }
             Err(rejection) => {
@@ -300,7 +324,7 @@ impl Filter {
                     let step = question.answered(search, Instant::now);
                     *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Heard::Step(step));
                 });
-                self.state = State::Asking { read: Box::new(read), heard, asked: None };
+                self.state = State::Asking { read: Box::new(read), heard, picker: None };
                 HeadStatus::Stop
             }
             Ok(Step::Answer(reply)) => self.respond(stream, &reply, "answered_by_the_picker"),

@@ -35,7 +35,7 @@ impl Flags {
         let uri: Uri = url.parse().with_context(|| format!("--ask {url:?} is not a URL"))?;
         let mut endpoint = Endpoint::from(uri.clone())
             .connect_timeout(Duration::from_secs(2))
-            .http2_keep_alive_interval(Duration::from_secs(5))
+            .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(5))
             .keep_alive_while_idle(true);
         match (uri.scheme_str(), &self.ask_ca) {

@@ -45,6 +45,13 @@ struct Seeking {
 /// Longest id that is read; OpenAI's have some 50 bytes.
 pub(crate) const MAX_ID: usize = 256;
 
+impl Owned {
+    /// Whether an id may be one: not empty, and no longer than those that are read.
+    pub fn may_have(id: &str) -> bool {
+        (1..=MAX_ID).contains(&id.len()) && !id.contains(char::is_control)
+    }
+}
+
 impl OwnedKind {
     pub const ALL: [Self; 2] = [Self::Video, Self::Response];
 

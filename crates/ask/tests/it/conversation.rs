@@ -1,15 +1,17 @@
 //! What is asked, answered and reported, and what becomes of it when either end goes away.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ask::{Answer, Asked, Asker, Decisions, Dialect, Options, Question, Told};
-use director::{AttemptReport, Director, Observer, Rejection, RequestHandler};
+use director::{AttemptReport, Director, KnownEndpoint, Observer, OwnerFinder, Rejection, RequestHandler, Search};
 use http::StatusCode;
-use request::{Limits, RequestHead, Scanner};
-use routing::{Capability, Endpoint, Modality, ModalitySet, Model, Pool, RoutingTable, Target};
+use request::{Limits, Owned, OwnedKind, RequestHead, Resource, Scanner};
+use routing::{Capability, Endpoint, Modality, ModalitySet, Model, Operation, Pool, RoutingTable, Target};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
@@ -51,20 +53,29 @@ impl Drop for Picker {
 
 impl Picker {
     fn start(max_requests: usize) -> Self {
+        Self::with(max_requests, None)
+    }
+
+    fn with(max_requests: usize, owner_finder: Option<Arc<dyn OwnerFinder>>) -> Self {
         let heard = Heard::default();
         let director = Arc::new(Director::new(Instant::now()));
         let picture = ModalitySet::of(&[Modality::Text, Modality::Image]);
         let target = Target::new("renamed", "p", Capability::new(picture, ModalitySet::TEXT));
-        let endpoint = Endpoint { address: "127.0.0.1:1".parse().unwrap(), uid: "u".into(), capability: None };
-        let endpoints: BTreeMap<_, _> = [("e".into(), endpoint)].into();
+        let endpoint = |port| Endpoint { address: ([127, 0, 0, 1], port).into(), uid: "u".into(), capability: None };
+        let mut endpoints: BTreeMap<_, _> = [("e".into(), endpoint(1))].into();
+        // Two may have made what is asked for.
+        endpoints.extend(owner_finder.is_some().then(|| ("f".into(), endpoint(2))));
         let table = RoutingTable {
             models: [("m".into(), Arc::new(Model::new(vec![target])))].into(),
             pools: [("p".into(), Arc::new(Pool { endpoints, ..Pool::default() }))].into(),
             ..RoutingTable::default()
         };
         director.replace_table(1, Arc::new(table));
-        let handler =
-            Arc::new(RequestHandler { observer: Arc::new(heard.clone()), ..RequestHandler::new(director, "default") });
+        let handler = Arc::new(RequestHandler {
+            observer: Arc::new(heard.clone()),
+            owner_finder,
+            ..RequestHandler::new(director, "default")
+        });
         let stop = CancellationToken::new();
         let decisions =
             Decisions::new(Arc::clone(&handler), Options { max_requests }, TaskTracker::new(), stop.clone());
@@ -133,7 +144,8 @@ impl World {
     }
 
     pub(crate) async fn answer(&self, question: Question) -> Told {
-        let (_asked, told) = self.ask(question);
+        let (asked, told) = self.ask(question);
+        let _asked = asked?;
         told.await.unwrap()
     }
 
@@ -142,7 +154,7 @@ impl World {
         let (asked, told) = self.ask(chat("m"));
         let answer = told.await.unwrap();
         let Ok(Answer::Dispatch(instruction)) = answer else { panic!("{answer:?}") };
-        assert_eq!(instruction.address.to_string(), "127.0.0.1:1");
+        assert_eq!(instruction.address.ip().to_string(), "127.0.0.1");
         assert_eq!(&*instruction.splices[0].with, b"\"renamed\"");
         let mut asked = asked.unwrap();
         asked.dispatched(instruction.makes);
@@ -185,6 +197,56 @@ async fn a_dispatched_request_counts_until_its_reader_says_how_it_ended() {
     world.picker.until_in_flight(0).await;
     let heard = ["complete 200, a first byte", "broke_off 503", "abandoned 0", "unreachable 0"];
     world.picker.until_heard(&heard).await;
+}
+
+/// An owner finder that finds nobody until it is told to.
+#[derive(Debug)]
+struct Slow(tokio::sync::Semaphore);
+
+impl OwnerFinder for Slow {
+    fn find<'f>(
+        &'f self,
+        _: &'f Owned,
+        _: Option<&'f str>,
+        _: Option<IpAddr>,
+        among: &'f [KnownEndpoint],
+    ) -> Pin<Box<dyn Future<Output = Search> + Send + 'f>> {
+        Box::pin(async move {
+            self.0.acquire().await.unwrap().forget();
+            Search::Found(among[0].state.id().clone())
+        })
+    }
+}
+
+#[tokio::test]
+async fn who_goes_away_while_an_owner_is_looked_for_is_forgotten() {
+    let slow = Arc::new(Slow(tokio::sync::Semaphore::new(0)));
+    let picker = Picker::with(100, Some(Arc::clone(&slow) as Arc<dyn OwnerFinder>));
+    let channel = picker.channel();
+    let world = World::of(picker, move || channel.clone()).await;
+    let follow = || {
+        let mut question = chat("m");
+        question.request.resource = Resource::Operation(Operation::Responses);
+        question.request.requires.operation = Operation::Responses;
+        question.request.follows = Some(Owned { kind: OwnedKind::Response, id: "resp_1".into() });
+        question
+    };
+    let (gone, _) = world.ask(follow());
+    let (stays, told) = world.ask(follow());
+    drop(gone);
+    // It was heard of before this is answered.
+    drop(world.dispatched().await);
+    slow.0.add_permits(2);
+    assert!(matches!(told.await.unwrap(), Ok(Answer::Dispatch(_))));
+    world.picker.until_in_flight(1).await;
+    drop(stays);
+    world.picker.until_in_flight(0).await;
+}
+
+#[test]
+fn what_cannot_be_an_id_is_not_remembered() {
+    assert!(Owned::may_have("resp_1") && !Owned::may_have("") && !Owned::may_have("a\nb"));
+    assert!(!Owned::may_have(&"x".repeat(1 << 20)));
 }
 
 #[tokio::test]

@@ -119,3 +119,18 @@ async fn names_that_no_reader_would_let_pass_are_refused() {
     assert_eq!((reply.status.as_u16(), &*code), (503, "not_ready"));
     assert!(reply.body.len() < 1000 && reply.retry_after > Some(Duration::ZERO));
 }
+
+#[tokio::test]
+async fn what_is_too_much_to_ask_is_refused_where_it_would_be_asked() {
+    let world = World::start().await;
+    let host = vec!["x".repeat(60); 4].join(".");
+    let part = format!(r#"{{"type":"image_url","image_url":{{"url":"https://{host}.example/a.png"}}}}"#);
+    let parts = vec![part; 4096].join(",");
+    let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":[{parts}]}}]}}"#);
+    let request = read("/v1/chat/completions", "application/json", &body);
+    let refused = world.answer(question("/v1/chat/completions", request)).await.unwrap_err();
+    assert_eq!(refused.status().as_u16(), 413);
+    // The stream goes on.
+    let small = read("/v1/chat/completions", "application/json", r#"{"model":"m","messages":[]}"#);
+    assert!(matches!(world.answer(question("/v1/chat/completions", small)).await, Ok(Answer::Dispatch(_))));
+}

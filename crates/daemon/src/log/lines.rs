@@ -1,29 +1,31 @@
 //! Lines on their way to standard error. To write each by itself would cost a request more than to decide it, and whoever reads them slowly
 //! would hold up requests.
 
+use std::fs::File;
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Gathers lines, and writes them together: soon, or at once with a warning. Cheap to clone.
+/// Gathers lines, for a thread that writes them together: soon, or at once with a warning. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Lines(Arc<Shared>);
 
-/// Writes what is gathered when it is dropped. To be kept until the end of the program.
+/// Waits for what is gathered to be written, when it is dropped. To be kept until the end of the program.
 #[derive(Debug)]
 #[must_use = "lines of the last moment are lost without it"]
-pub struct LogGuard(Option<Lines>);
+pub struct LogGuard(());
 
 #[derive(Debug, Default)]
 struct Shared {
     gathered: Mutex<Gathered>,
     /// The first line is there, or an urgent one.
     changed: Condvar,
-    /// Held while lines are written, so that they stay in order.
-    out: Mutex<()>,
+    /// All is written.
+    written: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +33,8 @@ struct Gathered {
     bytes: Vec<u8>,
     urgent: bool,
     lost: u64,
+    /// Something is being written.
+    writing: bool,
 }
 
 /// One line's way in.
@@ -49,20 +53,39 @@ const ENOUGH: usize = 64 << 10;
 /// So much may wait while nobody reads; lines beyond are lost, and counted.
 const MOST: usize = 4 << 20;
 
+/// The lines of this process, once there are any.
+static LINES: OnceLock<Lines> = OnceLock::new();
+
+/// How long the end of a program waits for whoever reads its log.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Waits for what is gathered to be written; not for ever, if nobody reads it.
+pub(crate) fn flush() {
+    if let Some(lines) = LINES.get() {
+        lines.until_written();
+    }
+}
+
 // === impl Lines ===
 
 impl Lines {
-    /// With a thread of its own that writes to standard error.
-    pub(super) fn start() -> io::Result<(Self, LogGuard)> {
-        let lines = Self(Arc::default());
-        let writes = lines.clone();
+    pub(super) fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    /// Writes to standard error from now on, on a thread of its own. `lost` says that so many lines were lost.
+    pub(super) fn start(&self, lost: fn(u64) -> String) -> io::Result<LogGuard> {
+        // Of its own: a message of a panic must not wait for whoever reads slowly.
+        let mut out = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+        let lines = self.clone();
         std::thread::Builder::new().name("log".into()).spawn(move || {
             loop {
-                writes.wait();
-                writes.write_to(&mut io::stderr().lock());
+                lines.wait();
+                lines.write_to(&mut out, lost);
             }
         })?;
-        Ok((lines.clone(), LogGuard(Some(lines))))
+        let _ = LINES.set(self.clone());
+        Ok(LogGuard(()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Gathered> {
@@ -93,15 +116,26 @@ impl Lines {
         let _gathered = self.0.changed.wait_timeout_while(gathered, SOON, is_few);
     }
 
-    fn write_to(&self, out: &mut impl Write) {
-        let _turn = self.0.out.lock().unwrap_or_else(PoisonError::into_inner);
-        let Gathered { bytes, lost, .. } = std::mem::take(&mut *self.lock());
+    fn write_to(&self, out: &mut impl Write, lost: fn(u64) -> String) {
+        let taken = {
+            let mut gathered = self.lock();
+            std::mem::replace(&mut *gathered, Gathered { writing: true, ..Gathered::default() })
+        };
         // Where standard error is gone there is nobody to tell.
-        let _ = out.write_all(&bytes);
-        if lost > 0 {
-            let _ = writeln!(out, "{lost} log lines were lost: nobody read them");
+        let _ = out.write_all(&taken.bytes);
+        if taken.lost > 0 {
+            let _ = writeln!(out, "{}", lost(taken.lost));
         }
-        let _ = out.flush();
+        self.lock().writing = false;
+        self.0.written.notify_all();
+    }
+
+    fn until_written(&self) {
+        let mut gathered = self.lock();
+        gathered.urgent = true;
+        self.0.changed.notify_one();
+        let is_left = |gathered: &mut Gathered| gathered.writing || !gathered.bytes.is_empty();
+        let _gathered = self.0.written.wait_timeout_while(gathered, PATIENCE, is_left);
     }
 }
 
@@ -134,15 +168,13 @@ impl Write for Line<'_> {
 impl LogGuard {
     /// Where lines are written as they come.
     pub(super) fn nothing_waits() -> Self {
-        Self(None)
+        Self(())
     }
 }
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        if let Some(lines) = &self.0 {
-            lines.write_to(&mut io::stderr().lock());
-        }
+        flush();
     }
 }
 
@@ -152,36 +184,36 @@ mod tests {
 
     #[test]
     fn lines_come_out_together_and_in_order() {
-        let lines = Lines(Arc::default());
+        let lines = Lines::new();
         for line in ["one\n", "two\n"] {
             lines.push(line.as_bytes(), false);
         }
         let mut out = Vec::new();
-        lines.write_to(&mut out);
-        lines.write_to(&mut out);
+        lines.write_to(&mut out, |lost| format!("{lost} lost"));
+        lines.write_to(&mut out, |lost| format!("{lost} lost"));
         assert_eq!(out, b"one\ntwo\n");
     }
 
     #[test]
     fn an_urgent_line_and_a_full_buffer_wait_for_nothing() {
-        let lines = Lines(Arc::default());
+        let lines = Lines::new();
         lines.push(b"soon\n", false);
         lines.push(b"now\n", true);
         lines.wait();
-        lines.write_to(&mut Vec::new());
+        lines.write_to(&mut Vec::new(), |_| String::new());
         lines.push(&vec![b'x'; ENOUGH], false);
         lines.wait();
     }
 
     #[test]
     fn what_nobody_reads_is_bounded_and_counted() {
-        let lines = Lines(Arc::default());
+        let lines = Lines::new();
         for _ in 0..5 {
             lines.push(&vec![b'x'; MOST / 2], false);
         }
         let mut out = Vec::new();
-        lines.write_to(&mut out);
-        assert!(out.ends_with(b"x3 log lines were lost: nobody read them\n"), "{}", out.len());
+        lines.write_to(&mut out, |lost| format!("{lost} lost"));
+        assert!(out.ends_with(b"x3 lost\n"), "{}", out.len());
         assert!(out.len() < MOST + 100);
     }
 }
