@@ -10,6 +10,7 @@ use crate::check::{self, CheckArgs};
 use crate::demo::{self, DemoArgs};
 use crate::screen::Screen;
 use crate::serve::{self, ServeArgs};
+use crate::simulate::{self, SimulateArgs};
 
 /// Routes inference requests by modality, without Kubernetes.
 #[derive(Debug, Parser)]
@@ -30,6 +31,8 @@ enum Command {
     Serve(ServeArgs),
     /// Check objects before they are applied: what the controller would say of them once all pods are ready. Fails if something is wrong.
     Check(CheckArgs),
+    /// Simulate a fleet of model servers in virtual time: how long requests wait, by this scheduler and by simpler ones.
+    Simulate(SimulateArgs),
 }
 
 impl Args {
@@ -49,6 +52,7 @@ impl Args {
                 let _log = log.init()?;
                 check::run(&args, Screen::of_stdout())
             }
+            Command::Simulate(args) => simulate::run(&args),
             Command::Serve(args) => {
                 let _log = log.init()?;
                 serve::run(args).await?;

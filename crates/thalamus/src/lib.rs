@@ -16,6 +16,7 @@ mod local;
 pub mod manifests;
 pub mod screen;
 mod serve;
+mod simulate;
 pub mod simulated;
 mod tour;
 

@@ -66,8 +66,14 @@ const LAYERS: [&[Crate]; 6] = [
                 "routing",
                 "daemon",
                 "modelserver-sim",
+                "simulate",
             ],
             &["kube-client", "controller"],
+        ),
+        member(
+            "simulate",
+            &["director", "media", "request", "routing", "scheduling"],
+            &["tokio", "kube", "kube-core", "k8s-openapi", "hyper", "tonic"],
         ),
         member("kubectl-thalamus", &["api", "index", "routing", "daemon", "thalamus"], &["controller"]),
         member(
@@ -85,7 +91,8 @@ const LAYERS: [&[Crate]; 6] = [
 ];
 
 /// Which may name one of their own layer, and which; everything else points down.
-const SIDEWAYS: [(&str, &str); 11] = [
+const SIDEWAYS: [(&str, &str); 12] = [
+    ("thalamus", "simulate"),
     ("ext-proc", "metered"),
     ("ask", "metered"),
     ("request", "media"),

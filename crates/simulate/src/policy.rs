@@ -1,0 +1,281 @@
+//! Who chooses a server: the real director, and those that it is held against.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use director::{Bound, Director, EndpointState, Plan, Reading, RequestHandler, RunningAttempt, Step};
+use fastrand::Rng;
+use media::{Facts, Identity};
+use request::{InferenceRequest, MediaItem, PartPath, Placeholders, Resource};
+use routing::{
+    Capability, Draw, Endpoint, MediaSource, Modality, ModalitySet, Model, Operation, Pool, Requirement, RoutingTable,
+    Target,
+};
+use scheduling::Scraped;
+
+use crate::engine::Micros;
+use crate::scenario::Scenario;
+use crate::workload::Job;
+
+/// Policies, by the names that reports have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PolicyName {
+    RoundRobin,
+    Random,
+    LeastRequests,
+    PowerOfTwo,
+    Thalamus,
+}
+
+impl PolicyName {
+    pub const ALL: [Self; 5] = [Self::RoundRobin, Self::Random, Self::LeastRequests, Self::PowerOfTwo, Self::Thalamus];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round robin",
+            Self::Random => "random",
+            Self::LeastRequests => "least requests",
+            Self::PowerOfTwo => "power of two",
+            Self::Thalamus => "thalamus",
+        }
+    }
+}
+
+/// One picker.
+pub(crate) trait Policy {
+    /// The server that a request goes to first; none where none will do.
+    fn choose(&mut self, number: usize, job: &Job, now: Micros) -> Option<usize>;
+    /// The server that was chosen takes no connections; another one, if there is any.
+    fn refused(&mut self, number: usize, server: usize, job: &Job, now: Micros) -> Option<usize>;
+    fn first_byte(&mut self, number: usize, now: Micros);
+    /// The request has ended there, well or not.
+    fn ended(&mut self, number: usize, server: usize, well: bool, now: Micros);
+    /// What a server's metrics said; none where it did not answer.
+    fn scraped(&mut self, server: usize, metrics: Option<Scraped>, now: Micros);
+}
+
+pub(crate) fn policy(name: PolicyName, scenario: &Scenario, seed: u64) -> Box<dyn Policy> {
+    match name {
+        PolicyName::Thalamus => Box::new(Thalamus::new(scenario, seed)),
+        name => Box::new(Simple::new(name, scenario, seed)),
+    }
+}
+
+/// What requests need.
+fn needs(job: &Job) -> ModalitySet {
+    if job.media.is_empty() { ModalitySet::TEXT } else { ModalitySet::TEXT.with(Modality::Image) }
+}
+
+// === The simple ones ===
+
+/// Knows who takes what, and its own requests.
+struct Simple {
+    name: PolicyName,
+    takes: Vec<ModalitySet>,
+    in_flight: Vec<u32>,
+    turn: usize,
+    rng: Rng,
+    /// Of a request that was refused, those that were tried.
+    tried: BTreeMap<usize, Vec<usize>>,
+}
+
+impl Simple {
+    fn new(name: PolicyName, scenario: &Scenario, seed: u64) -> Self {
+        let groups = scenario.servers.iter();
+        let takes: Vec<ModalitySet> =
+            groups.flat_map(|group| std::iter::repeat_n(group.takes().unwrap_or_default(), group.count)).collect();
+        let in_flight = vec![0; takes.len()];
+        Self { name, takes, in_flight, turn: 0, rng: Rng::with_seed(seed), tried: BTreeMap::new() }
+    }
+
+    fn pick(&mut self, job: &Job, except: &[usize]) -> Option<usize> {
+        let able: Vec<usize> = (0..self.takes.len())
+            .filter(|server| self.takes[*server].is_superset(needs(job)) && !except.contains(server))
+            .collect();
+        let any = |rng: &mut Rng| able.get(rng.usize(..able.len().max(1))).copied();
+        let server = match self.name {
+            PolicyName::Random => any(&mut self.rng)?,
+            PolicyName::LeastRequests => {
+                let least = able.iter().map(|server| self.in_flight[*server]).min()?;
+                let equals: Vec<usize> =
+                    able.iter().copied().filter(|server| self.in_flight[*server] == least).collect();
+                equals[self.rng.usize(..equals.len())]
+            }
+            PolicyName::PowerOfTwo => {
+                let (one, other) = (any(&mut self.rng)?, any(&mut self.rng)?);
+                if self.in_flight[one] <= self.in_flight[other] { one } else { other }
+            }
+            _ => {
+                self.turn += 1;
+                *able.get(self.turn % able.len().max(1))?
+            }
+        };
+        self.in_flight[server] += 1;
+        Some(server)
+    }
+}
+
+impl Policy for Simple {
+    fn choose(&mut self, _: usize, job: &Job, _: Micros) -> Option<usize> {
+        self.pick(job, &[])
+    }
+
+    fn refused(&mut self, number: usize, server: usize, job: &Job, _: Micros) -> Option<usize> {
+        self.in_flight[server] -= 1;
+        let mut tried = self.tried.remove(&number).unwrap_or_default();
+        tried.push(server);
+        let next = self.pick(job, &tried);
+        self.tried.insert(number, tried);
+        next
+    }
+
+    fn first_byte(&mut self, _: usize, _: Micros) {}
+
+    fn ended(&mut self, number: usize, server: usize, _: bool, _: Micros) {
+        self.in_flight[server] -= 1;
+        self.tried.remove(&number);
+    }
+
+    fn scraped(&mut self, _: usize, _: Option<Scraped>, _: Micros) {}
+}
+
+// === The real one ===
+
+/// The director itself, with a table of the fleet, asked as its edges ask it.
+struct Thalamus {
+    handler: Arc<RequestHandler>,
+    /// By server.
+    states: Vec<Arc<EndpointState>>,
+    epoch: Instant,
+    draws: Rng,
+    running: BTreeMap<usize, (Plan, RunningAttempt)>,
+}
+
+fn address(server: usize) -> SocketAddr {
+    let [.., high, low] = u32::try_from(server).unwrap_or(u32::MAX).to_be_bytes();
+    SocketAddr::from(([10, 0, high, low], 8000))
+}
+
+fn server_at(address: SocketAddr) -> Option<usize> {
+    let SocketAddr::V4(address) = address else { return None };
+    let [.., high, low] = address.ip().octets();
+    Some(usize::from(high) << 8 | usize::from(low))
+}
+
+impl Thalamus {
+    fn new(scenario: &Scenario, seed: u64) -> Self {
+        let mut table = RoutingTable::default();
+        let (mut targets, mut number) = (Vec::new(), 0);
+        for group in &scenario.servers {
+            let mut endpoints = BTreeMap::new();
+            for place in 0..group.count {
+                let endpoint = Endpoint { address: address(number), uid: "".into(), capability: None };
+                endpoints.insert(Arc::from(format!("{}-{place:04}", group.name)), endpoint);
+                number += 1;
+            }
+            let takes = group.takes().unwrap_or_default();
+            targets.push(Target::new("m", &*group.name, Capability::new(takes, ModalitySet::TEXT)));
+            table.pools.insert((&*group.name).into(), Arc::new(Pool { endpoints, ..Pool::default() }));
+        }
+        table.models.insert("m".into(), Arc::new(Model::new(targets)));
+        let epoch = Instant::now();
+        let director = Arc::new(Director::new(epoch));
+        director.replace_table(1, Arc::new(table));
+        let mut endpoints = director.endpoints();
+        endpoints.sort_by_key(|endpoint| server_at(endpoint.address));
+        let states = endpoints.into_iter().map(|endpoint| endpoint.state).collect();
+        let handler = Arc::new(RequestHandler::new(director, "simulation"));
+        Self { handler, states, epoch, draws: Rng::with_seed(seed), running: BTreeMap::new() }
+    }
+
+    fn at(&self, now: Micros) -> Instant {
+        self.epoch + Duration::from_micros(now)
+    }
+}
+
+/// The request as its reader would leave it.
+fn request(job: &Job) -> InferenceRequest {
+    let item = |picture: &crate::workload::Picture| {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&picture.id.to_le_bytes());
+        MediaItem {
+            modality: Modality::Image,
+            source: MediaSource::Inline,
+            bytes: 0,
+            media_type: None,
+            identity: Some(Identity::Content(hash)),
+            uuid_at: None,
+            facts: Facts::default(),
+            broken: false,
+            is_document: false,
+            url: None,
+            at: PartPath::new(String::new()),
+        }
+    };
+    InferenceRequest {
+        resource: Resource::Operation(Operation::ChatCompletions),
+        model: Some("m".to_owned()),
+        requires: Requirement::new(Operation::ChatCompletions, needs(job), ModalitySet::TEXT),
+        media: job.media.iter().map(item).collect(),
+        unsafe_features: Vec::new(),
+        placeholders: Placeholders::default(),
+        names_output: false,
+        stream: true,
+        follows: None,
+        model_span: None,
+        bytes: job.tokens() * 4,
+        objective: None,
+    }
+}
+
+impl Policy for Thalamus {
+    fn choose(&mut self, number: usize, job: &Job, now: Micros) -> Option<usize> {
+        let (at, draw) = (self.at(now), Draw::new(self.draws.u64(..)));
+        match self.handler.decide(request(job), Bound::default(), None, || at, draw) {
+            Ok(Step::Dispatch(dispatch)) => {
+                let server = server_at(dispatch.plan.first().address);
+                self.running.insert(number, (dispatch.plan, dispatch.attempt));
+                server
+            }
+            Ok(Step::Answer(_) | Step::FindOwner(_)) | Err(_) => None,
+        }
+    }
+
+    fn refused(&mut self, number: usize, _: usize, _: &Job, now: Micros) -> Option<usize> {
+        let at = self.at(now);
+        let (plan, attempt) = self.running.remove(&number)?;
+        let next = plan.next_after(&attempt, at);
+        attempt.unreachable(at);
+        let next = next?;
+        let server = server_at(next.of(&plan).address);
+        self.running.insert(number, (plan, next));
+        server
+    }
+
+    fn first_byte(&mut self, number: usize, now: Micros) {
+        let at = self.at(now);
+        if let Some((_, attempt)) = self.running.get_mut(&number) {
+            attempt.first_byte(|| at);
+        }
+    }
+
+    fn ended(&mut self, number: usize, _: usize, well: bool, now: Micros) {
+        let at = self.at(now);
+        match self.running.remove(&number) {
+            Some((_, attempt)) if well => attempt.ended(at),
+            Some((_, attempt)) => attempt.broke_off(at),
+            None => {}
+        }
+    }
+
+    fn scraped(&mut self, server: usize, metrics: Option<Scraped>, now: Micros) {
+        let at = self.at(now);
+        match metrics {
+            // That it gets on with something is all that is looked at.
+            Some(scraped) => self.states[server].scraped(&Reading { scraped, progress: Some(now) }, at),
+            None => self.states[server].silent(at),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Outcomes as a table, for people.
+
+use std::fmt::Write as _;
+
+use crate::fleet::{Outcome, simulate};
+use crate::policy::PolicyName;
+use crate::scenario::Scenario;
+
+/// What all seeds of one policy under one load say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    pub rate: f64,
+    pub policy: PolicyName,
+    /// Milliseconds to the first token: of half, of nine tenths, of all but a hundredth. Of each seed.
+    pub p50: Vec<f64>,
+    pub p90: Vec<f64>,
+    pub p99: Vec<f64>,
+    /// Requests a second whose first token came in time.
+    pub goodput: Vec<f64>,
+    pub failed: usize,
+    pub tokens_saved: f64,
+    pub media_saved: f64,
+}
+
+/// Simulates a scenario under each of its loads and policies. `tell` hears how far it is.
+pub fn run(scenario: &Scenario, seeds: u64, tell: impl Fn(f64, PolicyName)) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for rate in &scenario.rates {
+        for policy in PolicyName::ALL {
+            tell(*rate, policy);
+            let outcomes: Vec<Outcome> = (0..seeds).map(|seed| simulate(scenario, *rate, policy, seed)).collect();
+            rows.push(Row::of(*rate, policy, &outcomes));
+        }
+    }
+    rows
+}
+
+impl Row {
+    fn of(rate: f64, policy: PolicyName, outcomes: &[Outcome]) -> Self {
+        let at = |share: f64| outcomes.iter().map(|outcome| percentile(&outcome.first_tokens, share)).collect();
+        let mean = |of: fn(&Outcome) -> f64| outcomes.iter().map(of).sum::<f64>() / outcomes.len().max(1) as f64;
+        Self {
+            rate,
+            policy,
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            goodput: outcomes.iter().map(|one| one.in_time as f64 / one.length.as_secs_f64()).collect(),
+            failed: outcomes.iter().map(|one| one.failed).sum(),
+            tokens_saved: mean(|one| one.tokens_saved),
+            media_saved: mean(|one| one.media_saved),
+        }
+    }
+}
+
+/// Of numbers in order; 0 of none.
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    let last = sorted.len().saturating_sub(1);
+    let place = (last as f64 * share).round() as usize;
+    sorted.get(place).copied().unwrap_or(0.0)
+}
+
+/// The rows, with the least and the most of all seeds.
+pub fn table(rows: &[Row]) -> String {
+    let mut text = format!(
+        "{:>8}  {:<16}{:>22}{:>22}{:>22}{:>20}{:>8}{:>8}{:>8}\n",
+        "requests", "policy", "TTFT p50, ms", "p90", "p99", "in time, a second", "failed", "tokens", "media"
+    );
+    text += &format!(
+        "{:>8}  {:<16}{:>22}{:>22}{:>22}{:>20}{:>8}{:>8}{:>8}\n",
+        "a second", "", "", "", "", "", "", "saved", "saved"
+    );
+    for row in rows {
+        let Row { rate, policy, p50, p90, p99, goodput, failed, tokens_saved, media_saved } = row;
+        _ = writeln!(
+            text,
+            "{rate:>8}  {:<16}{:>22}{:>22}{:>22}{:>20}{failed:>8}{:>7.0}%{:>7.0}%",
+            policy.as_str(),
+            spread(p50, 0),
+            spread(p90, 0),
+            spread(p99, 0),
+            spread(goodput, 1),
+            tokens_saved * 100.0,
+            media_saved * 100.0,
+        );
+    }
+    text
+}
+
+/// The median, and the least and the most.
+fn spread(values: &[f64], digits: usize) -> String {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let (Some(least), Some(most)) = (sorted.first(), sorted.last()) else { return String::new() };
+    format!("{:.digits$} ({least:.digits$}–{most:.digits$})", percentile(&sorted, 0.5))
+}

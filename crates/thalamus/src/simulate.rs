@@ -1,0 +1,49 @@
+//! `thalamus simulate`: how long requests would wait in a fleet, by the real director and by simpler policies.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use ::simulate::Scenario;
+use anyhow::{Context as _, Result, ensure};
+
+/// The flags of `thalamus simulate`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SimulateArgs {
+    /// Scenario files, such as those in crates/simulate/scenarios.
+    #[arg(required = true)]
+    scenarios: Vec<PathBuf>,
+
+    /// How often each is simulated, with other requests each time.
+    #[arg(long, default_value_t = 5)]
+    seeds: u64,
+
+    /// Only these loads, in requests a second, instead of the scenario's own. May be repeated.
+    #[arg(long = "rate")]
+    rates: Vec<f64>,
+}
+
+/// Prints a table for each scenario; says on standard error how far it is.
+#[expect(clippy::print_stdout, reason = "it is what was asked for")]
+pub(crate) fn run(args: &SimulateArgs) -> Result<ExitCode> {
+    ensure!(args.seeds > 0, "--seeds: at least 1");
+    // All are read before the first takes its time.
+    let mut scenarios = Vec::new();
+    for path in &args.scenarios {
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        let mut scenario = Scenario::read(&text).with_context(|| path.display().to_string())?;
+        if !args.rates.is_empty() {
+            scenario.rates.clone_from(&args.rates);
+            scenario.check().context("--rate")?;
+        }
+        scenarios.push((path, scenario));
+    }
+    for (path, scenario) in scenarios {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        println!("{name}: {}\n", scenario.about);
+        let rows = ::simulate::run(&scenario, args.seeds, |rate, policy| {
+            eprintln!("simulate: {name}: {rate} requests a second, {}", policy.as_str());
+        });
+        println!("{}", ::simulate::table(&rows));
+    }
+    Ok(ExitCode::SUCCESS)
+}
