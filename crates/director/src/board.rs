@@ -28,6 +28,8 @@ pub struct EndpointState {
     /// Requests under way everywhere.
     total: Arc<AtomicU64>,
     in_flight: AtomicU32,
+    /// As it was at the last scrape.
+    in_flight_then: AtomicU32,
     /// [`UNKNOWN`] where the last scrape did not tell; so for the next.
     waiting: AtomicU32,
     running: AtomicU32,
@@ -114,6 +116,7 @@ impl EndpointState {
             clock,
             total,
             in_flight: AtomicU32::new(0),
+            in_flight_then: AtomicU32::new(0),
             waiting: AtomicU32::new(UNKNOWN),
             running: AtomicU32::new(UNKNOWN),
             kv_cache_usage: AtomicU32::new(f32::NAN.to_bits()),
@@ -135,6 +138,7 @@ impl EndpointState {
         let Reading { scraped: Scraped { waiting, running, kv_cache_usage }, progress } = *reading;
         let at = self.clock.stamp(at);
         let known = |count: Option<u32>| count.map_or(UNKNOWN, |count| count.min(UNKNOWN - 1));
+        self.in_flight_then.store(self.in_flight.load(Relaxed), Relaxed);
         self.waiting.store(known(waiting), Relaxed);
         self.running.store(known(running), Relaxed);
         self.kv_cache_usage.store(kv_cache_usage.unwrap_or(f32::NAN).to_bits(), Relaxed);
@@ -175,15 +179,15 @@ impl EndpointState {
     }
 
     pub(crate) fn load_at(&self, now: u64) -> Load {
-        let in_flight = self.in_flight.load(Relaxed);
+        let (in_flight, in_flight_then) = (self.in_flight.load(Relaxed), self.in_flight_then.load(Relaxed));
         let scraped_at = self.scraped_at.load(Relaxed);
         if scraped_at == 0 || now.saturating_sub(scraped_at) > nanos(STALE_AFTER) {
-            return Load { in_flight, scraped: None };
+            return Load { in_flight, in_flight_then, scraped: None };
         }
         let known = |count: &AtomicU32| Some(count.load(Relaxed)).filter(|count| *count != UNKNOWN);
         let kv_cache_usage = Some(f32::from_bits(self.kv_cache_usage.load(Relaxed))).filter(|usage| !usage.is_nan());
         let scraped = Scraped { waiting: known(&self.waiting), running: known(&self.running), kv_cache_usage };
-        Load { in_flight, scraped: Some(scraped) }
+        Load { in_flight, in_flight_then, scraped: Some(scraped) }
     }
 
     pub(crate) fn health_at(&self, now: u64) -> Health {

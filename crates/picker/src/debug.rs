@@ -130,7 +130,7 @@ async fn load(State(Debug { handler, .. }): State<Debug>) -> Response {
     }
     let now = Instant::now();
     let row = |KnownEndpoint { state, address, .. }: KnownEndpoint| {
-        let (id, Load { in_flight, scraped }, health) = (state.id(), state.load(now), state.health(now));
+        let (id, Load { in_flight, scraped, .. }, health) = (state.id(), state.load(now), state.health(now));
         let known = scraped.is_some();
         let Scraped { waiting, running, kv_cache_usage } = scraped.unwrap_or_default();
         json!({

@@ -60,7 +60,7 @@ fn pools(table: &RoutingTable, director: &Director, view: &mut Table) {
             view.row([pool.to_string(), "(none ready)".to_owned()]);
         }
         for KnownEndpoint { state, address, .. } in endpoints.get(pool).into_iter().flatten() {
-            let Load { in_flight, scraped } = state.load(now);
+            let Load { in_flight, scraped, .. } = state.load(now);
             let scraped = scraped.unwrap_or_default();
             let known = |count: Option<u32>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
             let name = &state.id().name;

@@ -5,6 +5,8 @@
 pub struct Load {
     /// Requests that this picker sent there and that have not ended.
     pub in_flight: u32,
+    /// How many those were when its metrics were read.
+    pub in_flight_then: u32,
     /// What its metrics said; none where they were never read, say nothing of load, or are too old to be believed.
     pub scraped: Option<Scraped>,
 }
@@ -37,11 +39,11 @@ pub const SATURATED_WAITING: u32 = 5;
 pub const SATURATED_KV_CACHE: f32 = 0.95;
 
 impl Load {
-    /// Requests there: what this picker sent counts at once, what others sent as soon as it was scraped; the larger of both, since the
-    /// server's own count holds ours too.
-    pub fn active(&self) -> u32 {
+    /// Requests of others there: those that its metrics counted beyond ours. They are old news, that every picker hears at once.
+    pub fn of_others(&self) -> u32 {
         let scraped = self.scraped.unwrap_or_default();
-        self.in_flight.max(scraped.running.unwrap_or(0).saturating_add(scraped.waiting.unwrap_or(0)))
+        let counted = scraped.running.unwrap_or(0).saturating_add(scraped.waiting.unwrap_or(0));
+        counted.saturating_sub(self.in_flight_then)
     }
 
     /// Whether another request would only wait. Where nothing is known, nobody says so.

@@ -32,6 +32,7 @@ pub struct Ranked {
     pub lacks: Option<Filter>,
     /// How important that filter is; 0 where it lacks nothing. Whoever has less comes first, whatever the scores.
     pub demotion: usize,
+    of_others: u32,
     tie_break: u64,
 }
 
@@ -71,12 +72,15 @@ pub struct Profile {
 // === impl Profile ===
 
 impl Default for Profile {
-    /// Those with room before those that are full, these before those that fail, and these before those that seem dead. Least active,
-    /// shortest queue and free cache count alike.
+    /// Those with room before those that are full, these before those that fail, and these before those that seem dead. Among equals whoever
+    /// works on the fewest requests of ours.
+    ///
+    /// Queues and caches, as metrics tell of them, do not rank: whatever had the freest cache half a second ago would get everything until
+    /// the next time it is asked (`thalamus simulate`, where ranking by them took half of the load that a fleet can bear).
     fn default() -> Self {
         Self {
             filters: vec![Filter::Capability, Filter::Subset, Filter::Responsive, Filter::Answering, Filter::Room],
-            scorers: vec![(Scorer::LeastActive, 1.0), (Scorer::ShortestQueue, 1.0), (Scorer::FreeKvCache, 1.0)],
+            scorers: vec![(Scorer::LeastActive, 1.0)],
         }
     }
 }
@@ -91,8 +95,10 @@ impl Profile {
         draw: &mut Draw,
     ) -> Result<Ranking, Exhausted> {
         let weights = self.weights();
+        // Two are compared even where one is wanted.
+        let kept = limit.max(2);
         let mut exhausted = Exhausted::NoEndpoints;
-        let mut best: Vec<Ranked> = Vec::with_capacity(limit + 1);
+        let mut best: Vec<Ranked> = Vec::with_capacity(kept + 1);
         let mut equals = 0;
         for candidate in candidates {
             let ranked = match self.judge(request, &candidate) {
@@ -105,6 +111,7 @@ impl Profile {
                     score: self.score(&candidate, weights),
                     lacks,
                     demotion,
+                    of_others: candidate.load.of_others(),
                     tie_break: draw.next(),
                 },
             };
@@ -113,12 +120,21 @@ impl Profile {
                 Some(first) if first.demotion < ranked.demotion => {}
                 _ => equals = 1,
             }
-            if best.len() < limit || best.last().is_some_and(|last| ranked.precedes(last)) {
+            if best.len() < kept || best.last().is_some_and(|last| ranked.precedes(last)) {
                 let at = best.partition_point(|other| other.precedes(&ranked));
                 best.insert(at, ranked);
-                best.truncate(limit);
+                best.truncate(kept);
             }
         }
+        // Of two that are equal, drawn by chance, the one with fewer requests of others: to prefer the least of all would send everything there,
+        // from every picker, until it is asked again (Mitzenmacher, "How useful is old information?", 2000).
+        if let [first, second, ..] = &mut *best
+            && (first.demotion, first.score.to_bits()) == (second.demotion, second.score.to_bits())
+            && second.of_others < first.of_others
+        {
+            std::mem::swap(first, second);
+        }
+        best.truncate(limit);
         if best.is_empty() { Err(exhausted) } else { Ok(Ranking { best, equals }) }
     }
 

@@ -5,7 +5,7 @@ use crate::Candidate;
 /// Scores one candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scorer {
-    /// 1 / (1 + requests there).
+    /// 1 / (1 + requests of ours there).
     LeastActive,
     /// 1 / (1 + requests queued).
     ShortestQueue,
@@ -30,7 +30,7 @@ impl Scorer {
     pub fn score(self, candidate: &Candidate<'_>) -> f32 {
         let scraped = candidate.load.scraped.unwrap_or_default();
         match self {
-            Self::LeastActive => one_over(candidate.load.active()),
+            Self::LeastActive => one_over(candidate.load.in_flight),
             Self::ShortestQueue => scraped.waiting.map_or(UNKNOWN, one_over),
             Self::FreeKvCache => scraped.kv_cache_usage.map_or(UNKNOWN, |usage| 1.0 - usage.clamp(0.0, 1.0)),
         }

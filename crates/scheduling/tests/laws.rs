@@ -19,7 +19,11 @@ fn load() -> impl Strategy<Value = Load> {
     let some = |below: u32| proptest::option::of(0..below);
     let scraped = (some(10), some(50), proptest::option::of(0.0..1.0_f32))
         .prop_map(|(waiting, running, kv_cache_usage)| Scraped { waiting, running, kv_cache_usage });
-    (0..50_u32, proptest::option::of(scraped)).prop_map(|(in_flight, scraped)| Load { in_flight, scraped })
+    (0..50_u32, 0..50_u32, proptest::option::of(scraped)).prop_map(|(in_flight, in_flight_then, scraped)| Load {
+        in_flight,
+        in_flight_then,
+        scraped,
+    })
 }
 
 fn capability() -> impl Strategy<Value = Capability> {

@@ -87,6 +87,19 @@ fn a_server_that_dies_costs_what_it_had_and_no_more_where_connections_are_tried_
     assert!(outcome.requests > 300, "{}", outcome.requests);
 }
 
+/// What is known late must not be believed too much: ranking by queues and caches once took half of what a fleet can bear.
+#[test]
+fn the_director_is_level_with_the_best_of_the_simple_ones() {
+    for (name, scenario) in scenarios() {
+        let scenario = Scenario { length: Duration::from_mins(1), warmup: Duration::from_secs(10), ..scenario };
+        let rate = scenario.rates[1];
+        let in_time = |policy| (0..3).map(|seed| simulate(&scenario, rate, policy, seed).in_time).sum::<usize>();
+        let simple = PolicyName::ALL.into_iter().filter(|policy| *policy != PolicyName::Thalamus);
+        let (best, ours) = (simple.map(in_time).max().unwrap(), in_time(PolicyName::Thalamus));
+        assert!(ours * 20 >= best * 19, "{name}, {rate} requests a second: {ours} in time, and the best has {best}");
+    }
+}
+
 #[test]
 fn what_is_wrong_with_a_scenario_is_said() {
     let good = include_str!("../scenarios/tiers.yaml");

@@ -16,6 +16,7 @@ const WELL: Health = Health { responsive: true, answering: true };
 const fn queue(waiting: u32) -> Load {
     Load {
         in_flight: 0,
+        in_flight_then: 0,
         scraped: Some(Scraped { waiting: Some(waiting), running: Some(0), kv_cache_usage: Some(0.0) }),
     }
 }
@@ -65,22 +66,36 @@ fn the_least_busy_comes_first() {
         scraped: Some(Scraped { waiting: Some(2), running: Some(4), kv_cache_usage: Some(0.0) }),
         ..Load::default()
     };
-    assert_eq!(rank(&ANYTHING, &[server(1, queued), server(2, busy), server(3, IDLE)]), Ok(vec![3, 2, 1]));
-}
-
-#[test]
-fn a_full_cache_loses_to_an_empty_one() {
-    let full = Load { scraped: IDLE.scraped.map(|all| Scraped { kv_cache_usage: Some(0.9), ..all }), ..IDLE };
-    assert_eq!(rank(&ANYTHING, &[server(1, full), server(2, IDLE)]), Ok(vec![2, 1]));
-}
-
-#[test]
-fn what_is_not_known_is_between_idle_and_busy() {
-    let unknown = Load::default();
-    assert_eq!(rank(&ANYTHING, &[server(1, unknown), server(2, queue(3)), server(3, IDLE)]), Ok(vec![3, 1, 2]));
+    assert_eq!(rank(&ANYTHING, &[server(1, queued), server(2, busy), server(3, IDLE)]), Ok(vec![3, 1, 2]));
     // Of those that nobody knows, what was sent there says who is busy.
-    let sent = Load { in_flight: 1, ..unknown };
+    let (unknown, sent) = (Load::default(), Load { in_flight: 1, ..Load::default() });
     assert_eq!(rank(&ANYTHING, &[server(1, sent), server(2, unknown)]), Ok(vec![2, 1]));
+}
+
+#[test]
+fn what_metrics_count_of_ours_is_not_counted_twice_or_when_it_is_over() {
+    let counted = |in_flight, in_flight_then| Load {
+        in_flight,
+        in_flight_then,
+        scraped: Some(Scraped { waiting: Some(1), running: Some(4), kv_cache_usage: None }),
+    };
+    assert_eq!([counted(5, 5), counted(0, 5), counted(9, 5), counted(3, 2)].map(|load| load.of_others()), [0, 0, 0, 3]);
+}
+
+/// Old news must not send everything to one place: of two drawn by chance the better one is taken.
+#[test]
+fn requests_of_others_decide_between_two_and_nobody_gets_everything() {
+    let servers = [server(1, queue(4)), server(2, queue(3)), server(3, queue(0)), server(4, queue(1))];
+    let mut firsts = [0; 4];
+    for seed in 0..4000 {
+        let ranking = Profile::default().run(&ANYTHING, candidates(&servers), 4, &mut Draw::new(seed)).unwrap();
+        firsts[ranking.best().place] += 1;
+    }
+    // A sixth of all pairs each that one is in and wins.
+    let shares = firsts.map(|first| f64::from(first) / 4000.0);
+    for (share, expected) in shares.into_iter().zip([0.0, 1.0 / 6.0, 3.0 / 6.0, 2.0 / 6.0]) {
+        assert!((share - expected).abs() < 0.04, "{shares:?}");
+    }
 }
 
 #[test]
@@ -136,7 +151,8 @@ fn the_full_come_after_those_with_room_then_those_that_fail_then_the_silent() {
 
 #[test]
 fn no_more_are_ranked_than_are_wanted_and_they_are_the_best() {
-    let servers: Vec<Server> = (0..50).map(|port| server(port, queue(u32::from(50 - port) % 5))).collect();
+    let servers: Vec<Server> =
+        (0..50).map(|port| server(port, Load { in_flight: u32::from(50 - port) % 5, ..IDLE })).collect();
     let ranking = Profile::default().run(&ANYTHING, candidates(&servers), 3, &mut Draw::new(1)).unwrap();
     assert!(ranking.iter().all(|ranked| servers[ranked.place].load == IDLE), "{ranking:?}");
     assert_eq!((ranking.iter().count(), ranking.equals), (3, 50));
