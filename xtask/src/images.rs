@@ -68,7 +68,7 @@ pub(crate) fn of_the_node(kube: &Path, place: &Path) -> Result<Vec<PathBuf>> {
         .collect()
 }
 
-/// Builds the library that Envoy loads, with all that it needs but glibc, and an image of it alone, to be mounted; answers with both.
+/// Builds the library that Envoy loads, with all that it needs but glibc, and an image of it and its licence, to be mounted; answers with both.
 pub(crate) fn envoy_module(root: &Path) -> Result<[PathBuf; 2]> {
     let (target, target_folder) = (host()?, target_folder(root));
     let place = target_folder.join("envoy-module");
@@ -92,8 +92,13 @@ pub(crate) fn envoy_module(root: &Path) -> Result<[PathBuf; 2]> {
     std::fs::create_dir_all(&images).with_context(|| format!("making {}", images.display()))?;
     let reference = format!("thalamus-envoy-module:{}", env!("CARGO_PKG_VERSION"));
     let archive = images.join("thalamus-envoy-module.tar");
-    let image =
-        pack(&[(LIBRARY, &content, 0o644)], &json!({"Labels": labels("thalamus-envoy-module")}), &reference, &archive)?;
+    let licence = std::fs::read(root.join("LICENSE")).context("reading LICENSE")?;
+    let image = pack(
+        &[(LIBRARY, &content, 0o644), ("LICENSE", &licence, 0o644)],
+        &json!({"Labels": labels("thalamus-envoy-module")}),
+        &reference,
+        &archive,
+    )?;
     Ok([library, image])
 }
 

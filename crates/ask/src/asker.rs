@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use director::Rejection;
 use http::StatusCode;
+use prost::Message as _;
 use request::{IdSeeker, OwnedKind};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
-
-use prost::Message as _;
 
 use crate::MAX_QUESTION;
 use crate::outbox::Outbox;

@@ -5,6 +5,7 @@
 mod admin;
 mod connections;
 mod deadline;
+mod ended;
 mod listener;
 mod log;
 mod rarely;
@@ -15,6 +16,7 @@ mod tolerant;
 pub use admin::{Admin, Table};
 pub use connections::{ConnectionLimit, GREETING_TIMEOUT, Held, Place, Port, raise_file_limit, says_something};
 pub use deadline::Deadline;
+pub use ended::ended;
 pub use listener::{Connection, Incoming, Speaks};
 pub use log::{LogArgs, LogFormat, LogGuard};
 pub use rarely::Rarely;

@@ -56,7 +56,11 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> Result<ExitCode> {
+async fn main() -> ExitCode {
+    daemon::ended(run().await)
+}
+
+async fn run() -> Result<ExitCode> {
     // Several crates in the tree could bring a provider; kube asks for the process's default.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let Args { command, namespace, context } = Args::parse();

@@ -2,6 +2,7 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
@@ -10,7 +11,11 @@ use clap::Parser as _;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    daemon::ended(start().map(|()| ExitCode::SUCCESS))
+}
+
+fn start() -> anyhow::Result<()> {
     let args = picker::Args::parse();
     // What the flags of other endpoint pickers ask for needs the API server, and this program has never heard of one.
     if !args.names_a_controller()

@@ -14,6 +14,8 @@
 mod compiler;
 mod pool;
 
+use std::process::ExitCode;
+
 use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
 use index::{Change, Event};
@@ -33,9 +35,9 @@ const EVENTS: usize = 1024;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
     // It holds every listener and task: too much for a stack.
-    Box::pin(run(picker::Args::parse())).await
+    daemon::ended(Box::pin(run(picker::Args::parse())).await.map(|()| ExitCode::SUCCESS))
 }
 
 async fn run(mut args: picker::Args) -> Result<()> {

@@ -3,6 +3,6 @@
 use clap::Parser as _;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<std::process::ExitCode> {
-    thalamus::Args::parse().run().await
+async fn main() -> std::process::ExitCode {
+    daemon::ended(thalamus::Args::parse().run().await)
 }

@@ -77,3 +77,30 @@ fn no_test_sleeps() {
         assert!(!text.contains(sleep), "{} waits for time instead of for something", path.display());
     }
 }
+
+#[test]
+fn every_manifest_names_the_licence() {
+    let root = crate::root();
+    let mut manifests: Vec<PathBuf> =
+        ["Cargo.toml", "xtask/Cargo.toml", "e2e/Cargo.toml", "fuzz/Cargo.toml"].map(|path| root.join(path)).into();
+    let crates = std::fs::read_dir(root.join("crates")).expect("our crates");
+    manifests.extend(crates.map(|folder| folder.expect("a folder").path().join("Cargo.toml")));
+    for path in manifests {
+        let text = std::fs::read_to_string(&path).expect("a manifest");
+        let named = ["license.workspace = true", "license = \"Apache-2.0\""].iter().any(|line| text.contains(line));
+        assert!(named, "{} names no licence", path.display());
+    }
+    assert!(std::fs::read_to_string(root.join("LICENSE")).expect("LICENSE").contains("Apache-2.0"));
+}
+
+/// Where `main` gives an error back, whoever has RUST_BACKTRACE set gets twenty frames for a mistake of theirs.
+#[test]
+fn no_main_gives_its_error_to_the_runtime() {
+    let mains = rust_files()
+        .into_iter()
+        .filter(|(path, _)| path.ends_with("src/main.rs") && (path.starts_with("crates") || path.starts_with("xtask")));
+    for (path, text) in mains {
+        let signature = text.lines().find(|line| line.contains("fn main()")).expect("a main");
+        assert!(!signature.contains("Result"), "{}: {signature}", path.display());
+    }
+}
