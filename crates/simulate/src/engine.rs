@@ -8,10 +8,7 @@ use scheduling::Scraped;
 
 use crate::cache::{MediaCache, PrefixCache};
 use crate::rates::Rates;
-use crate::workload::Job;
-
-/// Microseconds of virtual time.
-pub(crate) type Micros = u64;
+use crate::workload::{Job, Micros};
 
 /// What a server is.
 #[derive(Debug, Clone, Copy)]

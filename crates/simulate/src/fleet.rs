@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::engine::{Done, Engine, Micros, Saved, Server, StepEnd};
+use crate::engine::{Done, Engine, Saved, Server, StepEnd};
 use crate::policy::{Policy, PolicyName, policy};
 use crate::scenario::Scenario;
-use crate::workload::{Talk, Workload};
+use crate::workload::{Micros, Talk, Workload};
 
 /// One policy under one load, of one seed.
 #[derive(Debug, Clone, PartialEq)]

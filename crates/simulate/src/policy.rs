@@ -15,9 +15,8 @@ use routing::{
 };
 use scheduling::Scraped;
 
-use crate::engine::Micros;
 use crate::scenario::Scenario;
-use crate::workload::Job;
+use crate::workload::{Job, Micros};
 
 /// Policies, by the names that reports have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,9 +5,11 @@ use std::rc::Rc;
 use fastrand::Rng;
 
 use crate::cache::Link;
-use crate::engine::Micros;
 use crate::rates::tokens_of;
 use crate::scenario::{Kind, Scenario};
+
+/// Microseconds of virtual time.
+pub(crate) type Micros = u64;
 
 /// What a server is to do.
 #[derive(Debug, Clone, PartialEq)]
