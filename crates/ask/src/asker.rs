@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use director::Rejection;
+use director::{Ending, Rejection};
 use http::StatusCode;
 use prost::Message as _;
 use request::{IdSeeker, OwnedKind};
@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
-use crate::MAX_QUESTION;
 use crate::outbox::Outbox;
 use crate::proto::decisions_client::DecisionsClient;
 use crate::proto::from_picker::Message as Heard;
@@ -22,6 +21,7 @@ use crate::proto::from_reader::Message as Said;
 use crate::proto::report::Report as What;
 use crate::proto::{self, End, FromPicker, FromReader, Report};
 use crate::wire::{self, Answer, Question, Undecodable};
+use crate::{MAX_QUESTION, UNSEEN};
 
 /// Asks a picker. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -283,27 +283,27 @@ impl Asked {
 
     /// The answer has ended well.
     pub fn ended(self) {
-        self.end("complete");
+        self.end(Ending::Complete.as_str());
     }
 
     /// No connection could be made.
     pub fn unreachable(self) {
-        self.end("unreachable");
+        self.end(Ending::Unreachable.as_str());
     }
 
     /// The connection broke.
     pub fn broke_off(self) {
-        self.end("broke_off");
+        self.end(Ending::BrokeOff.as_str());
     }
 
     /// Nothing came for too long.
     pub fn timed_out(self) {
-        self.end("timed_out");
+        self.end(Ending::TimedOut.as_str());
     }
 
     /// The endpoint was not asked.
     pub fn unseen(self) {
-        self.end("unseen");
+        self.end(UNSEEN);
     }
 
     fn end(mut self, how: &str) {
@@ -326,7 +326,7 @@ impl Drop for Asked {
     fn drop(&mut self) {
         if self.is_known {
             self.session.waiting.take(self.number);
-            self.say_end("abandoned");
+            self.say_end(Ending::Abandoned.as_str());
         }
         self.session.outbox.over();
     }

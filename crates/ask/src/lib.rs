@@ -20,6 +20,9 @@ mod wire;
 /// Largest question: a thousand media items with long names of hosts, or more with shorter ones.
 const MAX_QUESTION: usize = 1 << 20;
 
+/// How a request ended whose endpoint was not asked; other ends have the words of [`director::Ending`].
+const UNSEEN: &str = "unseen";
+
 pub use asker::{Asked, Asker, Told};
 pub use director::Dialect;
 pub use server::{Decisions, Options};

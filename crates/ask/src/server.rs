@@ -6,7 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use director::{Bound, Budget, Dialect, Dispatch, Rejection, RequestHandler, Reservation, RunningAttempt, Step};
+use director::{
+    Bound, Budget, Dialect, Dispatch, Ending, Rejection, RequestHandler, Reservation, RunningAttempt, Step,
+};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, Stream, StreamExt as _};
@@ -18,12 +20,12 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::MAX_QUESTION;
 use crate::proto::decisions_server::{Decisions as Service, DecisionsServer};
 use crate::proto::from_picker::Message as Said;
 use crate::proto::from_reader::Message as Heard;
 use crate::proto::{End, FromPicker, FromReader, Leaving, Report, report};
 use crate::wire::{self, Question};
+use crate::{MAX_QUESTION, UNSEEN};
 
 /// How it answers.
 #[derive(Debug, Clone, Copy)]
@@ -293,14 +295,14 @@ impl Conversation {
                 if let Some(status) = status.and_then(status_in).filter(|_| !attempt.has_head()) {
                     attempt.head(status, now);
                 }
-                match &*how {
-                    "complete" => attempt.ended(now),
-                    "unreachable" => attempt.unreachable(now),
-                    "broke_off" => attempt.broke_off(now),
-                    "timed_out" => attempt.timed_out(now),
-                    "unseen" => attempt.unseen(),
+                match Ending::ALL.into_iter().find(|ending| ending.as_str() == how) {
+                    Some(Ending::Complete) => attempt.ended(now),
+                    Some(Ending::Unreachable) => attempt.unreachable(now),
+                    Some(Ending::BrokeOff) => attempt.broke_off(now),
+                    Some(Ending::TimedOut) => attempt.timed_out(now),
+                    None if how == UNSEEN => attempt.unseen(),
                     // Dropped, which says it.
-                    _ => {}
+                    Some(Ending::Abandoned) | None => {}
                 }
             }
         }

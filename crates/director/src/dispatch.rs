@@ -333,6 +333,8 @@ impl Drop for RunningAttempt {
 // === impl Ending ===
 
 impl Ending {
+    pub const ALL: [Self; 5] = [Self::Complete, Self::Unreachable, Self::BrokeOff, Self::TimedOut, Self::Abandoned];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Complete => "complete",

@@ -45,7 +45,6 @@ struct Known {
 #[derive(Debug)]
 pub(crate) struct Learner {
     owners: Arc<Owners>,
-    kind: OwnedKind,
     seeker: IdSeeker,
 }
 
@@ -77,7 +76,7 @@ impl Owners {
 
 impl Learner {
     pub(crate) fn new(owners: &Arc<Owners>, kind: OwnedKind) -> Self {
-        Self { owners: Arc::clone(owners), kind, seeker: IdSeeker::new(kind) }
+        Self { owners: Arc::clone(owners), seeker: IdSeeker::new(kind) }
     }
 
     /// Reads on; whether it has learned what there is to learn.
@@ -90,7 +89,7 @@ impl Learner {
 
     /// Somebody else has read it.
     pub(crate) fn learn(self, id: String, owner: &EndpointId) {
-        self.owners.remember(Owned { kind: self.kind, id }, owner.clone());
+        self.owners.remember(Owned { kind: self.seeker.kind(), id }, owner.clone());
     }
 }
 

@@ -198,15 +198,13 @@ impl Filter {
                 match timeouts.next(taken, idle, reading.bytes, &self.handler().budget) {
                     Ok(_) => self.state = State::Reading(reading),
                     Err(why) => {
-                        let rejection = self.handler().reject(why);
-                        self.reject(stream, &rejection);
+                        self.refuse(stream, why);
                     }
                 }
                 false
             }
             (Event::Tick, State::Asking { picker: Some(picker), .. }) if picker.since.elapsed() > ANSWERED_WITHIN => {
-                let rejection = self.handler().reject(Rejection::NobodyToAsk);
-                self.reject(stream, &rejection);
+                self.refuse(stream, Rejection::NobodyToAsk);
                 false
             }
             (Event::Answer, State::Asking { read, heard, picker }) => {
@@ -278,10 +276,7 @@ impl Filter {
                 self.state = State::Asking { read: Box::new(read), heard, picker };
                 HeadStatus::Stop
             }
-            Err(rejection) => {
-                let rejection = self.handler().reject(rejection);
-                self.reject(stream, &rejection)
-            }
+            Err(rejection) => self.refuse(stream, rejection),
         }
     }
 
@@ -298,16 +293,10 @@ impl Filter {
                         self.state = State::Dispatched(Box::new(Course::Asked(asked)));
                         HeadStatus::Continue
                     }
-                    Err(rejection) => {
-                        let rejection = self.handler().reject(rejection);
-                        self.reject(stream, &rejection)
-                    }
+                    Err(rejection) => self.refuse(stream, rejection),
                 }
             }
-            Err(rejection) => {
-                let rejection = self.handler().reject(rejection);
-                self.reject(stream, &rejection)
-            }
+            Err(rejection) => self.refuse(stream, rejection),
         }
     }
 
@@ -382,6 +371,12 @@ impl Filter {
     /// Whatever is under way still is nobody's any more.
     pub(crate) fn completed(&mut self) {
         self.state = State::Ended;
+    }
+
+    /// Of what nobody has heard yet.
+    fn refuse(&mut self, stream: &mut Stream<'_>, rejection: Rejection) -> HeadStatus {
+        let rejection = self.handler().reject(rejection);
+        self.reject(stream, &rejection)
     }
 
     fn reject(&mut self, stream: &mut Stream<'_>, rejection: &Rejection) -> HeadStatus {

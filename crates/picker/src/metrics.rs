@@ -162,6 +162,11 @@ impl Metrics {
         self.scrapes.get_or_create(&ScrapeLabels { outcome }).inc();
     }
 
+    /// Brings what is known without tables up to date.
+    pub(crate) fn look_up_held(&self, budget: &Budget) {
+        self.buffered_bytes.set(i64::try_from(budget.held()).unwrap_or(i64::MAX));
+    }
+
     /// Brings the gauges up to date.
     pub(crate) fn look_up(
         &self,
@@ -180,13 +185,6 @@ impl Metrics {
             self.connections.get_or_create(&labels).set(i64::try_from(limit.open()).unwrap_or(i64::MAX));
             self.connections_refused.get_or_create(&labels).set(i64::try_from(limit.refused()).unwrap_or(i64::MAX));
         }
-    }
-}
-
-impl Metrics {
-    /// Brings what is known without tables up to date.
-    pub(crate) fn look_up_held(&self, budget: &Budget) {
-        self.buffered_bytes.set(i64::try_from(budget.held()).unwrap_or(i64::MAX));
     }
 }
 

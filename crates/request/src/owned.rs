@@ -77,6 +77,11 @@ impl IdSeeker {
         Self { lexer: Lexer::new(), seeking, begun: false, broken: false }
     }
 
+    /// What it seeks the id of.
+    pub fn kind(&self) -> OwnedKind {
+        self.seeking.kind
+    }
+
     pub fn feed(&mut self, chunk: &[u8]) {
         if self.broken || self.seeking.id.is_some() {
             return;

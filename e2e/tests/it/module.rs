@@ -1,12 +1,20 @@
 //! Does the picker inside Envoy do what only it must?
 
 use anyhow::{Result, ensure};
-use e2e::{Client, PodSpec, envoy_module_says, eventually, older_envoys};
+use e2e::{Client, PodSpec, World, envoy_module_says, eventually, older_envoys};
 use http::Method;
 use serde_json::Value;
 
 use crate::Shared;
 use crate::routing::{chat, text};
+
+/// The model `chat`, which its one server knows by a longer name.
+async fn serve_under_a_longer_name(world: &mut World) -> Result<()> {
+    world.apply_pool("text")?;
+    world
+        .apply_model("chat", "{modelName: chat, poolRef: {name: text}, targetModels: [{name: a-much-longer-name}]}")?;
+    world.kubelet.run(PodSpec::new("text-0", "text", &["a-much-longer-name=text"])).await.map(drop)
+}
 
 /// Waits until the one server there is answers this; what it says that it was sent.
 async fn served(client: &Client, body: &str) -> Result<Value> {
@@ -21,10 +29,7 @@ async fn served(client: &Client, body: &str) -> Result<Value> {
 /// Envoy's buffers cannot be changed in their middle: a name that went by long before the end is the hard case.
 pub(crate) async fn a_name_at_the_beginning_of_a_large_body_is_replaced_over_every_way(shared: &Shared) -> Result<()> {
     let mut world = shared.world_of_all_ways().await?;
-    world.apply_pool("text")?;
-    world
-        .apply_model("chat", "{modelName: chat, poolRef: {name: text}, targetModels: [{name: a-much-longer-name}]}")?;
-    world.kubelet.run(PodSpec::new("text-0", "text", &["a-much-longer-name=text"])).await?;
+    serve_under_a_longer_name(&mut world).await?;
     for size in [10, 10_000, 300_000, 3_000_000] {
         let body = format!(r#"{{"model":"chat","messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(size));
         let mut digests = Vec::new();
@@ -44,10 +49,7 @@ pub(crate) async fn a_name_at_the_beginning_of_a_large_body_is_replaced_over_eve
 /// A library of one build, in each Envoy that is said to load it.
 pub(crate) async fn older_envoys_load_the_same_library(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
-    world.apply_pool("text")?;
-    world
-        .apply_model("chat", "{modelName: chat, poolRef: {name: text}, targetModels: [{name: a-much-longer-name}]}")?;
-    world.kubelet.run(PodSpec::new("text-0", "text", &["a-much-longer-name=text"])).await?;
+    serve_under_a_longer_name(&mut world).await?;
     let older = older_envoys()?;
     ensure!(older.len() == 2, "{older:?}");
     for (number, envoy) in older.iter().enumerate() {
@@ -68,10 +70,7 @@ pub(crate) async fn older_envoys_load_the_same_library(shared: &Shared) -> Resul
 /// Envoy shows what a filter before this one kept as if it came now, and keeps it all the same.
 pub(crate) async fn a_filter_before_it_that_keeps_bodies_changes_nothing(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
-    world.apply_pool("text")?;
-    world
-        .apply_model("chat", "{modelName: chat, poolRef: {name: text}, targetModels: [{name: a-much-longer-name}]}")?;
-    world.kubelet.run(PodSpec::new("text-0", "text", &["a-much-longer-name=text"])).await?;
+    serve_under_a_longer_name(&mut world).await?;
     let buffer = "http_filters:
           - name: envoy.filters.http.buffer
             typed_config:
