@@ -94,6 +94,7 @@ const fn becomes(holds: Holds) -> &'static str {
         Holds::Model => "requests are routed by it",
         Holds::Stream => "read",
         Holds::Modalities => "what the answer is to be",
+        Holds::Salt => "keeps what caches are believed to hold apart, as engines keep their caches",
         Holds::Previous => "goes to the server that made it",
         Holds::Messages | Holds::Content | Holds::Documents => "read for text and media",
         Holds::Text | Holds::Words => "text; looked through for placeholders of media",

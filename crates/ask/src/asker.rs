@@ -21,7 +21,7 @@ use crate::proto::from_reader::Message as Said;
 use crate::proto::report::Report as What;
 use crate::proto::{self, End, FromPicker, FromReader, Report};
 use crate::wire::{self, Answer, Question, Undecodable};
-use crate::{MAX_QUESTION, UNSEEN};
+use crate::{HASH_KEY, MAX_QUESTION, UNSEEN};
 
 /// Asks a picker. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -32,6 +32,7 @@ pub struct Asker(Arc<Connection>);
 struct Connection {
     current: Mutex<Option<Session>>,
     connected: watch::Sender<bool>,
+    hash_key: AtomicU64,
 }
 
 /// What is told of a question.
@@ -87,7 +88,11 @@ const WAIT: Duration = Duration::from_millis(300);
 impl Asker {
     /// Connects in the runtime at hand over what `connect` gives, and again whenever the stream is lost, until `stop` is cancelled.
     pub fn start(connect: impl Fn() -> Channel + Send + 'static, stop: CancellationToken) -> Self {
-        let connection = Arc::new(Connection { current: Mutex::new(None), connected: watch::Sender::new(false) });
+        let connection = Arc::new(Connection {
+            current: Mutex::new(None),
+            connected: watch::Sender::new(false),
+            hash_key: AtomicU64::default(),
+        });
         let kept = Arc::clone(&connection);
         tokio::spawn(async move {
             let keep = kept.keep(connect);
@@ -102,6 +107,11 @@ impl Asker {
     /// Whether there is a picker to ask.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.0.connected.subscribe()
+    }
+
+    /// By what key the picker tells prompts apart; 0 before there was one.
+    pub fn hash_key(&self) -> u64 {
+        self.0.hash_key.load(Ordering::Relaxed)
     }
 
     /// Asks, and calls `told` with the answer on whatever thread it comes, or with the reason why none will. The picker counts the request for
@@ -130,7 +140,8 @@ impl Connection {
     async fn keep(self: &Arc<Self>, connect: impl Fn() -> Channel) {
         loop {
             match open(connect()).await {
-                Ok((session, answers)) => {
+                Ok((session, answers, hash_key)) => {
+                    self.hash_key.store(hash_key, Ordering::Relaxed);
                     tracing::info!("there is a picker to ask");
                     *lock(&self.current) = Some(session.clone());
                     self.connected.send_replace(true);
@@ -162,11 +173,14 @@ impl Connection {
     }
 }
 
-async fn open(channel: Channel) -> Result<(Session, Streaming<FromPicker>), Status> {
+async fn open(channel: Channel) -> Result<(Session, Streaming<FromPicker>, u64), Status> {
     let outbox = Arc::<Outbox>::default();
     let mut client = DecisionsClient::new(channel).max_decoding_message_size(MAX_ANSWER);
-    let answers = client.ask(Arc::clone(&outbox).messages()).await?.into_inner();
-    Ok((Session { outbox, waiting: Arc::new(Waiting::open()) }, answers))
+    let response = client.ask(Arc::clone(&outbox).messages()).await?;
+    // One that is older says none.
+    let hash_key = response.metadata().get(HASH_KEY).and_then(|key| u64::from_str_radix(key.to_str().ok()?, 16).ok());
+    let session = Session { outbox, waiting: Arc::new(Waiting::open()) };
+    Ok((session, response.into_inner(), hash_key.unwrap_or_default()))
 }
 
 /// Tells what is answered, until the stream is lost, or the picker is leaving: then it answers on what it was asked.

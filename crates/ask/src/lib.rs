@@ -1,4 +1,5 @@
-//! A request that was read in one process is decided in another: a picker is asked with a few hundred bytes, whatever the body weighs.
+//! A request that was read in one process is decided in another: a picker is asked with some hundred bytes, and with some more for a
+//! long prompt, whatever its media weigh.
 //!
 //! ```text
 //!  reader ──InferenceRequest──► wire ──Question──► Asker ══ one stream for all requests ══► Decisions ──► director
@@ -7,7 +8,7 @@
 //! ```
 //!
 //! Invariants:
-//! - no byte of a text or of media goes out; what a client authorizes by only where a decision hangs on it;
+//! - no byte of a text or of media goes out, only keyed hashes; what a client authorizes by only where a decision hangs on it;
 //! - a request that was dispatched counts at its endpoint until its reader says how it ended, or is gone;
 //! - a word that the other end does not know refuses the question: what narrows a request is never lost on the way.
 
@@ -19,6 +20,9 @@ mod wire;
 
 /// Largest question: a thousand media items with long names of hosts, or more with shorter ones.
 const MAX_QUESTION: usize = 1 << 20;
+
+/// Where the picker says by what key it tells prompts apart.
+const HASH_KEY: &str = "thalamus-hash-key";
 
 /// How a request ended whose endpoint was not asked; other ends have the words of [`director::Ending`].
 const UNSEEN: &str = "unseen";

@@ -25,7 +25,7 @@ use crate::proto::from_picker::Message as Said;
 use crate::proto::from_reader::Message as Heard;
 use crate::proto::{End, FromPicker, FromReader, Leaving, Report, report};
 use crate::wire::{self, Question};
-use crate::{MAX_QUESTION, UNSEEN};
+use crate::{HASH_KEY, MAX_QUESTION, UNSEEN};
 
 /// How it answers.
 #[derive(Debug, Clone, Copy)]
@@ -140,7 +140,12 @@ impl Service for Decisions {
                 (Ok(None), _) => None,
                 (Err(status), _) => Some((Err(status), None)),
             });
-        Ok(Response::new(Box::pin(answers)))
+        let mut response: Response<Self::AskStream> = Response::new(Box::pin(answers));
+        let hash_key = format!("{:x}", self.handler.director.hash_key());
+        if let Ok(key) = hash_key.parse() {
+            response.metadata_mut().insert(HASH_KEY, key);
+        }
+        Ok(response)
     }
 }
 

@@ -9,8 +9,8 @@ use director::{Dialect, HeaderChanges, Plan, Rejection, Reply};
 use http::{HeaderName, HeaderValue, StatusCode};
 use media::{Facts, Identity, MediaUrl, Scheme, UrlFault};
 use request::{
-    InferenceRequest, MediaItem, ModelSpan, NameEncoding, Owned, OwnedKind, PartPath, Placeholders, Resource, Splice,
-    UnsafeFeatureAt,
+    InferenceRequest, MediaItem, ModelSpan, NameEncoding, Owned, OwnedKind, PartPath, Piece, Placeholders, Prompt,
+    Resource, Splice, UnsafeFeatureAt,
 };
 use routing::{Format, MediaSource, Modality, ModalitySet, Operation, Requirement, UnsafeFeature};
 
@@ -96,6 +96,7 @@ impl From<Question> for proto::Question {
             model_span,
             bytes,
             objective,
+            prompt,
         } = request;
         let words = |set: ModalitySet| set.iter().map(|modality| modality.as_str().to_owned()).collect();
         let features = unsafe_features.into_iter().map(|UnsafeFeatureAt { feature, at }| proto::UnsafeFeature {
@@ -127,6 +128,7 @@ impl From<Question> for proto::Question {
             caller: caller.filter(|_| names_media).map(Into::into),
             authorization: authorization.filter(|_| is_owned),
             anthropic: dialect == Dialect::Anthropic,
+            prompt: Some(prompt_out(prompt)).filter(|prompt| *prompt != proto::Prompt::default()),
         }
     }
 }
@@ -155,6 +157,7 @@ impl TryFrom<proto::Question> for Question {
             caller,
             authorization,
             anthropic,
+            prompt,
         } = question;
         let operation = known("operation", &Operation::ALL, Operation::as_str, &operation)?;
         let resource = resource.and_then(|resource| resource.resource).ok_or(Undecodable::Missing("resource"))?;
@@ -183,6 +186,7 @@ impl TryFrom<proto::Question> for Question {
             model_span: model_span.transpose()?,
             bytes,
             objective,
+            prompt: prompt.map(prompt_in).unwrap_or_default(),
         };
         if !request.is_bounded() {
             return Err(Undecodable::OutOfBounds("a name, or the number of media"));
@@ -190,6 +194,26 @@ impl TryFrom<proto::Question> for Question {
         let dialect = if anthropic { Dialect::Anthropic } else { Dialect::OpenAi };
         Ok(Self { request, path, pool, caller: caller.map(|caller| caller.to_vec()), authorization, dialect })
     }
+}
+
+fn prompt_out(Prompt { pieces, rest, salt }: Prompt) -> proto::Prompt {
+    use proto::piece::Piece as Out;
+    let pieces = pieces.into_iter().map(|piece| match piece {
+        Piece::Text { hash, bytes } => Out::Text(proto::Text { hash, bytes }),
+        Piece::Media(place) => Out::Media(place),
+    });
+    proto::Prompt { pieces: pieces.map(|piece| proto::Piece { piece: Some(piece) }).collect(), rest, salt }
+}
+
+/// A piece of a kind that is not known ends what is: of what stands after it no cache can be asked.
+fn prompt_in(proto::Prompt { pieces, rest, salt }: proto::Prompt) -> Prompt {
+    use proto::piece::Piece as In;
+    let known = pieces.into_iter().map_while(|piece| piece.piece);
+    let pieces = known.map(|piece| match piece {
+        In::Text(proto::Text { hash, bytes }) => Piece::Text { hash, bytes },
+        In::Media(place) => Piece::Media(place),
+    });
+    Prompt { pieces: pieces.collect(), rest, salt }
 }
 
 fn resource_out(resource: Resource) -> proto::resource::Resource {

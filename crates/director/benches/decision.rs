@@ -119,6 +119,84 @@ fn request_of_1_kb_in_a_large_table(bencher: Bencher<'_, '_>) {
     run(bencher, large_table(), &body(false));
 }
 
+/// A decision alone, over endpoints that all have read the first half of a prompt. Of a conversation of a hundred turns with a picture in every tenth.
+mod of_a_prompt_that_all_know {
+    use super::{
+        Arc, Bencher, Bound, Draw, Endpoint, Model, Pool, RequestHead, RoutingTable, SocketAddr, Step, Target, clock,
+        handler,
+    };
+    use director::RequestHandler;
+    use request::InferenceRequest;
+    use routing::Capability;
+    use scheduling::Subset;
+
+    fn pool(endpoints: u8) -> RoutingTable {
+        let address = |i: u8| SocketAddr::from(([10, 0, 0, i], 8000));
+        let endpoint =
+            |i| (Arc::from(format!("pod-{i}")), Endpoint { address: address(i), uid: "".into(), capability: None });
+        let pool = Pool { endpoints: (0..endpoints).map(endpoint).collect(), ..Pool::default() };
+        let model = Model::new(vec![Target::new("m", "pool", Capability::ANY)]);
+        let mut table = RoutingTable::default();
+        table.models.insert("m".into(), Arc::new(model));
+        table.pools.insert("pool".into(), Arc::new(pool));
+        table
+    }
+
+    fn request(handler: &Arc<RequestHandler>, bytes: usize) -> InferenceRequest {
+        let turn = |number: usize| {
+            let picture = format!(r#",{{"type":"image_url","image_url":{{"url":"https://example.com/{number}"}}}}"#);
+            let picture = if number.is_multiple_of(10) { &*picture } else { "" };
+            let text = format!("turn {number} ").repeat(bytes / 100 / 8);
+            format!(r#"{{"role":"user","content":[{{"type":"text","text":"{text}"}}{picture}]}}"#)
+        };
+        let turns: Vec<String> = (0..100).map(turn).collect();
+        let body = format!(r#"{{"model":"m","stream":true,"messages":[{}]}}"#, turns.join(","));
+        let head = RequestHead { method: "POST", path: "/v1/chat/completions", ..RequestHead::default() };
+        let mut transaction = handler.open(&head).expect("sound");
+        transaction.feed(body.as_bytes()).expect("valid");
+        transaction.read().expect("whole")
+    }
+
+    fn run(bencher: Bencher<'_, '_>, endpoints: u8, bytes: usize) {
+        let handler = handler(pool(endpoints));
+        let request = request(&handler, bytes);
+        let decide = |request: InferenceRequest, bound: Bound, seed| match handler.decide(
+            request,
+            bound,
+            None,
+            clock,
+            Draw::new(seed),
+        ) {
+            Ok(Step::Dispatch(dispatch)) => dispatch,
+            _ => unreachable!("it has an endpoint"),
+        };
+        let mut half = request.clone();
+        half.prompt.pieces.truncate(request.prompt.pieces.len() / 2);
+        for known in handler.director.endpoints() {
+            let bound = Bound { subset: Some(Subset::parse([&*known.address.to_string()])), pool: None };
+            let mut attempt = decide(half.clone(), bound, 1).attempt;
+            attempt.head(http::StatusCode::OK, clock());
+            attempt.ended(clock());
+        }
+        let mut seed = 0;
+        bencher.with_inputs(|| request.clone()).bench_local_values(|request| {
+            seed += 1;
+            decide(request, Bound::default(), seed)
+        });
+    }
+
+    #[divan::bench]
+    fn tokens_100_000_over_200_endpoints(bencher: Bencher<'_, '_>) {
+        run(bencher, 200, 400_000);
+    }
+
+    /// What the reference picker takes 674 ms and 13 GB for (llm-d-router#2390).
+    #[divan::bench]
+    fn tokens_240_000_over_96_endpoints(bencher: Bencher<'_, '_>) {
+        run(bencher, 96, 960_000);
+    }
+}
+
 /// What any stranger may ask of a large table, as often as they like. Each from its head to its answer.
 mod of_a_large_table {
     use super::{Bencher, Bound, Draw, RequestHead, clock, handler, large_table};

@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::{Duration, Instant};
 
 use routing::{PoolName, Uid};
-use scheduling::{Health, Load, Scraped};
+use scheduling::{Health, Load, Scraped, Work};
+
+use crate::cached::Cached;
+use crate::content::Content;
 
 /// What an endpoint is, wherever it listens: a pod that comes back under an old name and address is another one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,8 +31,19 @@ pub struct EndpointState {
     /// Requests under way everywhere.
     total: Arc<AtomicU64>,
     in_flight: AtomicU32,
-    /// As it was at the last scrape.
-    in_flight_then: AtomicU32,
+    /// Work of those that have not come to their first byte, in microseconds of a reference server.
+    queued: AtomicU64,
+    /// Those that this is the work of.
+    unread: AtomicU32,
+    /// When those will be done of whose first byte nobody tells.
+    untold_until: AtomicU64,
+    /// See [`Load::others_waiting`]; as bits.
+    others_waiting: AtomicU32,
+    /// How many times as long as that server it takes, as bits.
+    pace: AtomicU32,
+    cached: RwLock<Cached>,
+    /// When the server started, as it says, as bits; 0 where it never did.
+    started: AtomicU64,
     /// [`UNKNOWN`] where the last scrape did not tell; so for the next.
     waiting: AtomicU32,
     running: AtomicU32,
@@ -52,6 +66,10 @@ pub struct Reading {
     pub scraped: Scraped,
     /// What the server has got done since it started, in tokens and requests; none where it does not count.
     pub progress: Option<u64>,
+    /// Tokens that its KV cache holds.
+    pub kv_tokens: Option<u64>,
+    /// When it started, in seconds since 1970.
+    pub started: Option<f64>,
 }
 
 /// How an attempt went, as far as it speaks for or against the endpoint.
@@ -95,6 +113,12 @@ const FAILING: u32 = 3;
 const FAILING_FOR: Duration = Duration::from_secs(1);
 const MAX_DOUBLINGS: u32 = 5;
 
+/// How many times as long a server takes to read prompts where it writes answers beside.
+const BESIDE_ANSWERS: f32 = 1.5;
+
+/// How much of what a scrape says of others' queues is believed at once, where they grow; the rest in the next seconds.
+const NEWS: f32 = 0.1;
+
 const UNKNOWN: u32 = u32::MAX;
 
 // === impl EndpointId ===
@@ -116,7 +140,13 @@ impl EndpointState {
             clock,
             total,
             in_flight: AtomicU32::new(0),
-            in_flight_then: AtomicU32::new(0),
+            queued: AtomicU64::new(0),
+            unread: AtomicU32::new(0),
+            untold_until: AtomicU64::new(0),
+            others_waiting: AtomicU32::new(0),
+            pace: AtomicU32::new(1.0_f32.to_bits()),
+            cached: RwLock::default(),
+            started: AtomicU64::new(0),
             waiting: AtomicU32::new(UNKNOWN),
             running: AtomicU32::new(UNKNOWN),
             kv_cache_usage: AtomicU32::new(f32::NAN.to_bits()),
@@ -135,16 +165,26 @@ impl EndpointState {
 
     /// Notes what its metrics said at `at`.
     pub fn scraped(&self, reading: &Reading, at: Instant) {
-        let Reading { scraped: Scraped { waiting, running, kv_cache_usage }, progress } = *reading;
+        let Reading { scraped: Scraped { waiting, running, kv_cache_usage }, progress, kv_tokens, started } = *reading;
         let at = self.clock.stamp(at);
         let known = |count: Option<u32>| count.map_or(UNKNOWN, |count| count.min(UNKNOWN - 1));
-        self.in_flight_then.store(self.in_flight.load(Relaxed), Relaxed);
+        self.others_wait(waiting.unwrap_or(0).saturating_sub(self.unread.load(Relaxed)));
         self.waiting.store(known(waiting), Relaxed);
         self.running.store(known(running), Relaxed);
         self.kv_cache_usage.store(kv_cache_usage.unwrap_or(f32::NAN).to_bits(), Relaxed);
         self.scraped_at.store(if reading.scraped.is_empty() { 0 } else { at }, Relaxed);
         self.silent_since.store(0, Relaxed);
-        let got_on = progress.is_none_or(|progress| self.progress.swap(progress, Relaxed) != progress);
+        let got_before = progress.map(|progress| self.progress.swap(progress, Relaxed));
+        let got_on = progress.is_none() || progress != got_before;
+        let started = started.map_or(0, f64::to_bits);
+        let began_anew = started != 0 && ![0, started].contains(&self.started.swap(started, Relaxed));
+        // Some do not say when they started, but all count from nothing.
+        if began_anew || progress < got_before {
+            self.cached_mut().clear();
+        }
+        if let Some(kv_tokens) = kv_tokens {
+            self.cached_mut().resize(kv_tokens);
+        }
         if got_on || running.is_none_or(|running| running == 0) {
             self.stuck_since.store(0, Relaxed);
         } else {
@@ -179,15 +219,25 @@ impl EndpointState {
     }
 
     pub(crate) fn load_at(&self, now: u64) -> Load {
-        let (in_flight, in_flight_then) = (self.in_flight.load(Relaxed), self.in_flight_then.load(Relaxed));
+        let float = |bits: &AtomicU32| f32::from_bits(bits.load(Relaxed));
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let known = Load {
+            in_flight: self.in_flight.load(Relaxed),
+            unread: self.unread.load(Relaxed),
+            queued: self.queued.load(Relaxed) as f32 / 1000.0,
+            untold: self.untold_until.load(Relaxed).saturating_sub(now) as f32 / 1e6 / float(&self.pace),
+            others_waiting: 0.0,
+            pace: float(&self.pace),
+            scraped: None,
+        };
         let scraped_at = self.scraped_at.load(Relaxed);
         if scraped_at == 0 || now.saturating_sub(scraped_at) > nanos(STALE_AFTER) {
-            return Load { in_flight, in_flight_then, scraped: None };
+            return known;
         }
-        let known = |count: &AtomicU32| Some(count.load(Relaxed)).filter(|count| *count != UNKNOWN);
+        let count = |count: &AtomicU32| Some(count.load(Relaxed)).filter(|count| *count != UNKNOWN);
         let kv_cache_usage = Some(f32::from_bits(self.kv_cache_usage.load(Relaxed))).filter(|usage| !usage.is_nan());
-        let scraped = Scraped { waiting: known(&self.waiting), running: known(&self.running), kv_cache_usage };
-        Load { in_flight, in_flight_then, scraped: Some(scraped) }
+        let scraped = Scraped { waiting: count(&self.waiting), running: count(&self.running), kv_cache_usage };
+        Load { scraped: Some(scraped), others_waiting: float(&self.others_waiting), ..known }
     }
 
     pub(crate) fn health_at(&self, now: u64) -> Health {
@@ -199,6 +249,81 @@ impl EndpointState {
         let over = self.demerits.load(Relaxed).checked_sub(FAILING);
         let answering = over.is_none_or(|over| lasts(&self.failed_at, FAILING_FOR * (1 << over.min(MAX_DOUBLINGS))));
         Health { responsive, answering }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    fn others_wait(&self, waiting: u32) {
+        let (before, now) = (f32::from_bits(self.others_waiting.load(Relaxed)), waiting as f32);
+        // A queue that is shorter is so for everybody.
+        self.others_waiting.store((before + (now - before) * NEWS).min(now).to_bits(), Relaxed);
+    }
+
+    /// What a content would ask of it.
+    pub(crate) fn work(&self, content: &Content) -> Work {
+        if content.is_empty() {
+            return content.work(0, |_| false);
+        }
+        self.cached.read().unwrap_or_else(PoisonError::into_inner).work(content)
+    }
+
+    /// Tokens that are believed to be in its KV cache.
+    pub fn cached_tokens(&self) -> u64 {
+        self.cached.read().unwrap_or_else(PoisonError::into_inner).tokens()
+    }
+
+    /// A content goes there. Says what it asks, and how many of its blocks are known there.
+    pub(crate) fn enter(&self, content: &Content) -> (Work, usize) {
+        if content.is_empty() {
+            return (self.work(content), 0);
+        }
+        let mut cached = self.cached_mut();
+        (cached.work(content), cached.enter(content))
+    }
+
+    /// It did not come to be there, but for the blocks that were.
+    pub(crate) fn forget(&self, content: &Content, known: usize) {
+        if !content.is_empty() {
+            self.cached_mut().forget(content, known);
+        }
+    }
+
+    fn cached_mut(&self) -> RwLockWriteGuard<'_, Cached> {
+        // A panic elsewhere leaves beliefs, if fewer.
+        self.cached.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many microseconds of work wait there from now on; says how many did before.
+    pub(crate) fn queue(&self, work: u64) -> u64 {
+        self.unread.fetch_add(1, Relaxed);
+        self.queued.fetch_add(work, Relaxed)
+    }
+
+    /// So many microseconds of work wait there, of which nobody will tell when they are done: they are taken for it when they should be.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an estimate, never below zero"
+    )]
+    pub(crate) fn queue_untold(&self, work: u64, began: Instant) {
+        let pace = f32::from_bits(self.pace.load(Relaxed));
+        let (began, takes) = (self.clock.stamp(began), (work as f32 * BESIDE_ANSWERS * pace * 1000.0) as u64);
+        let _ = self.untold_until.fetch_update(Relaxed, Relaxed, |until| Some(until.max(began).saturating_add(takes)));
+    }
+
+    pub(crate) fn unqueue(&self, work: u64) {
+        self.queued.fetch_sub(work, Relaxed);
+        self.unread.fetch_sub(1, Relaxed);
+    }
+
+    /// Notes that something took so many times as long as it would at a reference server.
+    pub(crate) fn took(&self, times: f32) {
+        let pace = f32::from_bits(self.pace.load(Relaxed));
+        // A step of a tenth at most, so that one outlier moves it by a little.
+        let next = pace * (times / pace).powf(0.1).clamp(0.9, 1.1);
+        if next.is_finite() {
+            self.pace.store(next.clamp(0.1, 100.0).to_bits(), Relaxed);
+        }
     }
 
     pub(crate) fn begin(&self) {

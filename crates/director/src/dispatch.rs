@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use http::{HeaderName, HeaderValue, StatusCode};
 use request::{Owned, OwnedKind, Splice};
 use routing::{AppProtocol, Capability, ModelName, PoolName, Requirement};
-use scheduling::Filter;
+use scheduling::{Filter, Work};
 
 use crate::board::{EndpointId, EndpointState, Verdict};
+use crate::content::Content;
 use crate::owners::{Learner, Owners};
 use crate::steering::is_steering;
 use crate::{Observer, Rejection};
@@ -37,6 +38,8 @@ pub struct Plan {
     pub first_byte_timeout: Option<Duration>,
     /// What the answer may say that its model server made.
     pub makes: Option<OwnedKind>,
+    /// Whether the answer comes as a stream of events.
+    pub(crate) streams: bool,
     pub(crate) owners: Arc<Owners>,
     pub(crate) observer: Arc<dyn Observer>,
 }
@@ -51,8 +54,9 @@ pub struct Attempt {
     pub target: Option<ModelName>,
     /// What changes in the body, in its order.
     pub splices: Arc<[Splice]>,
-    /// 0 to 1.
-    pub score: f32,
+    /// What the request asked of it when that was decided.
+    pub work: Work,
+    pub(crate) content: Arc<Content>,
 }
 
 /// What changes in the head of a request, whichever attempt it is.
@@ -71,6 +75,8 @@ pub struct Why {
     pub tiers: usize,
     /// Endpoints that could take it as well there.
     pub candidates: usize,
+    /// Whether what it has in its caches decided it.
+    pub is_swayed: bool,
     /// What all of them lack, so that one was taken that had better not be.
     pub lacks: Option<Filter>,
 }
@@ -81,6 +87,7 @@ pub struct Why {
 pub struct RunningAttempt {
     number: usize,
     endpoint: Option<Served>,
+    content: Arc<Content>,
     observer: Arc<dyn Observer>,
     began: Instant,
     head: Option<(StatusCode, Instant)>,
@@ -93,6 +100,16 @@ pub struct RunningAttempt {
 struct Served {
     state: Arc<EndpointState>,
     address: SocketAddr,
+    /// Blocks of the prompt that were there before it.
+    known: usize,
+    queued: Option<Queued>,
+}
+
+/// Work that waits at an endpoint, in microseconds of a reference server.
+#[derive(Debug, Clone, Copy)]
+struct Queued {
+    own: u64,
+    before: u64,
 }
 
 /// What became of an attempt.
@@ -173,17 +190,22 @@ impl Plan {
     }
 
     pub(crate) fn begin(&self, number: usize, at: Instant) -> RunningAttempt {
-        let Attempt { state, address, .. } = &self.attempts[number];
-        state.begin();
-        RunningAttempt {
+        let Attempt { state, address, content, .. } = &self.attempts[number];
+        let mut attempt = RunningAttempt {
             number,
-            endpoint: Some(Served { state: Arc::clone(state), address: *address }),
+            endpoint: Some(Served::begin(state, *address, content)),
+            content: Arc::clone(content),
             observer: Arc::clone(&self.observer),
             began: at,
             head: None,
             first_byte: None,
             learner: self.makes.map(|kind| Learner::new(&self.owners, kind)),
+        };
+        // The first byte of an answer in one piece is its last.
+        if !self.streams {
+            attempt.first_byte_untold();
         }
+        attempt
     }
 
     /// Says that the request is answered with an error of ours after all.
@@ -208,7 +230,7 @@ impl RunningAttempt {
 
     /// The endpoint closed a connection that was kept from an earlier request, and cannot have seen this one: no mark against it.
     pub fn unseen(mut self) {
-        self.release();
+        self.leave();
     }
 
     /// The head of the answer. One that says that the server fails, or is full, is judged now: not every gateway tells of the end.
@@ -243,8 +265,23 @@ impl RunningAttempt {
 
     /// Some of the answer's body has come, which somebody else reads.
     pub fn first_byte(&mut self, at: impl FnOnce() -> Instant) {
-        if self.first_byte.is_none() {
-            self.first_byte = Some(at());
+        if self.first_byte.is_some() {
+            return;
+        }
+        let at = at();
+        self.first_byte = Some(at);
+        if let Some(served) = &mut self.endpoint {
+            served.first_byte(at.saturating_duration_since(self.began));
+        }
+    }
+
+    /// Nobody will tell when its first byte comes: what it asks of the endpoint is taken for done when it should be.
+    pub fn first_byte_untold(&mut self) {
+        if let Some(Served { state, queued, .. }) = &mut self.endpoint
+            && let Some(Queued { own, .. }) = queued.take()
+        {
+            state.unqueue(own);
+            state.queue_untold(own, self.began);
         }
     }
 
@@ -276,11 +313,12 @@ impl RunningAttempt {
     /// The gateway says that another served: it counts there from now on, and nowhere if that is no endpoint of ours. Nobody knows then who
     /// made what was made.
     pub(crate) fn served_by(&mut self, served: Option<(Arc<EndpointState>, SocketAddr)>) {
-        self.release();
-        self.endpoint = served.map(|(state, address)| {
-            state.begin();
-            Served { state, address }
-        });
+        let is_told = self.endpoint.as_ref().is_some_and(|served| served.queued.is_some());
+        self.leave();
+        self.endpoint = served.map(|(state, address)| Served::begin(&state, address, &self.content));
+        if !is_told {
+            self.first_byte_untold();
+        }
         if self.endpoint.is_none() {
             self.learner = None;
         }
@@ -289,11 +327,21 @@ impl RunningAttempt {
     fn release(&mut self) -> Option<Served> {
         let served = self.endpoint.take()?;
         served.state.end();
+        if let Some(Queued { own, .. }) = served.queued {
+            served.state.unqueue(own);
+        }
         Some(served)
     }
 
+    /// It was not there, and left nothing in a cache.
+    fn leave(&mut self) {
+        if let Some(Served { state, known, .. }) = self.release() {
+            state.forget(&self.content, known);
+        }
+    }
+
     fn close(&mut self, ending: Ending, at: Option<Instant>) {
-        let Some(Served { state, address }) = self.release() else { return };
+        let Some(Served { state, address, known, .. }) = self.release() else { return };
         let status = self.head.map(|(status, _)| status);
         let verdict = match ending {
             // Judged by its head.
@@ -306,6 +354,9 @@ impl RunningAttempt {
         if let (Some(verdict), Some(at)) = (verdict, at) {
             state.judge(verdict, self.began, at);
         }
+        if !status.is_some_and(|status| status.is_success()) {
+            state.forget(&self.content, known);
+        }
         let since = |at: Instant| at.saturating_duration_since(self.began);
         self.observer.attempted(&AttemptReport {
             endpoint: state.id(),
@@ -316,6 +367,31 @@ impl RunningAttempt {
             to_first_byte: self.first_byte.map(since),
             took: at.map(since),
         });
+    }
+}
+
+// === impl Served ===
+
+/// Below this a first byte says nothing of how fast a server is: connections and the network take as long.
+const TELLING: f32 = 20.0;
+
+impl Served {
+    fn begin(state: &Arc<EndpointState>, address: SocketAddr, content: &Content) -> Self {
+        let (work, known) = state.enter(content);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, never below zero")]
+        let own = (work.all() * 1000.0) as u64;
+        state.begin();
+        Self { state: Arc::clone(state), address, known, queued: Some(Queued { own, before: state.queue(own) }) }
+    }
+
+    fn first_byte(&mut self, took: Duration) {
+        let Some(Queued { own, before }) = self.queued.take() else { return };
+        self.state.unqueue(own);
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let expected = (own + before) as f32 / 1000.0;
+        if expected >= TELLING {
+            self.state.took(took.as_secs_f32() * 1000.0 / expected);
+        }
     }
 }
 
@@ -350,14 +426,17 @@ impl Ending {
 
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { need, capability, tier, tiers, candidates, lacks } = self;
+        let Self { need, capability, tier, tiers, candidates, is_swayed, lacks } = self;
         let spare = capability.fit(*need).map_or(0, routing::Fit::spare);
         write!(f, "{need} fits {capability}")?;
         match spare {
             0 => write!(f, " exactly")?,
             spare => write!(f, " with {spare} to spare")?,
         }
-        write!(f, ", tier {tier} of {tiers}, best of {candidates} by load")?;
+        write!(f, ", tier {tier} of {tiers}, cheapest of {candidates}")?;
+        if *is_swayed {
+            write!(f, " for what it has in its cache")?;
+        }
         match lacks {
             None => Ok(()),
             Some(Filter::Room) => write!(f, " (all are full)"),

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use request::InferenceRequest;
 use routing::Draw;
-use scheduling::{Explained, SchedulingRequest};
+use scheduling::Explained;
 
 use crate::transaction::Undecided;
 use crate::{Bound, Plan, Rejection, Transaction};
@@ -52,11 +52,12 @@ impl Undecided {
         let mut considered = Vec::new();
         let need = self.request.requires;
         let Ok(route) = self.snapshot.table.route(self.request.model.as_deref(), need) else { return considered };
-        let asked = SchedulingRequest { need, subset: None };
         let (director, mut draw) = (self.director(), self.draw);
         let now = director.stamp(self.now);
         for (number, tier) in route.tiers().iter().enumerate() {
             for target in tier.order(&mut draw) {
+                let content = self.content_at(target.name(), target.family());
+                let asked = self.asked(&content);
                 for (place, slot) in self.snapshot.slots(target.pool()).iter().enumerate() {
                     considered.push(Considered {
                         tier: number + 1,
@@ -64,7 +65,7 @@ impl Undecided {
                         pool: target.pool().to_string(),
                         endpoint: slot.state.id().name.to_string(),
                         address: slot.endpoint.address,
-                        verdict: director.profile.explain(&asked, &slot.candidate(place, now)),
+                        verdict: director.profile.explain(&asked, &slot.candidate(place, now, &content)),
                     });
                 }
             }

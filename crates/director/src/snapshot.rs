@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -13,6 +14,7 @@ use routing::{AppProtocol, Capability, Endpoint, Modality, Model, Operation, Poo
 use scheduling::{Candidate, Profile};
 
 use crate::board::{Board, EndpointId, EndpointState};
+use crate::content::Content;
 use crate::reply;
 
 /// Knows the newest table, and what is known of its endpoints.
@@ -20,6 +22,7 @@ use crate::reply;
 pub struct Director {
     newest: ArcSwapOption<Snapshot>,
     board: Board,
+    hash_key: AtomicU64,
     pub(crate) profile: Profile,
 }
 
@@ -71,12 +74,20 @@ const CUT_POOL_NAME: usize = 63 - "-ip-".len() - 8;
 impl Director {
     /// A director that knows no table yet. `epoch` is any instant before the first request: what is known is dated from it.
     pub fn new(epoch: Instant) -> Self {
-        Self { newest: ArcSwapOption::empty(), board: Board::new(epoch), profile: Profile::default() }
+        Self {
+            newest: ArcSwapOption::empty(),
+            board: Board::new(epoch),
+            hash_key: AtomicU64::default(),
+            profile: Profile::default(),
+        }
     }
 
     /// Decides by this table from now on. Requests under way keep the decision they have. Pools that are the same in both tables cost
     /// nothing.
     pub fn replace_table(&self, revision: u64, table: Arc<RoutingTable>) {
+        if table.hash_key != 0 {
+            self.set_hash_key(table.hash_key);
+        }
         let before = self.newest.load_full();
         let known = |name: &PoolName| before.as_ref().and_then(|before| before.pools.get(name));
         let pools: HashMap<_, _> = table
@@ -102,6 +113,15 @@ impl Director {
         let made = alike.map(|before| Arc::clone(&before.made)).unwrap_or_default();
         let snapshot = Snapshot { revision, table, pools, made };
         self.newest.store(Some(Arc::new(snapshot)));
+    }
+
+    /// By what key prompts are told apart, until a table says one.
+    pub fn set_hash_key(&self, key: u64) {
+        self.hash_key.store(key, Relaxed);
+    }
+
+    pub fn hash_key(&self) -> u64 {
+        self.hash_key.load(Relaxed)
     }
 
     /// The table that decisions are made from, and its revision.
@@ -232,8 +252,10 @@ impl Slots {
 
 impl Slot {
     /// `now` is a stamp of the board's clock.
-    pub(crate) fn candidate(&self, place: usize, now: u64) -> Candidate<'_> {
-        Candidate { endpoint: &self.endpoint, load: self.state.load_at(now), health: self.state.health_at(now), place }
+    pub(crate) fn candidate(&self, place: usize, now: u64, content: &Content) -> Candidate<'_> {
+        let Self { endpoint, state } = self;
+        let (load, health, work) = (state.load_at(now), state.health_at(now), state.work(content));
+        Candidate { endpoint, load, health, work, place }
     }
 
     fn known(&self, app_protocol: AppProtocol) -> KnownEndpoint {

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use media::NameScope;
 use request::{InferenceRequest, MediaItem, Owned, OwnedKind, RequestHead, Resource, Scanner, Splice};
 use routing::{
     Capability, Criticality, Draw, Family, ModelName, NoRoute, Operation, PoolName, Route, Target, UnsafeFeature,
 };
-use scheduling::{Exhausted, Filter, Ranked, SchedulingRequest, Subset};
+use scheduling::{Exhausted, Filter, Ranked, SchedulingRequest, Subset, Work};
 
+use crate::content::Content;
 use crate::dispatch::{HeaderChanges, MAX_ATTEMPTS, MAX_PER_TARGET};
 use crate::snapshot::{KnownEndpoint, Slot, Snapshot};
 use crate::{
@@ -59,6 +61,8 @@ pub(crate) struct Undecided {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) request: InferenceRequest,
     bound: Bound,
+    /// What the client authorizes by.
+    caller: Vec<u8>,
     /// What stands in the place of clients' own names for media, unless the model's owner lets them share.
     uuids: Vec<Splice>,
     pub(crate) now: Instant,
@@ -74,12 +78,14 @@ enum Decided {
 /// An endpoint that can take the request, on the way to being an attempt.
 struct Found<'t> {
     ranked: Ranked,
+    content: Arc<Content>,
     slot: &'t Slot,
     target: Option<&'t ModelName>,
     family: Option<Family>,
     capability: Capability,
     tier: usize,
     equals: usize,
+    is_swayed: bool,
 }
 
 /// Why there is no endpoint to try.
@@ -93,7 +99,8 @@ enum Nowhere {
 
 impl Transaction {
     pub(crate) fn open(handler: &Arc<RequestHandler>, head: &RequestHead<'_>) -> Result<Self, Rejection> {
-        let scanner = Scanner::new(head, handler.limits).map_err(|unreadable| handler.reject(unreadable))?;
+        let scanner = Scanner::with_key(head, handler.limits, handler.director.hash_key());
+        let scanner = scanner.map_err(|unreadable| handler.reject(unreadable))?;
         if !handler.takes(scanner.resource(), head.path) {
             return Err(handler.reject(Rejection::UnknownPath));
         }
@@ -170,8 +177,9 @@ impl Undecided {
         draw: Draw,
     ) -> Result<Self, Rejection> {
         let snapshot = handler.director.snapshot().ok_or(Rejection::NotSynced)?;
-        let uuids = splices::uuids(&request, &handler.namespace, caller.unwrap_or_default());
-        Ok(Self { handler: Arc::clone(handler), snapshot, request, bound, uuids, now, draw })
+        let caller = caller.unwrap_or_default().to_vec();
+        let uuids = splices::uuids(&request, &handler.namespace, &caller);
+        Ok(Self { handler: Arc::clone(handler), snapshot, request, bound, caller, uuids, now, draw })
     }
 
     pub(crate) fn step(self, clock: impl Fn() -> Instant) -> Result<Step, Rejection> {
@@ -290,9 +298,10 @@ impl Undecided {
             let (pools, exhausted) = (vec![pool.to_string()], Exhausted::Filtered(Filter::Subset));
             return Err(Rejection::NoEndpoints { model: None, pools, need: self.request.requires, exhausted });
         }
-        let attempt = self.attempt(slot, None, &Arc::default(), 1.0);
+        let attempt = self.attempt(slot, None, &Arc::default(), (&Arc::default(), Work::default()));
         let need = self.request.requires;
-        let why = Why { need, capability: Capability::ANY, tier: 1, tiers: 1, candidates: 1, lacks: None };
+        let why =
+            Why { need, capability: Capability::ANY, tier: 1, tiers: 1, candidates: 1, is_swayed: false, lacks: None };
         Ok(self.plan_of(vec![attempt], Some(0), None, why))
     }
 
@@ -322,6 +331,7 @@ impl Undecided {
             tier: first.tier,
             tiers: route.tiers().len(),
             candidates: first.equals,
+            is_swayed: first.is_swayed,
             lacks: first.ranked.lacks,
         };
         if why.lacks == Some(Filter::Room) && self.is_sheddable(route) {
@@ -332,11 +342,11 @@ impl Undecided {
         let mut attempts: Vec<Attempt> = Vec::with_capacity(found.len());
         let shared = route.model.is_some_and(|(_, model)| model.media.allowed.contains(&UnsafeFeature::SharedUuids));
         let uuids = if shared { &[][..] } else { &self.uuids };
-        for Found { slot, target, ranked, .. } in &found {
+        for Found { slot, target, content, ranked, .. } in &found {
             let known = attempts.iter().find(|known| known.target.as_ref() == *target);
             let splices =
                 known.map_or_else(|| splices::of(&self.request, *target, uuids), |known| Arc::clone(&known.splices));
-            attempts.push(self.attempt(slot, *target, &splices, ranked.score));
+            attempts.push(self.attempt(slot, *target, &splices, (content, ranked.work)));
         }
         let first_byte_timeout = route.model.and_then(|(_, model)| model.first_byte_timeout);
         Ok(self.plan_of(attempts, media_tokens, first_byte_timeout, why))
@@ -344,7 +354,6 @@ impl Undecided {
 
     fn find<'t>(&'t self, route: &Route<'t>, owner: Option<&EndpointId>) -> Result<Vec<Found<'t>>, Nowhere> {
         let director = &self.handler.director;
-        let asked = SchedulingRequest { need: self.request.requires, subset: self.bound.subset.as_ref() };
         let (now, mut draw) = (director.stamp(self.now), self.draw);
         let mut exhausted = None;
         let mut typed = None;
@@ -358,20 +367,24 @@ impl Undecided {
                     continue;
                 }
                 let slots = self.snapshot.slots(target.pool());
+                let content = Arc::new(self.content_at(target.name(), target.family()));
+                let asked = self.asked(&content);
                 let allowed = |slot: &Slot| owner.is_none_or(|owner| slot.state.id() == owner);
                 let candidates = slots.iter().enumerate().filter(|(_, slot)| allowed(slot));
-                let candidates = candidates.map(|(place, slot)| slot.candidate(place, now));
+                let candidates = candidates.map(|(place, slot)| slot.candidate(place, now, &content));
                 match director.profile.run(&asked, candidates, MAX_PER_TARGET, &mut draw) {
                     Ok(ranking) => {
                         unspoilt += ranking.iter().filter(|ranked| ranked.lacks.is_none()).count();
                         found.extend(ranking.iter().map(|ranked| Found {
                             ranked: *ranked,
+                            content: Arc::clone(&content),
                             slot: &slots[ranked.place],
                             target: target.name(),
                             family: target.family(),
                             capability: target.capability(),
                             tier: number + 1,
                             equals: ranking.equals,
+                            is_swayed: ranking.is_swayed,
                         }));
                     }
                     // One that came further says more.
@@ -382,8 +395,9 @@ impl Undecided {
                 }
             }
         }
-        // Stable: among those that lack as little, the tightest fit comes first.
-        found.sort_by_key(|found| found.ranked.demotion);
+        let tiers = order_of_tiers(&found);
+        // Stable: in a tier, targets stay as the draw has them.
+        found.sort_by_key(|found| (found.ranked.demotion, tiers.get(found.tier).copied()));
         found.truncate(MAX_ATTEMPTS);
         match (found.is_empty(), exhausted, typed) {
             (false, ..) => Ok(found),
@@ -392,14 +406,32 @@ impl Undecided {
         }
     }
 
-    fn attempt(&self, slot: &Slot, target: Option<&ModelName>, splices: &Arc<[Splice]>, score: f32) -> Attempt {
+    /// What the servers of a target would cache of the request.
+    pub(crate) fn content_at(&self, target: Option<&ModelName>, family: Option<Family>) -> Content {
+        let model = self.request.model.as_deref().unwrap_or_default();
+        let scope = NameScope { namespace: &self.handler.namespace, model, caller: &self.caller };
+        Content::of(&self.request, target, family, scope)
+    }
+
+    pub(crate) fn asked(&self, content: &Content) -> SchedulingRequest<'_> {
+        SchedulingRequest { need: self.request.requires, subset: self.bound.subset.as_ref(), content: content.home() }
+    }
+
+    fn attempt(
+        &self,
+        slot: &Slot,
+        target: Option<&ModelName>,
+        splices: &Arc<[Splice]>,
+        (content, work): (&Arc<Content>, Work),
+    ) -> Attempt {
         Attempt {
             state: Arc::clone(&slot.state),
             address: slot.endpoint.address,
             app_protocol: self.snapshot.app_protocol(&slot.state.id().pool),
             target: target.cloned(),
             splices: Arc::clone(splices),
-            score,
+            work,
+            content: Arc::clone(content),
         }
     }
 
@@ -423,6 +455,7 @@ impl Undecided {
             why,
             first_byte_timeout,
             makes,
+            streams: self.request.stream,
             owners: Arc::clone(&self.handler.owners),
             observer: Arc::clone(&self.handler.observer),
         }
@@ -476,6 +509,24 @@ impl Undecided {
     pub(crate) fn director(&self) -> &Director {
         &self.handler.director
     }
+}
+
+/// How late each tier comes, by its number: a wider fit before a tighter one where the request would cost less than half there. A tighter
+/// one is kept free for nobody, a wider one for those that nobody else can take.
+fn order_of_tiers(found: &[Found<'_>]) -> Vec<usize> {
+    let last = found.iter().map(|found| found.tier).max().unwrap_or(0);
+    let mut costs = vec![f32::INFINITY; last + 1];
+    for Found { tier, ranked, .. } in found.iter().filter(|found| found.ranked.demotion == 0) {
+        costs[*tier] = costs[*tier].min(ranked.cost);
+    }
+    let worth = |tier: usize| costs[tier] * 2_f32.powi(i32::try_from(tier).unwrap_or(i32::MAX));
+    let mut order: Vec<usize> = (0..=last).collect();
+    order.sort_by(|one, other| worth(*one).total_cmp(&worth(*other)));
+    let mut places = vec![0; last + 1];
+    for (place, tier) in order.into_iter().enumerate() {
+        places[tier] = place;
+    }
+    places
 }
 
 /// The sum over all items, or none where one of them cannot be told.

@@ -94,7 +94,9 @@ impl Service {
         let in_the_runtime = runtime.enter();
         let (handler, decides) = if let Some(way) = way {
             let asker = Asker::start(move || way.connect_lazy(), stop.clone());
-            (args.embed_reader(asker.connected(), &stop)?, Decides::Asked(asker))
+            let handler = args.embed_reader(asker.connected(), &stop)?;
+            runtime.spawn(keep_hash_key(asker.clone(), Arc::clone(&handler)));
+            (handler, Decides::Asked(asker))
         } else {
             let picker = Box::new(args.embed(&stop)?);
             (Arc::clone(picker.handler()), Decides::Here { _picker: picker })
@@ -144,6 +146,17 @@ impl Waiting {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.waiting.lock().remove(&self.number);
+    }
+}
+
+/// Tells prompts apart by the key of whichever picker is asked.
+async fn keep_hash_key(asker: Asker, handler: Arc<RequestHandler>) {
+    let mut connected = asker.connected();
+    loop {
+        handler.director.set_hash_key(asker.hash_key());
+        if connected.changed().await.is_err() {
+            return;
+        }
     }
 }
 

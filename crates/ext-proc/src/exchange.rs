@@ -303,9 +303,13 @@ impl Exchange {
 
     fn forward(
         &mut self,
-        Dispatch { plan, attempt }: Dispatch,
+        Dispatch { plan, mut attempt }: Dispatch,
         Read { head, chunks, reservation, end }: Read,
     ) -> Vec<ProcessingResponse> {
+        // The head of an answer comes before its first byte (vLLM sends that of a stream at once).
+        if self.response_mode == BodySendMode::None {
+            attempt.first_byte_untold();
+        }
         let is_changed = !plan.first().splices.is_empty();
         let chunks = splice(chunks, &plan.first().splices);
         // Where the gateway chooses, nobody here knows who made what the answer says is made.

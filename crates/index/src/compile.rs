@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use routing::RoutingTable;
+use routing::{Draw, RoutingTable, Uid};
 
 use crate::llm_d;
 use crate::managed;
@@ -60,7 +60,7 @@ impl Index {
     }
 
     fn compile_namespace(&self, namespace: &str, members: &Members<'_>, compiled: &mut Compiled) {
-        let mut table = RoutingTable::default();
+        let mut table = RoutingTable { hash_key: self.hash_key(namespace), ..RoutingTable::default() };
         let mut selected: BTreeMap<&str, Selected<'_>> = BTreeMap::new();
         for (key, object) in self.pools.in_namespace(namespace) {
             let pods = members.select(object, namespace);
@@ -92,6 +92,16 @@ impl Index {
             compiled.pools.insert(key.clone(), Arc::new(report));
         }
         compiled.tables.insert(namespace.to_owned(), Arc::new(table));
+    }
+
+    /// A number that every controller and picker of a namespace finds and no stranger guesses: its oldest pool's uid.
+    fn hash_key(&self, namespace: &str) -> u64 {
+        let metadata = self.pools.in_namespace(namespace).map(|(_, object)| &object.metadata);
+        let oldest = metadata
+            .filter(|metadata| metadata.uid.is_some())
+            .min_by_key(|metadata| (metadata.creation_timestamp.as_ref().map(|at| at.0), metadata.uid.as_deref()));
+        let uid = oldest.and_then(|metadata| metadata.uid.as_deref());
+        uid.map_or(0, |uid| Draw::new(Uid::from(uid).number()).next())
     }
 
     /// Pods change what a model offers, and neither whether it is accepted nor what the table holds of it.

@@ -75,20 +75,40 @@ fn show(picker: &PickerAddress, answer: &Value, screen: Screen) -> ExitCode {
     let candidates = answer["candidates"].as_array().map(Vec::as_slice).unwrap_or_default();
     if !candidates.is_empty() {
         let mut table = Table::default();
-        table.row(["TIER", "POOL", "TARGET", "ENDPOINT", "SCORE", "ACTIVE", "QUEUE", "KV CACHE", "EXCLUDED BY"]);
+        table.row([
+            "TIER",
+            "POOL",
+            "TARGET",
+            "ENDPOINT",
+            "COST MS",
+            "WORK",
+            "CACHED",
+            "QUEUED",
+            "IN FLIGHT",
+            "PACE",
+            "LACKS",
+        ]);
         for one in candidates {
-            let number = |value: &Value| value.as_f64().map_or_else(|| "-".to_owned(), |number| format!("{number:.2}"));
-            let scores = &one["scores"];
+            let costs = &one["costs"];
+            let digits = |value: &Value, digits: usize| {
+                value.as_f64().map_or_else(|| "-".to_owned(), |number| format!("{number:.digits$}"))
+            };
+            let number = |name: &str| digits(&costs[name], 0);
+            let work =
+                costs["reading"].as_f64().zip(costs["encoding"].as_f64()).map(|(reading, encoding)| reading + encoding);
+            let lacks = if one["leftOutBy"].is_null() { &one["lacks"] } else { &one["leftOutBy"] };
             table.row([
                 one["tier"].to_string(),
                 text(&one["pool"]),
                 text(&one["target"]),
                 text(&one["endpoint"]),
-                number(&one["score"]),
-                number(&scores["active"]),
-                number(&scores["queue"]),
-                number(&scores["kv-cache"]),
-                text(&one["leftOutBy"]),
+                number("total"),
+                digits(&Value::from(work), 0),
+                number("saved"),
+                number("queued"),
+                number("inFlight"),
+                digits(&costs["pace"], 2),
+                text(lacks),
             ]);
         }
         screen.table(&table);

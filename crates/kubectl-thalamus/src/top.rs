@@ -33,6 +33,10 @@ pub(crate) struct TopArgs {
 struct Busy {
     address: String,
     in_flight: u64,
+    /// Milliseconds of work.
+    queued: f64,
+    /// Tokens.
+    cached: u64,
     running: u64,
     waiting: u64,
     kv_cache: f64,
@@ -68,6 +72,8 @@ async fn look(client: &Client, namespace: &str, args: &TopArgs) -> Result<BTreeM
             let busy = all.entry((text("pool"), text("endpoint"))).or_default();
             busy.address = text("address");
             busy.in_flight += number("inFlight");
+            busy.queued += one["queuedMilliseconds"].as_f64().unwrap_or(0.0);
+            busy.cached = busy.cached.max(number("cachedTokens"));
             busy.running = busy.running.max(number("running"));
             busy.waiting = busy.waiting.max(number("waiting"));
             busy.kv_cache = busy.kv_cache.max(one["kvCacheUsage"].as_f64().unwrap_or(0.0));
@@ -80,7 +86,18 @@ async fn look(client: &Client, namespace: &str, args: &TopArgs) -> Result<BTreeM
 
 fn table(all: &BTreeMap<(String, String), Busy>) -> Table {
     let mut table = Table::default();
-    table.row(["POOL", "ENDPOINT", "ADDRESS", "IN FLIGHT", "RUNNING", "WAITING", "KV CACHE", ""]);
+    table.row([
+        "POOL",
+        "ENDPOINT",
+        "ADDRESS",
+        "IN FLIGHT",
+        "QUEUED MS",
+        "CACHED",
+        "RUNNING",
+        "WAITING",
+        "KV CACHE",
+        "",
+    ]);
     for ((pool, endpoint), busy) in all {
         let scraped = |value: String| if busy.known { value } else { "?".to_owned() };
         table.row([
@@ -88,6 +105,8 @@ fn table(all: &BTreeMap<(String, String), Busy>) -> Table {
             endpoint.clone(),
             busy.address.clone(),
             busy.in_flight.to_string(),
+            format!("{:.0}", busy.queued),
+            busy.cached.to_string(),
             scraped(busy.running.to_string()),
             scraped(busy.waiting.to_string()),
             scraped(format!("{:>3.0} % {}", busy.kv_cache * 100.0, bar(busy.kv_cache))),

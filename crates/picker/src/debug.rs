@@ -13,7 +13,7 @@ use director::{Explanation, KnownEndpoint, Rejection, RequestHandler};
 use http_body_util::BodyExt as _;
 use request::RequestHead;
 use routing::Draw;
-use scheduling::{Explained, Filter, Load, Scraped};
+use scheduling::{Cost, Explained, Filter, Load, Scraped};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -70,16 +70,18 @@ async fn explain(
     let candidates: Vec<Value> = candidates
         .into_iter()
         .map(|one| {
-            let (left_out_by, lacks, score, scores) = match one.verdict {
-                Explained::LeftOut { by } => (Some(by.as_str()), None, None, Value::Null),
+            let (left_out_by, lacks, verdict) = match one.verdict {
+                Explained::LeftOut { by } => (Some(by.as_str()), None, Value::Null),
+                Explained::Costs { lacks, cost } => (None, lacks, in_parts(&cost)),
                 Explained::Scored { lacks, score, parts } => {
                     let parts = parts.into_iter().map(|(scorer, part)| (scorer.as_str().to_owned(), json!(part)));
-                    (None, lacks.map(Filter::as_str), Some(score), parts.collect())
+                    (None, lacks, json!({"score": score, "scores": parts.collect::<Value>()}))
                 }
             };
             json!({
                 "tier": one.tier, "pool": one.pool, "target": one.target, "endpoint": one.endpoint,
-                "address": one.address.to_string(), "leftOutBy": left_out_by, "lacks": lacks, "score": score, "scores": scores,
+                "address": one.address.to_string(), "leftOutBy": left_out_by, "lacks": lacks.map(Filter::as_str),
+                "costs": verdict,
             })
         })
         .collect();
@@ -96,6 +98,15 @@ async fn explain(
         "refused": outcome.as_ref().err().map(refused), "candidates": candidates,
     }))
     .into_response()
+}
+
+/// A cost in its parts: milliseconds, but for counts of requests and the pace.
+fn in_parts(cost: &Cost) -> Value {
+    let Cost { work, queued, unread, in_flight, pace } = *cost;
+    json!({
+        "total": cost.total(), "reading": work.reading, "encoding": work.encoding, "saved": work.saved,
+        "queued": queued, "unread": unread, "inFlight": in_flight, "pace": pace,
+    })
 }
 
 /// Reads a request as it comes, as the edges do; none where the body broke off.
@@ -130,11 +141,13 @@ async fn load(State(Debug { handler, .. }): State<Debug>) -> Response {
     }
     let now = Instant::now();
     let row = |KnownEndpoint { state, address, .. }: KnownEndpoint| {
-        let (id, Load { in_flight, scraped, .. }, health) = (state.id(), state.load(now), state.health(now));
+        let (id, load, health) = (state.id(), state.load(now), state.health(now));
+        let Load { in_flight, queued, untold, pace, scraped, .. } = load;
         let known = scraped.is_some();
         let Scraped { waiting, running, kv_cache_usage } = scraped.unwrap_or_default();
         json!({
             "pool": &*id.pool, "endpoint": &*id.name, "address": address.to_string(), "inFlight": in_flight,
+            "queuedMilliseconds": queued + untold, "pace": pace, "cachedTokens": state.cached_tokens(),
             "running": running, "waiting": waiting, "kvCacheUsage": kv_cache_usage, "known": known,
             "silentSeconds": state.silent_for(now).map(|silent| silent.as_secs()),
             "responsive": health.responsive, "answering": health.answering,

@@ -28,6 +28,8 @@ pub struct Metrics {
     request_bytes: Histogram,
     media_items: Family<MediaLabels, Counter>,
     media_tokens: Histogram,
+    work_seconds: Family<WorkLabels, Counter<f64, std::sync::atomic::AtomicU64>>,
+    cache_decisions: Counter,
     in_flight: Gauge,
     buffered_bytes: Gauge,
     table_revision: Gauge,
@@ -75,6 +77,11 @@ struct ScrapeLabels {
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WorkLabels {
+    is: &'static str,
+}
+
 impl Metrics {
     /// Registers all of them.
     pub fn register(registry: &mut Registry) -> Self {
@@ -91,6 +98,8 @@ impl Metrics {
             media_items: Family::default(),
             // 16 to 1 M.
             media_tokens: Histogram::new(exponential_buckets(16.0, 4.0, 9)),
+            work_seconds: Family::default(),
+            cache_decisions: Counter::default(),
             in_flight: Gauge::default(),
             buffered_bytes: Gauge::default(),
             table_revision: Gauge::default(),
@@ -133,6 +142,16 @@ impl Metrics {
             "media_tokens",
             "Estimated tokens that the media of a request add to its prompt, where an estimate is possible",
             metrics.media_tokens.clone(),
+        );
+        registry.register(
+            "work_seconds",
+            "Estimated work of routed requests at a reference server: to be done, and spared by what is believed cached",
+            metrics.work_seconds.clone(),
+        );
+        registry.register(
+            "cache_decisions",
+            "Requests that went elsewhere than they would if nothing of them were believed cached",
+            metrics.cache_decisions.clone(),
         );
         registry.register("buffered_bytes", "Bytes of request bodies currently held", metrics.buffered_bytes.clone());
         registry.register("requests_in_flight", "Requests in flight at model servers", metrics.in_flight.clone());
@@ -209,6 +228,11 @@ impl Observer for Metrics {
             #[expect(clippy::cast_precision_loss, reason = "estimates are far below 2^52")]
             self.media_tokens.observe(tokens as f64);
         }
+        for (is, milliseconds) in [("to_do", first.work.all()), ("spared", first.work.saved)] {
+            let counter = self.work_seconds.get_or_create(&WorkLabels { is });
+            counter.inc_by(f64::from(milliseconds.max(0.0)) / 1000.0);
+        }
+        self.cache_decisions.inc_by(plan.why.is_swayed.into());
         tracing::info!(
             model = request.model,
             operation = request.requires.operation.as_str(),
@@ -218,6 +242,8 @@ impl Observer for Metrics {
             bytes = request.bytes,
             media = request.media.len(),
             media_tokens = plan.media_tokens,
+            work_ms = first.work.all().round(),
+            spared_ms = first.work.saved.round(),
             revision = plan.revision,
             took_us = took.as_micros(),
             why = %plan.why,

@@ -92,6 +92,8 @@ impl Picker {
         stop: &CancellationToken,
     ) -> Self {
         let director = Arc::new(Director::new(Instant::now()));
+        // Until a controller says one that others have as well.
+        director.set_hash_key(fastrand::u64(1..));
         let metrics = Metrics::register(registry);
         let handler = Arc::new(RequestHandler {
             director: Arc::clone(&director),

@@ -49,7 +49,19 @@ fn models(table: &RoutingTable, view: &mut Table) {
 }
 
 fn pools(table: &RoutingTable, director: &Director, view: &mut Table) {
-    view.row(["POOL", "ENDPOINT", "ADDRESS", "TAKES", "IN FLIGHT", "RUNNING", "WAITING", "KV CACHE", "HEALTH"]);
+    view.row([
+        "POOL",
+        "ENDPOINT",
+        "ADDRESS",
+        "TAKES",
+        "IN FLIGHT",
+        "QUEUED MS",
+        "CACHED",
+        "RUNNING",
+        "WAITING",
+        "KV CACHE",
+        "HEALTH",
+    ]);
     let now = Instant::now();
     let mut endpoints: HashMap<PoolName, Vec<KnownEndpoint>> = HashMap::new();
     for endpoint in director.endpoints() {
@@ -60,7 +72,7 @@ fn pools(table: &RoutingTable, director: &Director, view: &mut Table) {
             view.row([pool.to_string(), "(none ready)".to_owned()]);
         }
         for KnownEndpoint { state, address, .. } in endpoints.get(pool).into_iter().flatten() {
-            let Load { in_flight, scraped, .. } = state.load(now);
+            let Load { in_flight, queued, untold, scraped, .. } = state.load(now);
             let scraped = scraped.unwrap_or_default();
             let known = |count: Option<u32>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
             let name = &state.id().name;
@@ -71,6 +83,8 @@ fn pools(table: &RoutingTable, director: &Director, view: &mut Table) {
                 address.to_string(),
                 own.map_or_else(|| "same as pool".to_owned(), |own| own.input.to_string()),
                 in_flight.to_string(),
+                format!("{:.0}", queued + untold),
+                state.cached_tokens().to_string(),
                 known(scraped.running),
                 known(scraped.waiting),
                 scraped.kv_cache_usage.map_or_else(|| "?".to_owned(), |usage| format!("{:.0} %", usage * 100.0)),

@@ -19,6 +19,7 @@ pub struct Delta {
     pub removed_models: Vec<ModelName>,
     pub elsewhere: BTreeMap<ModelName, Vec<PoolName>>,
     pub removed_elsewhere: Vec<ModelName>,
+    pub hash_key: Option<u64>,
 }
 
 /// A pool but for its endpoints.
@@ -45,7 +46,8 @@ pub enum NotApplicable {
 impl Delta {
     /// What must change in `from` to make it `to`.
     pub fn between(from: &RoutingTable, to: &RoutingTable) -> Self {
-        let mut delta = Self::default();
+        let hash_key = Some(to.hash_key).filter(|key| *key != from.hash_key);
+        let mut delta = Self { hash_key, ..Self::default() };
         compare(&from.models, &to.models, |name, _, model| match model {
             Some(model) => _ = delta.models.insert(name.clone(), Arc::clone(model)),
             None => delta.removed_models.push(name.clone()),
@@ -75,6 +77,7 @@ impl Delta {
     /// The table with the changes made.
     pub fn apply(&self, table: &RoutingTable) -> Result<RoutingTable, NotApplicable> {
         let mut table = table.clone();
+        table.hash_key = self.hash_key.unwrap_or(table.hash_key);
         for name in &self.removed_models {
             table.models.remove(name);
         }

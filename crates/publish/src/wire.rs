@@ -100,6 +100,7 @@ pub(crate) fn encode(revision: u64, snapshot: bool, delta: &Delta) -> proto::Upd
         removed_models: delta.removed_models.iter().map(ToString::to_string).collect(),
         elsewhere: delta.elsewhere.iter().map(|(model, pools)| encode_elsewhere(model, pools)).collect(),
         removed_elsewhere: delta.removed_elsewhere.iter().map(ToString::to_string).collect(),
+        hash_key: delta.hash_key,
     }
 }
 
@@ -265,6 +266,7 @@ pub(crate) fn decode(update: proto::Update) -> Result<Delta, Vec<Undecodable>> {
         removed_models: update.removed_models.into_iter().map(Into::into).collect(),
         elsewhere: collect(update.elsewhere, decode_elsewhere, &mut bad),
         removed_elsewhere: update.removed_elsewhere.into_iter().map(Into::into).collect(),
+        hash_key: update.hash_key,
     };
     if bad.is_empty() { Ok(delta) } else { Err(bad) }
 }

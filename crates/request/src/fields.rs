@@ -48,6 +48,8 @@ words! {
         Modalities = "modalities",
         /// The response that this one follows.
         Previous = "previous",
+        /// What caches are to be kept apart by.
+        Salt = "salt",
         /// Messages of a conversation.
         Messages = "messages",
         /// A string, a content part, or a list of those.

@@ -7,6 +7,7 @@ use media::{Facts, Identity, MediaUrl, UrlFault};
 use routing::{MediaSource, Modality, ModalitySet, Operation, Requirement, UnsafeFeature};
 
 use crate::placeholders::Seeker;
+use crate::prompt::Writer;
 use crate::{Owned, Unreadable};
 
 /// Something other than text that a request carries.
@@ -66,7 +67,7 @@ pub(crate) const MAX_ITEMS: usize = 4096;
 /// Longest model name that is read. InferenceModel allows 256.
 pub(crate) const MAX_MODEL: usize = 1024;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Findings {
     pub(crate) model: Option<String>,
     pub(crate) model_span: Option<ModelSpan>,
@@ -82,9 +83,27 @@ pub(crate) struct Findings {
     pub(crate) seeker: Seeker,
     /// For what stands beside and between them.
     pub(crate) aside: Seeker,
+    pub(crate) prompt: Writer,
 }
 
 impl Findings {
+    /// Nothing yet. Texts are told apart by hashes with this key.
+    pub(crate) fn new(key: u64) -> Self {
+        Self {
+            model: None,
+            model_span: None,
+            stream: false,
+            follows: None,
+            media: Vec::new(),
+            unsafe_features: Vec::new(),
+            text: false,
+            output: None,
+            seeker: Seeker::default(),
+            aside: Seeker::default(),
+            prompt: Writer::new(key),
+        }
+    }
+
     pub(crate) fn requires(&self, operation: Operation) -> Requirement {
         let text = if self.text { ModalitySet::TEXT } else { ModalitySet::EMPTY };
         let input = self.media.iter().map(|item| item.modality).collect::<ModalitySet>().union(text);
@@ -128,6 +147,7 @@ impl Findings {
         if item.url == Some(Err(UrlFault::File)) {
             self.unsafe_feature(UnsafeFeature::FileUrls, || item.at.clone());
         }
+        self.prompt.media(self.media.len());
         self.media.push(item);
         Ok(())
     }

@@ -55,7 +55,7 @@ enum Field {
 const MAX_WORD: usize = 8;
 
 impl FormReading {
-    pub(crate) fn new(operation: Operation) -> Self {
+    pub(crate) fn new(operation: Operation, key: u64) -> Self {
         Self {
             operation,
             field: Field::Ignored,
@@ -69,7 +69,7 @@ impl FormReading {
             file: Box::default(),
             text: None,
             json: None,
-            findings: Findings::default(),
+            findings: Findings::new(key),
         }
     }
 
@@ -105,7 +105,7 @@ impl FormReading {
             _ => return,
         };
         self.field = Field::Json;
-        self.json = Some(Box::new((Lexer::new(), Reading::of_value(self.operation, meaning))));
+        self.json = Some(Box::new((Lexer::new(), Reading::of_value(self.operation, meaning, 0))));
     }
 
     /// What was found in the JSON of a field is the form's.
@@ -187,6 +187,7 @@ impl FormSink for FormReading {
             Field::Text => {
                 self.findings.text |= !piece.is_empty();
                 self.findings.seeker.feed(piece);
+                self.findings.prompt.aside(piece);
                 return Ok(());
             }
             Field::Loose(_) => {

@@ -51,6 +51,8 @@ pub(crate) enum Meaning {
     Unsafe(UnsafeFeature),
     /// The response that this one follows.
     Previous,
+    /// What caches are to be kept apart by.
+    Salt,
     /// A picture that a tool made, or what another tool has to say.
     Result,
     /// More fields of the root's kind.
@@ -81,6 +83,7 @@ pub(crate) fn meaning_of_field(holds: Holds) -> Meaning {
         Holds::Stream => Meaning::Stream,
         Holds::Modalities => Meaning::Modalities,
         Holds::Previous => Meaning::Previous,
+        Holds::Salt => Meaning::Salt,
         Holds::Messages => Meaning::Messages,
         Holds::Content => Meaning::Content,
         Holds::Documents => Meaning::Documents,

@@ -62,6 +62,8 @@ pub(crate) trait Sink {
     fn key(&mut self, key: &[u8], at: u64) -> Result<(), Unreadable>;
     /// A value begins. For a string the answer says what is wanted of it.
     fn begin(&mut self, kind: ValueKind) -> Result<Want, Unreadable>;
+    /// The same bytes of a string to search, as they stand in the body; `ended` where they are its last.
+    fn raw(&mut self, _: &[u8], _ended: bool) {}
     /// More of the string that began last, as [`Sink::begin`] asked for it.
     fn piece(&mut self, piece: &[u8]);
     /// The string that began last ended.
@@ -270,11 +272,22 @@ impl Lexer {
         // Most strings are short, plain and in one chunk: nothing of them need be kept.
         let short = if here == start + 1 { text::short(rest) } else { None };
         let (mut taken, kept, length) = match short {
-            Some(short) => (short.len() + 1, self.text.wanted_of(short, |piece| sink.piece(piece)), short.len() as u64),
-            None => match self.text.feed(rest, here, |piece| sink.piece(piece))? {
-                (taken, true) => (taken, self.text.kept(), self.text.length()),
-                (taken, false) => return Ok(taken),
-            },
+            Some(short) => {
+                if self.text.is_searched() {
+                    sink.raw(short, true);
+                }
+                (short.len() + 1, self.text.wanted_of(short, |piece| sink.piece(piece)), short.len() as u64)
+            }
+            None => {
+                let (taken, ended) = self.text.feed(rest, here, |piece| sink.piece(piece))?;
+                if self.text.is_searched() {
+                    sink.raw(&rest[..taken - usize::from(ended)], ended);
+                }
+                if !ended {
+                    return Ok(taken);
+                }
+                (taken, self.text.kept(), self.text.length())
+            }
         };
         let string = StringToken { kept, length, span: start..here + taken as u64 };
         if key {

@@ -25,6 +25,7 @@ mod owned;
 mod part;
 mod path;
 mod placeholders;
+mod prompt;
 mod reading;
 mod scanner;
 mod splice;
@@ -35,6 +36,7 @@ pub use findings::{MediaItem, ModelSpan, NameEncoding, PartPath, UnsafeFeatureAt
 pub use owned::{IdSeeker, Owned, OwnedKind};
 pub use path::{Resource, is_parameter, without_slash};
 pub use placeholders::Placeholders;
+pub use prompt::{Piece, Prompt};
 pub use scanner::{InferenceRequest, Limits, RequestHead, Scanner};
 pub use splice::{Splice, splice};
 pub use unreadable::Unreadable;

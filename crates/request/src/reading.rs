@@ -18,6 +18,7 @@ use crate::json::{MAX_KEY, Sink, StringToken, ValueKind, Want};
 use crate::keys::Key;
 use crate::owned::MAX_ID;
 use crate::part::{Part, Source};
+use crate::prompt::Place;
 use crate::{Owned, OwnedKind, Unreadable};
 
 /// An open object or array.
@@ -54,6 +55,8 @@ pub(crate) struct Reading {
     outer_parts: Vec<Part>,
     open_parts: usize,
     text: Option<Box<TextReader>>,
+    /// Whether the string at hand stands in the prompt in a place that is certain.
+    in_order: bool,
     pub(crate) findings: Findings,
 }
 
@@ -72,12 +75,12 @@ const MAX_NAME: usize = 256;
 // === impl Reading ===
 
 impl Reading {
-    pub(crate) fn new(operation: Operation) -> Self {
-        Self::of_value(operation, Meaning::Root)
+    pub(crate) fn new(operation: Operation, key: u64) -> Self {
+        Self::of_value(operation, Meaning::Root, key)
     }
 
     /// A reader of a value that means this.
-    pub(crate) fn of_value(operation: Operation, whole: Meaning) -> Self {
+    pub(crate) fn of_value(operation: Operation, whole: Meaning, key: u64) -> Self {
         Self {
             operation,
             whole,
@@ -90,7 +93,8 @@ impl Reading {
             outer_parts: Vec::new(),
             open_parts: 0,
             text: None,
-            findings: Findings::default(),
+            in_order: false,
+            findings: Findings::new(key),
         }
     }
 
@@ -140,16 +144,21 @@ impl Reading {
                 Want::Head(MAX_WORD)
             }
             Meaning::MediaType | Meaning::Token => Want::Head(MAX_TOKEN + 1),
-            Meaning::PartUuid | Meaning::PartFileId => Want::Head(MAX_NAME),
+            Meaning::PartUuid | Meaning::PartFileId | Meaning::Salt => Want::Head(MAX_NAME),
             Meaning::Previous => Want::Head(MAX_ID + 1),
             // Templates write the parts of a message one behind the other.
-            Meaning::PartText | Meaning::Part => Want::ToSearch,
+            Meaning::PartText | Meaning::Part => {
+                self.in_order = true;
+                Want::ToSearch
+            }
             Meaning::Words => {
                 self.findings.aside.start();
+                self.in_order = self.findings.prompt.is_at(Place::Tools);
                 Want::ToSearch
             }
             Meaning::Text | Meaning::Message | Meaning::Messages | Meaning::Content | Meaning::Documents => {
                 self.findings.seeker.start();
+                self.in_order = true;
                 Want::ToSearch
             }
             Meaning::Media(_) | Meaning::MediaData(..) | Meaning::Loose(_) | Meaning::Result => {
@@ -175,6 +184,7 @@ impl Reading {
         };
         self.meaning = if in_bag { meaning_in_bag(holds) } else { meaning_of_field(holds) };
         self.key = Some(name);
+        self.findings.prompt.at(Place::of_field(name));
         if !in_bag && !matches!(self.meaning, Meaning::Aside | Meaning::Words) {
             let (seen, bit) = (&mut self.seen[place / 64], 1 << (place % 64));
             if *seen & bit != 0 {
@@ -339,6 +349,8 @@ impl Sink for Reading {
                 self.meaning = Meaning::Words;
                 self.findings.aside.start();
                 self.findings.aside.feed(key);
+                self.in_order = self.findings.prompt.is_at(Place::Tools);
+                self.raw(key, true);
                 return Ok(());
             }
             _ => {}
@@ -453,6 +465,14 @@ impl Sink for Reading {
         Ok(Want::Nothing)
     }
 
+    fn raw(&mut self, bytes: &[u8], ended: bool) {
+        if self.in_order {
+            self.findings.prompt.text(bytes, ended);
+        } else {
+            self.findings.prompt.aside(bytes);
+        }
+    }
+
     fn piece(&mut self, piece: &[u8]) {
         match self.meaning {
             Meaning::Media(_) | Meaning::MediaData(..) | Meaning::Loose(_) | Meaning::Result => {
@@ -468,6 +488,7 @@ impl Sink for Reading {
     fn string(&mut self, string: &StringToken<'_>) -> Result<(), Unreadable> {
         let word = || String::from_utf8_lossy(string.kept).into_owned();
         match self.meaning {
+            Meaning::Salt => self.findings.prompt.salt(string.kept),
             Meaning::Model if string.length > MAX_MODEL as u64 => {
                 return Err(Unreadable::FieldTooLong { field: "model", limit: MAX_MODEL });
             }

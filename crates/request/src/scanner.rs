@@ -9,6 +9,7 @@ use crate::json::Lexer;
 use crate::owned::MAX_ID;
 use crate::path::{self, Resource};
 use crate::placeholders::Placeholders;
+use crate::prompt::Prompt;
 use crate::reading::Reading;
 use crate::{Owned, Unreadable};
 
@@ -82,6 +83,7 @@ pub struct InferenceRequest {
     pub bytes: u64,
     /// The objective that its head names.
     pub objective: Option<String>,
+    pub prompt: Prompt,
 }
 
 /// Longest name of an objective.
@@ -99,6 +101,7 @@ impl InferenceRequest {
         };
         asked
             && self.media.len() <= MAX_ITEMS
+            && self.prompt.pieces.len() <= Prompt::MOST_PIECES
             && self.model.as_ref().is_none_or(|model| model.len() <= MAX_MODEL)
             && self.follows.as_ref().is_none_or(|owned| owned.id.len() <= MAX_ID)
             && self.objective.as_ref().is_none_or(|objective| objective.len() <= MAX_OBJECTIVE_BYTES)
@@ -124,6 +127,11 @@ impl Scanner {
     /// A reader for a request with this head. Fails at once for what its head alone forbids: an odd path or host, a wrong method, a body
     /// that is announced too large, or in an encoding or of a type that is not read here.
     pub fn new(head: &RequestHead<'_>, limits: Limits) -> Result<Self, Unreadable> {
+        Self::with_key(head, limits, 0)
+    }
+
+    /// The same, that tells texts apart by hashes with this key: see [`crate::Prompt`].
+    pub fn with_key(head: &RequestHead<'_>, limits: Limits, key: u64) -> Result<Self, Unreadable> {
         if head.authority.is_some_and(|authority| !is_sound_authority(authority)) {
             return Err(Unreadable::OddHost);
         }
@@ -148,7 +156,7 @@ impl Scanner {
         if let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
             return Err(Unreadable::ContentEncoding(encoding.chars().take(64).collect()));
         }
-        let body = body_of(&resource, head)?;
+        let body = body_of(&resource, head, key)?;
         // Names of objects have 253 bytes at most; a longer one names none.
         let objective = head.objective.filter(|name| name.len() <= MAX_OBJECTIVE_BYTES).map(str::to_owned);
         Ok(Self { resource, limits, declared: head.content_length, objective, body })
@@ -197,11 +205,12 @@ impl Scanner {
                 form.0.finish()?;
                 form.1.findings
             }
-            Body::Opaque { model, .. } => Findings { model, ..Findings::default() },
+            Body::Opaque { model, .. } => Findings { model, ..Findings::new(0) },
         };
         let requires = findings.requires(self.resource.operation());
         let names_output = findings.output.is_some();
-        let Findings { model, model_span, stream, follows, media, unsafe_features, seeker, aside, .. } = findings;
+        let Findings { model, model_span, stream, follows, media, unsafe_features, seeker, aside, prompt, .. } =
+            findings;
         let (resource, placeholders) = (self.resource, seeker.found().and(aside.found()));
         let objective = self.objective;
         Ok(InferenceRequest {
@@ -217,12 +226,13 @@ impl Scanner {
             model_span,
             bytes,
             objective,
+            prompt: prompt.finish(),
         })
     }
 }
 
 /// How the body of such a request is read.
-fn body_of(resource: &Resource, head: &RequestHead<'_>) -> Result<Body, Unreadable> {
+fn body_of(resource: &Resource, head: &RequestHead<'_>, key: u64) -> Result<Body, Unreadable> {
     let (_, query) = head.path.split_once('?').unwrap_or_default();
     let opaque = |model| Body::Opaque { bytes: 0, model };
     let operation = match resource {
@@ -247,14 +257,14 @@ fn body_of(resource: &Resource, head: &RequestHead<'_>) -> Result<Body, Unreadab
         if !takes_forms(operation) {
             return Err(wrong_type());
         }
-        return Ok(Body::Form(Box::new((FormReader::new(content_type)?, FormReading::new(operation)))));
+        return Ok(Body::Form(Box::new((FormReader::new(content_type)?, FormReading::new(operation, key)))));
     }
     // Where forms are taken, a body under that name is one to the server.
     let is_other_form = takes_forms(operation) && kind == "application/x-www-form-urlencoded";
     if !takes_json(operation) || !may_be_json(&kind) || is_other_form {
         return Err(wrong_type());
     }
-    Ok(Body::Json(Box::new((Lexer::new(), Reading::new(operation)))))
+    Ok(Body::Json(Box::new((Lexer::new(), Reading::new(operation, key)))))
 }
 
 const fn takes_forms(operation: Operation) -> bool {

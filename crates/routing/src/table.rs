@@ -19,6 +19,8 @@ pub struct RoutingTable {
     /// In a part of a table: the pools of each model of the whole, so that a refusal can say where one is served. Shared by all parts; empty
     /// in a whole.
     pub pools_of_models: Arc<BTreeMap<ModelName, Vec<PoolName>>>,
+    /// By what key prompts are told apart, which all pickers of the namespace have and no stranger; 0 where nobody says one.
+    pub hash_key: u64,
 }
 
 /// A table's models by their pools, for whoever wants the parts of many pools: as long as no model changes, they are made once.
@@ -267,6 +269,7 @@ impl Parts {
             models: self.models.get(pool).cloned().unwrap_or_default(),
             pools: pools.into_iter().collect(),
             pools_of_models: Arc::clone(&self.pools_of_models),
+            hash_key: table.hash_key,
         }
     }
 }

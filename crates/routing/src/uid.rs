@@ -9,6 +9,10 @@ pub struct Uid(u64);
 impl Uid {
     /// Where nobody says.
     pub const NONE: Self = Self(0);
+
+    pub const fn number(self) -> u64 {
+        self.0
+    }
 }
 
 impl From<&str> for Uid {

@@ -61,7 +61,7 @@ fn table(targets: Vec<Target>) -> RoutingTable {
     RoutingTable {
         models: BTreeMap::from([("m".into(), Arc::new(model))]),
         pools: BTreeMap::new(),
-        pools_of_models: Arc::default(),
+        ..RoutingTable::default()
     }
 }
 

@@ -1,26 +1,28 @@
-//! Filters and scorers over endpoints, and the profile that chains them.
+//! Which of the endpoints that can take a request gets it.
 //!
 //! ```text
-//!  candidates ──required filters──► those that can ──preferred filters, scorers──► Ranking: the best few, in order
+//!  candidates ──required filters──► those that can ──preferred filters, then cost──► Ranking: the best few, in order
 //! ```
 //!
-//! The words are the field's: a *filter* says which endpoints can or had better take a request, a *scorer* gives 0 to 1, a *profile* chains
-//! them. All three are data.
+//! A *filter* says which endpoints can or had better take a request, a *cost* what it is in milliseconds to have it there, a *profile* chains
+//! them. For those who want another policy a *scorer* gives 0 to 1 in the place of the cost, as the field knows it. All of them are data.
 //!
 //! Invariants:
 //! - an endpoint that fails a required filter is never ranked; one that fails a preferred filter comes after all that pass it;
-//! - a scorer looks at one endpoint alone, so that worsening one endpoint's load never makes it likelier;
-//! - what is not known of a queue or a cache is not taken for zero; of requests at most those that this picker sent are known then;
+//! - a cost looks at one endpoint alone, so that worsening one endpoint's load never makes it likelier;
+//! - costs are of what this picker sent, which it knows at once; what metrics say comes late, to all pickers at once, and moves them slowly;
 //! - time and randomness are arguments, and nothing here waits or fails: where nobody can, the answer says which filter left nobody.
 
+mod cost;
 mod filter;
 mod load;
 mod profile;
 mod scorer;
 mod subset;
 
+pub use cost::{Cost, Work};
 pub use filter::Filter;
 pub use load::{Health, Load, SATURATED_KV_CACHE, SATURATED_WAITING, Scraped};
-pub use profile::{Candidate, Exhausted, Explained, Profile, Ranked, Ranking, SchedulingRequest};
+pub use profile::{Candidate, Exhausted, Explained, Preference, Profile, Ranked, Ranking, SchedulingRequest};
 pub use scorer::Scorer;
 pub use subset::Subset;

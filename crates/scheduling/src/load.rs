@@ -1,12 +1,19 @@
 //! How busy and how healthy an endpoint is, as far as is known at the instant of a decision.
 
 /// How busy an endpoint is.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Load {
     /// Requests that this picker sent there and that have not ended.
     pub in_flight: u32,
-    /// How many those were when its metrics were read.
-    pub in_flight_then: u32,
+    /// Those of them whose first byte is still to come, and their work, in milliseconds of a reference server.
+    pub unread: u32,
+    pub queued: f32,
+    /// Work that it should not have done yet, of requests of whose first byte nobody tells; in milliseconds of a reference server.
+    pub untold: f32,
+    /// Requests of others in its queue, on average of late: what metrics say is old, and every picker hears it at once.
+    pub others_waiting: f32,
+    /// How many times as long as a reference server it takes, as far as first bytes tell.
+    pub pace: f32,
     /// What its metrics said; none where they were never read, say nothing of load, or are too old to be believed.
     pub scraped: Option<Scraped>,
 }
@@ -38,14 +45,13 @@ pub const SATURATED_WAITING: u32 = 5;
 /// prefix caching a busy server fills its cache with reusable blocks long before it is short of them.
 pub const SATURATED_KV_CACHE: f32 = 0.95;
 
-impl Load {
-    /// Requests of others there: those that its metrics counted beyond ours. They are old news, that every picker hears at once.
-    pub fn of_others(&self) -> u32 {
-        let scraped = self.scraped.unwrap_or_default();
-        let counted = scraped.running.unwrap_or(0).saturating_add(scraped.waiting.unwrap_or(0));
-        counted.saturating_sub(self.in_flight_then)
+impl Default for Load {
+    fn default() -> Self {
+        Self { in_flight: 0, unread: 0, queued: 0.0, untold: 0.0, others_waiting: 0.0, pace: 1.0, scraped: None }
     }
+}
 
+impl Load {
     /// Whether another request would only wait. Where nothing is known, nobody says so.
     pub fn is_saturated(&self) -> bool {
         self.scraped.is_some_and(|scraped| {

@@ -1,14 +1,18 @@
 //! A profile: filters and weighted scorers, run over the candidates of one target.
 
+use std::net::IpAddr;
+
 use routing::{Draw, Endpoint, Requirement};
 
-use crate::{Filter, Health, Load, Scorer, Subset};
+use crate::{Cost, Filter, Health, Load, Scorer, Subset, Work};
 
 /// What is asked of the endpoints.
 #[derive(Debug, Clone, Copy)]
 pub struct SchedulingRequest<'a> {
     pub need: Requirement,
     pub subset: Option<&'a Subset>,
+    /// What its prompt begins with, where a server that reads it will know it later.
+    pub content: Option<u64>,
 }
 
 /// An endpoint, and what is known of it at the instant of the decision. Whoever offers it fills this in; scorers read nothing else.
@@ -17,6 +21,8 @@ pub struct Candidate<'a> {
     pub endpoint: &'a Endpoint,
     pub load: Load,
     pub health: Health,
+    /// What the request asks of it.
+    pub work: Work,
     /// Its place among those that were offered, for whoever offered them.
     pub place: usize,
 }
@@ -26,13 +32,16 @@ pub struct Candidate<'a> {
 pub struct Ranked {
     /// Of the candidate.
     pub place: usize,
-    /// The weighted mean of the scorers, 0 to 1.
-    pub score: f32,
+    /// What the request asks of it.
+    pub work: Work,
+    /// The less, the better: milliseconds, or what scorers leave of 1.
+    pub cost: f32,
     /// The most important of the preferred filters that it fails.
     pub lacks: Option<Filter>,
     /// How important that filter is; 0 where it lacks nothing. Whoever has less comes first, whatever the scores.
     pub demotion: usize,
-    of_others: u32,
+    /// What it would cost if the endpoint had nothing of the request in its caches.
+    cost_anew: f32,
     tie_break: u64,
 }
 
@@ -40,8 +49,10 @@ pub struct Ranked {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranking {
     best: Vec<Ranked>,
-    /// How many are as good as the first, but for their scores.
+    /// How many are as good as the first, but for what they cost.
     pub equals: usize,
+    /// Whether another would be the first if nobody had anything of the request in its caches.
+    pub is_swayed: bool,
 }
 
 /// What became of a candidate.
@@ -49,7 +60,9 @@ pub struct Ranking {
 pub enum Explained {
     /// This required filter removed it.
     LeftOut { by: Filter },
-    /// It can take the request: what it lacks, its score, and what each scorer gave.
+    /// It can take the request: what it lacks, and what it costs there.
+    Costs { lacks: Option<Filter>, cost: Cost },
+    /// The same, by scores.
     Scored { lacks: Option<Filter>, score: f32, parts: Vec<(Scorer, f32)> },
 }
 
@@ -62,31 +75,44 @@ pub enum Exhausted {
     Filtered(Filter),
 }
 
-/// Filters, the more important ones first, and scorers with their weights.
+/// Filters, the more important ones first, and what orders those that pass as many.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Profile {
     pub filters: Vec<Filter>,
-    pub scorers: Vec<(Scorer, f32)>,
+    pub prefers: Preference,
 }
+
+/// What makes one endpoint better than another.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Preference {
+    /// The least [`Cost`].
+    LeastCost,
+    /// The highest weighted mean of these.
+    Scores(Vec<(Scorer, f32)>),
+}
+
+/// Costs within this share of the least are equal: they are estimates.
+const NEAR: f32 = 0.05;
+
+/// The same where nobody has what a prompt begins with, and it is worth something that all send it to the same endpoint.
+const NEAR_HOME: f32 = 0.1;
 
 // === impl Profile ===
 
 impl Default for Profile {
-    /// Those with room before those that are full, these before those that fail, and these before those that seem dead. Among equals whoever
-    /// works on the fewest requests of ours.
-    ///
-    /// Queues and caches, as metrics tell of them, do not rank: whatever had the freest cache half a second ago would get everything until
-    /// the next time it is asked (`thalamus simulate`, where ranking by them took half of the load that a fleet can bear).
+    /// Those with room before those that are full, these before those that fail, and these before those that seem dead. Among equals where
+    /// the request costs least.
     fn default() -> Self {
         Self {
             filters: vec![Filter::Capability, Filter::Subset, Filter::Responsive, Filter::Answering, Filter::Room],
-            scorers: vec![(Scorer::LeastActive, 1.0)],
+            prefers: Preference::LeastCost,
         }
     }
 }
 
 impl Profile {
-    /// The best `limit` of the candidates, best first; a draw decides among equals, so that idle endpoints share the load.
+    /// The best `limit` of the candidates, best first. Among those that are nearly equal a draw decides, so that idle endpoints share the
+    /// load; or what the prompt begins with, so that several pickers, and one after its restart, send the same to the same.
     pub fn run<'a>(
         &self,
         request: &SchedulingRequest<'_>,
@@ -94,58 +120,69 @@ impl Profile {
         limit: usize,
         draw: &mut Draw,
     ) -> Result<Ranking, Exhausted> {
-        let weights = self.weights();
-        // Two are compared even where one is wanted.
-        let kept = limit.max(2);
         let mut exhausted = Exhausted::NoEndpoints;
-        let mut best: Vec<Ranked> = Vec::with_capacity(kept + 1);
-        let mut equals = 0;
+        let candidates = candidates.into_iter();
+        let mut all: Vec<Ranked> = Vec::with_capacity(candidates.size_hint().1.unwrap_or(0));
+        let mut is_known = false;
         for candidate in candidates {
-            let ranked = match self.judge(request, &candidate) {
-                Err(filter) => {
-                    exhausted = exhausted.max(Exhausted::Filtered(filter));
-                    continue;
+            match self.judge(request, &candidate) {
+                Err(filter) => exhausted = exhausted.max(Exhausted::Filtered(filter)),
+                Ok((lacks, demotion)) => {
+                    is_known |= candidate.work.saved > candidate.work.all();
+                    let work = candidate.work;
+                    let cost = self.cost(&candidate);
+                    let is_known = work.saved > 0.0;
+                    let anew = || self.cost(&Candidate { work: work.anew(), ..candidate });
+                    let cost_anew = if is_known { anew() } else { cost };
+                    all.push(Ranked {
+                        place: candidate.place,
+                        work,
+                        cost,
+                        lacks,
+                        demotion,
+                        cost_anew,
+                        tie_break: place_of(candidate.endpoint),
+                    });
                 }
-                Ok((lacks, demotion)) => Ranked {
-                    place: candidate.place,
-                    score: self.score(&candidate, weights),
-                    lacks,
-                    demotion,
-                    of_others: candidate.load.of_others(),
-                    tie_break: draw.next(),
-                },
-            };
-            match best.first() {
-                Some(first) if first.demotion == ranked.demotion => equals += 1,
-                Some(first) if first.demotion < ranked.demotion => {}
-                _ => equals = 1,
-            }
-            if best.len() < kept || best.last().is_some_and(|last| ranked.precedes(last)) {
-                let at = best.partition_point(|other| other.precedes(&ranked));
-                best.insert(at, ranked);
-                best.truncate(kept);
             }
         }
-        // Of two that are equal, drawn by chance, the one with fewer requests of others: to prefer the least of all would send everything there,
-        // from every picker, until it is asked again (Mitzenmacher, "How useful is old information?", 2000).
-        if let [first, second, ..] = &mut *best
-            && (first.demotion, first.score.to_bits()) == (second.demotion, second.score.to_bits())
-            && second.of_others < first.of_others
-        {
-            std::mem::swap(first, second);
+        let Some(demotion) = all.iter().map(|ranked| ranked.demotion).min() else { return Err(exhausted) };
+        let (salt, near) = match request.content {
+            Some(content) if !is_known => (content, NEAR_HOME),
+            _ => (draw.next(), NEAR),
+        };
+        for ranked in &mut all {
+            ranked.tie_break = Draw::new(salt ^ ranked.tie_break).next();
         }
-        best.truncate(limit);
-        if best.is_empty() { Err(exhausted) } else { Ok(Ranking { best, equals }) }
+        let first = || all.iter().filter(|ranked| ranked.demotion == demotion);
+        let (equals, least) = (first().count(), first().map(|ranked| ranked.cost).fold(f32::INFINITY, f32::min));
+        let least_anew = first().map(|ranked| ranked.cost_anew).fold(f32::INFINITY, f32::min);
+        let near = least * (1.0 + near);
+        // Costs are never below zero, so that their bits are in their order.
+        let order = |ranked: &Ranked| {
+            let is_near = ranked.demotion == demotion && ranked.cost <= near;
+            (ranked.demotion, if is_near { 0 } else { ranked.cost.to_bits() }, ranked.tie_break, ranked.place)
+        };
+        if limit < all.len() {
+            all.select_nth_unstable_by_key(limit, order);
+            all.truncate(limit);
+        }
+        all.sort_unstable_by_key(order);
+        let is_swayed = all[0].cost_anew > least_anew * (1.0 + NEAR_HOME);
+        Ok(Ranking { best: all, equals, is_swayed })
     }
 
     /// What becomes of one candidate, for a person.
     pub fn explain(&self, request: &SchedulingRequest<'_>, candidate: &Candidate<'_>) -> Explained {
         match self.judge(request, candidate) {
             Err(by) => Explained::LeftOut { by },
-            Ok((lacks, _)) => Explained::Scored {
-                lacks,
-                score: self.score(candidate, self.weights()),
-                parts: self.scorers.iter().map(|(scorer, _)| (*scorer, scorer.score(candidate))).collect(),
+            Ok((lacks, _)) => match &self.prefers {
+                Preference::LeastCost => Explained::Costs { lacks, cost: Cost::new(candidate.work, &candidate.load) },
+                Preference::Scores(scorers) => Explained::Scored {
+                    lacks,
+                    score: score(candidate, scorers),
+                    parts: scorers.iter().map(|(scorer, _)| (*scorer, scorer.score(candidate))).collect(),
+                },
             },
         }
     }
@@ -170,18 +207,35 @@ impl Profile {
         Ok(lacks)
     }
 
-    fn weights(&self) -> f32 {
-        self.scorers.iter().map(|(_, weight)| weight).sum()
-    }
-
-    fn score(&self, candidate: &Candidate<'_>, weights: f32) -> f32 {
-        // What is known of a server that is silent is what it said before; it is as good as nothing.
-        if !candidate.health.responsive || weights <= 0.0 {
-            return 0.0;
+    fn cost(&self, candidate: &Candidate<'_>) -> f32 {
+        match &self.prefers {
+            Preference::LeastCost => Cost::new(candidate.work, &candidate.load).total(),
+            Preference::Scores(scorers) => 1.0 - score(candidate, scorers),
         }
-        let sum: f32 = self.scorers.iter().map(|(scorer, weight)| scorer.score(candidate) * weight).sum();
-        sum / weights
     }
+}
+
+fn score(candidate: &Candidate<'_>, scorers: &[(Scorer, f32)]) -> f32 {
+    let weights: f32 = scorers.iter().map(|(_, weight)| weight).sum();
+    // What is known of a server that is silent is what it said before; it is as good as nothing.
+    if !candidate.health.responsive || weights <= 0.0 {
+        return 0.0;
+    }
+    let sum: f32 = scorers.iter().map(|(scorer, weight)| scorer.score(candidate) * weight).sum();
+    sum / weights
+}
+
+/// An endpoint's place among all, wherever it is seen from. Mixed with a content it says how near it is to that one's home, by rendezvous
+/// hashing (Thaler and Ravishankar, 1998): whoever knows the same endpoints finds the same one, and the contents of one that goes spread
+/// over all others.
+fn place_of(endpoint: &Endpoint) -> u64 {
+    let ip = endpoint.address.ip().to_canonical();
+    let bits = match ip {
+        IpAddr::V4(ip) => u128::from(ip.to_bits()),
+        IpAddr::V6(ip) => ip.to_bits(),
+    };
+    let [high, low] = [bits >> 64, bits & u128::from(u64::MAX)].map(|half| u64::try_from(half).unwrap_or(0));
+    Draw::new(high ^ Draw::new(low ^ u64::from(endpoint.address.port()) << 48).next()).next()
 }
 
 // === impl Ranking ===
@@ -193,18 +247,6 @@ impl Ranking {
 
     pub fn iter(&self) -> impl Iterator<Item = &Ranked> {
         self.best.iter()
-    }
-}
-
-// === impl Ranked ===
-
-impl Ranked {
-    fn precedes(&self, other: &Self) -> bool {
-        self.demotion
-            .cmp(&other.demotion)
-            .then(other.score.total_cmp(&self.score))
-            .then(self.tie_break.cmp(&other.tie_break))
-            .is_lt()
     }
 }
 

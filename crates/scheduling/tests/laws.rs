@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use proptest::prelude::*;
 use routing::{Capability, Draw, Endpoint, Modality, ModalitySet, Operation, OperationSet, Requirement};
-use scheduling::{Candidate, Filter, Health, Load, Profile, SchedulingRequest, Scraped};
+use scheduling::{Candidate, Cost, Filter, Health, Load, Profile, SchedulingRequest, Scraped, Work};
 
 const EVERY: usize = 100;
 
@@ -13,17 +13,27 @@ struct Server {
     capability: Option<Capability>,
     load: Load,
     health: Health,
+    work: Work,
 }
 
 fn load() -> impl Strategy<Value = Load> {
     let some = |below: u32| proptest::option::of(0..below);
     let scraped = (some(10), some(50), proptest::option::of(0.0..1.0_f32))
         .prop_map(|(waiting, running, kv_cache_usage)| Scraped { waiting, running, kv_cache_usage });
-    (0..50_u32, 0..50_u32, proptest::option::of(scraped)).prop_map(|(in_flight, in_flight_then, scraped)| Load {
-        in_flight,
-        in_flight_then,
-        scraped,
-    })
+    (0..50_u32, 0..50_u32, 0.0..1e5_f32, 0.0..1e5_f32, 0.0..100_f32, 0.1..100_f32, proptest::option::of(scraped))
+        .prop_map(|(in_flight, unread, queued, untold, others_waiting, pace, scraped)| Load {
+            in_flight,
+            unread,
+            queued,
+            untold,
+            others_waiting,
+            pace,
+            scraped,
+        })
+}
+
+fn work() -> impl Strategy<Value = Work> {
+    (0.0..1e4_f32, 0.0..1e3_f32, 0.0..1e4_f32).prop_map(|(reading, encoding, saved)| Work { reading, encoding, saved })
 }
 
 fn capability() -> impl Strategy<Value = Capability> {
@@ -38,10 +48,11 @@ fn capability() -> impl Strategy<Value = Capability> {
 
 fn server() -> impl Strategy<Value = Server> {
     let health = (any::<bool>(), any::<bool>()).prop_map(|(responsive, answering)| Health { responsive, answering });
-    (proptest::option::of(capability()), load(), health).prop_map(|(capability, load, health)| Server {
+    (proptest::option::of(capability()), load(), health, work()).prop_map(|(capability, load, health, work)| Server {
         capability,
         load,
         health,
+        work,
     })
 }
 
@@ -54,17 +65,16 @@ fn need() -> impl Strategy<Value = Requirement> {
 
 /// Places in the order of the ranking; none where nobody can.
 fn rank(servers: &[Server], need: Requirement, limit: usize, seed: u64) -> Vec<usize> {
-    let address = SocketAddr::from(([10, 0, 0, 1], 8000));
-    let endpoints: Vec<Endpoint> =
-        servers.iter().map(|server| Endpoint { address, uid: "".into(), capability: server.capability }).collect();
+    let endpoint = |(server, port): (&Server, u16)| {
+        let address = SocketAddr::from(([10, 0, 0, 1], port));
+        Endpoint { address, uid: "".into(), capability: server.capability }
+    };
+    let endpoints: Vec<Endpoint> = servers.iter().zip(8000..).map(endpoint).collect();
     let candidates =
-        endpoints.iter().zip(servers).enumerate().map(|(place, (endpoint, Server { load, health, .. }))| Candidate {
-            endpoint,
-            load: *load,
-            health: *health,
-            place,
+        endpoints.iter().zip(servers).enumerate().map(|(place, (endpoint, Server { load, health, work, .. }))| {
+            Candidate { endpoint, load: *load, health: *health, work: *work, place }
         });
-    let request = SchedulingRequest { need, subset: None };
+    let request = SchedulingRequest { need, subset: None, content: None };
     let ranking = Profile::default().run(&request, candidates, limit, &mut Draw::new(seed));
     ranking.map_or_else(|_| Vec::new(), |ranking| ranking.iter().map(|ranked| ranked.place).collect())
 }
@@ -113,6 +123,11 @@ proptest! {
         };
         let mut worse = servers.clone();
         worse[i].load.in_flight += more.in_flight;
+        worse[i].load.unread += more.unread;
+        worse[i].load.queued += more.queued;
+        worse[i].load.untold += more.untold;
+        worse[i].load.others_waiting += more.others_waiting;
+        worse[i].load.pace *= more.pace.max(1.0);
         if let (Some(scraped), Some(more)) = (&mut worse[i].load.scraped, more.scraped) {
             scraped.waiting = scraped.waiting.map(|waiting| waiting + more.waiting.unwrap_or(0));
             scraped.running = scraped.running.map(|running| running + more.running.unwrap_or(0));
@@ -124,6 +139,23 @@ proptest! {
             let before = place(&worse);
             worse[i].health = health;
             prop_assert!(place(&worse) >= before, "{:?}", health);
+        }
+    }
+}
+
+proptest! {
+    /// One that has everything is asked, unless its queue is longer than all there would wait for the work elsewhere.
+    #[test]
+    fn affinity_never_costs_more_waiting_than_it_saves(here in load(), there in load(), work in work()) {
+        let (has, has_not) = (Work { reading: 0.0, encoding: 0.0, saved: work.all() }, Work { saved: 0.0, ..work });
+        let (here, there) = (Load { pace: 1.0, ..here }, Load { pace: 1.0, ..there });
+        let prefers = Cost::new(has, &here).total() < Cost::new(has_not, &there).total();
+        let waits = |load: &Load| load.queued + load.untold + 30.0 * load.others_waiting;
+        let idle = there.unread == 0 && there.untold == 0.0;
+        if prefers && idle {
+            // Three hundredths for each answer under way there.
+            let most = work.all() * (1.0 + f32::from(u16::try_from(there.in_flight).unwrap()) * 0.03);
+            prop_assert!(waits(&here) - waits(&there) <= most * 1.001, "{here:?} {there:?}");
         }
     }
 }

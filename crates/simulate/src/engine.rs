@@ -118,14 +118,15 @@ impl Engine {
         }
     }
 
-    /// What its metrics say.
-    pub(crate) fn metrics(&self) -> Scraped {
+    /// What its metrics say, and how many tokens its KV cache holds.
+    pub(crate) fn metrics(&self) -> (Scraped, u64) {
         let count = |count: usize| u32::try_from(count).ok();
-        Scraped {
+        let scraped = Scraped {
             waiting: count(self.waiting.len()),
             running: count(self.reading.len() + self.writing.len()),
             kv_cache_usage: Some(self.kv.usage().min(1.0)),
-        }
+        };
+        (scraped, self.server.kv_tokens)
     }
 
     /// Takes a request; says when the step at hand ends now, if that changes.

@@ -31,6 +31,7 @@ pub struct Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Dies(usize),
+    Joins(usize),
     StepEnds(usize, u64),
     Scrape,
     Arrives,
@@ -59,8 +60,8 @@ struct Simulation<'s> {
     outcome: Outcome,
 }
 
-/// How often pickers read metrics: what they know is half as old on average.
-const SCRAPES: Duration = Duration::from_millis(500);
+/// How often whoever reads metrics most often does. What they know is half as old on average.
+const SCRAPES: Duration = Duration::from_millis(50);
 
 /// What a request takes on its way besides a server's steps: network, HTTP, tokens made of text (llm-d's simulator of latencies, and
 /// BLIS, have about the same).
@@ -69,12 +70,16 @@ const ON_THE_WAY: Duration = Duration::from_millis(15);
 /// Simulates one load of a scenario.
 pub fn simulate(scenario: &Scenario, rate: f64, name: PolicyName, seed: u64) -> Outcome {
     let mut engines = Vec::new();
-    let mut events = BinaryHeap::new();
+    let (mut events, mut alive) = (BinaryHeap::new(), Vec::new());
     for group in &scenario.servers {
         for place in 0..group.count {
             let slowness = group.slow_one.filter(|_| place == 0).unwrap_or(1.0);
             if let Some(dies_at) = group.one_dies_at.filter(|_| place == 0) {
                 events.push(Reverse((micros(dies_at), Event::Dies(engines.len()))));
+            }
+            alive.push(group.join_at.is_none());
+            if let Some(join_at) = group.join_at {
+                events.push(Reverse((micros(join_at), Event::Joins(engines.len()))));
             }
             let (rates, kv_tokens, media_tokens) = (group.hardware.rates(), group.kv_tokens, group.media_tokens);
             engines.push(Engine::new(Server { rates, slowness, kv_tokens, media_tokens }));
@@ -84,7 +89,7 @@ pub fn simulate(scenario: &Scenario, rate: f64, name: PolicyName, seed: u64) -> 
     let simulation = Simulation {
         scenario,
         events,
-        alive: vec![true; engines.len()],
+        alive,
         engines,
         pickers: pickers.collect(),
         workload: Workload::new(scenario, rate, seed),
@@ -141,6 +146,10 @@ impl Simulation<'_> {
                     if now < ends || !self.requests.is_empty() {
                         self.events.push(Reverse((now + micros(SCRAPES), Event::Scrape)));
                     }
+                }
+                Event::Joins(server) => {
+                    self.alive[server] = true;
+                    self.pickers.iter_mut().for_each(|policy| policy.joins(server));
                 }
                 Event::Dies(server) => {
                     self.alive[server] = false;
@@ -225,6 +234,10 @@ impl Simulation<'_> {
     }
 
     fn scrape(&mut self, now: Micros) {
+        let is_due = |policy: &dyn Policy| now.is_multiple_of(micros(policy.scrapes_every()));
+        if !self.pickers.iter().any(|policy| is_due(&**policy)) {
+            return;
+        }
         for (server, engine) in self.engines.iter().enumerate() {
             let metrics = self.alive[server].then(|| engine.metrics());
             for policy in &mut self.pickers {

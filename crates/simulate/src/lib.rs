@@ -21,14 +21,17 @@
 mod cache;
 mod engine;
 mod fleet;
+mod page;
 mod policy;
 mod rates;
+mod reference;
 mod report;
 mod scenario;
 mod workload;
 
 pub use fleet::{Outcome, simulate};
+pub use page::page;
 pub use policy::PolicyName;
 pub use rates::Hardware;
-pub use report::{Row, run, table};
-pub use scenario::{Group, Kind, Scenario};
+pub use report::{Row, Simulated, markdown, run, table};
+pub use scenario::{Burst, Group, Kind, Scenario};

@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 use director::{Bound, Director, EndpointState, Plan, Reading, RequestHandler, RunningAttempt, Step};
 use fastrand::Rng;
 use media::{Facts, Identity};
-use request::{InferenceRequest, MediaItem, PartPath, Placeholders, Resource};
+use request::{InferenceRequest, MediaItem, PartPath, Piece, Placeholders, Prompt, Resource};
 use routing::{
-    Capability, Draw, Endpoint, MediaSource, Modality, ModalitySet, Model, Operation, Pool, Requirement, RoutingTable,
-    Target,
+    Capability, Draw, Endpoint, Family, MediaSource, Modality, ModalitySet, Model, Operation, Pool, Requirement,
+    RoutingTable, Target,
 };
 use scheduling::Scraped;
 
-use crate::scenario::Scenario;
+use crate::reference::Reference;
+use crate::scenario::{Group, Scenario};
 use crate::workload::{Job, Micros};
 
 /// Policies, by the names that reports have.
@@ -25,11 +26,33 @@ pub enum PolicyName {
     Random,
     LeastRequests,
     PowerOfTwo,
+    /// llm-d's router, by its default profile.
+    LlmD,
+    /// The same, by the profile of its multimodal guide.
+    LlmDMultimodal,
+    LMetric,
     Thalamus,
+    /// Behind a gateway that does not show it answers, so that it hears of no first byte.
+    ThalamusUntold,
 }
 
 impl PolicyName {
-    pub const ALL: [Self; 5] = [Self::RoundRobin, Self::Random, Self::LeastRequests, Self::PowerOfTwo, Self::Thalamus];
+    pub const ALL: [Self; 9] = [
+        Self::RoundRobin,
+        Self::Random,
+        Self::LeastRequests,
+        Self::PowerOfTwo,
+        Self::LlmD,
+        Self::LlmDMultimodal,
+        Self::LMetric,
+        Self::Thalamus,
+        Self::ThalamusUntold,
+    ];
+
+    /// Whether it is the director that decides.
+    pub const fn is_ours(self) -> bool {
+        matches!(self, Self::Thalamus | Self::ThalamusUntold)
+    }
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -37,7 +60,11 @@ impl PolicyName {
             Self::Random => "random",
             Self::LeastRequests => "least requests",
             Self::PowerOfTwo => "power of two",
+            Self::LlmD => "llm-d",
+            Self::LlmDMultimodal => "llm-d multimodal",
+            Self::LMetric => "lmetric",
             Self::Thalamus => "thalamus",
+            Self::ThalamusUntold => "thalamus, untold",
         }
     }
 }
@@ -48,22 +75,32 @@ pub(crate) trait Policy {
     fn choose(&mut self, number: usize, job: &Job, now: Micros) -> Option<usize>;
     /// The server that was chosen takes no connections; another one, if there is any.
     fn refused(&mut self, number: usize, server: usize, job: &Job, now: Micros) -> Option<usize>;
+    /// A server is there from now on that was not.
+    fn joins(&mut self, server: usize);
     fn first_byte(&mut self, number: usize, now: Micros);
     /// The request has ended there, well or not.
     fn ended(&mut self, number: usize, server: usize, well: bool, now: Micros);
-    /// What a server's metrics said; none where it did not answer.
-    fn scraped(&mut self, server: usize, metrics: Option<Scraped>, now: Micros);
+    /// How often it reads metrics; a multiple of 50 ms.
+    fn scrapes_every(&self) -> Duration {
+        Duration::from_millis(500)
+    }
+    /// What a server's metrics said, and how many tokens its KV cache holds; none where it did not answer.
+    fn scraped(&mut self, server: usize, metrics: Option<(Scraped, u64)>, now: Micros);
 }
 
 pub(crate) fn policy(name: PolicyName, scenario: &Scenario, seed: u64) -> Box<dyn Policy> {
     match name {
-        PolicyName::Thalamus => Box::new(Thalamus::new(scenario, seed)),
+        PolicyName::Thalamus => Box::new(Thalamus::new(scenario, seed, true)),
+        PolicyName::ThalamusUntold => Box::new(Thalamus::new(scenario, seed, false)),
+        PolicyName::LlmD | PolicyName::LlmDMultimodal | PolicyName::LMetric => {
+            Box::new(Reference::new(name, scenario, seed))
+        }
         name => Box::new(Simple::new(name, scenario, seed)),
     }
 }
 
 /// What requests need.
-fn needs(job: &Job) -> ModalitySet {
+pub(crate) fn needs(job: &Job) -> ModalitySet {
     if job.media.is_empty() { ModalitySet::TEXT } else { ModalitySet::TEXT.with(Modality::Image) }
 }
 
@@ -73,6 +110,7 @@ fn needs(job: &Job) -> ModalitySet {
 struct Simple {
     name: PolicyName,
     takes: Vec<ModalitySet>,
+    is_there: Vec<bool>,
     in_flight: Vec<u32>,
     turn: usize,
     rng: Rng,
@@ -85,13 +123,14 @@ impl Simple {
         let groups = scenario.servers.iter();
         let takes: Vec<ModalitySet> =
             groups.flat_map(|group| std::iter::repeat_n(group.takes().unwrap_or_default(), group.count)).collect();
-        let in_flight = vec![0; takes.len()];
-        Self { name, takes, in_flight, turn: 0, rng: Rng::with_seed(seed), tried: BTreeMap::new() }
+        let (in_flight, is_there) = (vec![0; takes.len()], scenario.there_at_first());
+        Self { name, takes, is_there, in_flight, turn: 0, rng: Rng::with_seed(seed), tried: BTreeMap::new() }
     }
 
     fn pick(&mut self, job: &Job, except: &[usize]) -> Option<usize> {
         let able: Vec<usize> = (0..self.takes.len())
-            .filter(|server| self.takes[*server].is_superset(needs(job)) && !except.contains(server))
+            .filter(|server| self.is_there[*server] && self.takes[*server].is_superset(needs(job)))
+            .filter(|server| !except.contains(server))
             .collect();
         let any = |rng: &mut Rng| able.get(rng.usize(..able.len().max(1))).copied();
         let server = match self.name {
@@ -130,6 +169,10 @@ impl Policy for Simple {
         next
     }
 
+    fn joins(&mut self, server: usize) {
+        self.is_there[server] = true;
+    }
+
     fn first_byte(&mut self, _: usize, _: Micros) {}
 
     fn ended(&mut self, number: usize, server: usize, _: bool, _: Micros) {
@@ -137,7 +180,7 @@ impl Policy for Simple {
         self.tried.remove(&number);
     }
 
-    fn scraped(&mut self, _: usize, _: Option<Scraped>, _: Micros) {}
+    fn scraped(&mut self, _: usize, _: Option<(Scraped, u64)>, _: Micros) {}
 }
 
 // === The real one ===
@@ -145,8 +188,11 @@ impl Policy for Simple {
 /// The director itself, with a table of the fleet, asked as its edges ask it.
 struct Thalamus {
     handler: Arc<RequestHandler>,
+    groups: Vec<Group>,
+    is_there: Vec<bool>,
+    tells_first_bytes: bool,
     /// By server.
-    states: Vec<Arc<EndpointState>>,
+    states: BTreeMap<usize, Arc<EndpointState>>,
     epoch: Instant,
     draws: Rng,
     running: BTreeMap<usize, (Plan, RunningAttempt)>,
@@ -164,29 +210,44 @@ fn server_at(address: SocketAddr) -> Option<usize> {
 }
 
 impl Thalamus {
-    fn new(scenario: &Scenario, seed: u64) -> Self {
-        let mut table = RoutingTable::default();
-        let (mut targets, mut number) = (Vec::new(), 0);
-        for group in &scenario.servers {
-            let mut endpoints = BTreeMap::new();
-            for place in 0..group.count {
-                let endpoint = Endpoint { address: address(number), uid: "".into(), capability: None };
-                endpoints.insert(Arc::from(format!("{}-{place:04}", group.name)), endpoint);
-                number += 1;
-            }
-            let takes = group.takes().unwrap_or_default();
-            targets.push(Target::new("m", &*group.name, Capability::new(takes, ModalitySet::TEXT)));
-            table.pools.insert((&*group.name).into(), Arc::new(Pool { endpoints, ..Pool::default() }));
-        }
-        table.models.insert("m".into(), Arc::new(Model::new(targets)));
+    fn new(scenario: &Scenario, seed: u64, tells_first_bytes: bool) -> Self {
         let epoch = Instant::now();
         let director = Arc::new(Director::new(epoch));
-        director.replace_table(1, Arc::new(table));
-        let mut endpoints = director.endpoints();
-        endpoints.sort_by_key(|endpoint| server_at(endpoint.address));
-        let states = endpoints.into_iter().map(|endpoint| endpoint.state).collect();
         let handler = Arc::new(RequestHandler::new(director, "simulation"));
-        Self { handler, states, epoch, draws: Rng::with_seed(seed), running: BTreeMap::new() }
+        let (is_there, draws) = (scenario.there_at_first(), Rng::with_seed(seed));
+        let groups = scenario.servers.clone();
+        let (states, running) = (BTreeMap::new(), BTreeMap::new());
+        let mut new = Self { handler, groups, is_there, tells_first_bytes, states, epoch, draws, running };
+        new.publish();
+        new
+    }
+
+    /// Puts a table of those that are there before the director.
+    fn publish(&mut self) {
+        let mut pools: BTreeMap<&str, (Pool, ModalitySet)> = BTreeMap::new();
+        let mut number = 0;
+        for group in &self.groups {
+            let (pool, takes) = pools.entry(&group.name).or_default();
+            *takes = group.takes().unwrap_or_default();
+            for _ in 0..group.count {
+                if self.is_there[number] {
+                    let endpoint = Endpoint { address: address(number), uid: "".into(), capability: None };
+                    pool.endpoints.insert(format!("{number:04}").into(), endpoint);
+                }
+                number += 1;
+            }
+        }
+        let target = |(name, (_, takes)): (&&str, &(Pool, ModalitySet))| {
+            let capability = Capability::new(*takes, ModalitySet::TEXT);
+            Target { family: Some(Family::Qwen3Vl), ..Target::new("m", *name, capability) }
+        };
+        let mut table = RoutingTable::default();
+        table.models.insert("m".into(), Arc::new(Model::new(pools.iter().map(target).collect())));
+        table.pools = pools.into_iter().map(|(name, (pool, _))| (name.into(), Arc::new(pool))).collect();
+        let director = &self.handler.director;
+        director.replace_table(1, Arc::new(table));
+        let known = director.endpoints().into_iter();
+        self.states = known.filter_map(|known| Some((server_at(known.address)?, known.state))).collect();
     }
 
     fn at(&self, now: Micros) -> Instant {
@@ -206,7 +267,7 @@ fn request(job: &Job) -> InferenceRequest {
             media_type: None,
             identity: Some(Identity::Content(hash)),
             uuid_at: None,
-            facts: Facts::default(),
+            facts: Facts { size: Some(picture.size()), ..Facts::default() },
             broken: false,
             is_document: false,
             url: None,
@@ -226,14 +287,31 @@ fn request(job: &Job) -> InferenceRequest {
         model_span: None,
         bytes: job.tokens() * 4,
         objective: None,
+        prompt: prompt(job),
     }
+}
+
+/// As the reader would have it, but that its blocks are as long as the parts are.
+fn prompt(job: &Job) -> Prompt {
+    let (mut tokens, mut pictures) = (0, job.media.iter().zip(0..).peekable());
+    let piece = |link: &crate::cache::Link| {
+        tokens += u64::from(link.tokens);
+        match pictures.next_if(|(picture, _)| picture.ends_at == tokens) {
+            Some((_, place)) => Piece::Media(place),
+            None => Piece::Text { hash: link.key, bytes: link.tokens * 4 },
+        }
+    };
+    Prompt { pieces: job.chain.iter().map(piece).collect(), ..Prompt::default() }
 }
 
 impl Policy for Thalamus {
     fn choose(&mut self, number: usize, job: &Job, now: Micros) -> Option<usize> {
         let (at, draw) = (self.at(now), Draw::new(self.draws.u64(..)));
         match self.handler.decide(request(job), Bound::default(), None, || at, draw) {
-            Ok(Step::Dispatch(dispatch)) => {
+            Ok(Step::Dispatch(mut dispatch)) => {
+                if !self.tells_first_bytes {
+                    dispatch.attempt.first_byte_untold();
+                }
                 let server = server_at(dispatch.plan.first().address);
                 self.running.insert(number, (dispatch.plan, dispatch.attempt));
                 server
@@ -253,9 +331,15 @@ impl Policy for Thalamus {
         server
     }
 
+    fn joins(&mut self, server: usize) {
+        self.is_there[server] = true;
+        self.publish();
+    }
+
     fn first_byte(&mut self, number: usize, now: Micros) {
         let at = self.at(now);
         if let Some((_, attempt)) = self.running.get_mut(&number) {
+            attempt.head(http::StatusCode::OK, at);
             attempt.first_byte(|| at);
         }
     }
@@ -269,12 +353,15 @@ impl Policy for Thalamus {
         }
     }
 
-    fn scraped(&mut self, server: usize, metrics: Option<Scraped>, now: Micros) {
-        let at = self.at(now);
+    fn scraped(&mut self, server: usize, metrics: Option<(Scraped, u64)>, now: Micros) {
+        let (at, Some(state)) = (self.at(now), self.states.get(&server)) else { return };
         match metrics {
             // That it gets on with something is all that is looked at.
-            Some(scraped) => self.states[server].scraped(&Reading { scraped, progress: Some(now) }, at),
-            None => self.states[server].silent(at),
+            Some((scraped, kv_tokens)) => {
+                let reading = Reading { scraped, progress: Some(now), kv_tokens: Some(kv_tokens), started: None };
+                state.scraped(&reading, at);
+            }
+            None => state.silent(at),
         }
     }
 }

@@ -14,6 +14,9 @@ pub enum Hardware {
     /// Qwen3-VL-32B on two H100.
     #[serde(rename = "qwen3-vl-32b-2xh100")]
     Qwen3Vl32b2xH100,
+    /// The same on two H200.
+    #[serde(rename = "qwen3-vl-32b-2xh200")]
+    Qwen3Vl32b2xH200,
 }
 
 /// Milliseconds.
@@ -37,6 +40,9 @@ impl Hardware {
             }
             Self::Qwen3Vl32b2xH100 => {
                 Rates { encode: [1.3, 8.9, 3.75], prefill: [5.0, 0.0505], decode: [13.4, 0.21], engine: ENGINE }
+            }
+            Self::Qwen3Vl32b2xH200 => {
+                Rates { encode: [1.3, 8.9, 3.75], prefill: [5.0, 0.0505], decode: [10.8, 0.145], engine: ENGINE }
             }
         }
     }
@@ -95,9 +101,18 @@ mod tests {
         for (tokens, table) in [(1300, 70.0), (256 + 900, 65.9), (256 + 2025, 118.2), (1300 + 2700, 212.0)] {
             near("prefill of the 32B", prefill(large, tokens), table, 0.1);
         }
-        for (rates, answers, table) in
-            [(small, 1, 6.36), (small, 16, 8.04), (large, 1, 13.5), (large, 16, 17.8), (large, 64, 26.9)]
-        {
+        let larger = Hardware::Qwen3Vl32b2xH200.rates();
+        near("prefill on H200", prefill(larger, 1300 + 2700), 212.0, 0.1);
+        for (rates, answers, table) in [
+            (small, 1, 6.36),
+            (small, 16, 8.04),
+            (large, 1, 13.5),
+            (large, 16, 17.8),
+            (large, 64, 26.9),
+            (larger, 1, 10.8),
+            (larger, 16, 13.4),
+            (larger, 64, 19.8),
+        ] {
             near("decode", rates.decode(answers) / ENGINE, table, 0.1);
         }
     }

@@ -22,17 +22,35 @@ pub struct Row {
     pub media_saved: f64,
 }
 
-/// Simulates a scenario under each of its loads and policies. `tell` hears how far it is.
+/// A scenario's name, the scenario, and what came of it.
+pub type Simulated<'s> = (String, &'s Scenario, Vec<Row>);
+
+/// Simulates a scenario under each of its loads and policies, several seeds at once. `tell` hears how far it is.
 pub fn run(scenario: &Scenario, seeds: u64, tell: impl Fn(f64, PolicyName)) -> Vec<Row> {
     let mut rows = Vec::new();
     for rate in &scenario.rates {
         for policy in PolicyName::ALL {
             tell(*rate, policy);
-            let outcomes: Vec<Outcome> = (0..seeds).map(|seed| simulate(scenario, *rate, policy, seed)).collect();
-            rows.push(Row::of(*rate, policy, &outcomes));
+            rows.push(Row::of(*rate, policy, &outcomes(scenario, *rate, policy, seeds)));
         }
     }
     rows
+}
+
+fn outcomes(scenario: &Scenario, rate: f64, policy: PolicyName, seeds: u64) -> Vec<Outcome> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    std::thread::scope(|scope| {
+        let some = |first: u64| {
+            move || {
+                (first..seeds)
+                    .step_by(threads as usize)
+                    .map(|seed| simulate(scenario, rate, policy, seed))
+                    .collect::<Vec<_>>()
+            }
+        };
+        let running: Vec<_> = (0..threads).map(|first| scope.spawn(some(first))).collect();
+        running.into_iter().flat_map(|some| some.join().unwrap_or_default()).collect()
+    })
 }
 
 impl Row {
@@ -51,6 +69,56 @@ impl Row {
             media_saved: mean(|one| one.media_saved),
         }
     }
+}
+
+/// What is held against each other in documents: of each load the median of all seeds, to the first token in milliseconds by half and by all but a
+/// hundredth, and requests a second whose first token came in time.
+const IN_DOCUMENTS: [PolicyName; 7] = [
+    PolicyName::RoundRobin,
+    PolicyName::LeastRequests,
+    PolicyName::LlmD,
+    PolicyName::LlmDMultimodal,
+    PolicyName::LMetric,
+    PolicyName::Thalamus,
+    PolicyName::ThalamusUntold,
+];
+
+/// A table for documents. Of each load the most that are in time stand out, and whatever is within two hundredths of them.
+pub fn markdown(all: &[Simulated<'_>]) -> String {
+    let mut text = String::from("| scenario | requests a second |");
+    for policy in IN_DOCUMENTS {
+        _ = write!(text, " {} |", policy.as_str());
+    }
+    text += "\n|---|---|";
+    text += &"---|".repeat(IN_DOCUMENTS.len());
+    for (name, scenario, rows) in all {
+        for rate in &scenario.rates {
+            let of = |policy| rows.iter().find(|row| row.policy == policy && row.rate.to_bits() == rate.to_bits());
+            let best = IN_DOCUMENTS
+                .iter()
+                .filter_map(|policy| of(*policy))
+                .map(|row| middle(&row.goodput))
+                .fold(0.0, f64::max);
+            _ = write!(text, "\n| `{name}` | {rate} |");
+            for row in IN_DOCUMENTS.iter().filter_map(|policy| of(*policy)) {
+                let mark = if middle(&row.goodput) >= best * 0.98 { "**" } else { "" };
+                _ = write!(
+                    text,
+                    " {:.0}/{:.0}, {mark}{:.1}{mark} |",
+                    middle(&row.p50),
+                    middle(&row.p99),
+                    middle(&row.goodput)
+                );
+            }
+        }
+    }
+    text
+}
+
+pub(crate) fn middle(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    percentile(&sorted, 0.5)
 }
 
 /// Of numbers in order; 0 of none.

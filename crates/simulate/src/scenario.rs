@@ -30,9 +30,23 @@ pub struct Scenario {
     /// Pickers that know nothing of each other; each request comes to one of them by chance.
     #[serde(default = "one")]
     pub pickers: usize,
+    /// Now and then more of them come.
+    #[serde(default)]
+    pub burst: Option<Burst>,
 }
 
-/// Servers alike, which are one pool.
+/// So many times as many requests, so long, each time that so much time has passed.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Burst {
+    pub times: f64,
+    #[serde(rename = "for", deserialize_with = "duration")]
+    pub length: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub every: Duration,
+}
+
+/// Servers alike. Those of one name are one pool.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Group {
@@ -50,6 +64,9 @@ pub struct Group {
     /// One of them dies so long after the beginning.
     #[serde(default, deserialize_with = "perhaps_duration")]
     pub one_dies_at: Option<Duration>,
+    /// They are there only so long after the beginning, with nothing in their caches.
+    #[serde(default, deserialize_with = "perhaps_duration")]
+    pub join_at: Option<Duration>,
 }
 
 /// Requests alike.
@@ -73,6 +90,9 @@ pub struct Kind {
     pub of_pictures: Option<usize>,
     #[serde(default)]
     pub megapixels: f64,
+    /// Whether its own text stands before its pictures, so that no prefix of it is known.
+    #[serde(default)]
+    pub asks_first: bool,
     /// Tokens of the answer.
     pub answer: u32,
     /// How often it goes on with what was said before, and how long after the end of an answer.
@@ -107,6 +127,11 @@ impl Scenario {
         Ok(scenario)
     }
 
+    /// Of each server, whether it is there when the first request comes.
+    pub(crate) fn there_at_first(&self) -> Vec<bool> {
+        self.servers.iter().flat_map(|group| std::iter::repeat_n(group.join_at.is_none(), group.count)).collect()
+    }
+
     /// Says what is wrong with it.
     pub fn check(&self) -> Result<()> {
         ensure!(self.servers.iter().any(|group| group.count > 0), "servers: there are none");
@@ -116,6 +141,12 @@ impl Scenario {
             "rates: numbers of requests a second, above 0 and up to a million"
         );
         ensure!(self.pickers > 0, "pickers: at least 1");
+        if let Some(Burst { times, length, every }) = self.burst {
+            ensure!(
+                (1.0..=1000.0).contains(&times) && length < every,
+                "burst: times is 1 to 1000, and for is shorter than every"
+            );
+        }
         for group in &self.servers {
             group.takes().with_context(|| format!("servers: {}: takes", group.name))?;
         }

@@ -6,7 +6,7 @@ use fastrand::Rng;
 
 use crate::cache::Link;
 use crate::rates::tokens_of;
-use crate::scenario::{Kind, Scenario};
+use crate::scenario::{Burst, Kind, Scenario};
 
 /// Microseconds of virtual time.
 pub(crate) type Micros = u64;
@@ -62,8 +62,14 @@ impl<'s> Workload<'s> {
 
     /// When another conversation begins.
     pub(crate) fn next_arrival(&mut self, after: Micros) -> Micros {
-        let wait = -(1.0 - self.rng.f64()).ln() / self.conversations();
+        let wait = -(1.0 - self.rng.f64()).ln() / (self.conversations() * self.burst(after));
         after + (wait * 1e6).round() as Micros
+    }
+
+    /// How many times as many come then.
+    fn burst(&self, at: Micros) -> f64 {
+        let in_it = |burst: &Burst| u128::from(at) % burst.every.as_micros().max(1) < burst.length.as_micros();
+        self.scenario.burst.filter(in_it).map_or(1.0, |burst| burst.times)
     }
 
     /// Conversations a second, of which each brings as many requests as it has turns.
@@ -92,6 +98,9 @@ impl<'s> Workload<'s> {
         if kind.prefix > 0 {
             job.add(mixed(&[PREFIX, number, group]), kind.prefix);
         }
+        if kind.asks_first {
+            self.own(&mut job, kind.text);
+        }
         for place in 0..kind.pictures as u64 {
             let which = match kind.of_pictures {
                 Some(all) => [self.rng.u64(..all as u64), 0],
@@ -102,7 +111,9 @@ impl<'s> Workload<'s> {
             job.add(id, tokens);
             job.media.push(Picture { id, tokens, megapixels: kind.megapixels, ends_at: job.tokens() });
         }
-        self.own(&mut job, kind.text);
+        if !kind.asks_first {
+            self.own(&mut job, kind.text);
+        }
         job
     }
 
@@ -118,6 +129,14 @@ impl<'s> Workload<'s> {
     fn own(&mut self, job: &mut Job, tokens: u32) {
         self.next += 1;
         job.add(mixed(&[OWN, self.next]), tokens);
+    }
+}
+
+impl Picture {
+    /// Width and height of a picture of 16 to 9.
+    pub(crate) fn size(&self) -> (u32, u32) {
+        let height = (self.megapixels * 1e6 * 9.0 / 16.0).sqrt();
+        ((height * 16.0 / 9.0).round() as u32, height.round() as u32)
     }
 }
 

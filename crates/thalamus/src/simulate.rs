@@ -20,6 +20,14 @@ pub(crate) struct SimulateArgs {
     /// Only these loads, in requests a second, instead of the scenario's own. May be repeated.
     #[arg(long = "rate")]
     rates: Vec<f64>,
+
+    /// Also writes a page with plots to this file.
+    #[arg(long)]
+    html: Option<PathBuf>,
+
+    /// Also writes a table for documents to this file.
+    #[arg(long)]
+    markdown: Option<PathBuf>,
 }
 
 /// Prints a table for each scenario; says on standard error how far it is.
@@ -37,13 +45,21 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<ExitCode> {
         }
         scenarios.push((path, scenario));
     }
-    for (path, scenario) in scenarios {
+    let mut all = Vec::new();
+    for (path, scenario) in &scenarios {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         println!("{name}: {}\n", scenario.about);
-        let rows = ::simulate::run(&scenario, args.seeds, |rate, policy| {
+        let rows = ::simulate::run(scenario, args.seeds, |rate, policy| {
             eprintln!("simulate: {name}: {rate} requests a second, {}", policy.as_str());
         });
         println!("{}", ::simulate::table(&rows));
+        all.push((name.into_owned(), scenario, rows));
+    }
+    for (path, text) in [(&args.html, ::simulate::page(&all)), (&args.markdown, ::simulate::markdown(&all))] {
+        if let Some(path) = path {
+            std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
+            eprintln!("simulate: wrote {}", path.display());
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -82,6 +82,45 @@ pub struct Question {
     /// The client expects errors as Anthropic writes them.
     #[prost(bool, tag = "19")]
     pub anthropic: bool,
+    /// What caches could know of it.
+    #[prost(message, optional, tag = "20")]
+    pub prompt: ::core::option::Option<Prompt>,
+}
+/// A prompt, piece by piece, in its order. Texts are hashed by the key that the picker gave with the stream (`thalamus-hash-key` of its
+/// head, in hexadecimal digits).
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Prompt {
+    #[prost(message, repeated, tag = "1")]
+    pub pieces: ::prost::alloc::vec::Vec<Piece>,
+    /// Bytes of text in none of them.
+    #[prost(uint64, tag = "2")]
+    pub rest: u64,
+    /// Of what caches are to be kept apart by.
+    #[prost(fixed64, optional, tag = "3")]
+    pub salt: ::core::option::Option<u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Piece {
+    #[prost(oneof = "piece::Piece", tags = "1, 2")]
+    pub piece: ::core::option::Option<piece::Piece>,
+}
+/// Nested message and enum types in `Piece`.
+pub mod piece {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Piece {
+        #[prost(message, tag = "1")]
+        Text(super::Text),
+        /// The place of an item among the media.
+        #[prost(uint32, tag = "2")]
+        Media(u32),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Text {
+    #[prost(fixed64, tag = "1")]
+    pub hash: u64,
+    #[prost(uint32, tag = "2")]
+    pub bytes: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Resource {

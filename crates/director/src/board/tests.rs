@@ -1,3 +1,5 @@
+#![expect(clippy::float_cmp, reason = "what is compared is exact")]
+
 use super::*;
 
 fn id(name: &str, uid: &str) -> EndpointId {
@@ -23,7 +25,11 @@ fn secs(seconds: u64) -> Duration {
 }
 
 fn reading(running: u32, progress: u64) -> Reading {
-    Reading { scraped: Scraped { running: Some(running), ..Scraped::default() }, progress: Some(progress) }
+    Reading {
+        scraped: Scraped { running: Some(running), ..Scraped::default() },
+        progress: Some(progress),
+        ..Reading::default()
+    }
 }
 
 #[test]
@@ -31,7 +37,7 @@ fn what_was_never_read_or_is_old_is_not_known() {
     let World { state, now, .. } = world();
     assert_eq!(state.load(now).scraped, None);
     let scraped = Scraped { waiting: Some(9), running: None, kv_cache_usage: Some(0.5) };
-    state.scraped(&Reading { scraped, progress: None }, now);
+    state.scraped(&Reading { scraped, ..Reading::default() }, now);
     assert_eq!(state.load(now + STALE_AFTER).scraped, Some(scraped));
     assert_eq!(state.load(now + STALE_AFTER + Duration::from_millis(1)).scraped, None);
     state.scraped(&Reading::default(), now);
@@ -117,4 +123,65 @@ fn an_endpoint_that_comes_back_has_its_requests_and_its_heir_has_not() {
     board.leave([]);
     assert!(board.left().is_empty());
     assert_eq!(board.in_flight(), 0);
+}
+
+#[test]
+fn who_takes_long_is_found_out_by_and_by_and_one_outlier_moves_little() {
+    let World { state, now, .. } = world();
+    state.took(1000.0);
+    assert!(state.load(now).pace <= 1.1);
+    for _ in 0..100 {
+        state.took(3.0);
+    }
+    assert!((2.8..3.1).contains(&state.load(now).pace), "{}", state.load(now).pace);
+    for odd in [0.0, f32::INFINITY, f32::NAN] {
+        state.took(odd);
+        assert!((2.0..4.0).contains(&state.load(now).pace), "{odd}");
+    }
+}
+
+#[test]
+fn work_that_nobody_tells_of_is_done_when_it_should_be() {
+    let World { state, now, .. } = world();
+    state.queue_untold(100_000, now);
+    state.queue_untold(100_000, now);
+    let after = |millis| state.load(now + Duration::from_millis(millis)).untold.round();
+    assert_eq!([after(0), after(150), after(299), after(301)], [300.0, 150.0, 1.0, 0.0]);
+    state.queue_untold(100_000, now + secs(9));
+    assert_eq!(state.load(now + secs(9)).untold.round(), 150.0, "it does not work in advance");
+}
+
+#[test]
+fn the_queue_of_others_is_believed_slowly_and_ours_is_no_others() {
+    let World { state, now, .. } = world();
+    let waiting = |waiting| {
+        let scraped = Scraped { waiting: Some(waiting), ..Scraped::default() };
+        state.scraped(&Reading { scraped, ..Reading::default() }, now);
+        state.load(now).others_waiting
+    };
+    assert!((waiting(10) - 1.0).abs() < 0.01);
+    for _ in 0..60 {
+        waiting(10);
+    }
+    assert!(waiting(10) > 9.9);
+    (0..10).for_each(|_| _ = state.queue(1000));
+    assert!(waiting(10) < 0.01, "and a shorter one at once");
+    state.unqueue(1000);
+    assert!(waiting(20) > 0.5 && state.load(now + STALE_AFTER + secs(1)).others_waiting == 0.0);
+}
+
+#[test]
+fn a_server_that_began_anew_has_nothing_in_its_cache() {
+    let content =
+        || Content { links: vec![crate::content::Link { key: 1, tokens: 100 }], tokens: 100, ..Content::default() };
+    let started = |started| Reading { started: Some(started), ..Reading::default() };
+    for (before, after) in [(started(1.0), started(2.0)), (reading(1, 700), reading(1, 3))] {
+        let World { state, now, .. } = world();
+        state.scraped(&before, now);
+        state.enter(&content());
+        state.scraped(&before, now);
+        assert_eq!(state.cached_tokens(), 100);
+        state.scraped(&after, now);
+        assert_eq!(state.cached_tokens(), 0);
+    }
 }

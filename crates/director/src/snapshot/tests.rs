@@ -36,7 +36,7 @@ fn what_stays_keeps_its_state_and_a_pool_that_is_the_same_is_not_looked_at() {
     let (a, b) = (pool(&[(1, "x"), (2, "y")]), pool(&[(9, "z")]));
     director.replace_table(1, table(&[("a", &a), ("b", &b)]));
     let scraped = Scraped { waiting: Some(3), ..Scraped::default() };
-    state(&director, 1).scraped(&Reading { scraped, progress: None }, now);
+    state(&director, 1).scraped(&Reading { scraped, ..Reading::default() }, now);
     let before = director.snapshot().unwrap();
     let changed = pool(&[(1, "x"), (3, "w")]);
     director.replace_table(2, table(&[("a", &changed), ("b", &b)]));

@@ -1,12 +1,15 @@
+#![expect(clippy::float_cmp, reason = "what is compared is exact")]
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use http::StatusCode;
 use routing::{Endpoint, ModalitySet, Model, Operation, Pool, RoutingTable, Target};
 use scheduling::{Explained, Scraped};
 
 use super::*;
-use crate::{Code, Dialect, EndpointState, OtherPaths, Reading};
+use crate::{Code, Dialect, EndpointState, OtherPaths, Reading, RunningAttempt};
 
 fn set(words: &str) -> ModalitySet {
     ModalitySet::parse_list(&words.replace('+', ",")).unwrap()
@@ -99,7 +102,7 @@ impl World {
 
     fn scraped(&self, host: u8, waiting: u32) {
         let scraped = Scraped { waiting: Some(waiting), running: Some(waiting), kv_cache_usage: Some(0.0) };
-        self.state(host).scraped(&Reading { scraped, progress: None }, self.now);
+        self.state(host).scraped(&Reading { scraped, ..Reading::default() }, self.now);
     }
 
     fn in_flight(&self, host: u8) -> u32 {
@@ -166,7 +169,7 @@ fn text_goes_to_the_text_pool_and_an_image_to_the_vision_pool() {
     let world = World::new(table());
     let decision = world.ask(TEXT).unwrap();
     assert_eq!(placed(&decision), ("text", Some("text-model")));
-    assert_eq!(decision.plan.why.to_string(), "text → text fits text → text exactly, tier 1 of 2, best of 2 by load");
+    assert_eq!(decision.plan.why.to_string(), "text → text fits text → text exactly, tier 1 of 2, cheapest of 2");
     assert_eq!(pool_of(&world.ask(IMAGE).unwrap()), "vision");
 }
 
@@ -577,9 +580,98 @@ fn an_explanation_begins_nothing_and_tells_of_every_endpoint() {
     let explanation = transaction.explain(world.now, Draw::new(0)).unwrap();
     assert_eq!(explanation.outcome.unwrap().first().address, address(2));
     let verdicts: Vec<_> = explanation.candidates.iter().map(|one| (one.tier, &*one.endpoint, &one.verdict)).collect();
-    assert!(matches!(verdicts[0], (1, "pod-1", Explained::Scored { lacks: Some(Filter::Room), .. })), "{verdicts:?}");
+    assert!(matches!(verdicts[0], (1, "pod-1", Explained::Costs { lacks: Some(Filter::Room), .. })), "{verdicts:?}");
     assert_eq!(verdicts.len(), 4);
     assert_eq!(world.handler.director.in_flight(), 0);
+}
+
+/// A conversation of twenty kilobytes, as a stream.
+fn long(word: &str) -> String {
+    format!(
+        r#"{{"model":"chat","stream":true,"messages":[{{"role":"user","content":"{}"}}]}}"#,
+        word.repeat(20_000 / word.len())
+    )
+}
+
+#[test]
+fn who_read_a_prompt_gets_it_again_and_other_prompts_go_elsewhere() {
+    let world = World::new(table());
+    let answered = |body: &str, seed| {
+        let Dispatch { plan, mut attempt } = world.ask_with(body, None, seed).unwrap();
+        attempt.head(StatusCode::OK, world.now);
+        attempt.first_byte(|| world.now);
+        attempt.ended(world.now);
+        plan
+    };
+    let first = answered(&long("one "), 1);
+    assert!(!first.why.is_swayed);
+    let home = first.first().address;
+    for seed in 0..20 {
+        let again = world.ask_with(&long("one "), None, seed).unwrap();
+        let work = again.plan.first().work;
+        assert!(address_of(&again) == home && work.saved > 9.0 * work.reading, "{work:?}");
+    }
+    // Even where it works on something: as long as it is done with that before another has read all.
+    let busy = world.state(if home == address(1) { 1 } else { 2 });
+    busy.queue(5_000);
+    let swayed = world.ask(&long("one ")).unwrap();
+    assert!(swayed.plan.why.is_swayed && address_of(&swayed) == home);
+    assert!(swayed.plan.why.to_string().ends_with("cheapest of 2 for what it has in its cache"), "{}", swayed.plan.why);
+    busy.queue(500_000);
+    assert_ne!(address_of(&world.ask(&long("one ")).unwrap()), home);
+    assert_ne!(address_of(&world.ask(&long("two ")).unwrap()), home);
+}
+
+#[test]
+fn what_failed_left_nothing_in_a_cache() {
+    type End = fn(RunningAttempt, Instant);
+    let ends: [(&str, End, bool); 6] = [
+        ("answered", |mut attempt, now| (attempt.head(StatusCode::OK, now), attempt.ended(now)).1, true),
+        (
+            "broken after its head",
+            |mut attempt, now| (attempt.head(StatusCode::OK, now), attempt.broke_off(now)).1,
+            true,
+        ),
+        ("refused", |mut attempt, now| (attempt.head(StatusCode::BAD_REQUEST, now), attempt.ended(now)).1, false),
+        ("unreachable", RunningAttempt::unreachable, false),
+        ("not seen", |attempt, _| attempt.unseen(), false),
+        ("abandoned", |attempt, _| drop(attempt), false),
+    ];
+    for (what, end, stays) in ends {
+        let world = World::new(table());
+        let Dispatch { plan, attempt } = world.ask(&long("one ")).unwrap();
+        let state = Arc::clone(&plan.first().state);
+        assert!(state.cached_tokens() > 100, "a burst finds it before it is answered");
+        end(attempt, world.now);
+        assert_eq!(state.cached_tokens() > 0, stays, "{what}");
+        let load = state.load(world.now);
+        assert_eq!((load.in_flight, load.unread, load.queued), (0, 0, 0.0), "{what}");
+    }
+}
+
+#[test]
+fn work_waits_until_its_first_byte_or_until_it_should_be_done_where_nobody_tells() {
+    let world = World::new(table());
+    let Dispatch { plan, mut attempt } = world.ask(&long("one ")).unwrap();
+    let state = Arc::clone(&plan.first().state);
+    let load = |after| state.load(world.now + Duration::from_millis(after));
+    assert!(load(0).queued > 10.0 && load(60_000).queued > 10.0 && load(0).untold == 0.0);
+    attempt.first_byte(|| world.now + Duration::from_millis(10));
+    assert_eq!((load(10).queued, load(10).unread, load(10).in_flight), (0.0, 0, 1));
+    drop(attempt);
+    // An answer in one piece comes when it is done, and behind some gateways nothing is heard of any.
+    let whole = long("two ").replace("true", "false");
+    for (body, untold) in [(&*whole, false), (&long("three "), true)] {
+        let Dispatch { plan, mut attempt } = world.ask(body).unwrap();
+        if untold {
+            attempt.first_byte_untold();
+        }
+        let load = |after| plan.first().state.load(world.now + Duration::from_millis(after));
+        let pace = load(0).pace;
+        assert!(load(0).untold > 10.0 && load(60_000).untold == 0.0 && load(0).queued == 0.0, "{:?}", load(0));
+        attempt.first_byte(|| world.now + Duration::from_mins(1));
+        assert_eq!(load(0).pace, pace, "and nothing is learned of it");
+    }
 }
 
 /// What is told of requests, in order.

@@ -15,9 +15,14 @@ enum Tells {
     /// What was got done since the start; the sum. Counted as it is done: what an engine counts when a request ends stands still through a
     /// long answer.
     Progress,
+    /// Tokens of a block of the KV cache, and how many blocks there are.
+    BlockTokens,
+    Blocks,
+    /// When the process started, in seconds since 1970.
+    Started,
 }
 
-use Tells::{KvCache, Progress, Running, Waiting};
+use Tells::{BlockTokens, Blocks, KvCache, Progress, Running, Started, Waiting};
 
 /// A series by its name, and by a label where one name stands for several things.
 type Series = (&'static str, Option<(&'static str, &'static str)>, Tells);
@@ -32,6 +37,7 @@ const SERIES: &[Series] = &[
     ("vllm:generation_tokens_total", None, Progress),
     ("vllm:prompt_tokens_total", None, Progress),
     ("vllm:request_success_total", None, Progress),
+    ("process_start_time_seconds", None, Started),
     ("sglang:num_queue_reqs", None, Waiting),
     ("sglang:num_running_reqs", None, Running),
     ("sglang:token_usage", None, KvCache),
@@ -39,9 +45,13 @@ const SERIES: &[Series] = &[
     ("trtllm_num_requests_waiting", None, Waiting),
     ("trtllm_num_requests_running", None, Running),
     ("trtllm_kv_cache_utilization", None, KvCache),
+    ("trtllm_kv_cache_tokens_per_block", None, BlockTokens),
+    ("trtllm_kv_cache_max_blocks", None, Blocks),
     ("nv_trt_llm_request_metrics", Some(("request_type", "waiting")), Waiting),
     ("nv_trt_llm_request_metrics", Some(("request_type", "scheduled")), Running),
     ("nv_trt_llm_kv_cache_block_metrics", Some(("kv_cache_block_type", "fraction")), KvCache),
+    ("nv_trt_llm_kv_cache_block_metrics", Some(("kv_cache_block_type", "tokens_per")), BlockTokens),
+    ("nv_trt_llm_kv_cache_block_metrics", Some(("kv_cache_block_type", "max")), Blocks),
     ("nv_inference_pending_request_count", None, Waiting),
     ("llamacpp:requests_deferred", None, Waiting),
     ("llamacpp:requests_processing", None, Running),
@@ -50,23 +60,51 @@ const SERIES: &[Series] = &[
 ];
 
 /// How the names of engines' series begin: of thousands of lines nearly all are others'.
-const BEGINNINGS: [&str; 6] = ["vllm:", "sglang", "trtllm_", "nv_trt_llm_", "nv_inference_", "llamacpp:"];
+const BEGINNINGS: [&str; 7] =
+    ["vllm:", "sglang", "trtllm_", "nv_trt_llm_", "nv_inference_", "llamacpp:", "process_start_time_seconds"];
+
+/// Series whose labels say how large a KV cache is: tokens of a block, blocks, and whether prefixes are kept at all.
+const CACHE_CONFIGS: [(&str, [&str; 2], &str); 3] = [
+    ("vllm:cache_config_info", ["block_size", "num_gpu_blocks"], "enable_prefix_caching"),
+    ("sglang:cache_config_info", ["page_size", "num_pages"], ""),
+    ("sglang_cache_config_info", ["page_size", "num_pages"], ""),
+];
 
 /// Reads the Prometheus text format. A server with several engines has a series for each.
 pub(crate) fn reading(text: &str) -> Reading {
     let mut reading = Reading::default();
+    let (mut block_tokens, mut blocks) = (None, None);
     let Scraped { waiting, running, kv_cache_usage } = &mut reading.scraped;
     for line in text.lines().filter(|line| BEGINNINGS.iter().any(|beginning| line.starts_with(beginning))) {
         let Some((name, labels, value)) = series(line) else { continue };
+        if let Some(tokens) = cache_config(name, labels) {
+            reading.kv_tokens = Some(reading.kv_tokens.unwrap_or(0).saturating_add(tokens));
+            continue;
+        }
         let Some(tells) = tells(name, labels) else { continue };
         match tells {
             Waiting => *waiting = Some(waiting.unwrap_or(0).saturating_add(count(value))),
             Running => *running = Some(running.unwrap_or(0).saturating_add(count(value))),
             KvCache => *kv_cache_usage = Some(kv_cache_usage.unwrap_or(0.0).max(ratio(value))),
             Progress => reading.progress = Some(reading.progress.unwrap_or(0).saturating_add(total(value))),
+            BlockTokens => block_tokens = Some(total(value)),
+            Blocks => blocks = Some(total(value)),
+            Started => reading.started = Some(value),
         }
     }
+    let of_blocks = block_tokens.zip(blocks).map(|(tokens, blocks)| tokens.saturating_mul(blocks));
+    reading.kv_tokens = reading.kv_tokens.or(of_blocks);
     reading
+}
+
+/// Tokens of a KV cache whose configuration this is; none where prefixes are not kept.
+fn cache_config(name: &str, labels: &str) -> Option<u64> {
+    let (_, keys, keeps) = CACHE_CONFIGS.iter().find(|(known, ..)| *known == name)?;
+    if label(labels, keeps).is_some_and(|keeps| keeps.eq_ignore_ascii_case("false")) {
+        return Some(0);
+    }
+    let [tokens, blocks] = keys.map(|key| label(labels, key)?.parse::<u64>().ok());
+    Some(tokens?.saturating_mul(blocks?))
 }
 
 fn tells(name: &str, labels: &str) -> Option<Tells> {
@@ -79,8 +117,13 @@ fn tells(name: &str, labels: &str) -> Option<Tells> {
 
 /// Whether `key="value"` stands among the labels.
 fn has_label(labels: &str, key: &str, value: &str) -> bool {
+    label(labels, key) == Some(value)
+}
+
+/// The value of a label.
+fn label<'l>(labels: &'l str, key: &str) -> Option<&'l str> {
     let after = labels.split(['{', ',']).filter_map(|label| label.trim_start().strip_prefix(key)?.strip_prefix("=\""));
-    after.filter_map(|rest| rest.strip_prefix(value)).any(|rest| rest.starts_with('"'))
+    after.map(|rest| rest.split('"').next().unwrap_or_default()).next()
 }
 
 /// `name{labels} value timestamp` in parts. Labels may hold spaces and braces in quotes, so the value is what follows the last brace.
@@ -122,7 +165,30 @@ mod tests {
         progress: Option<u64>,
     ) {
         let scraped = Scraped { waiting, running, kv_cache_usage };
-        assert_eq!(reading(text), Reading { scraped, progress }, "{text}");
+        let found = reading(text);
+        assert_eq!((found.scraped, found.progress), (scraped, progress), "{text}");
+    }
+
+    #[test]
+    fn what_a_cache_holds_and_since_when() {
+        let check = |text: &str, kv_tokens, started| {
+            let found = reading(text);
+            assert_eq!((found.kv_tokens, found.started), (kv_tokens, started), "{text}");
+        };
+        let vllm = |more: &str| {
+            format!("vllm:cache_config_info{{block_size=\"16\",engine=\"0\",num_gpu_blocks=\"1000\"{more}}} 1.0\n")
+        };
+        check(&vllm(",enable_prefix_caching=\"True\""), Some(16_000), None);
+        check(&vllm(",enable_prefix_caching=\"False\""), Some(0), None);
+        check(&format!("{}{}", vllm(""), vllm("")), Some(32_000), None);
+        check("vllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"None\"} 1\n", None, None);
+        check(
+            "sglang:cache_config_info{page_size=\"1\",num_pages=\"500\"} 1\nprocess_start_time_seconds 1.7e9\n",
+            Some(500),
+            Some(1.7e9),
+        );
+        check("trtllm_kv_cache_tokens_per_block 32\ntrtllm_kv_cache_max_blocks 100\n", Some(3200), None);
+        check("nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=\"max\"} 10\n", None, None);
     }
 
     #[test]

@@ -73,6 +73,9 @@ pub struct Update {
     pub elsewhere: ::prost::alloc::vec::Vec<Elsewhere>,
     #[prost(string, repeated, tag = "11")]
     pub removed_elsewhere: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// By what key prompts are told apart, where that changed.
+    #[prost(fixed64, optional, tag = "12")]
+    pub hash_key: ::core::option::Option<u64>,
 }
 /// The pools of a model, for a picker of one pool: so that a refusal can say where it is served.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -98,10 +98,11 @@ pub(crate) fn table() -> impl Strategy<Value = RoutingTable> {
     let models = proptest::collection::btree_map(name(), model().prop_map(Arc::new), 0..4);
     let pools = proptest::collection::btree_map(name(), pool().prop_map(Arc::new), 0..4);
     let elsewhere = proptest::collection::btree_map(name(), proptest::collection::vec(name(), 1..3), 0..3);
-    (models, pools, elsewhere).prop_map(|(models, pools, elsewhere)| RoutingTable {
+    (models, pools, elsewhere, 0..3_u64).prop_map(|(models, pools, elsewhere, hash_key)| RoutingTable {
         models,
         pools,
         pools_of_models: Arc::new(elsewhere),
+        hash_key,
     })
 }
 

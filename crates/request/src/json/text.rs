@@ -45,6 +45,11 @@ impl Text {
         self.partial_len = 0;
     }
 
+    /// Whether words are looked for in the string at hand.
+    pub(crate) fn is_searched(&self) -> bool {
+        self.want == Want::ToSearch
+    }
+
     pub(crate) fn kept(&self) -> &[u8] {
         &self.kept
     }

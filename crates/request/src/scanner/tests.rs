@@ -2,6 +2,7 @@ use super::*;
 
 mod fields;
 mod forms;
+mod prompts;
 
 const CHAT: RequestHead<'static> = RequestHead {
     method: "POST",

@@ -20,7 +20,7 @@ fn table(models: &[(&str, &[&str])]) -> RoutingTable {
     let models: BTreeMap<ModelName, Arc<Model>> =
         models.iter().map(|(name, specs)| (ModelName::from(*name), Arc::new(model(specs)))).collect();
     let pools = models.values().flat_map(|m| &m.targets).map(|t| (t.pool.clone(), Arc::default())).collect();
-    RoutingTable { models, pools, pools_of_models: Arc::default() }
+    RoutingTable { models, pools, ..RoutingTable::default() }
 }
 
 fn need(input: &str, output: &str) -> Requirement {

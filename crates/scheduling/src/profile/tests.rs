@@ -7,7 +7,11 @@ use routing::{Capability, Modality, ModalitySet, Operation};
 const NOTHING: Requirement = Requirement::new(Operation::ChatCompletions, ModalitySet::EMPTY, ModalitySet::EMPTY);
 const IMAGE: Requirement =
     Requirement::new(Operation::ChatCompletions, ModalitySet::of(&[Modality::Image]), ModalitySet::EMPTY);
-const ANYTHING: SchedulingRequest<'_> = SchedulingRequest { need: NOTHING, subset: None };
+const ANYTHING: SchedulingRequest<'_> = SchedulingRequest { need: NOTHING, subset: None, content: None };
+
+/// A prompt of a hundred milliseconds, of which the server has nothing.
+const NOTHING_THERE: Work = Work { reading: 100.0, encoding: 0.0, saved: 0.0 };
+const ALL_THERE: Work = Work { reading: 1.0, encoding: 0.0, saved: 99.0 };
 
 const IDLE: Load = queue(0);
 const FULL: Load = queue(SATURATED_WAITING);
@@ -16,7 +20,11 @@ const WELL: Health = Health { responsive: true, answering: true };
 const fn queue(waiting: u32) -> Load {
     Load {
         in_flight: 0,
-        in_flight_then: 0,
+        unread: 0,
+        queued: 0.0,
+        untold: 0.0,
+        others_waiting: 0.0,
+        pace: 1.0,
         scraped: Some(Scraped { waiting: Some(waiting), running: Some(0), kv_cache_usage: Some(0.0) }),
     }
 }
@@ -26,11 +34,12 @@ struct Server {
     endpoint: Endpoint,
     load: Load,
     health: Health,
+    work: Work,
 }
 
 fn server(port: u16, load: Load) -> Server {
     let address = SocketAddr::from(([10, 0, 0, 1], port));
-    Server { endpoint: Endpoint { address, uid: "".into(), capability: None }, load, health: WELL }
+    Server { endpoint: Endpoint { address, uid: "".into(), capability: None }, load, health: WELL, work: NOTHING_THERE }
 }
 
 impl Server {
@@ -39,16 +48,21 @@ impl Server {
         self
     }
 
+    fn with(self, work: Work) -> Self {
+        Self { work, ..self }
+    }
+
     fn of_health(self, responsive: bool, answering: bool) -> Self {
         Self { health: Health { responsive, answering }, ..self }
     }
 }
 
 fn candidates(servers: &[Server]) -> impl Iterator<Item = Candidate<'_>> {
-    servers.iter().enumerate().map(|(place, Server { endpoint, load, health })| Candidate {
+    servers.iter().enumerate().map(|(place, Server { endpoint, load, health, work })| Candidate {
         endpoint,
         load: *load,
         health: *health,
+        work: *work,
         place,
     })
 }
@@ -59,48 +73,59 @@ fn rank(request: &SchedulingRequest<'_>, servers: &[Server]) -> Result<Vec<u16>,
     Ok(ranking.iter().map(|ranked| servers[ranked.place].endpoint.address.port()).collect())
 }
 
+/// So many milliseconds of work, of so many requests.
+const fn busy(queued: f32, unread: u32) -> Load {
+    Load { in_flight: unread, unread, queued, ..IDLE }
+}
+
 #[test]
 fn the_least_busy_comes_first() {
-    let busy = Load { in_flight: 3, ..IDLE };
-    let queued = Load {
-        scraped: Some(Scraped { waiting: Some(2), running: Some(4), kv_cache_usage: Some(0.0) }),
-        ..Load::default()
-    };
-    assert_eq!(rank(&ANYTHING, &[server(1, queued), server(2, busy), server(3, IDLE)]), Ok(vec![3, 1, 2]));
-    // Of those that nobody knows, what was sent there says who is busy.
-    let (unknown, sent) = (Load::default(), Load { in_flight: 1, ..Load::default() });
-    assert_eq!(rank(&ANYTHING, &[server(1, sent), server(2, unknown)]), Ok(vec![2, 1]));
+    let (some, more) = (busy(50.0, 1), busy(400.0, 4));
+    assert_eq!(rank(&ANYTHING, &[server(1, more), server(2, some), server(3, IDLE)]), Ok(vec![3, 2, 1]));
+    let answering = Load { in_flight: 30, ..IDLE };
+    assert_eq!(rank(&ANYTHING, &[server(1, answering), server(2, IDLE)]), Ok(vec![2, 1]));
+    let slow = Load { pace: 3.0, ..IDLE };
+    assert_eq!(rank(&ANYTHING, &[server(1, slow), server(2, some), server(3, IDLE)]), Ok(vec![3, 2, 1]));
 }
 
 #[test]
-fn what_metrics_count_of_ours_is_not_counted_twice_or_when_it_is_over() {
-    let counted = |in_flight, in_flight_then| Load {
-        in_flight,
-        in_flight_then,
-        scraped: Some(Scraped { waiting: Some(1), running: Some(4), kv_cache_usage: None }),
-    };
-    assert_eq!([counted(5, 5), counted(0, 5), counted(9, 5), counted(3, 2)].map(|load| load.of_others()), [0, 0, 0, 3]);
+fn one_that_has_it_comes_first_until_its_queue_is_longer_than_everybody_would_wait_elsewhere() {
+    let knows = |load| server(1, load).with(ALL_THERE);
+    assert_eq!(rank(&ANYTHING, &[knows(IDLE), server(2, IDLE)]), Ok(vec![1, 2]));
+    assert_eq!(rank(&ANYTHING, &[knows(busy(60.0, 1)), server(2, IDLE)]), Ok(vec![1, 2]));
+    assert_eq!(rank(&ANYTHING, &[knows(busy(150.0, 2)), server(2, IDLE)]), Ok(vec![2, 1]));
+    // Where others wait as well, it would keep them all from their first byte.
+    assert_eq!(rank(&ANYTHING, &[knows(busy(150.0, 2)), server(2, busy(10.0, 1))]), Ok(vec![1, 2]));
 }
 
-/// Old news must not send everything to one place: of two drawn by chance the better one is taken.
 #[test]
-fn requests_of_others_decide_between_two_and_nobody_gets_everything() {
-    let servers = [server(1, queue(4)), server(2, queue(3)), server(3, queue(0)), server(4, queue(1))];
-    let mut firsts = [0; 4];
-    for seed in 0..4000 {
-        let ranking = Profile::default().run(&ANYTHING, candidates(&servers), 4, &mut Draw::new(seed)).unwrap();
-        firsts[ranking.best().place] += 1;
+fn what_nobody_has_goes_where_everybody_sends_it() {
+    let servers: Vec<Server> = (0..8).map(|port| server(port, IDLE)).collect();
+    let first = |content, seed, servers: &[Server]| {
+        let request = SchedulingRequest { content: Some(content), ..ANYTHING };
+        Profile::default().run(&request, candidates(servers), 1, &mut Draw::new(seed)).unwrap().best().place
+    };
+    let mut homes = [0; 8];
+    for content in 0..4000 {
+        let home = first(content, 1, &servers);
+        assert_eq!(home, first(content, 2, &servers), "whoever asks");
+        homes[home] += 1;
     }
-    // A sixth of all pairs each that one is in and wins.
-    let shares = firsts.map(|first| f64::from(first) / 4000.0);
-    for (share, expected) in shares.into_iter().zip([0.0, 1.0 / 6.0, 3.0 / 6.0, 2.0 / 6.0]) {
-        assert!((share - expected).abs() < 0.04, "{shares:?}");
-    }
+    assert!(homes.iter().all(|contents| (400..600).contains(contents)), "{homes:?}");
+    // One that is busy is no home, and what somebody has goes there.
+    let home = first(7, 1, &servers);
+    let mut now = servers;
+    now[home].load = busy(30.0, 1);
+    assert_ne!(first(7, 1, &now), home);
+    let other = (home + 1) % 8;
+    now[home].load = IDLE;
+    now[other].work = ALL_THERE;
+    assert_eq!(first(7, 1, &now), other);
 }
 
 #[test]
 fn an_endpoint_that_cannot_take_it_is_never_ranked() {
-    let request = SchedulingRequest { need: IMAGE, subset: None };
+    let request = SchedulingRequest { need: IMAGE, subset: None, content: None };
     let text = || server(1, IDLE).taking(Capability::TEXT);
     assert_eq!(rank(&request, &[text(), server(2, IDLE)]), Ok(vec![2]));
     assert_eq!(rank(&request, &[text()]), Err(Exhausted::Filtered(Filter::Capability)));
@@ -110,7 +135,7 @@ fn an_endpoint_that_cannot_take_it_is_never_ranked() {
 #[test]
 fn the_reason_is_the_filter_that_the_best_of_them_reached() {
     let subset = Subset::parse(["10.0.0.1:9"]);
-    let request = SchedulingRequest { need: IMAGE, subset: Some(&subset) };
+    let request = SchedulingRequest { need: IMAGE, subset: Some(&subset), content: None };
     let servers = [server(2, IDLE), server(1, IDLE).taking(Capability::TEXT)];
     assert_eq!(rank(&request, &servers), Err(Exhausted::Filtered(Filter::Subset)));
 }
@@ -118,7 +143,7 @@ fn the_reason_is_the_filter_that_the_best_of_them_reached() {
 #[test]
 fn a_subset_is_obeyed() {
     let subset = Subset::parse(["10.0.0.1:2"]);
-    let request = SchedulingRequest { need: NOTHING, subset: Some(&subset) };
+    let request = SchedulingRequest { need: NOTHING, subset: Some(&subset), content: None };
     assert_eq!(rank(&request, &[server(1, IDLE), server(2, IDLE)]), Ok(vec![2]));
 }
 
@@ -140,7 +165,7 @@ fn the_full_come_after_those_with_room_then_those_that_fail_then_the_silent() {
         server(1, IDLE).of_health(false, true),
         server(2, IDLE).of_health(true, false),
         server(3, FULL),
-        server(4, Load { in_flight: 100, ..IDLE }),
+        server(4, busy(1e4, 100)),
     ];
     assert_eq!(rank(&ANYTHING, &servers), Ok(vec![4, 3, 2, 1]));
     let ranking = Profile::default().run(&ANYTHING, candidates(&servers), 4, &mut Draw::new(7)).unwrap();
@@ -151,8 +176,7 @@ fn the_full_come_after_those_with_room_then_those_that_fail_then_the_silent() {
 
 #[test]
 fn no_more_are_ranked_than_are_wanted_and_they_are_the_best() {
-    let servers: Vec<Server> =
-        (0..50).map(|port| server(port, Load { in_flight: u32::from(50 - port) % 5, ..IDLE })).collect();
+    let servers: Vec<Server> = (0..50).map(|port| server(port, busy(f32::from((50 - port) % 5) * 50.0, 0))).collect();
     let ranking = Profile::default().run(&ANYTHING, candidates(&servers), 3, &mut Draw::new(1)).unwrap();
     assert!(ranking.iter().all(|ranked| servers[ranked.place].load == IDLE), "{ranking:?}");
     assert_eq!((ranking.iter().count(), ranking.equals), (3, 50));

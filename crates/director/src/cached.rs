@@ -1,0 +1,194 @@
+//! What an endpoint is believed to have in its caches: what this picker sent there, as far as it fits.
+
+use hashlink::LinkedHashMap;
+use scheduling::Work;
+
+use crate::content::Content;
+
+/// Prefixes of prompts in the KV cache, and encoded media. Entered when a request is sent, so that the next one of a burst finds it.
+#[derive(Debug)]
+pub(crate) struct Cached {
+    prefixes: Kept,
+    media: Kept,
+}
+
+/// Keys with their sizes in tokens, of which the longest unused go.
+#[derive(Debug)]
+struct Kept {
+    /// The longest unused first.
+    keys: LinkedHashMap<u64, u32>,
+    tokens: u64,
+    capacity: u64,
+}
+
+/// Tokens of a KV cache whose size its engine does not say: of an 8B model on a card of 80 GB.
+const KV_TOKENS: u64 = 350_000;
+
+/// Tokens of an encoder cache: what vLLM takes where nothing is set (`max_num_batched_tokens` of its server; no metric says it).
+const MEDIA_TOKENS: u64 = 8192;
+
+/// Most keys of each kind that are kept of an endpoint, whatever its engine claims and however small clients cut their prompts; less than a
+/// megabyte. Of ordinary text they are some ten million tokens.
+const MOST_KEYS: usize = 16 << 10;
+
+impl Cached {
+    /// What a content would ask of the endpoint, beyond what is there.
+    pub(crate) fn work(&self, content: &Content) -> Work {
+        content.work(self.known(content), |item| self.media.keys.contains_key(&item))
+    }
+
+    /// How many blocks at its beginning are there. Those after the first that is not there are of no use.
+    fn known(&self, content: &Content) -> usize {
+        content.links.iter().take_while(|link| self.prefixes.keys.contains_key(&link.key)).count()
+    }
+
+    /// The endpoint will have it. Says how many of its blocks were there.
+    pub(crate) fn enter(&mut self, content: &Content) -> usize {
+        let known = self.known(content);
+        // From the end, so that the beginning of a prompt is the last of it to go.
+        for link in content.links.iter().rev() {
+            self.prefixes.keep(link.key, link.tokens);
+        }
+        for item in content.media.iter().filter(|item| item.link >= known) {
+            item.key.inspect(|key| self.media.keep(*key, item.tokens));
+        }
+        known
+    }
+
+    /// What the request brought did not come to be there: all but the first `known` blocks.
+    pub(crate) fn forget(&mut self, content: &Content, known: usize) {
+        for link in content.links.iter().skip(known) {
+            self.prefixes.forget(link.key);
+        }
+        for item in content.media.iter().filter(|item| item.link >= known) {
+            item.key.inspect(|key| self.media.forget(*key));
+        }
+    }
+
+    /// How large its KV cache is, as the engine says.
+    pub(crate) fn resize(&mut self, kv_tokens: u64) {
+        self.prefixes.capacity = kv_tokens;
+    }
+
+    /// Tokens that are believed to be in its KV cache.
+    pub(crate) fn tokens(&self) -> u64 {
+        self.prefixes.tokens
+    }
+
+    /// The server has started anew.
+    pub(crate) fn clear(&mut self) {
+        self.prefixes.clear();
+        self.media.clear();
+    }
+}
+
+impl Default for Cached {
+    fn default() -> Self {
+        Self { prefixes: Kept::new(KV_TOKENS), media: Kept::new(MEDIA_TOKENS) }
+    }
+}
+
+impl Kept {
+    fn new(capacity: u64) -> Self {
+        Self { keys: LinkedHashMap::new(), tokens: 0, capacity }
+    }
+
+    fn keep(&mut self, key: u64, tokens: u32) {
+        self.tokens += u64::from(tokens);
+        if let Some(before) = self.keys.insert(key, tokens) {
+            self.tokens -= u64::from(before);
+        }
+        while (self.tokens > self.capacity || self.keys.len() > MOST_KEYS)
+            && let Some((_, tokens)) = self.keys.pop_front()
+        {
+            self.tokens -= u64::from(tokens);
+        }
+    }
+
+    fn forget(&mut self, key: u64) {
+        if let Some(tokens) = self.keys.remove(&key) {
+            self.tokens -= u64::from(tokens);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.tokens = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::float_cmp, reason = "what is compared is exact")]
+
+    use super::*;
+    use crate::content::{Item, Link};
+
+    /// Blocks of a hundred tokens with these keys, and an item in the last one if it has a key.
+    fn content(keys: &[u64], item: Option<u64>) -> Content {
+        let links: Vec<Link> = keys.iter().map(|key| Link { key: *key, tokens: 100 }).collect();
+        let link = links.len().saturating_sub(1);
+        let media = item.map(|key| Item { key: Some(key), tokens: 100, link, encoding: 50.0 });
+        Content { tokens: 100 * keys.len() as u64, links, media: media.into_iter().collect() }
+    }
+
+    fn of(kv_tokens: u64) -> Cached {
+        let mut cached = Cached::default();
+        cached.resize(kv_tokens);
+        cached
+    }
+
+    #[test]
+    fn a_prefix_is_known_as_far_as_it_is_the_same_and_its_media_need_no_encoder() {
+        let mut cached = of(1000);
+        assert_eq!(cached.work(&content(&[1, 2, 3], Some(7))).saved, 0.0);
+        assert_eq!(cached.enter(&content(&[1, 2, 3], Some(7))), 0);
+        assert_eq!(cached.enter(&content(&[1, 2, 4], None)), 2);
+        let again = cached.work(&content(&[1, 2, 3], Some(7)));
+        assert_eq!((again.reading, again.encoding), (0.0, 0.0));
+        // The same picture after another text is read again, and not encoded again.
+        let elsewhere = cached.work(&content(&[5, 6], Some(7)));
+        assert_eq!((elsewhere.reading, elsewhere.encoding, elsewhere.saved), (Work::of_reading(200), 0.0, 50.0));
+        assert_eq!(cached.work(&content(&[9, 2, 3], None)).saved, 0.0, "what stands before it is another");
+    }
+
+    #[test]
+    fn ends_go_first_and_the_longest_unused_of_them() {
+        let mut cached = of(500);
+        cached.enter(&content(&[1, 2, 3], None));
+        cached.enter(&content(&[4, 5], None));
+        cached.enter(&content(&[6], None));
+        assert_eq!((cached.known(&content(&[1, 2, 3], None)), cached.known(&content(&[4, 5], None))), (2, 2));
+        assert_eq!(cached.tokens(), 500);
+        // One that is longer than the cache leaves its beginning.
+        cached.enter(&content(&[10, 11, 12, 13, 14, 15, 16], None));
+        assert_eq!(cached.known(&content(&[10, 11, 12, 13, 14, 15, 16], None)), 5);
+    }
+
+    #[test]
+    fn what_did_not_come_to_be_there_is_forgotten_and_what_was_before_stays() {
+        let mut cached = of(1000);
+        cached.enter(&content(&[1, 2], None));
+        let next = content(&[1, 2, 3, 4], Some(7));
+        let known = cached.enter(&next);
+        cached.forget(&next, known);
+        assert_eq!((cached.known(&next), cached.tokens()), (2, 200));
+        assert_eq!(cached.work(&content(&[8], Some(7))).encoding, 50.0);
+        cached.clear();
+        assert_eq!((cached.known(&next), cached.tokens()), (0, 0));
+    }
+
+    #[test]
+    fn no_client_and_no_engine_makes_it_grow() {
+        let mut cached = of(u64::MAX);
+        for key in 0..100_000 {
+            let mut one = content(&[key], Some(key));
+            one.links[0].tokens = 0;
+            cached.enter(&one);
+        }
+        assert_eq!((cached.prefixes.keys.len(), cached.media.keys.len()), (MOST_KEYS, 81));
+        let mut none = of(0);
+        none.enter(&content(&[1], None));
+        assert_eq!(none.known(&content(&[1], None)), 0, "prefixes are not kept there");
+    }
+}

@@ -1,0 +1,213 @@
+//! What a request brings to a target's servers: its prompt as a chain of blocks, each known by all that stands before it, and its media.
+
+use media::NameScope;
+use request::{InferenceRequest, MediaItem, Piece};
+use routing::{Draw, Family, Modality, ModelName};
+use scheduling::Work;
+
+/// A request's prompt, as the servers of one target would cache it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Content {
+    pub(crate) links: Vec<Link>,
+    pub(crate) media: Vec<Item>,
+    /// Of the whole prompt.
+    pub(crate) tokens: u64,
+}
+
+/// A block of a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// Of itself and everything before it: model, salt, texts and media.
+    pub(crate) key: u64,
+    pub(crate) tokens: u32,
+}
+
+/// A media item.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Item {
+    /// None where nothing tells it from others.
+    pub(crate) key: Option<u64>,
+    pub(crate) tokens: u32,
+    /// The block that it is; `usize::MAX` where it stands in none.
+    pub(crate) link: usize,
+    /// Milliseconds.
+    pub(crate) encoding: f32,
+}
+
+/// What a token is in bytes of text: of English nearly four, of Chinese about three.
+const BYTES_OF_A_TOKEN: u32 = 4;
+
+/// No item counts for more tokens, whatever it says of itself: the longest contexts are of about a million.
+const MOST_OF_AN_ITEM: u32 = 1 << 20;
+
+/// Up to so many blocks of its beginning tell where a prompt is at home: two kilobytes, as a system prompt has.
+const BLOCKS_OF_HOME: usize = 4;
+
+/// So much of a prompt is worth a home, in milliseconds of work.
+const WORTH_A_HOME: f32 = 20.0;
+
+impl Content {
+    pub(crate) fn of(
+        request: &InferenceRequest,
+        target: Option<&ModelName>,
+        family: Option<Family>,
+        scope: NameScope<'_>,
+    ) -> Self {
+        let mut key = target
+            .map(|target| &**target)
+            .or(request.model.as_deref())
+            .unwrap_or_default()
+            .bytes()
+            .fold(0, |key, byte| chained(key, u64::from(byte)));
+        key = chained(key, request.prompt.salt.unwrap_or_default());
+        let mut media: Vec<Item> = request.media.iter().map(|item| Item::of(item, family, scope)).collect();
+        let mut links = Vec::with_capacity(request.prompt.pieces.len());
+        let mut text = request.prompt.rest;
+        // Of what follows an item that nothing tells from others, no cache can be asked.
+        let mut is_certain = true;
+        for piece in &request.prompt.pieces {
+            let tokens = match piece {
+                Piece::Text { hash, bytes } => {
+                    text += u64::from(*bytes);
+                    key = chained(key, *hash);
+                    bytes / BYTES_OF_A_TOKEN
+                }
+                Piece::Media(place) => {
+                    let Some(item) = media.get_mut(*place as usize) else { continue };
+                    is_certain &= item.key.is_some();
+                    key = chained(key, item.key.unwrap_or_default());
+                    if is_certain {
+                        item.link = links.len();
+                    }
+                    item.tokens
+                }
+            };
+            if is_certain {
+                links.push(Link { key, tokens });
+            }
+        }
+        let of_media: u64 = media.iter().map(|item| u64::from(item.tokens)).sum();
+        let tokens = text / u64::from(BYTES_OF_A_TOKEN) + of_media;
+        Self { links, media, tokens }
+    }
+
+    /// Whether there is nothing of it that a cache could keep.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.links.is_empty() && self.media.is_empty()
+    }
+
+    /// What it asks of a server that has so many blocks of its beginning, and these items.
+    pub(crate) fn work(&self, known: usize, has: impl Fn(u64) -> bool) -> Work {
+        let there: u64 = self.links[..known].iter().map(|link| u64::from(link.tokens)).sum();
+        let (mut encoding, mut spared) = (0.0, Work::of_reading(there));
+        for item in &self.media {
+            // What a cached prefix covers is not encoded either.
+            if item.link < known || item.key.is_some_and(&has) {
+                spared += item.encoding;
+            } else {
+                encoding += item.encoding;
+            }
+        }
+        Work { reading: Work::of_reading(self.tokens.saturating_sub(there)), encoding, saved: spared }
+    }
+
+    /// What tells where it is at home, if that is worth something: a picture that it begins with, or the beginning of its text.
+    pub(crate) fn home(&self) -> Option<u64> {
+        let worth = self.work(0, |_| false).all() >= WORTH_A_HOME;
+        let link = self.links.get(BLOCKS_OF_HOME - 1).or(self.links.last())?;
+        worth.then(|| {
+            self.media.iter().find(|item| item.link < BLOCKS_OF_HOME).and_then(|item| item.key).unwrap_or(link.key)
+        })
+    }
+}
+
+impl Item {
+    fn of(item: &MediaItem, family: Option<Family>, scope: NameScope<'_>) -> Self {
+        let estimated = family.and_then(|family| media::tokens::estimate(family, item.modality, &item.facts));
+        // Where nothing is known: a picture of a megapixel, half a minute of sound, some seconds of film.
+        let tokens = estimated.unwrap_or(match item.modality {
+            Modality::Video => 4000,
+            Modality::Audio => 400,
+            _ => 1000,
+        });
+        let key = item.identity.map(|identity| {
+            let hash = identity.within(scope);
+            hash.first_chunk().copied().map_or(0, u64::from_le_bytes)
+        });
+        // No engine takes more.
+        let tokens = u32::try_from(tokens).unwrap_or(u32::MAX).min(MOST_OF_AN_ITEM);
+        Self { key, tokens, link: usize::MAX, encoding: Work::of_encoding(item.modality, tokens) }
+    }
+}
+
+/// A key for what stands before and what comes next.
+fn chained(before: u64, next: u64) -> u64 {
+    Draw::new(before ^ Draw::new(next).next()).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use request::{Limits, RequestHead, Scanner};
+
+    fn read(body: &str) -> InferenceRequest {
+        let head = RequestHead { path: "/v1/chat/completions", ..RequestHead::default() };
+        let mut scanner = Scanner::new(&head, Limits::default()).unwrap();
+        scanner.feed(body.as_bytes()).unwrap();
+        scanner.finish().unwrap()
+    }
+
+    fn content(request: &InferenceRequest, target: &str, caller: &[u8]) -> Content {
+        let scope = NameScope { namespace: "n", model: "m", caller };
+        Content::of(request, Some(&target.into()), Some(Family::Qwen3Vl), scope)
+    }
+
+    /// A text of two kilobytes, then these parts.
+    fn body(parts: &str, more: &str) -> String {
+        let text = "a text ".repeat(285);
+        format!(
+            r#"{{"model":"m","messages":[{{"role":"user","content":[{{"type":"text","text":"{text}"}}{parts}]}}]{more}}}"#
+        )
+    }
+
+    const NAMED: &str = r#",{"type":"image_url","image_url":null,"uuid":"cat"}"#;
+    const URL: &str = r#",{"type":"image_url","image_url":{"url":"https://a.example/b"}}"#;
+    const NOTHING: &str = r#",{"type":"image_url","image_url":null}"#;
+
+    #[test]
+    fn a_model_a_salt_and_who_names_an_item_keep_contents_apart() {
+        let (one, salted) = (read(&body(NAMED, "")), read(&body(NAMED, r#","cache_salt":"s""#)));
+        let keys = |content: &Content| content.links.iter().map(|link| link.key).collect::<Vec<_>>();
+        let mine = content(&one, "m", b"me");
+        assert_eq!(keys(&mine), keys(&content(&one, "m", b"me")));
+        assert_eq!(mine.links.len(), 3);
+        for other in [content(&one, "lora", b"me"), content(&salted, "m", b"me")] {
+            assert!(keys(&other).iter().all(|key| !keys(&mine).contains(key)));
+        }
+        let theirs = content(&one, "m", b"you");
+        assert_eq!(keys(&theirs)[..2], keys(&mine)[..2], "the same text is the same for everybody");
+        assert_ne!((keys(&theirs)[2], theirs.media[0].key), (keys(&mine)[2], mine.media[0].key));
+    }
+
+    #[test]
+    fn what_follows_something_that_nobody_can_tell_from_others_is_in_no_cache() {
+        let all = content(&read(&body(&format!("{URL}{URL}"), "")), "m", b"");
+        let unknown = content(&read(&body(&format!("{NOTHING}{URL}"), "")), "m", b"");
+        assert_eq!((all.links.len(), unknown.links.len()), (4, 2));
+        assert_eq!((all.tokens, unknown.tokens), (2499, 2499), "it counts all the same");
+        let work = unknown.work(2, |_| true);
+        assert!(work.encoding > 10.0 && work.encoding < all.work(0, |_| false).encoding, "{work:?}");
+    }
+
+    #[test]
+    fn work_is_what_a_server_does_not_have() {
+        let all = content(&read(&body(URL, "")), "m", b"");
+        let (nothing, text, everything) = (all.work(0, |_| false), all.work(2, |_| false), all.work(3, |_| false));
+        assert!(nothing.saved == 0.0 && everything.reading < 1.0 && everything.encoding == 0.0, "{everything:?}");
+        assert!(nothing.reading > text.reading && text.encoding > 0.0);
+        let sums = [nothing, text, everything].map(|work| (work.reading + work.encoding + work.saved).round());
+        assert!(sums.iter().all(|sum| (sum - sums[0]).abs() < 1.5), "{sums:?}");
+        assert!(all.home().is_some());
+        assert_eq!(content(&read(r#"{"model":"m","messages":[]}"#), "m", b"").home(), None);
+    }
+}
