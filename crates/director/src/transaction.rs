@@ -511,15 +511,19 @@ impl Undecided {
     }
 }
 
-/// How late each tier comes, by its number: a wider fit before a tighter one where the request would cost less than half there. A tighter
-/// one is kept free for nobody, a wider one for those that nobody else can take.
+/// A saving below this is none, in milliseconds.
+const WORTH_A_TIER: f32 = 20.0;
+
+/// How late each tier comes, by its number: a wider fit before a tighter one where the request would cost less than half there, and that is worth
+/// talking of. A tighter one is kept free for nobody, a wider one for those that nobody else can take.
 fn order_of_tiers(found: &[Found<'_>]) -> Vec<usize> {
     let last = found.iter().map(|found| found.tier).max().unwrap_or(0);
     let mut costs = vec![f32::INFINITY; last + 1];
     for Found { tier, ranked, .. } in found.iter().filter(|found| found.ranked.demotion == 0) {
         costs[*tier] = costs[*tier].min(ranked.cost);
     }
-    let worth = |tier: usize| costs[tier] * 2_f32.powi(i32::try_from(tier).unwrap_or(i32::MAX));
+    #[expect(clippy::cast_precision_loss, reason = "a table has few tiers")]
+    let worth = |tier: usize| (costs[tier] + WORTH_A_TIER) * 2_f32.powf(tier as f32);
     let mut order: Vec<usize> = (0..=last).collect();
     order.sort_by(|one, other| worth(*one).total_cmp(&worth(*other)));
     let mut places = vec![0; last + 1];
