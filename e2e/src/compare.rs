@@ -22,6 +22,7 @@ use crate::{Client, envoy, root};
 use bodies::Body;
 pub use echo::echo;
 use systems::System;
+pub(crate) use systems::start_picker;
 
 /// What is compared with what, and for how long.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use e2e::conformance::{Outcome, Part, Report};
-use e2e::{Cluster, Compare, Options, Scale, Soak, World, lab, root};
+use e2e::{Cluster, Compare, Engines, Options, Scale, Soak, World, lab, root};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
@@ -71,6 +71,17 @@ enum Action {
         #[arg(long, allow_hyphen_values = true)]
         flag: Vec<String>,
     },
+    /// Ask real model servers, any of them and by a picker, and print what their caches say.
+    Engines {
+        /// A Python environment with vLLM for CPU.
+        #[arg(long, env = "THALAMUS_ENGINES")]
+        python: PathBuf,
+        #[arg(long, default_value_t = 4)]
+        servers: usize,
+        /// So many to each.
+        #[arg(long, default_value_t = 600)]
+        requests: usize,
+    },
     /// A picker that reads nothing, for `compare`.
     #[command(hide = true)]
     Echo { one: SocketAddr, other: SocketAddr },
@@ -127,6 +138,12 @@ async fn main() -> Result<()> {
             let table = compare.run(&folder, |line| eprintln!("compare: {line}")).await?;
             println!("{table}");
             if write { e2e::write_table(&table) } else { Ok(()) }
+        }
+        Action::Engines { python, servers, requests } => {
+            let folder = fresh(&folder, "engines")?;
+            let engines = Engines { python, servers, requests };
+            println!("{}", engines.bench(&folder, |line| eprintln!("engines: {line}")).await?);
+            Ok(())
         }
         Action::Echo { one, other } => e2e::echo([one, other]).await,
         Action::Soak { length, seed } => {

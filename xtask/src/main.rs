@@ -55,6 +55,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Start real model servers (vLLM on CPU, with a tiny model), ask any of them and by a picker, and print what their own caches say:
+    /// `cargo xtask engines --servers 4`. Installs 6 GB, once.
+    Engines {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Build the container images, into target/images.
     Images {
         /// As the tests' node runs them, into target/images-dev: quick to build, and large.
@@ -87,6 +93,7 @@ fn run_task() -> Result<()> {
         Task::Soak { args } => tasks::soak(&root, &args),
         Task::Conformance { args } => tasks::conformance(&root, &args),
         Task::Compare { peers, args } => tasks::compare(&root, peers, &args),
+        Task::Engines { args } => tasks::engines(&root, &args),
         Task::Images { dev: false } => images::build(&root, images::Profile::Release).map(drop),
         Task::Images { dev: true } => tasks::with_images(&root, tools::install(&root)?).map(drop),
         Task::EnvoyModule => images::envoy_module(&root).map(drop),

@@ -75,6 +75,15 @@ pub(crate) fn compare(root: &Path, peers: bool, args: &[String]) -> Result<()> {
     run("measuring", command.arg("--folder").arg(folder).arg("compare").args(args).envs(environment))
 }
 
+pub(crate) fn engines(root: &Path, args: &[String]) -> Result<()> {
+    let environment = [tools::engines(root)?];
+    let what = ["build", "--release", "--package", "e2e", "--package", "picker"];
+    run("building, as it is shipped", cargo().args(what).current_dir(root))?;
+    let mut command = std::process::Command::new(target_folder(root).join("release/e2e"));
+    let folder = std::env::temp_dir().join("thalamus-engines");
+    run("asking real engines", command.arg("--folder").arg(folder).arg("engines").args(args).envs(environment))
+}
+
 /// Runs the tests' harness, with everything that it needs installed and built.
 fn in_world(root: &Path, what: &str, args: &[&str]) -> Result<()> {
     let environment = tools::install(root)?;

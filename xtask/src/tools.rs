@@ -167,6 +167,34 @@ fn envoy(cache: &Path, package: &str) -> Result<PathBuf> {
 
 /// A Python environment with what a file of `e2e/<name>` lists.
 fn python(root: &Path, cache: &Path, name: &str) -> Result<PathBuf> {
+    environment(root, cache, name, |place, requirements| {
+        let mut pip = Command::new(place.join("bin/pip"));
+        pip.args(["install", "--quiet", "--disable-pip-version-check", "-r"]).arg(requirements);
+        vec![pip]
+    })
+}
+
+/// vLLM on CPU: some 6 GB, of which most is what its torch brings for cards that are not used.
+pub(crate) fn engines(root: &Path) -> Result<(&'static str, PathBuf)> {
+    let place = environment(root, &cache()?, "engines", |place, requirements| {
+        let mut pip = Command::new(place.join("bin/pip"));
+        pip.args(["install", "--quiet", "--disable-pip-version-check", "uv"]);
+        // pip cannot be told that another build of a package will do.
+        let mut uv = Command::new(place.join("bin/uv"));
+        uv.args(["pip", "install", "--python"]).arg(place.join("bin/python"));
+        uv.arg("--override").arg(requirements.with_file_name("overrides.txt")).arg("-r").arg(requirements);
+        vec![pip, uv]
+    })?;
+    Ok(("THALAMUS_ENGINES", place))
+}
+
+/// A Python environment, made by these commands where it is not what the file of `e2e/<name>` lists.
+fn environment(
+    root: &Path,
+    cache: &Path,
+    name: &str,
+    commands: impl FnOnce(&Path, &Path) -> Vec<Command>,
+) -> Result<PathBuf> {
     let requirements = root.join("e2e").join(name).join("requirements.txt");
     let wanted =
         std::fs::read_to_string(&requirements).with_context(|| format!("reading {}", requirements.display()))?;
@@ -177,9 +205,9 @@ fn python(root: &Path, cache: &Path, name: &str) -> Result<PathBuf> {
     }
     let what = format!("Python environment for {name}");
     run(&what, Command::new("python3").args(["-m", "venv", "--clear"]).arg(&place))?;
-    let mut pip = Command::new(place.join("bin/pip"));
-    pip.args(["install", "--quiet", "--disable-pip-version-check", "-r"]).arg(&requirements);
-    run(&what, &mut pip)?;
+    for mut command in commands(&place, &requirements) {
+        run(&what, &mut command)?;
+    }
     // Written last: what was interrupted is done again.
     std::fs::write(&installed, wanted).with_context(|| format!("writing {}", installed.display()))?;
     Ok(place)

@@ -122,6 +122,10 @@ impl Service for Decisions {
     type AskStream = Pin<Box<dyn Stream<Item = Result<FromPicker, Status>> + Send>>;
 
     async fn ask(&self, request: Request<Streaming<FromReader>>) -> Result<Response<Self::AskStream>, Status> {
+        // It comes with the table by what key prompts are told apart, and that is said once.
+        if self.handler.director.table().is_none() {
+            return Err(Status::unavailable("no routing table yet"));
+        }
         let conversation = Conversation {
             service: self.clone(),
             peer: request.extensions().get::<SocketAddr>().map(SocketAddr::ip),

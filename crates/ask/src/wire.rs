@@ -128,7 +128,7 @@ impl From<Question> for proto::Question {
             caller: caller.filter(|_| names_media).map(Into::into),
             authorization: authorization.filter(|_| is_owned),
             anthropic: dialect == Dialect::Anthropic,
-            prompt: Some(prompt_out(prompt)).filter(|prompt| *prompt != proto::Prompt::default()),
+            prompt: Some(prompt_out(prompt)),
         }
     }
 }
@@ -186,8 +186,12 @@ impl TryFrom<proto::Question> for Question {
             model_span: model_span.transpose()?,
             bytes,
             objective,
-            prompt: prompt.map(prompt_in).unwrap_or_default(),
+            prompt: Prompt::default(),
         };
+        // A reader that is older says none: what is no media is text.
+        let of_media = request.media.iter().map(|item| item.bytes).fold(0, u64::saturating_add);
+        let as_text = || Prompt { rest: bytes.saturating_sub(of_media), ..Prompt::default() };
+        let request = InferenceRequest { prompt: prompt.map_or_else(as_text, prompt_in), ..request };
         if !request.is_bounded() {
             return Err(Undecodable::OutOfBounds("a name, or the number of media"));
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use routing::{PoolName, Uid};
 use scheduling::{Health, Load, Scraped, Work};
 
-use crate::cached::Cached;
+use crate::cached::{Cached, Visit};
 use crate::content::Content;
 
 /// What an endpoint is, wherever it listens: a pod that comes back under an old name and address is another one.
@@ -35,7 +35,8 @@ pub struct EndpointState {
     queued: AtomicU64,
     /// Those that this is the work of.
     unread: AtomicU32,
-    /// When those will be done of whose first byte nobody tells.
+    /// Likewise, of those of whose first byte nobody tells; and when they should be done.
+    untold: AtomicU64,
     untold_until: AtomicU64,
     /// See [`Load::others_waiting`]; as bits.
     others_waiting: AtomicU32,
@@ -142,6 +143,7 @@ impl EndpointState {
             in_flight: AtomicU32::new(0),
             queued: AtomicU64::new(0),
             unread: AtomicU32::new(0),
+            untold: AtomicU64::new(0),
             untold_until: AtomicU64::new(0),
             others_waiting: AtomicU32::new(0),
             pace: AtomicU32::new(1.0_f32.to_bits()),
@@ -168,7 +170,9 @@ impl EndpointState {
         let Reading { scraped: Scraped { waiting, running, kv_cache_usage }, progress, kv_tokens, started } = *reading;
         let at = self.clock.stamp(at);
         let known = |count: Option<u32>| count.map_or(UNKNOWN, |count| count.min(UNKNOWN - 1));
-        self.others_wait(waiting.unwrap_or(0).saturating_sub(self.unread.load(Relaxed)));
+        // Of ours, all may wait that are not among those that it works on.
+        let ours = self.in_flight.load(Relaxed).saturating_sub(running.unwrap_or(0)).max(self.unread.load(Relaxed));
+        self.others_wait(waiting.unwrap_or(0).saturating_sub(ours));
         self.waiting.store(known(waiting), Relaxed);
         self.running.store(known(running), Relaxed);
         self.kv_cache_usage.store(kv_cache_usage.unwrap_or(f32::NAN).to_bits(), Relaxed);
@@ -225,7 +229,9 @@ impl EndpointState {
             in_flight: self.in_flight.load(Relaxed),
             unread: self.unread.load(Relaxed),
             queued: self.queued.load(Relaxed) as f32 / 1000.0,
-            untold: self.untold_until.load(Relaxed).saturating_sub(now) as f32 / 1e6 / float(&self.pace),
+            // Some are over before that.
+            untold: (self.untold_until.load(Relaxed).saturating_sub(now) as f32 / 1e6 / float(&self.pace))
+                .min(self.untold.load(Relaxed) as f32 / 1000.0),
             others_waiting: 0.0,
             pace: float(&self.pace),
             scraped: None,
@@ -261,7 +267,7 @@ impl EndpointState {
     /// What a content would ask of it.
     pub(crate) fn work(&self, content: &Content) -> Work {
         if content.is_empty() {
-            return content.work(0, |_| false);
+            return content.work(0, false, |_| false);
         }
         self.cached.read().unwrap_or_else(PoisonError::into_inner).work(content)
     }
@@ -271,8 +277,8 @@ impl EndpointState {
         self.cached.read().unwrap_or_else(PoisonError::into_inner).tokens()
     }
 
-    /// A content goes there. Says what it asks, and how many of its blocks are known there.
-    pub(crate) fn enter(&self, content: &Content) -> (Work, usize) {
+    /// A content goes there. Says what it asks.
+    pub(crate) fn enter(&self, content: &Content) -> (Work, Visit) {
         if content.is_empty() {
             return (self.work(content), 0);
         }
@@ -280,10 +286,10 @@ impl EndpointState {
         (cached.work(content), cached.enter(content))
     }
 
-    /// It did not come to be there, but for the blocks that were.
-    pub(crate) fn forget(&self, content: &Content, known: usize) {
+    /// What it brought did not come to be there.
+    pub(crate) fn forget(&self, content: &Content, visit: Visit) {
         if !content.is_empty() {
-            self.cached_mut().forget(content, known);
+            self.cached_mut().forget(content, visit);
         }
     }
 
@@ -308,7 +314,15 @@ impl EndpointState {
     pub(crate) fn queue_untold(&self, work: u64, began: Instant) {
         let pace = f32::from_bits(self.pace.load(Relaxed));
         let (began, takes) = (self.clock.stamp(began), (work as f32 * BESIDE_ANSWERS * pace * 1000.0) as u64);
+        if self.untold.fetch_add(work, Relaxed) == 0 {
+            self.untold_until.store(0, Relaxed);
+        }
         let _ = self.untold_until.fetch_update(Relaxed, Relaxed, |until| Some(until.max(began).saturating_add(takes)));
+    }
+
+    /// It is over, whenever it should have been.
+    pub(crate) fn unqueue_untold(&self, work: u64) {
+        self.untold.fetch_sub(work, Relaxed);
     }
 
     pub(crate) fn unqueue(&self, work: u64) {

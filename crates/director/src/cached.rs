@@ -10,15 +10,28 @@ use crate::content::Content;
 pub(crate) struct Cached {
     prefixes: Kept,
     media: Kept,
+    /// Of the request that came last.
+    visit: Visit,
 }
 
-/// Keys with their sizes in tokens, of which the longest unused go.
+/// A request that was sent there, by its number.
+pub(crate) type Visit = u64;
+
+/// Keys, of which the longest unused go.
 #[derive(Debug)]
 struct Kept {
     /// The longest unused first.
-    keys: LinkedHashMap<u64, u32>,
+    keys: LinkedHashMap<u64, Key>,
     tokens: u64,
     capacity: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Key {
+    tokens: u32,
+    /// Who brought it, and who asked for it last.
+    born: Visit,
+    used: Visit,
 }
 
 /// Tokens of a KV cache whose size its engine does not say: of an 8B model on a card of 80 GB.
@@ -34,7 +47,7 @@ const MOST_KEYS: usize = 16 << 10;
 impl Cached {
     /// What a content would ask of the endpoint, beyond what is there.
     pub(crate) fn work(&self, content: &Content) -> Work {
-        content.work(self.known(content), |item| self.media.keys.contains_key(&item))
+        content.work(self.known(content), !self.media.keys.is_empty(), |item| self.media.keys.contains_key(&item))
     }
 
     /// How many blocks at its beginning are there. Those after the first that is not there are of no use.
@@ -42,32 +55,36 @@ impl Cached {
         content.links.iter().take_while(|link| self.prefixes.keys.contains_key(&link.key)).count()
     }
 
-    /// The endpoint will have it. Says how many of its blocks were there.
-    pub(crate) fn enter(&mut self, content: &Content) -> usize {
-        let known = self.known(content);
+    /// The endpoint will have it, as far as there is room.
+    pub(crate) fn enter(&mut self, content: &Content) -> Visit {
+        self.visit += 1;
+        let mut room = self.prefixes.capacity;
+        let mut fits = |tokens: u32| {
+            let left = room.checked_sub(u64::from(tokens));
+            room = left.unwrap_or(0);
+            left.is_some()
+        };
+        let fit = content.links.iter().map(|link| link.tokens).take_while(|tokens| fits(*tokens)).count();
         // From the end, so that the beginning of a prompt is the last of it to go.
-        for link in content.links.iter().rev() {
-            self.prefixes.keep(link.key, link.tokens);
+        for link in content.links[..fit].iter().rev() {
+            self.prefixes.keep(link.key, link.tokens, self.visit);
         }
-        for item in content.media.iter().filter(|item| item.link >= known) {
-            item.key.inspect(|key| self.media.keep(*key, item.tokens));
+        for item in &content.media {
+            item.key.inspect(|key| self.media.keep(*key, item.tokens, self.visit));
         }
-        known
+        self.visit
     }
 
-    /// What the request brought did not come to be there: all but the first `known` blocks.
-    pub(crate) fn forget(&mut self, content: &Content, known: usize) {
-        for link in content.links.iter().skip(known) {
-            self.prefixes.forget(link.key);
-        }
-        for item in content.media.iter().filter(|item| item.link >= known) {
-            item.key.inspect(|key| self.media.forget(*key));
-        }
+    /// What a request brought did not come to be there: what was there before it, or was asked for since, stays.
+    pub(crate) fn forget(&mut self, content: &Content, visit: Visit) {
+        content.links.iter().for_each(|link| self.prefixes.forget(link.key, visit));
+        content.media.iter().filter_map(|item| item.key).for_each(|key| self.media.forget(key, visit));
     }
 
     /// How large its KV cache is, as the engine says.
     pub(crate) fn resize(&mut self, kv_tokens: u64) {
         self.prefixes.capacity = kv_tokens;
+        self.prefixes.make_room();
     }
 
     /// Tokens that are believed to be in its KV cache.
@@ -84,7 +101,7 @@ impl Cached {
 
 impl Default for Cached {
     fn default() -> Self {
-        Self { prefixes: Kept::new(KV_TOKENS), media: Kept::new(MEDIA_TOKENS) }
+        Self { prefixes: Kept::new(KV_TOKENS), media: Kept::new(MEDIA_TOKENS), visit: 0 }
     }
 }
 
@@ -93,21 +110,32 @@ impl Kept {
         Self { keys: LinkedHashMap::new(), tokens: 0, capacity }
     }
 
-    fn keep(&mut self, key: u64, tokens: u32) {
-        self.tokens += u64::from(tokens);
-        if let Some(before) = self.keys.insert(key, tokens) {
-            self.tokens -= u64::from(before);
+    fn keep(&mut self, key: u64, tokens: u32, visit: Visit) {
+        // What can never be there pushes nothing out.
+        if u64::from(tokens) > self.capacity {
+            return;
         }
+        let born = self.keys.get(&key).map_or(visit, |known| known.born);
+        self.tokens += u64::from(tokens);
+        if let Some(before) = self.keys.insert(key, Key { tokens, born, used: visit }) {
+            self.tokens -= u64::from(before.tokens);
+        }
+        self.make_room();
+    }
+
+    fn make_room(&mut self) {
         while (self.tokens > self.capacity || self.keys.len() > MOST_KEYS)
-            && let Some((_, tokens)) = self.keys.pop_front()
+            && let Some((_, gone)) = self.keys.pop_front()
         {
-            self.tokens -= u64::from(tokens);
+            self.tokens -= u64::from(gone.tokens);
         }
     }
 
-    fn forget(&mut self, key: u64) {
-        if let Some(tokens) = self.keys.remove(&key) {
-            self.tokens -= u64::from(tokens);
+    fn forget(&mut self, key: u64, visit: Visit) {
+        if self.keys.get(&key).is_some_and(|known| (known.born, known.used) == (visit, visit))
+            && let Some(gone) = self.keys.remove(&key)
+        {
+            self.tokens -= u64::from(gone.tokens);
         }
     }
 
@@ -129,7 +157,14 @@ mod tests {
         let links: Vec<Link> = keys.iter().map(|key| Link { key: *key, tokens: 100 }).collect();
         let link = links.len().saturating_sub(1);
         let media = item.map(|key| Item { key: Some(key), tokens: 100, link, encoding: 50.0 });
-        Content { tokens: 100 * keys.len() as u64, links, media: media.into_iter().collect() }
+        let media: Vec<Item> = media.into_iter().collect();
+        Content {
+            tokens: 100 * keys.len() as u64,
+            links,
+            encoding: media.iter().map(|item| item.encoding).sum(),
+            is_text: true,
+            media,
+        }
     }
 
     fn of(kv_tokens: u64) -> Cached {
@@ -142,8 +177,9 @@ mod tests {
     fn a_prefix_is_known_as_far_as_it_is_the_same_and_its_media_need_no_encoder() {
         let mut cached = of(1000);
         assert_eq!(cached.work(&content(&[1, 2, 3], Some(7))).saved, 0.0);
-        assert_eq!(cached.enter(&content(&[1, 2, 3], Some(7))), 0);
-        assert_eq!(cached.enter(&content(&[1, 2, 4], None)), 2);
+        cached.enter(&content(&[1, 2, 3], Some(7)));
+        assert_eq!(cached.known(&content(&[1, 2, 4], None)), 2);
+        cached.enter(&content(&[1, 2, 4], None));
         let again = cached.work(&content(&[1, 2, 3], Some(7)));
         assert_eq!((again.reading, again.encoding), (0.0, 0.0));
         // The same picture after another text is read again, and not encoded again.
@@ -166,16 +202,35 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_come_to_be_there_is_forgotten_and_what_was_before_stays() {
+    fn what_did_not_come_to_be_there_is_forgotten_and_what_others_have_of_it_stays() {
         let mut cached = of(1000);
         cached.enter(&content(&[1, 2], None));
         let next = content(&[1, 2, 3, 4], Some(7));
-        let known = cached.enter(&next);
-        cached.forget(&next, known);
+        let visit = cached.enter(&next);
+        cached.forget(&next, visit);
         assert_eq!((cached.known(&next), cached.tokens()), (2, 200));
         assert_eq!(cached.work(&content(&[8], Some(7))).encoding, 50.0);
+        // Of what another has asked for since, that one knows.
+        let (first, second) = (cached.enter(&next), cached.enter(&content(&[1, 2, 3], None)));
+        cached.forget(&next, first);
+        assert_eq!(cached.known(&next), 3);
+        cached.forget(&content(&[1, 2, 3], None), second);
+        assert_eq!(cached.known(&next), 3, "it brought none of it");
         cached.clear();
         assert_eq!((cached.known(&next), cached.tokens()), (0, 0));
+    }
+
+    #[test]
+    fn what_can_never_be_there_pushes_nothing_out() {
+        let mut cached = of(500);
+        cached.enter(&content(&[1, 2], Some(7)));
+        let mut huge = content(&[3, 4], Some(8));
+        (huge.links[0].tokens, huge.media[0].tokens) = (1 << 20, 1 << 20);
+        cached.enter(&huge);
+        assert_eq!((cached.known(&content(&[1, 2], None)), cached.known(&huge)), (2, 0));
+        assert_eq!(cached.work(&content(&[9], Some(7))).encoding, 0.0);
+        cached.resize(100);
+        assert_eq!((cached.known(&content(&[1, 2], None)), cached.tokens()), (1, 100));
     }
 
     #[test]

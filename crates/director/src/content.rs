@@ -12,6 +12,10 @@ pub(crate) struct Content {
     pub(crate) media: Vec<Item>,
     /// Of the whole prompt.
     pub(crate) tokens: u64,
+    /// Milliseconds to encode all of its media, with those that caches are not asked about.
+    pub(crate) encoding: f32,
+    /// Whether it is answered with text: what makes pictures or sound works on one for long, whatever it has read.
+    pub(crate) is_text: bool,
 }
 
 /// A block of a prompt.
@@ -37,11 +41,18 @@ pub(crate) struct Item {
 /// What a token is in bytes of text: of English nearly four, of Chinese about three.
 const BYTES_OF_A_TOKEN: u32 = 4;
 
-/// No item counts for more tokens, whatever it says of itself: the longest contexts are of about a million.
-const MOST_OF_AN_ITEM: u32 = 1 << 20;
+/// Nothing counts for more tokens, whatever it says of itself: the longest contexts are of about a million, and an item has its share of that.
+const MOST_TOKENS: u64 = 1 << 20;
+const MOST_OF_AN_ITEM: u32 = 1 << 17;
 
-/// Up to so many blocks of its beginning tell where a prompt is at home: two kilobytes, as a system prompt has.
-const BLOCKS_OF_HOME: usize = 4;
+/// Nor for more milliseconds to encode.
+const MOST_ENCODING: f32 = 60_000.0;
+
+/// Caches are asked about so many items of a request; a decision looks them up at every endpoint.
+const MOST_ITEMS: usize = 256;
+
+/// Up to so many blocks of its beginning tell where a prompt is at home: two to four kilobytes.
+const BLOCKS_OF_HOME: usize = 2;
 
 /// So much of a prompt is worth a home, in milliseconds of work.
 const WORTH_A_HOME: f32 = 20.0;
@@ -61,6 +72,7 @@ impl Content {
             .fold(0, |key, byte| chained(key, u64::from(byte)));
         key = chained(key, request.prompt.salt.unwrap_or_default());
         let mut media: Vec<Item> = request.media.iter().map(|item| Item::of(item, family, scope)).collect();
+        let encoding = media.iter().map(|item| item.encoding).sum::<f32>().min(MOST_ENCODING);
         let mut links = Vec::with_capacity(request.prompt.pieces.len());
         let mut text = request.prompt.rest;
         // Of what follows an item that nothing tells from others, no cache can be asked.
@@ -68,7 +80,7 @@ impl Content {
         for piece in &request.prompt.pieces {
             let tokens = match piece {
                 Piece::Text { hash, bytes } => {
-                    text += u64::from(*bytes);
+                    text = text.saturating_add(u64::from(*bytes));
                     key = chained(key, *hash);
                     bytes / BYTES_OF_A_TOKEN
                 }
@@ -87,8 +99,10 @@ impl Content {
             }
         }
         let of_media: u64 = media.iter().map(|item| u64::from(item.tokens)).sum();
-        let tokens = text / u64::from(BYTES_OF_A_TOKEN) + of_media;
-        Self { links, media, tokens }
+        let tokens = (text / u64::from(BYTES_OF_A_TOKEN) + of_media).min(MOST_TOKENS);
+        media.truncate(MOST_ITEMS);
+        let is_text = request.requires.output.contains(Modality::Text);
+        Self { links, media, tokens, encoding, is_text }
     }
 
     /// Whether there is nothing of it that a cache could keep.
@@ -96,24 +110,28 @@ impl Content {
         self.links.is_empty() && self.media.is_empty()
     }
 
-    /// What it asks of a server that has so many blocks of its beginning, and these items.
-    pub(crate) fn work(&self, known: usize, has: impl Fn(u64) -> bool) -> Work {
+    /// What it asks of a server that has so many blocks of its beginning, and some of its media where it has any.
+    pub(crate) fn work(&self, known: usize, has_media: bool, has: impl Fn(u64) -> bool) -> Work {
         let there: u64 = self.links[..known].iter().map(|link| u64::from(link.tokens)).sum();
-        let (mut encoding, mut spared) = (0.0, Work::of_reading(there));
-        for item in &self.media {
+        let mut spared = 0.0;
+        if known > 0 || has_media {
             // What a cached prefix covers is not encoded either.
-            if item.link < known || item.key.is_some_and(&has) {
-                spared += item.encoding;
-            } else {
-                encoding += item.encoding;
-            }
+            let is_there = |item: &&Item| item.link < known || item.key.is_some_and(&has);
+            spared = self.media.iter().filter(is_there).map(|item| item.encoding).sum::<f32>().min(self.encoding);
         }
-        Work { reading: Work::of_reading(self.tokens.saturating_sub(there)), encoding, saved: spared }
+        Work {
+            reading: Work::of_reading(self.tokens.saturating_sub(there)),
+            encoding: self.encoding - spared,
+            saved: Work::of_reading(there) + spared,
+        }
     }
 
     /// What tells where it is at home, if that is worth something: a picture that it begins with, or the beginning of its text.
     pub(crate) fn home(&self) -> Option<u64> {
-        let worth = self.work(0, |_| false).all() >= WORTH_A_HOME;
+        if !self.is_text {
+            return None;
+        }
+        let worth = self.work(0, false, |_| false).all() >= WORTH_A_HOME;
         let link = self.links.get(BLOCKS_OF_HOME - 1).or(self.links.last())?;
         worth.then(|| {
             self.media.iter().find(|item| item.link < BLOCKS_OF_HOME).and_then(|item| item.key).unwrap_or(link.key)
@@ -195,14 +213,15 @@ mod tests {
         let unknown = content(&read(&body(&format!("{NOTHING}{URL}"), "")), "m", b"");
         assert_eq!((all.links.len(), unknown.links.len()), (4, 2));
         assert_eq!((all.tokens, unknown.tokens), (2499, 2499), "it counts all the same");
-        let work = unknown.work(2, |_| true);
-        assert!(work.encoding > 10.0 && work.encoding < all.work(0, |_| false).encoding, "{work:?}");
+        let work = unknown.work(2, true, |_| true);
+        assert!(work.encoding > 10.0 && work.encoding < all.work(0, true, |_| false).encoding, "{work:?}");
     }
 
     #[test]
     fn work_is_what_a_server_does_not_have() {
         let all = content(&read(&body(URL, "")), "m", b"");
-        let (nothing, text, everything) = (all.work(0, |_| false), all.work(2, |_| false), all.work(3, |_| false));
+        let (nothing, text, everything) =
+            (all.work(0, true, |_| false), all.work(2, true, |_| false), all.work(3, true, |_| false));
         assert!(nothing.saved == 0.0 && everything.reading < 1.0 && everything.encoding == 0.0, "{everything:?}");
         assert!(nothing.reading > text.reading && text.encoding > 0.0);
         let sums = [nothing, text, everything].map(|work| (work.reading + work.encoding + work.saved).round());

@@ -11,6 +11,7 @@ use routing::{AppProtocol, Capability, ModelName, PoolName, Requirement};
 use scheduling::{Filter, Work};
 
 use crate::board::{EndpointId, EndpointState, Verdict};
+use crate::cached::Visit;
 use crate::content::Content;
 use crate::owners::{Learner, Owners};
 use crate::steering::is_steering;
@@ -88,6 +89,8 @@ pub struct RunningAttempt {
     number: usize,
     endpoint: Option<Served>,
     content: Arc<Content>,
+    /// Whether its answer begins before it ends.
+    is_told: bool,
     observer: Arc<dyn Observer>,
     began: Instant,
     head: Option<(StatusCode, Instant)>,
@@ -100,16 +103,23 @@ pub struct RunningAttempt {
 struct Served {
     state: Arc<EndpointState>,
     address: SocketAddr,
-    /// Blocks of the prompt that were there before it.
-    known: usize,
-    queued: Option<Queued>,
+    visit: Visit,
+    waits: Waits,
 }
 
 /// Work that waits at an endpoint, in microseconds of a reference server.
 #[derive(Debug, Clone, Copy)]
-struct Queued {
-    own: u64,
-    before: u64,
+enum Waits {
+    /// For its first byte, behind so much.
+    Told {
+        own: u64,
+        before: u64,
+    },
+    /// Until it should be done, or is over.
+    Untold {
+        own: u64,
+    },
+    No,
 }
 
 /// What became of an attempt.
@@ -185,8 +195,10 @@ impl Plan {
     }
 
     /// Makes the same attempt once more: its endpoint cannot have seen it.
-    pub fn again(&self, last: &RunningAttempt, at: Instant) -> RunningAttempt {
-        self.begin(last.number, at)
+    pub fn again(&self, last: RunningAttempt, at: Instant) -> RunningAttempt {
+        let number = last.number;
+        last.unseen();
+        self.begin(number, at)
     }
 
     pub(crate) fn begin(&self, number: usize, at: Instant) -> RunningAttempt {
@@ -195,6 +207,7 @@ impl Plan {
             number,
             endpoint: Some(Served::begin(state, *address, content)),
             content: Arc::clone(content),
+            is_told: self.streams,
             observer: Arc::clone(&self.observer),
             began: at,
             head: None,
@@ -270,18 +283,21 @@ impl RunningAttempt {
         }
         let at = at();
         self.first_byte = Some(at);
+        // An error comes soon, and tells nothing of how fast a server reads.
+        let is_good = self.head.is_none_or(|(status, _)| status.is_success());
         if let Some(served) = &mut self.endpoint {
-            served.first_byte(at.saturating_duration_since(self.began));
+            served.first_byte(at.saturating_duration_since(self.began), is_good);
         }
     }
 
     /// Nobody will tell when its first byte comes: what it asks of the endpoint is taken for done when it should be.
     pub fn first_byte_untold(&mut self) {
-        if let Some(Served { state, queued, .. }) = &mut self.endpoint
-            && let Some(Queued { own, .. }) = queued.take()
+        if let Some(Served { state, waits, .. }) = &mut self.endpoint
+            && let Waits::Told { own, .. } = *waits
         {
             state.unqueue(own);
             state.queue_untold(own, self.began);
+            *waits = Waits::Untold { own };
         }
     }
 
@@ -313,7 +329,7 @@ impl RunningAttempt {
     /// The gateway says that another served: it counts there from now on, and nowhere if that is no endpoint of ours. Nobody knows then who
     /// made what was made.
     pub(crate) fn served_by(&mut self, served: Option<(Arc<EndpointState>, SocketAddr)>) {
-        let is_told = self.endpoint.as_ref().is_some_and(|served| served.queued.is_some());
+        let is_told = self.endpoint.as_ref().is_some_and(|served| matches!(served.waits, Waits::Told { .. }));
         self.leave();
         self.endpoint = served.map(|(state, address)| Served::begin(&state, address, &self.content));
         if !is_told {
@@ -327,21 +343,24 @@ impl RunningAttempt {
     fn release(&mut self) -> Option<Served> {
         let served = self.endpoint.take()?;
         served.state.end();
-        if let Some(Queued { own, .. }) = served.queued {
-            served.state.unqueue(own);
+        match served.waits {
+            Waits::Told { own, .. } => served.state.unqueue(own),
+            Waits::Untold { own } => served.state.unqueue_untold(own),
+            Waits::No => {}
         }
         Some(served)
     }
 
     /// It was not there, and left nothing in a cache.
     fn leave(&mut self) {
-        if let Some(Served { state, known, .. }) = self.release() {
-            state.forget(&self.content, known);
+        if let Some(Served { state, visit, .. }) = self.release() {
+            state.forget(&self.content, visit);
         }
     }
 
     fn close(&mut self, ending: Ending, at: Option<Instant>) {
-        let Some(Served { state, address, known, .. }) = self.release() else { return };
+        let is_told = self.is_told;
+        let Some(Served { state, address, visit, .. }) = self.release() else { return };
         let status = self.head.map(|(status, _)| status);
         let verdict = match ending {
             // Judged by its head.
@@ -354,8 +373,10 @@ impl RunningAttempt {
         if let (Some(verdict), Some(at)) = (verdict, at) {
             state.judge(verdict, self.began, at);
         }
-        if !status.is_some_and(|status| status.is_success()) {
-            state.forget(&self.content, known);
+        // Where an answer comes in one piece, who has waited long enough to leave has mostly had it read.
+        let may_be_there = ending == Ending::Abandoned && !is_told && status.is_none();
+        if !may_be_there && !status.is_some_and(|status| status.is_success()) {
+            state.forget(&self.content, visit);
         }
         let since = |at: Instant| at.saturating_duration_since(self.began);
         self.observer.attempted(&AttemptReport {
@@ -377,19 +398,20 @@ const TELLING: f32 = 20.0;
 
 impl Served {
     fn begin(state: &Arc<EndpointState>, address: SocketAddr, content: &Content) -> Self {
-        let (work, known) = state.enter(content);
+        let (work, visit) = state.enter(content);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, never below zero")]
         let own = (work.all() * 1000.0) as u64;
         state.begin();
-        Self { state: Arc::clone(state), address, known, queued: Some(Queued { own, before: state.queue(own) }) }
+        Self { state: Arc::clone(state), address, visit, waits: Waits::Told { own, before: state.queue(own) } }
     }
 
-    fn first_byte(&mut self, took: Duration) {
-        let Some(Queued { own, before }) = self.queued.take() else { return };
+    fn first_byte(&mut self, took: Duration, is_good: bool) {
+        let Waits::Told { own, before } = self.waits else { return };
+        self.waits = Waits::No;
         self.state.unqueue(own);
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let expected = (own + before) as f32 / 1000.0;
-        if expected >= TELLING {
+        if is_good && expected >= TELLING {
             self.state.took(took.as_secs_f32() * 1000.0 / expected);
         }
     }

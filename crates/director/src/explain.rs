@@ -31,7 +31,7 @@ pub struct Considered {
     pub pool: String,
     pub endpoint: String,
     pub address: SocketAddr,
-    /// The filter that left it out, or its scores.
+    /// The filter that left it out, or what the request costs there.
     pub verdict: Explained,
 }
 

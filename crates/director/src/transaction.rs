@@ -360,7 +360,7 @@ impl Undecided {
         let policy = route.model.map(|(_, model)| &model.media);
         let mut found: Vec<Found<'t>> = Vec::with_capacity(MAX_ATTEMPTS);
         let mut unspoilt = 0;
-        'tiers: for (number, tier) in route.tiers().iter().enumerate() {
+        for (number, tier) in route.tiers().iter().enumerate() {
             for target in tier.order(&mut draw) {
                 if let Some(token) = policy::placeholder(policy, target.capability(), target.family(), &self.request) {
                     typed = Some(token);
@@ -391,8 +391,12 @@ impl Undecided {
                     Err(why) => exhausted = exhausted.max(Some(why)),
                 }
                 if unspoilt >= MAX_ATTEMPTS {
-                    break 'tiers;
+                    break;
                 }
+            }
+            // One more tier than what there is enough of: it may cost much less there.
+            if unspoilt >= MAX_ATTEMPTS && number > 0 {
+                break;
             }
         }
         let tiers = order_of_tiers(&found);
@@ -455,7 +459,8 @@ impl Undecided {
             why,
             first_byte_timeout,
             makes,
-            streams: self.request.stream,
+            // The first event of a response says that it was created, which is not that it was read.
+            streams: self.request.stream && self.request.requires.operation != Operation::Responses,
             owners: Arc::clone(&self.handler.owners),
             observer: Arc::clone(&self.handler.observer),
         }
@@ -519,8 +524,9 @@ const WORTH_A_TIER: f32 = 20.0;
 fn order_of_tiers(found: &[Found<'_>]) -> Vec<usize> {
     let last = found.iter().map(|found| found.tier).max().unwrap_or(0);
     let mut costs = vec![f32::INFINITY; last + 1];
-    for Found { tier, ranked, .. } in found.iter().filter(|found| found.ranked.demotion == 0) {
-        costs[*tier] = costs[*tier].min(ranked.cost);
+    // Of each tier that endpoint which would be tried first.
+    for Found { tier, ranked, .. } in found.iter().rev().filter(|found| found.ranked.demotion == 0) {
+        costs[*tier] = ranked.cost;
     }
     #[expect(clippy::cast_precision_loss, reason = "a table has few tiers")]
     let worth = |tier: usize| (costs[tier] + WORTH_A_TIER) * 2_f32.powf(tier as f32);

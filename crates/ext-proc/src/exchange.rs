@@ -306,8 +306,8 @@ impl Exchange {
         Dispatch { plan, mut attempt }: Dispatch,
         Read { head, chunks, reservation, end }: Read,
     ) -> Vec<ProcessingResponse> {
-        // The head of an answer comes before its first byte (vLLM sends that of a stream at once).
-        if self.response_mode == BodySendMode::None {
+        // The head of an answer comes before its first byte (vLLM sends that of a stream at once), and a body that is kept for long after it.
+        if !matches!(self.response_mode, BodySendMode::FullDuplexStreamed | BodySendMode::Streamed) {
             attempt.first_byte_untold();
         }
         let is_changed = !plan.first().splices.is_empty();

@@ -71,9 +71,7 @@ pub(crate) async fn forward(
             Failure::Unseen(error) if !again => {
                 tracing::debug!(endpoint = %address, %error, "a pooled connection was closed; sending the request again");
                 again = true;
-                let next = plan.again(&attempt, now);
-                attempt.unseen();
-                attempt = next;
+                attempt = plan.again(attempt, now);
                 continue;
             }
             Failure::Unreachable(error) => {

@@ -139,6 +139,7 @@ impl Part {
         };
         if modality == Modality::Text && source == MediaSource::Inline {
             findings.text = true;
+            findings.prompt.file(bytes);
             return Ok(());
         }
         // A text to be fetched is a document like any other.

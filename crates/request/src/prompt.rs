@@ -1,7 +1,7 @@
 //! What of a request a model server's caches could know: its prompt, piece by piece, by hashes and never by its words.
 //!
-//! Texts are hashed as they stand in the body, a kilobyte at a time from the beginning of each, with the key of whoever asks: nobody else
-//! can make two that look alike. Blocks grow with what lies before them, so that the longest prompt is some dozens of them and none ends far
+//! Texts are hashed as they stand in the body, a kilobyte at a time from the beginning of each, with the key of whoever asks, so that
+//! nobody else knows which two would look alike. Blocks grow with what lies before them, so that the longest prompt is some dozens of them and none ends far
 //! from where two prompts part.
 
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -106,6 +106,11 @@ impl Writer {
     /// Text of which the order is not certain: fields of a message.
     pub(crate) fn aside(&mut self, bytes: &[u8]) {
         self.rest += bytes.len() as u64;
+    }
+
+    /// A file of text, as base64.
+    pub(crate) fn file(&mut self, bytes: u64) {
+        self.rest += bytes / 4 * 3;
     }
 
     pub(crate) fn media(&mut self, number: usize) {

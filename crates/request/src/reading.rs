@@ -148,7 +148,7 @@ impl Reading {
             Meaning::Previous => Want::Head(MAX_ID + 1),
             // Templates write the parts of a message one behind the other.
             Meaning::PartText | Meaning::Part => {
-                self.in_order = true;
+                self.in_order = self.is_one_prompt();
                 Want::ToSearch
             }
             Meaning::Words => {
@@ -158,7 +158,7 @@ impl Reading {
             }
             Meaning::Text | Meaning::Message | Meaning::Messages | Meaning::Content | Meaning::Documents => {
                 self.findings.seeker.start();
-                self.in_order = true;
+                self.in_order = self.is_one_prompt() && !(meaning == Meaning::Text && self.in_list());
                 Want::ToSearch
             }
             Meaning::Media(_) | Meaning::MediaData(..) | Meaning::Loose(_) | Meaning::Result => {
@@ -173,6 +173,23 @@ impl Reading {
             }
             _ => Want::Nothing,
         }
+    }
+
+    /// Whether all texts are one prompt: vectors are made of each, and ranks of each with the question.
+    fn is_one_prompt(&self) -> bool {
+        matches!(
+            self.operation,
+            Operation::ChatCompletions
+                | Operation::Completions
+                | Operation::Responses
+                | Operation::Messages
+                | Operation::Generate
+        )
+    }
+
+    /// Whether the value at hand is one of several.
+    fn in_list(&self) -> bool {
+        self.frames.last().is_some_and(|frame| frame.array)
     }
 
     /// A field of the root, or of a bag.
@@ -391,9 +408,12 @@ impl Sink for Reading {
             (Meaning::Modalities, _) => {
                 return Err(Unreadable::WrongType { field: "modalities", expected: "a list of strings" });
             }
-            // Tokens are text as well.
-            (Meaning::Text | Meaning::Documents, ValueKind::Number)
-            | (
+            // Tokens are text as well, of some four bytes each.
+            (Meaning::Text | Meaning::Documents, ValueKind::Number) => {
+                self.findings.text = true;
+                self.findings.prompt.aside(&[0; 4]);
+            }
+            (
                 Meaning::Text
                 | Meaning::Documents
                 | Meaning::Content

@@ -41,6 +41,9 @@ const ORDINARY: f32 = 30.0;
 /// What it weighs that an answer under way gets its next token later, beside another first token that does.
 const LATER_TOKEN: f32 = 0.03;
 
+/// How much later all tokens of the answer come for another one under way there, in milliseconds weighed likewise: its steps are longer.
+const LONGER_STEPS: f32 = 0.3;
+
 impl Work {
     /// Milliseconds to read so many tokens.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
@@ -86,7 +89,7 @@ impl Cost {
     }
 
     /// How much longer everybody waits, in milliseconds: the request for what is queued and for its own work, and for that as well all whose
-    /// first byte is still to come, and a little those that wait for their next token.
+    /// first byte is still to come, and a little those that wait for their next token; and for its own tokens beside theirs.
     ///
     /// To look at the request's own wait alone (queued + work), or to weigh a queue like work ((queued + work) × requests), loses a fleet
     /// that is nearly full: the wait hides what affinity saves, everything is read again everywhere, and the queues never end (`llm-d-ladder`
@@ -94,6 +97,6 @@ impl Cost {
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     pub fn total(&self) -> f32 {
         let waiting = 1.0 + self.unread + LATER_TOKEN * self.in_flight as f32;
-        (self.queued + self.work.all() * waiting) * self.pace
+        (self.queued + self.work.all() * waiting + LONGER_STEPS * self.in_flight as f32) * self.pace
     }
 }

@@ -1,4 +1,4 @@
-//! A profile: filters and weighted scorers, run over the candidates of one target.
+//! A profile: filters and what orders those that pass, run over the candidates of one target.
 
 use std::net::IpAddr;
 
@@ -42,6 +42,7 @@ pub struct Ranked {
     pub demotion: usize,
     /// What it would cost if the endpoint had nothing of the request in its caches.
     cost_anew: f32,
+    in_flight: u32,
     tie_break: u64,
 }
 
@@ -128,12 +129,11 @@ impl Profile {
             match self.judge(request, &candidate) {
                 Err(filter) => exhausted = exhausted.max(Exhausted::Filtered(filter)),
                 Ok((lacks, demotion)) => {
-                    is_known |= candidate.work.saved > candidate.work.all();
+                    is_known |= demotion == 0 && candidate.work.saved > candidate.work.all();
                     let work = candidate.work;
                     let cost = self.cost(&candidate);
-                    let is_known = work.saved > 0.0;
                     let anew = || self.cost(&Candidate { work: work.anew(), ..candidate });
-                    let cost_anew = if is_known { anew() } else { cost };
+                    let cost_anew = if work.saved > 0.0 { anew() } else { cost };
                     all.push(Ranked {
                         place: candidate.place,
                         work,
@@ -141,15 +141,16 @@ impl Profile {
                         lacks,
                         demotion,
                         cost_anew,
+                        in_flight: candidate.load.in_flight,
                         tie_break: place_of(candidate.endpoint),
                     });
                 }
             }
         }
         let Some(demotion) = all.iter().map(|ranked| ranked.demotion).min() else { return Err(exhausted) };
-        let (salt, near) = match request.content {
-            Some(content) if !is_known => (content, NEAR_HOME),
-            _ => (draw.next(), NEAR),
+        let (salt, near, has_home) = match request.content {
+            Some(content) if !is_known => (content, NEAR_HOME, true),
+            _ => (draw.next(), NEAR, false),
         };
         for ranked in &mut all {
             ranked.tie_break = Draw::new(salt ^ ranked.tie_break).next();
@@ -161,8 +162,12 @@ impl Profile {
         // Costs are never below zero, so that their bits are in their order.
         let order = |ranked: &Ranked| {
             let is_near = ranked.demotion == demotion && ranked.cost <= near;
-            (ranked.demotion, if is_near { 0 } else { ranked.cost.to_bits() }, ranked.tie_break, ranked.place)
+            let cost = if is_near { 0 } else { ranked.cost.to_bits() };
+            // Of those that are nearly equal whoever does the least, but for a home, which is worth a little.
+            let in_flight = if is_near && !has_home { ranked.in_flight } else { 0 };
+            (ranked.demotion, cost, in_flight, ranked.tie_break, ranked.place)
         };
+        let limit = limit.max(1);
         if limit < all.len() {
             all.select_nth_unstable_by_key(limit, order);
             all.truncate(limit);

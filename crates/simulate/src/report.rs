@@ -49,7 +49,9 @@ fn outcomes(scenario: &Scenario, rate: f64, policy: PolicyName, seeds: u64) -> V
             }
         };
         let running: Vec<_> = (0..threads).map(|first| scope.spawn(some(first))).collect();
-        running.into_iter().flat_map(|some| some.join().unwrap_or_default()).collect()
+        let joined =
+            running.into_iter().map(|some| some.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        joined.flatten().collect()
     })
 }
 

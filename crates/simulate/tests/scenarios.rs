@@ -114,7 +114,7 @@ fn the_director_is_level_with_the_best() {
 }
 
 #[test]
-fn where_media_are_asked_about_again_it_serves_a_third_more_than_leaders_do() {
+fn where_media_are_asked_about_again_it_serves_far_more_than_leaders_do() {
     for name in ["one-hot-picture", "questions-first"] {
         let scenario = scenario(name);
         let of = |policy| in_time(&scenario, 80.0, policy);

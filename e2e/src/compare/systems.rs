@@ -66,7 +66,7 @@ pub(super) async fn start(
     let mut systems = vec![envoy(folder, "Envoy alone", &alone, Vec::new()).await?];
     let Compare { peers, only, flags, .. } = compare;
     let wanted = |name: &str| only.as_ref().is_none_or(|only| name.contains(&**only));
-    let controller = controller(servers).await?;
+    let controller = controller(&servers).await?;
     if wanted("inside Envoy") {
         systems.push(module(folder, "inside Envoy", &flags_of(controller, flags), Vec::new()).await?);
     }
@@ -129,8 +129,8 @@ async fn answers(system: System) -> Result<System> {
     Ok(system)
 }
 
-/// A controller without Kubernetes, which says that both servers take everything; where it is.
-async fn controller(servers: [SocketAddr; 2]) -> Result<SocketAddr> {
+/// A controller without Kubernetes, which says that all of these servers take everything; where it is.
+async fn controller(servers: &[SocketAddr]) -> Result<SocketAddr> {
     let everything = ModalitySet::of(&[Modality::Text, Modality::Image, Modality::Audio, Modality::Video]);
     let target = Target::new("m", "pool", Capability::new(everything, ModalitySet::TEXT));
     let endpoints = servers.iter().enumerate().map(|(number, address)| {
@@ -153,6 +153,12 @@ async fn controller(servers: [SocketAddr; 2]) -> Result<SocketAddr> {
         Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await
     });
     Ok(address)
+}
+
+/// A picker over these servers, and where it serves HTTP.
+pub(crate) async fn start_picker(folder: &Path, servers: &[SocketAddr]) -> Result<(Process, SocketAddr)> {
+    let (process, [http, _]) = picker(folder, "alone", &flags_of(controller(servers).await?, &[])).await?;
+    Ok((process, http))
 }
 
 /// The flags of a picker of that controller, and more.

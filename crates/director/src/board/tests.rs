@@ -146,9 +146,21 @@ fn work_that_nobody_tells_of_is_done_when_it_should_be() {
     state.queue_untold(100_000, now);
     state.queue_untold(100_000, now);
     let after = |millis| state.load(now + Duration::from_millis(millis)).untold.round();
-    assert_eq!([after(0), after(150), after(299), after(301)], [300.0, 150.0, 1.0, 0.0]);
+    assert_eq!([after(0), after(150), after(299), after(301)], [200.0, 150.0, 1.0, 0.0]);
     state.queue_untold(100_000, now + secs(9));
     assert_eq!(state.load(now + secs(9)).untold.round(), 150.0, "it does not work in advance");
+    for left in [150.0, 150.0, 100.0, 0.0] {
+        assert_eq!(state.load(now + secs(9)).untold.round(), left, "and what is over is done");
+        if left > 0.0 {
+            state.unqueue_untold(100_000);
+        }
+    }
+    // A thousand small ones a second leave nothing behind that they were not.
+    for milli in 0..1000 {
+        state.queue_untold(5_000, now + Duration::from_millis(milli));
+        state.unqueue_untold(5_000);
+    }
+    assert_eq!(state.load(now + secs(1)).untold, 0.0);
 }
 
 #[test]

@@ -638,14 +638,44 @@ fn what_failed_left_nothing_in_a_cache() {
         ("abandoned", |attempt, _| drop(attempt), false),
     ];
     for (what, end, stays) in ends {
-        let world = World::new(table());
-        let Dispatch { plan, attempt } = world.ask(&long("one ")).unwrap();
-        let state = Arc::clone(&plan.first().state);
-        assert!(state.cached_tokens() > 100, "a burst finds it before it is answered");
-        end(attempt, world.now);
-        assert_eq!(state.cached_tokens() > 0, stays, "{what}");
-        let load = state.load(world.now);
-        assert_eq!((load.in_flight, load.unread, load.queued), (0, 0, 0.0), "{what}");
+        for stream in ["true", "false"] {
+            let world = World::new(table());
+            let Dispatch { plan, attempt } = world.ask(&long("one ").replace("true", stream)).unwrap();
+            let state = Arc::clone(&plan.first().state);
+            assert!(state.cached_tokens() > 100, "a burst finds it before it is answered");
+            end(attempt, world.now);
+            // Of an answer in one piece nothing is heard while it is read.
+            let stays = stays || (what, stream) == ("abandoned", "false");
+            assert_eq!(state.cached_tokens() > 0, stays, "{what}, {stream}");
+            let load = state.load(world.now);
+            let left = (load.in_flight, load.unread, load.queued, load.untold);
+            assert_eq!(left, (0, 0, 0.0, 0.0), "{what}, {stream}: nothing waits");
+        }
+    }
+}
+
+#[test]
+fn what_one_request_leaves_is_not_taken_from_another() {
+    let world = World::new(table());
+    let there = Subset::parse(["10.0.0.1:8000"]);
+    let [first, second] = [0, 1].map(|seed| world.ask_with(&long("one "), Some(&there), seed).unwrap());
+    let state = Arc::clone(&second.plan.first().state);
+    drop(first);
+    assert!(state.cached_tokens() > 100, "the second is still being read");
+    // A connection that was closed cannot have seen it, and the same goes there once more.
+    let again = second.plan.again(second.attempt, world.now);
+    assert!(state.cached_tokens() > 100, "which it knows");
+    drop(again);
+}
+
+#[test]
+fn an_error_tells_nothing_of_how_fast_a_server_is() {
+    let world = World::new(table());
+    for status in [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST, StatusCode::INTERNAL_SERVER_ERROR] {
+        let Dispatch { plan, mut attempt } = world.ask(&long("one ")).unwrap();
+        attempt.head(status, world.now);
+        attempt.first_byte(|| world.now + Duration::from_millis(1));
+        assert_eq!(plan.first().state.load(world.now).pace, 1.0, "{status}");
     }
 }
 
