@@ -524,9 +524,10 @@ const WORTH_A_TIER: f32 = 20.0;
 fn order_of_tiers(found: &[Found<'_>]) -> Vec<usize> {
     let last = found.iter().map(|found| found.tier).max().unwrap_or(0);
     let mut costs = vec![f32::INFINITY; last + 1];
-    // Of each tier that endpoint which would be tried first.
+    let first = found.first().map_or(0, |found| found.tier);
+    // Of each tier that endpoint which would be tried first. What a wider one has in its caches, because it had to step in once, is no reason to stay there.
     for Found { tier, ranked, .. } in found.iter().rev().filter(|found| found.ranked.demotion == 0) {
-        costs[*tier] = ranked.cost;
+        costs[*tier] = if *tier == first { ranked.cost } else { ranked.cost_anew };
     }
     #[expect(clippy::cast_precision_loss, reason = "a table has few tiers")]
     let worth = |tier: usize| (costs[tier] + WORTH_A_TIER) * 2_f32.powf(tier as f32);

@@ -41,7 +41,7 @@ pub struct Ranked {
     /// How important that filter is; 0 where it lacks nothing. Whoever has less comes first, whatever the scores.
     pub demotion: usize,
     /// What it would cost if the endpoint had nothing of the request in its caches.
-    cost_anew: f32,
+    pub cost_anew: f32,
     in_flight: u32,
     tie_break: u64,
 }

@@ -622,6 +622,22 @@ fn who_read_a_prompt_gets_it_again_and_other_prompts_go_elsewhere() {
     assert_ne!(address_of(&world.ask(&long("two ")).unwrap()), home);
 }
 
+/// What it has read makes it no better fit, and its model answers otherwise.
+#[test]
+fn a_wider_tier_that_stepped_in_once_keeps_nothing_for_that() {
+    let world = World::new(table());
+    world.fill(&[1, 2]);
+    let Dispatch { plan, mut attempt } = world.ask(&long("one ")).unwrap();
+    attempt.head(StatusCode::OK, world.now);
+    attempt.ended(world.now);
+    assert_eq!(&**plan.first().pool(), "vision");
+    (1..=2).for_each(|host| world.scraped(host, 0));
+    assert_eq!(pool_of(&world.ask(&long("one ")).unwrap()), "text");
+    // It steps in where the tighter one has so much to do that it would cost less than half there.
+    (1..=2).for_each(|host| _ = world.state(host).queue(1_000_000));
+    assert_eq!(pool_of(&world.ask(&long("two ")).unwrap()), "vision");
+}
+
 #[test]
 fn what_failed_left_nothing_in_a_cache() {
     type End = fn(RunningAttempt, Instant);
