@@ -200,24 +200,24 @@ impl TryFrom<proto::Question> for Question {
     }
 }
 
-fn prompt_out(Prompt { pieces, rest, salt }: Prompt) -> proto::Prompt {
+fn prompt_out(Prompt { pieces, rest, salt, session }: Prompt) -> proto::Prompt {
     use proto::piece::Piece as Out;
     let pieces = pieces.into_iter().map(|piece| match piece {
         Piece::Text { hash, bytes } => Out::Text(proto::Text { hash, bytes }),
         Piece::Media(place) => Out::Media(place),
     });
-    proto::Prompt { pieces: pieces.map(|piece| proto::Piece { piece: Some(piece) }).collect(), rest, salt }
+    proto::Prompt { pieces: pieces.map(|piece| proto::Piece { piece: Some(piece) }).collect(), rest, salt, session }
 }
 
 /// A piece of a kind that is not known ends what is: of what stands after it no cache can be asked.
-fn prompt_in(proto::Prompt { pieces, rest, salt }: proto::Prompt) -> Prompt {
+fn prompt_in(proto::Prompt { pieces, rest, salt, session }: proto::Prompt) -> Prompt {
     use proto::piece::Piece as In;
     let known = pieces.into_iter().map_while(|piece| piece.piece);
     let pieces = known.map(|piece| match piece {
         In::Text(proto::Text { hash, bytes }) => Piece::Text { hash, bytes },
         In::Media(place) => Piece::Media(place),
     });
-    Prompt { pieces: pieces.collect(), rest, salt }
+    Prompt { pieces: pieces.collect(), rest, salt, session }
 }
 
 fn resource_out(resource: Resource) -> proto::resource::Resource {

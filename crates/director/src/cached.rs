@@ -164,6 +164,7 @@ mod tests {
             encoding: media.iter().map(|item| item.encoding).sum(),
             is_text: true,
             media,
+            ..Content::default()
         }
     }
 

@@ -14,6 +14,8 @@ pub(crate) struct Content {
     pub(crate) tokens: u64,
     /// Milliseconds to encode all of its media, with those that caches are not asked about.
     pub(crate) encoding: f32,
+    /// The session that it belongs to.
+    pub(crate) session: Option<u64>,
     /// Whether it is answered with text: what makes pictures or sound works on one for long, whatever it has read.
     pub(crate) is_text: bool,
 }
@@ -102,7 +104,7 @@ impl Content {
         let tokens = (text / u64::from(BYTES_OF_A_TOKEN) + of_media).min(MOST_TOKENS);
         media.truncate(MOST_ITEMS);
         let is_text = request.requires.output.contains(Modality::Text);
-        Self { links, media, tokens, encoding, is_text }
+        Self { links, media, tokens, encoding, session: request.prompt.session, is_text }
     }
 
     /// Whether there is nothing of it that a cache could keep.
@@ -126,8 +128,11 @@ impl Content {
         }
     }
 
-    /// What tells where it is at home, if that is worth something: a picture that it begins with, or the beginning of its text.
+    /// What tells where it is at home, if that is worth something: its session, a picture that it begins with, or the beginning of its text.
     pub(crate) fn home(&self) -> Option<u64> {
+        if self.session.is_some() {
+            return self.session;
+        }
         if !self.is_text {
             return None;
         }

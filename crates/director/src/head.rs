@@ -1,6 +1,6 @@
 //! A request's head as gateways show it: the headers that matter.
 
-use request::RequestHead;
+use request::{RequestHead, SESSION_HEADERS};
 
 use crate::{HeaderChanges, Rejection};
 
@@ -25,6 +25,8 @@ pub struct Head {
     objective: Option<String>,
     /// By its older name, which counts where the newer is not given.
     objective_alias: Option<String>,
+    /// The session that it names, and the place of the header among [`SESSION_HEADERS`].
+    session: Option<(usize, String)>,
     /// The pool that the gateway's route leads to, where it says so.
     pub pool: Option<String>,
     /// Endpoints that a conformance suite's client selects, where it may.
@@ -68,6 +70,11 @@ impl Head {
                 "test-epp-endpoint-selection" if head.test_selection.is_none() => head.test_selection = Some(text()),
                 "x-llm-d-inference-objective" => head.objective = Some(text()),
                 "x-gateway-inference-objective" => head.objective_alias = Some(text()),
+                name if name.contains("session") => {
+                    let place = SESSION_HEADERS.iter().position(|known| *known == name);
+                    let better = |place: &usize| head.session.as_ref().is_none_or(|(known, _)| place < known);
+                    head.session = place.filter(better).map(|place| (place, text())).or(head.session.take());
+                }
                 "x-envoy-decorator-operation" => head.pool = pool_of_operation(&text()),
                 "upgrade" => head.asks_for_websocket = text().trim().eq_ignore_ascii_case("websocket"),
                 "content-length" => head.content_length = text().trim().parse().ok(),
@@ -120,6 +127,7 @@ impl Head {
             content_encoding: self.content_encoding.as_deref(),
             content_length: self.content_length,
             objective: self.objective.as_deref().or(self.objective_alias.as_deref()),
+            session: self.session.as_ref().map(|(_, session)| session.as_str()),
         }
     }
 }

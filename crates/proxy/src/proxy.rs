@@ -14,7 +14,7 @@ use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
-use request::{RequestHead, Resource};
+use request::{RequestHead, Resource, SESSION_HEADERS};
 use routing::{Draw, Operation};
 use tokio_util::task::TaskTracker;
 
@@ -168,6 +168,7 @@ impl Proxy {
             content_encoding: encodings.find(|encoding| !encoding.trim().eq_ignore_ascii_case("identity")),
             content_length: text(CONTENT_LENGTH).and_then(|length| length.trim().parse().ok()),
             objective: OBJECTIVES.iter().find_map(|name| parts.headers.get(*name)?.to_str().ok()),
+            session: SESSION_HEADERS.iter().find_map(|name| parts.headers.get(*name)?.to_str().ok()),
         };
         let transaction = self.handler.open(&head)?;
         let body = HeldBody::open_for(&self.handler.budget, READ_BUFFER, client, head.content_length);

@@ -16,6 +16,8 @@ pub struct Prompt {
     pub rest: u64,
     /// Of what the client says that its caches are to be kept apart by (`cache_salt`).
     pub salt: Option<u64>,
+    /// Of the session that its head names.
+    pub session: Option<u64>,
 }
 
 /// A piece of a prompt.
@@ -126,7 +128,7 @@ impl Writer {
     pub(crate) fn finish(self) -> Prompt {
         let [tools, system, conversation] = self.rows;
         // Nothing but the last place is open-ended.
-        let mut prompt = Prompt { pieces: tools.ended(), rest: self.rest, salt: self.salt };
+        let mut prompt = Prompt { pieces: tools.ended(), rest: self.rest, salt: self.salt, session: None };
         prompt.pieces.extend(system.ended());
         prompt.rest += conversation.bytes;
         prompt.pieces.extend(conversation.pieces);
@@ -188,6 +190,11 @@ impl Row {
         self.end_block();
         self.pieces
     }
+}
+
+/// A word's hash.
+pub(crate) fn hash_of(key: u64, word: &str) -> u64 {
+    hash(&FixedState::with_seed(key), word.as_bytes())
 }
 
 fn hash(key: &FixedState, bytes: &[u8]) -> u64 {
@@ -255,7 +262,7 @@ mod tests {
         writer.text(b"be brief", true);
         writer.at(Place::Tools);
         writer.text(b"weather", true);
-        let Prompt { pieces, rest, salt } = writer.finish();
+        let Prompt { pieces, rest, salt, .. } = writer.finish();
         let bytes: Vec<_> = pieces.iter().map(bytes_of).collect();
         assert_eq!((bytes, rest, salt), (vec![7, 8, 13, 0], 3, None));
     }

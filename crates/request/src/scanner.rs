@@ -9,7 +9,7 @@ use crate::json::Lexer;
 use crate::owned::MAX_ID;
 use crate::path::{self, Resource};
 use crate::placeholders::Placeholders;
-use crate::prompt::Prompt;
+use crate::prompt::{self, Prompt};
 use crate::reading::Reading;
 use crate::{Owned, Unreadable};
 
@@ -28,7 +28,20 @@ pub struct RequestHead<'a> {
     pub content_length: Option<u64>,
     /// The objective that the request is for, by whose priority it is treated: `x-llm-d-inference-objective`.
     pub objective: Option<&'a str>,
+    /// The session that the client says it belongs to: one of [`SESSION_HEADERS`].
+    pub session: Option<&'a str>,
 }
+
+/// Headers by which clients name a session, of which the first that is there counts: of llm-d's and vLLM's routers, of Claude Code, of Codex, and of
+/// Dynamo.
+pub const SESSION_HEADERS: [&str; 6] = [
+    "x-session-id",
+    "x-session-token",
+    "x-session-affinity",
+    "x-claude-code-session-id",
+    "session-id",
+    "x-dynamo-session-id",
+];
 
 /// What a reader takes at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +57,7 @@ pub struct Scanner {
     limits: Limits,
     declared: Option<u64>,
     objective: Option<String>,
+    session: Option<u64>,
     body: Body,
 }
 
@@ -159,7 +173,8 @@ impl Scanner {
         let body = body_of(&resource, head, key)?;
         // Names of objects have 253 bytes at most; a longer one names none.
         let objective = head.objective.filter(|name| name.len() <= MAX_OBJECTIVE_BYTES).map(str::to_owned);
-        Ok(Self { resource, limits, declared: head.content_length, objective, body })
+        let session = head.session.filter(|session| !session.is_empty()).map(|session| prompt::hash_of(key, session));
+        Ok(Self { resource, limits, declared: head.content_length, objective, session, body })
     }
 
     /// What the path asks for.
@@ -226,7 +241,7 @@ impl Scanner {
             model_span,
             bytes,
             objective,
-            prompt: prompt.finish(),
+            prompt: Prompt { session: self.session, ..prompt.finish() },
         })
     }
 }

@@ -98,6 +98,9 @@ pub struct Prompt {
     /// Of what caches are to be kept apart by.
     #[prost(fixed64, optional, tag = "3")]
     pub salt: ::core::option::Option<u64>,
+    /// Of the session that its head names.
+    #[prost(fixed64, optional, tag = "4")]
+    pub session: ::core::option::Option<u64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Piece {

@@ -9,7 +9,7 @@ use routing::{Endpoint, ModalitySet, Model, Operation, Pool, RoutingTable, Targe
 use scheduling::{Explained, Scraped};
 
 use super::*;
-use crate::{Code, Dialect, EndpointState, OtherPaths, Reading, RunningAttempt};
+use crate::{Code, Dialect, EndpointState, Head, OtherPaths, Reading, RunningAttempt};
 
 fn set(words: &str) -> ModalitySet {
     ModalitySet::parse_list(&words.replace('+', ",")).unwrap()
@@ -636,6 +636,26 @@ fn a_wider_tier_that_stepped_in_once_keeps_nothing_for_that() {
     // It steps in where the tighter one has so much to do that it would cost less than half there.
     (1..=2).for_each(|host| _ = world.state(host).queue(1_000_000));
     assert_eq!(pool_of(&world.ask(&long("two ")).unwrap()), "vision");
+}
+
+#[test]
+fn a_session_stays_where_it_is_as_long_as_that_costs_no_more() {
+    let world = World::new(table());
+    let ask = |session: &str, seed| {
+        let headers = [(":path", &b"/v1/chat/completions"[..]), ("X-Session-ID", session.as_bytes())];
+        let head = Head::read(headers.into_iter());
+        match world.step(&head.of_request(), TEXT, Bound::default(), seed).unwrap() {
+            Step::Dispatch(dispatch) => address_of(&dispatch),
+            other => panic!("{other:?}"),
+        }
+    };
+    let homes: Vec<_> = (0..40).map(|session| ask(&session.to_string(), 1)).collect();
+    for (session, home) in homes.iter().enumerate() {
+        assert_eq!(ask(&session.to_string(), 2), *home, "whatever the draw");
+    }
+    assert!((10..30).contains(&homes.iter().filter(|home| **home == address(1)).count()), "{homes:?}");
+    world.state(if homes[0] == address(1) { 1 } else { 2 }).queue(5_000);
+    assert_ne!(ask("0", 1), homes[0]);
 }
 
 #[test]

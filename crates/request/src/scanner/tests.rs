@@ -12,6 +12,7 @@ const CHAT: RequestHead<'static> = RequestHead {
     content_encoding: None,
     content_length: None,
     objective: None,
+    session: None,
 };
 
 fn scan_at(path: &str, body: &[u8]) -> Result<InferenceRequest, Unreadable> {
