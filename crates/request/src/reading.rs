@@ -158,7 +158,7 @@ impl Reading {
             }
             Meaning::Text | Meaning::Message | Meaning::Messages | Meaning::Content | Meaning::Documents => {
                 self.findings.seeker.start();
-                self.in_order = self.is_one_prompt() && !(meaning == Meaning::Text && self.in_list());
+                self.in_order = self.is_one_prompt();
                 Want::ToSearch
             }
             Meaning::Media(_) | Meaning::MediaData(..) | Meaning::Loose(_) | Meaning::Result => {
@@ -175,16 +175,13 @@ impl Reading {
         }
     }
 
-    /// Whether all texts are one prompt: vectors are made of each, and ranks of each with the question.
+    /// Whether all texts are one prompt: vectors are made of each, ranks of each with the question, and each of several is completed.
     fn is_one_prompt(&self) -> bool {
-        matches!(
-            self.operation,
-            Operation::ChatCompletions
-                | Operation::Completions
-                | Operation::Responses
-                | Operation::Messages
-                | Operation::Generate
-        )
+        match self.operation {
+            Operation::ChatCompletions | Operation::Responses | Operation::Messages => true,
+            Operation::Completions | Operation::Generate => !self.in_list(),
+            _ => false,
+        }
     }
 
     /// Whether the value at hand is one of several.

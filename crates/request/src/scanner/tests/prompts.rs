@@ -83,3 +83,18 @@ fn another_key_tells_of_nothing() {
     assert_eq!(with(1), with(1));
     assert_eq!(common(&with(1), &with(2)), 0);
 }
+
+/// Vectors are made of each text, and ranks of each document: none stands before another.
+#[test]
+fn what_is_read_one_by_one_is_no_prompt_and_counts_as_work() {
+    let (one, other) = (long("one"), long("other"));
+    let documents = format!(r#"{{"model":"m","query":"which?","documents":["{one}","{other}"]}}"#);
+    let inputs = format!(r#"{{"model":"m","input":["{one}","{other}"]}}"#);
+    let prompts = format!(r#"{{"model":"m","prompt":["{one}","{other}"]}}"#);
+    for (path, body) in [("/v1/rerank", documents), ("/v1/embeddings", inputs), ("/v1/completions", prompts)] {
+        let Prompt { pieces, rest, .. } = prompt_at(path, &body);
+        assert!(pieces.is_empty() && rest >= (one.len() + other.len()) as u64, "{path}: {pieces:?}, {rest}");
+    }
+    let tokens = prompt_at("/v1/completions", r#"{"model":"m","prompt":[1,2,3]}"#);
+    assert_eq!((tokens.pieces.len(), tokens.rest), (0, 12), "a token is some four bytes");
+}
