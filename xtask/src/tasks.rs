@@ -1,6 +1,6 @@
 //! The tasks that run other programs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 
@@ -68,20 +68,29 @@ pub(crate) fn compare(root: &Path, peers: bool, args: &[String]) -> Result<()> {
     if peers {
         environment.push(tools::peers(root)?);
     }
-    let what = ["build", "--release", "--package", "e2e", "--package", "picker", "--package", "envoy-module"];
-    run("building, as it is shipped", cargo().args(what).current_dir(root))?;
-    let mut command = std::process::Command::new(target_folder(root).join("release/e2e"));
-    let folder = std::env::temp_dir().join("thalamus-compare");
-    run("measuring", command.arg("--folder").arg(folder).arg("compare").args(args).envs(environment))
+    as_shipped(root, "measuring", "compare", &["e2e", "picker", "envoy-module"], &environment, args)
 }
 
+/// Asks real model servers.
 pub(crate) fn engines(root: &Path, args: &[String]) -> Result<()> {
-    let environment = [tools::engines(root)?];
-    let what = ["build", "--release", "--package", "e2e", "--package", "picker"];
-    run("building, as it is shipped", cargo().args(what).current_dir(root))?;
-    let mut command = std::process::Command::new(target_folder(root).join("release/e2e"));
-    let folder = std::env::temp_dir().join("thalamus-engines");
-    run("asking real engines", command.arg("--folder").arg(folder).arg("engines").args(args).envs(environment))
+    as_shipped(root, "asking real engines", "engines", &["e2e", "picker"], &[tools::engines(root)?], args)
+}
+
+/// Runs a command of the tests' harness with these packages built as they are shipped.
+fn as_shipped(
+    root: &Path,
+    what: &str,
+    command: &str,
+    packages: &[&str],
+    environment: &[(&'static str, PathBuf)],
+    args: &[String],
+) -> Result<()> {
+    let packages = packages.iter().flat_map(|package| ["--package", package]);
+    run("building, as it is shipped", cargo().args(["build", "--release"]).args(packages).current_dir(root))?;
+    let folder = std::env::temp_dir().join(format!("thalamus-{command}"));
+    let mut harness = std::process::Command::new(target_folder(root).join("release/e2e"));
+    harness.arg("--folder").arg(folder).arg(command).args(args).envs(environment.iter().cloned());
+    run(what, &mut harness)
 }
 
 /// Runs the tests' harness, with everything that it needs installed and built.

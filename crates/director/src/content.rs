@@ -12,6 +12,8 @@ pub(crate) struct Content {
     pub(crate) media: Vec<Item>,
     /// Of the whole prompt.
     pub(crate) tokens: u64,
+    /// What its media add to it; none where one of them cannot be told.
+    pub(crate) media_tokens: Option<u64>,
     /// Milliseconds to encode all of its media, with those that caches are not asked about.
     pub(crate) encoding: f32,
     /// The session that it belongs to.
@@ -71,9 +73,15 @@ impl Content {
             .or(request.model.as_deref())
             .unwrap_or_default()
             .bytes()
-            .fold(0, |key, byte| chained(key, u64::from(byte)));
-        key = chained(key, request.prompt.salt.unwrap_or_default());
-        let mut media: Vec<Item> = request.media.iter().map(|item| Item::of(item, family, scope)).collect();
+            .fold(0, |key, byte| Draw::mixed(key, u64::from(byte)));
+        key = Draw::mixed(key, request.prompt.salt.unwrap_or_default());
+        let mut media_tokens = Some(0_u64);
+        let read = |item: &MediaItem| {
+            let estimated = family.and_then(|family| media::tokens::estimate(family, item.modality, &item.facts));
+            media_tokens = media_tokens.zip(estimated).map(|(sum, tokens)| sum.saturating_add(tokens));
+            Item::of(item, estimated, scope)
+        };
+        let mut media: Vec<Item> = request.media.iter().map(read).collect();
         let encoding = media.iter().map(|item| item.encoding).sum::<f32>().min(MOST_ENCODING);
         let mut links = Vec::with_capacity(request.prompt.pieces.len());
         let mut text = request.prompt.rest;
@@ -83,13 +91,13 @@ impl Content {
             let tokens = match piece {
                 Piece::Text { hash, bytes } => {
                     text = text.saturating_add(u64::from(*bytes));
-                    key = chained(key, *hash);
+                    key = Draw::mixed(key, *hash);
                     bytes / BYTES_OF_A_TOKEN
                 }
                 Piece::Media(place) => {
                     let Some(item) = media.get_mut(*place as usize) else { continue };
                     is_certain &= item.key.is_some();
-                    key = chained(key, item.key.unwrap_or_default());
+                    key = Draw::mixed(key, item.key.unwrap_or_default());
                     if is_certain {
                         item.link = links.len();
                     }
@@ -104,7 +112,7 @@ impl Content {
         let tokens = (text / u64::from(BYTES_OF_A_TOKEN) + of_media).min(MOST_TOKENS);
         media.truncate(MOST_ITEMS);
         let is_text = request.requires.output.contains(Modality::Text);
-        Self { links, media, tokens, encoding, session: request.prompt.session, is_text }
+        Self { links, media, tokens, media_tokens, encoding, session: request.prompt.session, is_text }
     }
 
     /// Whether there is nothing of it that a cache could keep.
@@ -145,8 +153,7 @@ impl Content {
 }
 
 impl Item {
-    fn of(item: &MediaItem, family: Option<Family>, scope: NameScope<'_>) -> Self {
-        let estimated = family.and_then(|family| media::tokens::estimate(family, item.modality, &item.facts));
+    fn of(item: &MediaItem, estimated: Option<u64>, scope: NameScope<'_>) -> Self {
         // Where nothing is known: a picture of a megapixel, half a minute of sound, some seconds of film.
         let tokens = estimated.unwrap_or(match item.modality {
             Modality::Video => 4000,
@@ -161,11 +168,6 @@ impl Item {
         let tokens = u32::try_from(tokens).unwrap_or(u32::MAX).min(MOST_OF_AN_ITEM);
         Self { key, tokens, link: usize::MAX, encoding: Work::of_encoding(item.modality, tokens) }
     }
-}
-
-/// A key for what stands before and what comes next.
-fn chained(before: u64, next: u64) -> u64 {
-    Draw::new(before ^ Draw::new(next).next()).next()
 }
 
 #[cfg(test)]

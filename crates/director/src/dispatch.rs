@@ -90,7 +90,7 @@ pub struct RunningAttempt {
     endpoint: Option<Served>,
     content: Arc<Content>,
     /// Whether its answer begins before it ends.
-    is_told: bool,
+    streams: bool,
     observer: Arc<dyn Observer>,
     began: Instant,
     head: Option<(StatusCode, Instant)>,
@@ -207,7 +207,7 @@ impl Plan {
             number,
             endpoint: Some(Served::begin(state, *address, content)),
             content: Arc::clone(content),
-            is_told: self.streams,
+            streams: self.streams,
             observer: Arc::clone(&self.observer),
             began: at,
             head: None,
@@ -359,7 +359,6 @@ impl RunningAttempt {
     }
 
     fn close(&mut self, ending: Ending, at: Option<Instant>) {
-        let is_told = self.is_told;
         let Some(Served { state, address, visit, .. }) = self.release() else { return };
         let status = self.head.map(|(status, _)| status);
         let verdict = match ending {
@@ -374,7 +373,7 @@ impl RunningAttempt {
             state.judge(verdict, self.began, at);
         }
         // Where an answer comes in one piece, who has waited long enough to leave has mostly had it read.
-        let may_be_there = ending == Ending::Abandoned && !is_told && status.is_none();
+        let may_be_there = ending == Ending::Abandoned && !self.streams && status.is_none();
         if !may_be_there && !status.is_some_and(|status| status.is_success()) {
             state.forget(&self.content, visit);
         }

@@ -70,15 +70,16 @@ impl Head {
                 "test-epp-endpoint-selection" if head.test_selection.is_none() => head.test_selection = Some(text()),
                 "x-llm-d-inference-objective" => head.objective = Some(text()),
                 "x-gateway-inference-objective" => head.objective_alias = Some(text()),
-                name if name.contains("session") => {
-                    let place = SESSION_HEADERS.iter().position(|known| *known == name);
-                    let better = |place: &usize| head.session.as_ref().is_none_or(|(known, _)| place < known);
-                    head.session = place.filter(better).map(|place| (place, text())).or(head.session.take());
-                }
                 "x-envoy-decorator-operation" => head.pool = pool_of_operation(&text()),
                 "upgrade" => head.asks_for_websocket = text().trim().eq_ignore_ascii_case("websocket"),
                 "content-length" => head.content_length = text().trim().parse().ok(),
-                _ => {}
+                name => {
+                    if let Some(place) = SESSION_HEADERS.iter().position(|known| *known == name)
+                        && head.session.as_ref().is_none_or(|(known, _)| place < *known)
+                    {
+                        head.session = Some((place, text()));
+                    }
+                }
             }
         }
         head

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use media::NameScope;
-use request::{InferenceRequest, MediaItem, Owned, OwnedKind, RequestHead, Resource, Scanner, Splice};
+use request::{InferenceRequest, Owned, OwnedKind, RequestHead, Resource, Scanner, Splice};
 use routing::{
     Capability, Criticality, Draw, Family, ModelName, NoRoute, Operation, PoolName, Route, Target, UnsafeFeature,
 };
@@ -81,7 +81,6 @@ struct Found<'t> {
     content: Arc<Content>,
     slot: &'t Slot,
     target: Option<&'t ModelName>,
-    family: Option<Family>,
     capability: Capability,
     tier: usize,
     equals: usize,
@@ -338,7 +337,7 @@ impl Undecided {
             let pools = route.pools().iter().map(ToString::to_string).collect();
             return Err(Rejection::Saturated { model: self.request.model.clone(), pools });
         }
-        let media_tokens = media_tokens(&self.request, first.family);
+        let media_tokens = first.content.media_tokens;
         let mut attempts: Vec<Attempt> = Vec::with_capacity(found.len());
         let shared = route.model.is_some_and(|(_, model)| model.media.allowed.contains(&UnsafeFeature::SharedUuids));
         let uuids = if shared { &[][..] } else { &self.uuids };
@@ -380,7 +379,6 @@ impl Undecided {
                             content: Arc::clone(&content),
                             slot: &slots[ranked.place],
                             target: target.name(),
-                            family: target.family(),
                             capability: target.capability(),
                             tier: number + 1,
                             equals: ranking.equals,
@@ -538,12 +536,6 @@ fn order_of_tiers(found: &[Found<'_>]) -> Vec<usize> {
         places[tier] = place;
     }
     places
-}
-
-/// The sum over all items, or none where one of them cannot be told.
-fn media_tokens(request: &InferenceRequest, family: Option<Family>) -> Option<u64> {
-    let estimate = |item: &MediaItem| media::tokens::estimate(family?, item.modality, &item.facts);
-    request.media.iter().map(estimate).try_fold(0, |sum: u64, tokens| Some(sum.saturating_add(tokens?)))
 }
 
 #[cfg(test)]

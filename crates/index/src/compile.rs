@@ -97,11 +97,10 @@ impl Index {
     /// A number that every controller and picker of a namespace finds and no stranger guesses: its oldest pool's uid.
     fn hash_key(&self, namespace: &str) -> u64 {
         let metadata = self.pools.in_namespace(namespace).map(|(_, object)| &object.metadata);
-        let oldest = metadata
-            .filter(|metadata| metadata.uid.is_some())
-            .min_by_key(|metadata| (metadata.creation_timestamp.as_ref().map(|at| at.0), metadata.uid.as_deref()));
-        let uid = oldest.and_then(|metadata| metadata.uid.as_deref());
-        uid.map_or(0, |uid| Draw::new(Uid::from(uid).number()).next())
+        let ages = metadata.filter_map(|metadata| {
+            Some((metadata.creation_timestamp.as_ref().map(|at| at.0), metadata.uid.as_deref()?))
+        });
+        ages.min().map_or(0, |(_, oldest)| Draw::new(Uid::from(oldest).number()).next())
     }
 
     /// Pods change what a model offers, and neither whether it is accepted nor what the table holds of it.

@@ -160,6 +160,7 @@ impl Proxy {
         let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         // What is no text is no host either; any character that no host has says so.
         let host = parts.headers.get(HOST).map(|value| value.to_str().unwrap_or("?"));
+        let first_of = |names: &[&'static str]| names.iter().find_map(|name| parts.headers.get(*name)?.to_str().ok());
         let head = RequestHead {
             method: parts.method.as_str(),
             path: parts.uri.path_and_query().map_or("/", |path| path.as_str()),
@@ -167,8 +168,8 @@ impl Proxy {
             content_type: parts.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?")),
             content_encoding: encodings.find(|encoding| !encoding.trim().eq_ignore_ascii_case("identity")),
             content_length: text(CONTENT_LENGTH).and_then(|length| length.trim().parse().ok()),
-            objective: OBJECTIVES.iter().find_map(|name| parts.headers.get(*name)?.to_str().ok()),
-            session: SESSION_HEADERS.iter().find_map(|name| parts.headers.get(*name)?.to_str().ok()),
+            objective: first_of(&OBJECTIVES),
+            session: first_of(&SESSION_HEADERS),
         };
         let transaction = self.handler.open(&head)?;
         let body = HeldBody::open_for(&self.handler.budget, READ_BUFFER, client, head.content_length);

@@ -187,7 +187,7 @@ impl FormSink for FormReading {
             Field::Text => {
                 self.findings.text |= !piece.is_empty();
                 self.findings.seeker.feed(piece);
-                self.findings.prompt.aside(piece);
+                self.findings.prompt.aside(piece.len() as u64);
                 return Ok(());
             }
             Field::Loose(_) => {

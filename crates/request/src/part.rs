@@ -139,7 +139,8 @@ impl Part {
         };
         if modality == Modality::Text && source == MediaSource::Inline {
             findings.text = true;
-            findings.prompt.file(bytes);
+            // As base64.
+            findings.prompt.aside(bytes / 4 * 3);
             return Ok(());
         }
         // A text to be fetched is a document like any other.

@@ -105,14 +105,9 @@ impl Writer {
         self.rest += self.rows[self.place as usize].text(&self.key, bytes, ended);
     }
 
-    /// Text of which the order is not certain: fields of a message.
-    pub(crate) fn aside(&mut self, bytes: &[u8]) {
-        self.rest += bytes.len() as u64;
-    }
-
-    /// A file of text, as base64.
-    pub(crate) fn file(&mut self, bytes: u64) {
-        self.rest += bytes / 4 * 3;
+    /// So many bytes of text whose place is not certain, or that no cache is asked about: fields of a message, files, tokens.
+    pub(crate) fn aside(&mut self, bytes: u64) {
+        self.rest += bytes;
     }
 
     pub(crate) fn media(&mut self, number: usize) {

@@ -408,7 +408,7 @@ impl Sink for Reading {
             // Tokens are text as well, of some four bytes each.
             (Meaning::Text | Meaning::Documents, ValueKind::Number) => {
                 self.findings.text = true;
-                self.findings.prompt.aside(&[0; 4]);
+                self.findings.prompt.aside(4);
             }
             (
                 Meaning::Text
@@ -486,7 +486,7 @@ impl Sink for Reading {
         if self.in_order {
             self.findings.prompt.text(bytes, ended);
         } else {
-            self.findings.prompt.aside(bytes);
+            self.findings.prompt.aside(bytes.len() as u64);
         }
     }
 

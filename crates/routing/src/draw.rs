@@ -12,6 +12,11 @@ impl Draw {
         Self(seed)
     }
 
+    /// One number of two, the same for ever; which is the first matters.
+    pub const fn mixed(first: u64, second: u64) -> u64 {
+        Self::new(first ^ Self::new(second).next()).next()
+    }
+
     /// The next 64 bits.
     pub const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);

@@ -240,7 +240,7 @@ fn place_of(endpoint: &Endpoint) -> u64 {
         IpAddr::V6(ip) => ip.to_bits(),
     };
     let [high, low] = [bits >> 64, bits & u128::from(u64::MAX)].map(|half| u64::try_from(half).unwrap_or(0));
-    Draw::new(high ^ Draw::new(low ^ u64::from(endpoint.address.port()) << 48).next()).next()
+    Draw::mixed(high, low ^ u64::from(endpoint.address.port()) << 48)
 }
 
 // === impl Ranking ===

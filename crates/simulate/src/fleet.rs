@@ -49,6 +49,7 @@ struct Request {
 
 struct Simulation<'s> {
     scenario: &'s Scenario,
+    name: PolicyName,
     events: BinaryHeap<Reverse<(Micros, Event)>>,
     engines: Vec<Engine>,
     alive: Vec<bool>,
@@ -60,9 +61,6 @@ struct Simulation<'s> {
     outcome: Outcome,
 }
 
-/// How often whoever reads metrics most often does. What they know is half as old on average.
-const SCRAPES: Duration = Duration::from_millis(50);
-
 /// What a request takes on its way besides a server's steps: network, HTTP, tokens made of text (llm-d's simulator of latencies, and
 /// BLIS, have about the same).
 const ON_THE_WAY: Duration = Duration::from_millis(15);
@@ -70,14 +68,13 @@ const ON_THE_WAY: Duration = Duration::from_millis(15);
 /// Simulates one load of a scenario.
 pub fn simulate(scenario: &Scenario, rate: f64, name: PolicyName, seed: u64) -> Outcome {
     let mut engines = Vec::new();
-    let (mut events, mut alive) = (BinaryHeap::new(), Vec::new());
+    let mut events = BinaryHeap::new();
     for group in &scenario.servers {
         for place in 0..group.count {
             let slowness = group.slow_one.filter(|_| place == 0).unwrap_or(1.0);
             if let Some(dies_at) = group.one_dies_at.filter(|_| place == 0) {
                 events.push(Reverse((micros(dies_at), Event::Dies(engines.len()))));
             }
-            alive.push(group.join_at.is_none());
             if let Some(join_at) = group.join_at {
                 events.push(Reverse((micros(join_at), Event::Joins(engines.len()))));
             }
@@ -88,8 +85,9 @@ pub fn simulate(scenario: &Scenario, rate: f64, name: PolicyName, seed: u64) -> 
     let pickers = (0..scenario.pickers).map(|picker| policy(name, scenario, seed.wrapping_mul(31) + picker as u64));
     let simulation = Simulation {
         scenario,
+        name,
         events,
-        alive,
+        alive: scenario.there_at_first(),
         engines,
         pickers: pickers.collect(),
         workload: Workload::new(scenario, rate, seed),
@@ -144,7 +142,7 @@ impl Simulation<'_> {
                 Event::Scrape => {
                     self.scrape(now);
                     if now < ends || !self.requests.is_empty() {
-                        self.events.push(Reverse((now + micros(SCRAPES), Event::Scrape)));
+                        self.events.push(Reverse((now + micros(self.name.scrapes_every()), Event::Scrape)));
                     }
                 }
                 Event::Joins(server) => {
@@ -234,10 +232,6 @@ impl Simulation<'_> {
     }
 
     fn scrape(&mut self, now: Micros) {
-        let is_due = |policy: &dyn Policy| now.is_multiple_of(micros(policy.scrapes_every()));
-        if !self.pickers.iter().any(|policy| is_due(&**policy)) {
-            return;
-        }
         for (server, engine) in self.engines.iter().enumerate() {
             let metrics = self.alive[server].then(|| engine.metrics());
             for policy in &mut self.pickers {

@@ -54,6 +54,14 @@ impl PolicyName {
         matches!(self, Self::Thalamus | Self::ThalamusUntold)
     }
 
+    /// How often its pickers read metrics: what they know is half as old on average. llm-d's default, and ours.
+    pub(crate) const fn scrapes_every(self) -> Duration {
+        match self {
+            Self::LlmD | Self::LlmDMultimodal | Self::LMetric => Duration::from_millis(50),
+            _ => Duration::from_millis(500),
+        }
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::RoundRobin => "round robin",
@@ -80,10 +88,6 @@ pub(crate) trait Policy {
     fn first_byte(&mut self, number: usize, now: Micros);
     /// The request has ended there, well or not.
     fn ended(&mut self, number: usize, server: usize, well: bool, now: Micros);
-    /// How often it reads metrics; a multiple of 50 ms.
-    fn scrapes_every(&self) -> Duration {
-        Duration::from_millis(500)
-    }
     /// What a server's metrics said, and how many tokens its KV cache holds; none where it did not answer.
     fn scraped(&mut self, server: usize, metrics: Option<(Scraped, u64)>, now: Micros);
 }

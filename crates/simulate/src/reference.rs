@@ -2,7 +2,6 @@
 //! guide, and LMetric. Each knows its own requests at once, and keeps an index of what it sent where, as large as the servers' caches.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use fastrand::Rng;
 use routing::ModalitySet;
@@ -148,11 +147,6 @@ impl Policy for Reference {
         if self.running.remove(&number).is_some() {
             self.servers[server].in_flight -= 1;
         }
-    }
-
-    /// llm-d's default.
-    fn scrapes_every(&self) -> Duration {
-        Duration::from_millis(50)
     }
 
     fn scraped(&mut self, server: usize, metrics: Option<(Scraped, u64)>, _: Micros) {

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use fastrand::Rng;
+use routing::Draw;
 
 use crate::cache::Link;
 use crate::rates::tokens_of;
@@ -151,12 +152,7 @@ impl Job {
     }
 }
 
-/// One number of several, the same for ever: SplitMix64's last step after each (Steele, Lea and Flood, 2014).
+/// One number of several, the same for ever.
 fn mixed(numbers: &[u64]) -> u64 {
-    numbers.iter().fold(0, |mixed, number| {
-        let z = (mixed ^ number).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    })
+    numbers.iter().fold(0, |mixed, number| Draw::new(mixed ^ number).next())
 }

@@ -55,11 +55,16 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<ExitCode> {
         println!("{}", ::simulate::table(&rows));
         all.push((name.into_owned(), scenario, rows));
     }
-    for (path, text) in [(&args.html, ::simulate::page(&all)), (&args.markdown, ::simulate::markdown(&all))] {
-        if let Some(path) = path {
-            std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
-            eprintln!("simulate: wrote {}", path.display());
-        }
+    let write = |path: &PathBuf, text: String| {
+        std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
+        eprintln!("simulate: wrote {}", path.display());
+        anyhow::Ok(())
+    };
+    if let Some(path) = &args.html {
+        write(path, ::simulate::page(&all))?;
+    }
+    if let Some(path) = &args.markdown {
+        write(path, ::simulate::markdown(&all))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -122,8 +122,8 @@ fn has_label(labels: &str, key: &str, value: &str) -> bool {
 
 /// The value of a label.
 fn label<'l>(labels: &'l str, key: &str) -> Option<&'l str> {
-    let after = labels.split(['{', ',']).filter_map(|label| label.trim_start().strip_prefix(key)?.strip_prefix("=\""));
-    after.map(|rest| rest.split('"').next().unwrap_or_default()).next()
+    let after = |label: &'l str| label.trim_start().strip_prefix(key)?.strip_prefix("=\"");
+    labels.split(['{', ',']).find_map(after)?.split('"').next()
 }
 
 /// `name{labels} value timestamp` in parts. Labels may hold spaces and braces in quotes, so the value is what follows the last brace.
