@@ -1,15 +1,16 @@
 //! The picker's end: decides for those who read elsewhere.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use director::{
-    Bound, Budget, Dialect, Dispatch, Ending, Rejection, RequestHandler, Reservation, RunningAttempt, Step,
+    Bound, Budget, Dialect, Dispatch, Ending, Rejection, RequestHandler, Reservation, RunningAttempt, Settled, Step,
 };
-use futures::future::BoxFuture;
+use futures::future::{AbortHandle, Aborted, BoxFuture, abortable};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use http::StatusCode;
@@ -62,9 +63,10 @@ struct Conversation {
     meter: Option<Meter>,
     pending: VecDeque<FromPicker>,
     running: HashMap<u64, Running>,
-    searches: FuturesUnordered<BoxFuture<'static, Found>>,
-    /// Of those that are looked for, the numbers whose readers still want to know.
-    searching: HashSet<u64>,
+    /// What is being found out before those can go on; what nobody wants to know any more is given up.
+    unsettled: FuturesUnordered<BoxFuture<'static, Result<Found, Aborted>>>,
+    settling: HashMap<u64, AbortHandle>,
+    searches: Arc<AtomicUsize>,
     said_that_it_leaves: bool,
 }
 
@@ -80,18 +82,28 @@ struct Counted {
     _under_way: TaskTrackerToken,
 }
 
-/// What came of looking for an owner.
+/// What came of finding it out.
 struct Found {
     number: u64,
     dialect: Dialect,
-    step: Result<Step, Rejection>,
+    settled: Result<Settled, Rejection>,
     counted: Counted,
+}
+
+/// One of those searches.
+struct Search(Arc<AtomicUsize>);
+
+impl Drop for Search {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What happens next on a stream.
 enum Event {
     Message(Box<FromReader>),
     Found(Box<Found>),
+    GivenUp,
     Stopping,
     /// The reader is gone, or cannot be understood.
     Over(Option<Status>),
@@ -133,8 +145,9 @@ impl Service for Decisions {
             messages: request.into_inner(),
             pending: VecDeque::new(),
             running: HashMap::new(),
-            searches: FuturesUnordered::new(),
-            searching: HashSet::new(),
+            unsettled: FuturesUnordered::new(),
+            settling: HashMap::new(),
+            searches: Arc::default(),
             said_that_it_leaves: false,
         };
         // Driven by whoever reads the answers: when the reader hangs up, this is dropped, and every request in flight with it.
@@ -162,13 +175,14 @@ impl Conversation {
             match self.event().await {
                 Event::Message(message) => self.on(*message),
                 Event::Found(found) => {
-                    let Found { number, dialect, step, counted } = *found;
+                    let Found { number, dialect, settled, counted } = *found;
                     // What was dispatched meanwhile for nobody ends as it is dropped.
-                    if self.searching.remove(&number) {
-                        let said = self.go_on(number, dialect, step, counted);
+                    if self.settling.remove(&number).is_some() {
+                        let said = self.go_on(number, dialect, settled, counted);
                         self.say(number, said);
                     }
                 }
+                Event::GivenUp => {}
                 Event::Stopping => {
                     self.said_that_it_leaves = true;
                     self.say(0, Said::Leaving(Leaving {}));
@@ -180,7 +194,7 @@ impl Conversation {
     }
 
     async fn event(&mut self) -> Event {
-        let waits = !self.searches.is_empty();
+        let waits = !self.unsettled.is_empty();
         let asked = async {
             match self.messages.message().await {
                 Ok(Some(message)) => {
@@ -196,7 +210,7 @@ impl Conversation {
         tokio::select! {
             biased;
             () = self.service.stop.cancelled(), if !self.said_that_it_leaves => Event::Stopping,
-            Some(found) = self.searches.next(), if waits => Event::Found(Box::new(found)),
+            Some(found) = self.unsettled.next(), if waits => found.map_or(Event::GivenUp, |found| Event::Found(Box::new(found))),
             event = asked => event,
         }
     }
@@ -219,7 +233,7 @@ impl Conversation {
         self.pending.push_back(FromPicker { number, message: Some(said) });
     }
 
-    /// None where an owner must be found first.
+    /// None where something is to be found out first.
     fn decide(&mut self, number: u64, question: crate::proto::Question) -> Option<Said> {
         let handler = &self.service.handler;
         let Question { request, path, pool, caller, authorization, dialect } = match Question::try_from(question) {
@@ -240,50 +254,64 @@ impl Conversation {
         let bound = Bound { subset: None, pool };
         let draw = Draw::new(fastrand::u64(..));
         match handler.decide_for(request, &path, bound, caller.as_deref(), Instant::now, draw) {
-            Ok(Step::FindOwner(question)) if self.searches.len() < MAX_SEARCHES => {
+            Ok(Step::Answer(reply)) => Some(self.go_on(number, dialect, Ok(Settled::Answer(reply)), counted)),
+            Ok(Step::Dispatch(dispatch)) => Some(self.go_on(number, dialect, Ok(Settled::Dispatch(dispatch)), counted)),
+            Ok(Step::FindOwner(question)) if self.searches.load(Ordering::Relaxed) >= MAX_SEARCHES => {
+                let owned = question.owned().clone();
+                let rejection = handler.reject(Rejection::SearchUnfinished { owned });
+                Some(self.go_on(number, dialect, Err(rejection), counted))
+            }
+            Ok(step) => {
+                let search = matches!(step, Step::FindOwner(_)).then(|| {
+                    self.searches.fetch_add(1, Ordering::Relaxed);
+                    Search(Arc::clone(&self.searches))
+                });
                 let handler = Arc::clone(handler);
-                self.searching.insert(number);
-                let search = async move {
-                    let search = handler.find_owner(&question, authorization.as_deref(), None).await;
-                    Found { number, dialect, step: question.answered(search, Instant::now), counted }
+                let settled = async move {
+                    let _search = search;
+                    let settled = handler.settle(step, authorization.as_deref(), None, Instant::now).await;
+                    Found { number, dialect, settled, counted }
                 };
-                self.searches.push(search.boxed());
+                let (settled, give_up) = abortable(settled);
+                self.settling.insert(number, give_up);
+                self.unsettled.push(settled.boxed());
                 None
             }
-            step => Some(self.go_on(number, dialect, step, counted)),
+            Err(rejection) => Some(self.go_on(number, dialect, Err(rejection), counted)),
         }
     }
 
-    fn go_on(&mut self, number: u64, dialect: Dialect, step: Result<Step, Rejection>, counted: Counted) -> Said {
-        match step {
-            Ok(Step::Dispatch(dispatch)) => {
+    fn go_on(&mut self, number: u64, dialect: Dialect, settled: Result<Settled, Rejection>, counted: Counted) -> Said {
+        match settled {
+            Ok(Settled::Dispatch(dispatch)) => {
                 let Dispatch { plan, attempt } = *dispatch;
                 let said = Said::Dispatch(wire::dispatch_out(&plan));
                 self.running.insert(number, Running { attempt, _counted: counted });
                 said
             }
-            Ok(Step::Answer(reply)) => Said::Reply(wire::reply_out(&reply, "answered_by_the_picker")),
-            // Too many are looked for; and what was found is not looked for again.
-            Ok(Step::FindOwner(question)) => {
-                let owned = question.owned().clone();
-                let rejection = self.service.handler.reject(Rejection::SearchUnfinished { owned });
-                Said::Reply(wire::rejection_out(&rejection, dialect))
-            }
+            Ok(Settled::Answer(reply)) => Said::Reply(wire::reply_out(&reply, "answered_by_the_picker")),
             Err(rejection) => Said::Reply(wire::rejection_out(&rejection, dialect)),
         }
     }
 
     /// Nobody wants to know of a request any more.
     fn forget(&mut self, number: u64) {
-        self.searching.remove(&number);
+        self.give_up(number);
         self.running.remove(&number);
+    }
+
+    /// What was being found out for it is not any more.
+    fn give_up(&mut self, number: u64) {
+        if let Some(settling) = self.settling.remove(&number) {
+            settling.abort();
+        }
     }
 
     /// What came of a request; nothing, if it ended here before.
     fn hear(&mut self, number: u64, report: report::Report) {
         let now = Instant::now();
         if matches!(report, report::Report::End(_)) {
-            self.searching.remove(&number);
+            self.give_up(number);
         }
         let Some(Running { attempt, .. }) = self.running.get_mut(&number) else { return };
         match report {

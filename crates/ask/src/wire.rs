@@ -96,6 +96,7 @@ impl From<Question> for proto::Question {
             model_span,
             bytes,
             objective,
+            flow,
             prompt,
         } = request;
         let words = |set: ModalitySet| set.iter().map(|modality| modality.as_str().to_owned()).collect();
@@ -129,6 +130,7 @@ impl From<Question> for proto::Question {
             authorization: authorization.filter(|_| is_owned),
             anthropic: dialect == Dialect::Anthropic,
             prompt: Some(prompt_out(prompt)),
+            flow,
         }
     }
 }
@@ -158,6 +160,7 @@ impl TryFrom<proto::Question> for Question {
             authorization,
             anthropic,
             prompt,
+            flow,
         } = question;
         let operation = known("operation", &Operation::ALL, Operation::as_str, &operation)?;
         let resource = resource.and_then(|resource| resource.resource).ok_or(Undecodable::Missing("resource"))?;
@@ -186,6 +189,7 @@ impl TryFrom<proto::Question> for Question {
             model_span: model_span.transpose()?,
             bytes,
             objective,
+            flow,
             prompt: Prompt::default(),
         };
         // A reader that is older says none: what is no media is text.
@@ -386,6 +390,7 @@ pub(crate) fn reply_out(reply: &Reply, code: &str) -> proto::Reply {
         status: reply.status.as_u16().into(),
         retry_after_seconds: reply.retry_after.map(|after| after.as_secs()),
         allow: reply.allow.clone(),
+        dropped: reply.dropped.map(str::to_owned),
         body: reply.body.clone(),
         code: code.to_owned(),
     }
@@ -416,9 +421,11 @@ pub(crate) fn dispatch_in(dispatch: proto::Dispatch, of: u64) -> Decoded<Answer>
 }
 
 pub(crate) fn reply_in(reply: proto::Reply) -> Decoded<Answer> {
-    let proto::Reply { status, retry_after_seconds, allow, body, code } = reply;
+    let proto::Reply { status, retry_after_seconds, allow, dropped, body, code } = reply;
     let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
     let status = status.ok_or(Undecodable::OutOfBounds("a status"))?;
     let retry_after = retry_after_seconds.map(Duration::from_secs);
-    Ok(Answer::Reply(Reply { status, retry_after, allow, body }, code))
+    // A word of a newer picker is not passed on.
+    let dropped = dropped.and_then(|word| Reply::DROPPED.into_iter().find(|known| *known == word));
+    Ok(Answer::Reply(Reply { status, retry_after, allow, dropped, body }, code))
 }

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, W
 use std::time::{Duration, Instant};
 
 use routing::{PoolName, Uid};
-use scheduling::{Health, Load, Scraped, Work};
+use scheduling::{Health, Load, SATURATED_WAITING, Scraped, Work};
 
 use crate::cached::{Cached, Visit};
 use crate::content::Content;
+use crate::queue::Queue;
 
 /// What an endpoint is, wherever it listens: a pod that comes back under an old name and address is another one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,8 +29,7 @@ pub struct EndpointId {
 pub struct EndpointState {
     id: EndpointId,
     clock: Clock,
-    /// Requests under way everywhere.
-    total: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     in_flight: AtomicU32,
     /// Work of those that have not come to their first byte, in microseconds of a reference server.
     queued: AtomicU64,
@@ -38,6 +38,15 @@ pub struct EndpointState {
     /// Likewise, of those of whose first byte nobody tells; and when they should be done.
     untold: AtomicU64,
     untold_until: AtomicU64,
+    /// How many they are.
+    pending_untold: AtomicU32,
+    /// Of all that have not come to their first byte, how many were there at the last scrape.
+    pending_at_scrape: AtomicU32,
+    /// Work that is done, likewise; how much and when it was when it was last looked at; and how much a second that is, as bits.
+    done: AtomicU64,
+    done_before: AtomicU64,
+    done_at: AtomicU64,
+    done_a_second: AtomicU32,
     /// See [`Load::others_waiting`]; as bits.
     others_waiting: AtomicU32,
     /// How many times as long as that server it takes, as bits.
@@ -83,11 +92,20 @@ pub(crate) enum Verdict {
     Unreachable,
 }
 
+/// What all endpoints have in common.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Requests under way everywhere.
+    total: AtomicU64,
+    /// Those that wait for room.
+    queue: Arc<Queue>,
+}
+
 /// The states of all endpoints of the table, and of those that left it with requests under way.
 #[derive(Debug)]
 pub(crate) struct Board {
     clock: Clock,
-    total: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     /// An endpoint that comes back, as one does that was not ready for a moment, still has its requests.
     left: Mutex<HashMap<EndpointId, Weak<EndpointState>>>,
 }
@@ -120,6 +138,9 @@ const BESIDE_ANSWERS: f32 = 1.5;
 /// How much of what a scrape says of others' queues is believed at once, where they grow; the rest in the next seconds.
 const NEWS: f32 = 0.1;
 
+/// What the last look at what a server has done weighs beside all before it.
+const LATELY: f32 = 0.2;
+
 const UNKNOWN: u32 = u32::MAX;
 
 // === impl EndpointId ===
@@ -135,16 +156,22 @@ impl fmt::Display for EndpointId {
 // === impl EndpointState ===
 
 impl EndpointState {
-    fn new(id: EndpointId, clock: Clock, total: Arc<AtomicU64>) -> Self {
+    fn new(id: EndpointId, clock: Clock, shared: Arc<Shared>) -> Self {
         Self {
             id,
             clock,
-            total,
+            shared,
             in_flight: AtomicU32::new(0),
             queued: AtomicU64::new(0),
             unread: AtomicU32::new(0),
             untold: AtomicU64::new(0),
             untold_until: AtomicU64::new(0),
+            pending_untold: AtomicU32::new(0),
+            pending_at_scrape: AtomicU32::new(0),
+            done: AtomicU64::new(0),
+            done_before: AtomicU64::new(0),
+            done_at: AtomicU64::new(0),
+            done_a_second: AtomicU32::new(0),
             others_waiting: AtomicU32::new(0),
             pace: AtomicU32::new(1.0_f32.to_bits()),
             cached: RwLock::default(),
@@ -172,6 +199,8 @@ impl EndpointState {
         let known = |count: Option<u32>| count.map_or(UNKNOWN, |count| count.min(UNKNOWN - 1));
         // Of ours, all may wait that are not among those that it works on.
         let ours = self.in_flight.load(Relaxed).saturating_sub(running.unwrap_or(0)).max(self.unread.load(Relaxed));
+        self.pending_at_scrape.store(self.pending(), Relaxed);
+        self.measure(at);
         self.others_wait(waiting.unwrap_or(0).saturating_sub(ours));
         self.waiting.store(known(waiting), Relaxed);
         self.running.store(known(running), Relaxed);
@@ -194,11 +223,57 @@ impl EndpointState {
         } else {
             let _ = self.stuck_since.compare_exchange(0, at, Relaxed, Relaxed);
         }
+        self.offer_room(at, waiting);
+    }
+
+    /// Those that wait are called, as many as its queue takes. One that has nothing to do takes as many again as it has, at each look.
+    fn offer_room(&self, at: u64, waiting: Option<u32>) {
+        if self.shared.queue.len() > 0 && !self.load_at(at).is_full() {
+            let waiting = waiting.unwrap_or(0);
+            let more = if waiting == 0 { self.in_flight.load(Relaxed) } else { 0 };
+            self.shared.queue.room_in(&self.id.pool, SATURATED_WAITING.saturating_sub(waiting) + more);
+        }
+    }
+
+    /// Of ours, one more has come to its first byte, or is gone.
+    pub(crate) fn has_room(&self) {
+        if self.shared.queue.len() > 0 {
+            self.shared.queue.room_in(&self.id.pool, 1);
+        }
+    }
+
+    /// Requests of ours of whose first byte nobody has told, whether anybody will or not.
+    fn pending(&self) -> u32 {
+        self.unread.load(Relaxed) + self.pending_untold.load(Relaxed)
+    }
+
+    /// Looks how much work it has done since it was last looked at.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    fn measure(&self, at: u64) {
+        let (done, before) = (self.done.load(Relaxed), self.done_at.swap(at, Relaxed));
+        let done = done.saturating_sub(self.done_before.swap(done, Relaxed));
+        let seconds = at.saturating_sub(before) as f32 / 1e9;
+        if before > 0 && seconds > 0.0 {
+            let (rate, now) = (f32::from_bits(self.done_a_second.load(Relaxed)), done as f32 / 1000.0 / seconds);
+            self.done_a_second.store((rate + (now - rate) * LATELY).to_bits(), Relaxed);
+        }
+    }
+
+    /// Milliseconds of work that it does in a second, of late.
+    pub(crate) fn work_a_second(&self) -> f32 {
+        f32::from_bits(self.done_a_second.load(Relaxed))
+    }
+
+    /// Whether a request had better wait here than there.
+    pub(crate) fn is_full(&self, now: Instant) -> bool {
+        self.load(now).is_full()
     }
 
     /// Notes that its metrics port gave no answer at `at`. The silence began with the first time that it did not.
     pub fn silent(&self, at: Instant) {
-        let _ = self.silent_since.compare_exchange(0, self.clock.stamp(at), Relaxed, Relaxed);
+        let at = self.clock.stamp(at);
+        let _ = self.silent_since.compare_exchange(0, at, Relaxed, Relaxed);
+        self.offer_room(at, None);
     }
 
     /// Notes that it answered, if not with metrics.
@@ -232,6 +307,8 @@ impl EndpointState {
             // Some are over before that.
             untold: (self.untold_until.load(Relaxed).saturating_sub(now) as f32 / 1e6 / float(&self.pace))
                 .min(self.untold.load(Relaxed) as f32 / 1000.0),
+            pending: self.pending(),
+            arrived: self.pending().cast_signed() - self.pending_at_scrape.load(Relaxed).cast_signed(),
             others_waiting: 0.0,
             pace: float(&self.pace),
             scraped: None,
@@ -314,6 +391,7 @@ impl EndpointState {
     pub(crate) fn queue_untold(&self, work: u64, began: Instant) {
         let pace = f32::from_bits(self.pace.load(Relaxed));
         let (began, takes) = (self.clock.stamp(began), (work as f32 * BESIDE_ANSWERS * pace * 1000.0) as u64);
+        self.pending_untold.fetch_add(1, Relaxed);
         if self.untold.fetch_add(work, Relaxed) == 0 {
             self.untold_until.store(0, Relaxed);
         }
@@ -322,7 +400,13 @@ impl EndpointState {
 
     /// It is over, whenever it should have been.
     pub(crate) fn unqueue_untold(&self, work: u64) {
+        self.pending_untold.fetch_sub(1, Relaxed);
         self.untold.fetch_sub(work, Relaxed);
+    }
+
+    /// So many microseconds of work are done.
+    pub(crate) fn did(&self, work: u64) {
+        self.done.fetch_add(work, Relaxed);
     }
 
     pub(crate) fn unqueue(&self, work: u64) {
@@ -342,12 +426,12 @@ impl EndpointState {
 
     pub(crate) fn begin(&self) {
         self.in_flight.fetch_add(1, Relaxed);
-        self.total.fetch_add(1, Relaxed);
+        self.shared.total.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn end(&self) {
         self.in_flight.fetch_sub(1, Relaxed);
-        self.total.fetch_sub(1, Relaxed);
+        self.shared.total.fetch_sub(1, Relaxed);
     }
 
     /// Notes how an attempt went that began at `began`. Of many that were under way when a server failed the first says it: the others began
@@ -388,7 +472,7 @@ impl Clock {
 impl Board {
     /// `epoch` is any instant before the first request.
     pub(crate) fn new(epoch: Instant) -> Self {
-        Self { clock: Clock(epoch), total: Arc::default(), left: Mutex::default() }
+        Self { clock: Clock(epoch), shared: Arc::default(), left: Mutex::default() }
     }
 
     pub(crate) fn clock(&self) -> Clock {
@@ -397,13 +481,18 @@ impl Board {
 
     /// Requests under way, everywhere.
     pub(crate) fn in_flight(&self) -> u64 {
-        self.total.load(Relaxed)
+        self.shared.total.load(Relaxed)
+    }
+
+    /// Those that wait for room.
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
+        &self.shared.queue
     }
 
     /// The state of an endpoint that comes into the table: its old one where it still has requests, or a new one.
     pub(crate) fn enter(&self, id: EndpointId) -> Arc<EndpointState> {
         let known = self.left().remove(&id).and_then(|state| state.upgrade());
-        known.unwrap_or_else(|| Arc::new(EndpointState::new(id, self.clock, Arc::clone(&self.total))))
+        known.unwrap_or_else(|| Arc::new(EndpointState::new(id, self.clock, Arc::clone(&self.shared))))
     }
 
     /// These endpoints are in the table no more.

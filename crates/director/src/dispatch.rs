@@ -37,6 +37,8 @@ pub struct Plan {
     pub why: Why,
     /// How long an endpoint may take to the first byte of its answer, where the model's owner says.
     pub first_byte_timeout: Option<Duration>,
+    /// For how long it waited for room.
+    pub waited: Duration,
     /// What the answer may say that its model server made.
     pub makes: Option<OwnedKind>,
     /// Whether the answer comes as a stream of events.
@@ -108,7 +110,7 @@ struct Served {
 }
 
 /// Work that waits at an endpoint, in microseconds of a reference server.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waits {
     /// For its first byte, behind so much.
     Told {
@@ -345,8 +347,14 @@ impl RunningAttempt {
         served.state.end();
         match served.waits {
             Waits::Told { own, .. } => served.state.unqueue(own),
-            Waits::Untold { own } => served.state.unqueue_untold(own),
+            Waits::Untold { own } => {
+                served.state.unqueue_untold(own);
+                served.state.did(own);
+            }
             Waits::No => {}
+        }
+        if served.waits != Waits::No {
+            served.state.has_room();
         }
         Some(served)
     }
@@ -398,8 +406,7 @@ const TELLING: f32 = 20.0;
 impl Served {
     fn begin(state: &Arc<EndpointState>, address: SocketAddr, content: &Content) -> Self {
         let (work, visit) = state.enter(content);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, never below zero")]
-        let own = (work.all() * 1000.0) as u64;
+        let own = micros(work.all());
         state.begin();
         Self { state: Arc::clone(state), address, visit, waits: Waits::Told { own, before: state.queue(own) } }
     }
@@ -408,12 +415,20 @@ impl Served {
         let Waits::Told { own, before } = self.waits else { return };
         self.waits = Waits::No;
         self.state.unqueue(own);
+        self.state.did(own);
+        self.state.has_room();
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let expected = (own + before) as f32 / 1000.0;
         if is_good && expected >= TELLING {
             self.state.took(took.as_secs_f32() * 1000.0 / expected);
         }
     }
+}
+
+/// Microseconds of so many milliseconds.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, never below zero")]
+pub(crate) fn micros(milliseconds: f32) -> u64 {
+    (milliseconds * 1000.0) as u64
 }
 
 /// Whether an answer speaks against the server.
@@ -460,7 +475,7 @@ impl fmt::Display for Why {
         }
         match lacks {
             None => Ok(()),
-            Some(Filter::Room) => write!(f, " (all are full)"),
+            Some(Filter::Queue | Filter::Room) => write!(f, " (all are full)"),
             Some(Filter::Answering) => write!(f, " (all failed recently)"),
             Some(_) => write!(f, " (none is responsive)"),
         }

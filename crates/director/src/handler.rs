@@ -9,8 +9,8 @@ use routing::{Draw, PoolName};
 
 use crate::transaction::Undecided;
 use crate::{
-    AttemptReport, Bound, Budget, Director, OwnerFinder, OwnerQuestion, Owners, Plan, Rejection, Reply, RunningAttempt,
-    Search, Step, Transaction,
+    AttemptReport, Bound, Budget, Director, Dispatch, OwnerFinder, OwnerQuestion, Owners, Plan, QueueLimits, Rejection,
+    Reply, RunningAttempt, Search, Step, Timer, Transaction,
 };
 
 /// Is told what becomes of requests: log lines, counters, or a test's memory. Of the first three each request has one,
@@ -57,6 +57,15 @@ pub struct OtherPaths {
     pub only: Vec<String>,
 }
 
+/// What an edge is to do with a request in the end.
+#[derive(Debug)]
+pub enum Settled {
+    /// Answer this.
+    Answer(Reply),
+    /// Send it there.
+    Dispatch(Box<Dispatch>),
+}
+
 /// What requests are handled by.
 #[derive(Debug, Clone)]
 pub struct RequestHandler {
@@ -66,6 +75,10 @@ pub struct RequestHandler {
     pub owners: Arc<Owners>,
     /// Who asks around for owners that are not known; none leaves them unknown.
     pub owner_finder: Option<Arc<dyn OwnerFinder>>,
+    /// How many requests wait for room, and how long.
+    pub queue: QueueLimits,
+    /// Who says that they have waited long enough; without one they wait for as long as their clients.
+    pub timer: Option<Arc<dyn Timer>>,
     /// Whose models these are, in lists of models.
     pub namespace: Arc<str>,
     /// Domains whose hosts are inside, beside those that everyone knows ([`media::PRIVATE_DOMAINS`]). In lower case.
@@ -96,6 +109,8 @@ impl RequestHandler {
             budget: Budget::new(Budget::DEFAULT_BYTES),
             owners: Arc::default(),
             owner_finder: None,
+            queue: QueueLimits::default(),
+            timer: None,
             namespace: namespace.into(),
             private_domains: Vec::new(),
             other_paths: None,
@@ -150,6 +165,29 @@ impl RequestHandler {
             self.decide(request, bound, caller, clock, draw)
         } else {
             Err(self.reject(Rejection::UnknownPath))
+        }
+    }
+
+    /// Goes on from step to step until it is known what to do with the request. `authorization` and `client` are as for [`Self::find_owner`]. Whoever drops
+    /// this gives up what it waited for.
+    pub async fn settle(
+        &self,
+        mut step: Step,
+        authorization: Option<&str>,
+        client: Option<IpAddr>,
+        clock: impl Fn() -> Instant,
+    ) -> Result<Settled, Rejection> {
+        loop {
+            step = match step {
+                Step::FindOwner(question) => {
+                    let search = self.find_owner(&question, authorization, client).await;
+                    question.answered(search, &clock)?
+                }
+                Step::Wait(waiting) if waiting.turn(self.timer.as_deref()).await => waiting.go_on(&clock)?,
+                Step::Wait(waiting) => return Err(waiting.expired(clock())),
+                Step::Answer(reply) => return Ok(Settled::Answer(reply)),
+                Step::Dispatch(dispatch) => return Ok(Settled::Dispatch(dispatch)),
+            }
         }
     }
 

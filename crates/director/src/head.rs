@@ -1,6 +1,6 @@
 //! A request's head as gateways show it: the headers that matter.
 
-use request::{RequestHead, SESSION_HEADERS};
+use request::{FAIRNESS_HEADERS, RequestHead, SESSION_HEADERS};
 
 use crate::{HeaderChanges, Rejection};
 
@@ -27,6 +27,8 @@ pub struct Head {
     objective_alias: Option<String>,
     /// The session that it names, and the place of the header among [`SESSION_HEADERS`].
     session: Option<(usize, String)>,
+    /// The same of [`FAIRNESS_HEADERS`].
+    fairness: Option<(usize, String)>,
     /// The pool that the gateway's route leads to, where it says so.
     pub pool: Option<String>,
     /// Endpoints that a conformance suite's client selects, where it may.
@@ -74,10 +76,14 @@ impl Head {
                 "upgrade" => head.asks_for_websocket = text().trim().eq_ignore_ascii_case("websocket"),
                 "content-length" => head.content_length = text().trim().parse().ok(),
                 name => {
-                    if let Some(place) = SESSION_HEADERS.iter().position(|known| *known == name)
-                        && head.session.as_ref().is_none_or(|(known, _)| place < *known)
+                    for (names, said) in
+                        [(&SESSION_HEADERS[..], &mut head.session), (&FAIRNESS_HEADERS[..], &mut head.fairness)]
                     {
-                        head.session = Some((place, text()));
+                        if let Some(place) = names.iter().position(|known| *known == name)
+                            && said.as_ref().is_none_or(|(known, _)| place < *known)
+                        {
+                            *said = Some((place, text()));
+                        }
                     }
                 }
             }
@@ -129,6 +135,7 @@ impl Head {
             content_length: self.content_length,
             objective: self.objective.as_deref().or(self.objective_alias.as_deref()),
             session: self.session.as_ref().map(|(_, session)| session.as_str()),
+            fairness: self.fairness.as_ref().map(|(_, fairness)| fairness.as_str()),
         }
     }
 }

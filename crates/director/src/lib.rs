@@ -4,7 +4,7 @@
 //!  edge ──head──► RequestHandler ──► Transaction ◄──feed── bytes
 //!                                        │ finish(bound, caller, clock, draw)      one table, one instant, one draw
 //!                                        ▼
-//!                Step: find an owner │ answer this │ dispatch that ──► Plan: attempts in order, why
+//!         Step: find an owner │ wait for room │ answer this │ dispatch that ──► Plan: attempts in order, why
 //!                                                                      RunningAttempt ◄── what happens, from the edge
 //!                                                                          │
 //!                                        Director: table, board ◄──────────┘
@@ -27,13 +27,16 @@ mod explain;
 mod handler;
 mod head;
 mod owners;
+mod planning;
 mod policy;
+mod queue;
 mod rejection;
 mod reply;
 mod snapshot;
 mod splices;
 mod steering;
 mod transaction;
+mod waiting;
 
 pub use board::{EndpointId, EndpointState, Reading, SILENT_AFTER, STALE_AFTER, STUCK_AFTER};
 pub use body::HeldBody;
@@ -42,12 +45,14 @@ pub use budget::{Budget, Reservation};
 pub use code::Code;
 pub use dispatch::{Attempt, AttemptReport, Dispatch, Ending, HeaderChanges, MAX_ATTEMPTS, Plan, RunningAttempt, Why};
 pub use explain::{Considered, Explanation};
-pub use handler::{Observer, OtherPaths, RequestHandler, caller};
+pub use handler::{Observer, OtherPaths, RequestHandler, Settled, caller};
 pub use head::{DESTINATION, Head, MAX_HEAD};
 pub use owners::{OwnerFinder, Owners, Search};
 pub use policy::{MediaRefusal, RefusalCause};
+pub use queue::{QueueLimits, Timer};
 pub use rejection::{Dialect, Rejection};
-pub use reply::Reply;
+pub use reply::{DROPPED_REASON, Reply};
 pub use snapshot::{Director, KnownEndpoint};
 pub use steering::STEERING_HEADERS;
 pub use transaction::{Bound, OwnerQuestion, Step, Transaction};
+pub use waiting::Waiting;

@@ -62,7 +62,16 @@ pub enum Rejection {
     NoEndpoints { model: Option<String>, pools: Vec<String>, need: Requirement, exhausted: Exhausted },
 
     #[error("every endpoint that could serve this is saturated, and {} may be shed", model.as_deref().unwrap_or("the request"))]
-    Saturated { model: Option<String>, pools: Vec<String> },
+    Saturated { model: Option<String>, pools: Vec<String>, retry_after: Duration },
+
+    #[error("every endpoint that could serve this is full, and {waiting} requests wait already; try again in {} seconds", retry_after.as_secs())]
+    QueueFull { waiting: usize, retry_after: Duration },
+
+    #[error("every endpoint that could serve this is full, and the request made way for one of higher priority")]
+    MadeWay { retry_after: Duration },
+
+    #[error("every endpoint that could serve this was full for {} seconds", waited.as_secs())]
+    WaitedTooLong { waited: Duration, retry_after: Duration },
 
     #[error("no endpoint serves the model {model:?} now; add ?all=true to see its declared capabilities")]
     NotServedNow { model: String },
@@ -159,6 +168,8 @@ impl Rejection {
             Self::Media(refusal) => refusal.cause.code(),
             Self::NoEndpoints { .. } => Code::NoEndpoint,
             Self::Saturated { .. } => Code::Saturated,
+            Self::QueueFull { .. } | Self::MadeWay { .. } => Code::QueueFull,
+            Self::WaitedTooLong { .. } => Code::QueueTimeout,
             Self::UnknownOwned { owned } | Self::LostOwned { owned } | Self::OwnerCannotServe { owned, .. } => {
                 match owned.kind {
                     OwnedKind::Video => Code::JobNotFound,
@@ -177,6 +188,28 @@ impl Rejection {
 
     pub const fn status(&self) -> StatusCode {
         self.code().status()
+    }
+
+    /// When to try again, where trying again may help.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Saturated { retry_after, .. }
+            | Self::QueueFull { retry_after, .. }
+            | Self::MadeWay { retry_after }
+            | Self::WaitedTooLong { retry_after, .. } => Some(*retry_after),
+            _ => self.code().retry_after(),
+        }
+    }
+
+    /// The word for [`crate::DROPPED_REASON`].
+    fn dropped(&self) -> Option<&'static str> {
+        match self {
+            Self::Saturated { .. } | Self::QueueFull { .. } => Some("rejected-saturated"),
+            Self::MadeWay { .. } => Some("evicted-priority"),
+            Self::WaitedTooLong { .. } => Some("rejected-ttl-expired"),
+            Self::NoEndpoints { .. } => Some("rejected-no-endpoints"),
+            _ => None,
+        }
     }
 
     /// The field at fault.
@@ -216,7 +249,8 @@ impl Rejection {
             Self::Unreadable(Unreadable::Method { allowed }) => Some(allowed.join(", ")),
             _ => None,
         };
-        Reply { status: code.status(), retry_after: code.retry_after(), allow, body: Bytes::from(body.to_string()) }
+        let (retry_after, dropped) = (self.retry_after(), self.dropped());
+        Reply { status: code.status(), retry_after, allow, dropped, body: Bytes::from(body.to_string()) }
     }
 }
 

@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 
 use crate::snapshot::Snapshot;
 
+/// The header that says why a request was not sent on, in llm-d's words (llm-d-router, `pkg/epp/util/request/headers.go`).
+pub const DROPPED_REASON: &str = "x-llm-d-request-dropped-reason";
+
 /// An answer in JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
@@ -16,12 +19,17 @@ pub struct Reply {
     pub retry_after: Option<Duration>,
     /// The methods that a path takes.
     pub allow: Option<String>,
+    /// Why the request was not sent on: one of [`Self::DROPPED`].
+    pub dropped: Option<&'static str>,
     pub body: Bytes,
 }
 
 impl Reply {
+    pub const DROPPED: [&'static str; 4] =
+        ["rejected-saturated", "rejected-ttl-expired", "rejected-no-endpoints", "evicted-priority"];
+
     fn ok(body: Bytes) -> Self {
-        Self { status: StatusCode::OK, retry_after: None, allow: None, body }
+        Self { status: StatusCode::OK, retry_after: None, allow: None, dropped: None, body }
     }
 
     /// The list of models. With `all` also those that nobody serves now, with what they are declared to take.

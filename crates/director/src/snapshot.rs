@@ -15,6 +15,7 @@ use scheduling::{Candidate, Profile};
 
 use crate::board::{Board, EndpointId, EndpointState};
 use crate::content::Content;
+use crate::queue::Queue;
 use crate::reply;
 
 /// Knows the newest table, and what is known of its endpoints.
@@ -113,6 +114,7 @@ impl Director {
         let made = alike.map(|before| Arc::clone(&before.made)).unwrap_or_default();
         let snapshot = Snapshot { revision, table, pools, made };
         self.newest.store(Some(Arc::new(snapshot)));
+        self.board.queue().look_again();
     }
 
     /// By what key prompts are told apart, until a table says one.
@@ -132,6 +134,15 @@ impl Director {
     /// Requests under way, everywhere.
     pub fn in_flight(&self) -> u64 {
         self.board.in_flight()
+    }
+
+    /// Requests that wait for room.
+    pub fn waiting(&self) -> usize {
+        self.board.queue().len()
+    }
+
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
+        self.board.queue()
     }
 
     /// Every endpoint of the table, by pool and name.

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use ask::{Answer, Asked, Asker, Instruction, Question, Told};
 use director::{
-    Bound, DESTINATION, Dialect, Dispatch, Head, HeaderChanges, Rejection, Reply, RequestHandler, Reservation, Step,
-    Transaction,
+    Bound, DESTINATION, DROPPED_REASON, Dialect, Dispatch, Head, HeaderChanges, Rejection, Reply, RequestHandler,
+    Reservation, Settled, Step, Transaction,
 };
 use http::StatusCode;
 use request::{Resource, Splice};
@@ -15,7 +15,7 @@ use routing::{Draw, Operation};
 
 use crate::abi::{Body, Event, Stream, Waker};
 use crate::course::Course;
-use crate::service::{Service, Watch};
+use crate::service::{Service, Task, Watch};
 use crate::splices::{At, splice_body};
 
 /// What becomes of the headers, or trailers, that a hook is about (`envoy_dynamic_module_type_on_http_filter_request_headers_status`).
@@ -48,11 +48,11 @@ pub(crate) struct Filter {
 enum State {
     Start,
     Reading(Box<Reading>),
-    /// Somebody is being asked: model servers, who owns what the request is about; or a picker, what becomes of it.
+    /// It is being found out what becomes of it: here, or by a picker that is asked.
     Asking {
         read: Box<Read>,
         heard: Hearing,
-        picker: Option<Box<Awaited>>,
+        by: Finder,
     },
     /// It counts at its endpoint until this is dropped.
     Dispatched(Box<Course>),
@@ -89,7 +89,14 @@ struct Awaited {
     _watch: Watch,
 }
 
-/// A picker that has not answered for so long is gone, or of another mind: it gives up looking for an owner sooner.
+/// Who finds it out.
+#[derive(Debug)]
+enum Finder {
+    Here { _task: Task },
+    Picker(Box<Awaited>),
+}
+
+/// Beyond what requests wait there, a picker that has not answered for so long is gone, or of another mind: it gives up looking for an owner sooner.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 
 /// What came of asking, as soon as somebody knows.
@@ -97,8 +104,8 @@ type Hearing = Arc<Mutex<Option<Heard>>>;
 
 #[derive(Debug)]
 enum Heard {
-    /// Of model servers.
-    Step(Result<Step, Rejection>),
+    /// Here.
+    Settled(Result<Settled, Rejection>),
     /// Of a picker.
     Told(Told),
 }
@@ -203,17 +210,21 @@ impl Filter {
                 }
                 false
             }
-            (Event::Tick, State::Asking { picker: Some(picker), .. }) if picker.since.elapsed() > ANSWERED_WITHIN => {
+            (Event::Tick, State::Asking { by: Finder::Picker(picker), .. })
+                if picker.since.elapsed() > ANSWERED_WITHIN + self.handler().queue.wait =>
+            {
                 self.refuse(stream, Rejection::NobodyToAsk);
                 false
             }
-            (Event::Answer, State::Asking { read, heard, picker }) => {
+            (Event::Answer, State::Asking { read, heard, by }) => {
                 let heard = heard.lock().unwrap_or_else(PoisonError::into_inner).take();
-                let status = match (heard, picker) {
-                    (Some(Heard::Step(step)), _) => self.go_on(stream, step, *read, At::Elsewhere),
-                    (Some(Heard::Told(told)), Some(picker)) => self.go_on_as_told(stream, told, picker.asked, *read),
+                let status = match (heard, by) {
+                    (Some(Heard::Settled(settled)), _) => self.settled(stream, settled, *read, At::Elsewhere),
+                    (Some(Heard::Told(told)), Finder::Picker(picker)) => {
+                        self.go_on_as_told(stream, told, picker.asked, *read)
+                    }
                     // Whoever asked panicked.
-                    (None, _) | (Some(Heard::Told(_)), None) => {
+                    (None, _) | (Some(Heard::Told(_)), Finder::Here { .. }) => {
                         respond_broken(stream);
                         HeadStatus::Stop
                     }
@@ -272,8 +283,8 @@ impl Filter {
         match picker.ask(question, told) {
             Ok(asked) => {
                 let watch = watch.unwrap_or_else(|| self.service.watch(stream.waker()));
-                let picker = Some(Box::new(Awaited { asked, since: Instant::now(), _watch: watch }));
-                self.state = State::Asking { read: Box::new(read), heard, picker };
+                let by = Finder::Picker(Box::new(Awaited { asked, since: Instant::now(), _watch: watch }));
+                self.state = State::Asking { read: Box::new(read), heard, by };
                 HeadStatus::Stop
             }
             Err(rejection) => self.refuse(stream, rejection),
@@ -302,22 +313,35 @@ impl Filter {
 
     fn go_on(&mut self, stream: &mut Stream<'_>, step: Result<Step, Rejection>, read: Read, at: At) -> HeadStatus {
         match step {
-            Ok(Step::FindOwner(question)) => {
+            Ok(step @ (Step::FindOwner(_) | Step::Wait(_))) => {
                 let heard = Hearing::default();
                 let (waker, answer) = (WakesAtTheEnd(stream.waker()), Arc::clone(&heard));
                 let handler = Arc::clone(self.handler());
                 let authorization = read.head.authorization().map(str::to_owned);
-                self.service.spawn(async move {
+                let task = self.service.spawn(async move {
                     let _waker = waker;
-                    let search = handler.find_owner(&question, authorization.as_deref(), None).await;
-                    let step = question.answered(search, Instant::now);
-                    *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Heard::Step(step));
+                    let settled = handler.settle(step, authorization.as_deref(), None, Instant::now).await;
+                    *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Heard::Settled(settled));
                 });
-                self.state = State::Asking { read: Box::new(read), heard, picker: None };
+                self.state = State::Asking { read: Box::new(read), heard, by: Finder::Here { _task: task } };
                 HeadStatus::Stop
             }
-            Ok(Step::Answer(reply)) => self.respond(stream, &reply, "answered_by_the_picker"),
-            Ok(Step::Dispatch(dispatch)) => {
+            Ok(Step::Answer(reply)) => self.settled(stream, Ok(Settled::Answer(reply)), read, at),
+            Ok(Step::Dispatch(dispatch)) => self.settled(stream, Ok(Settled::Dispatch(dispatch)), read, at),
+            Err(rejection) => self.reject(stream, &rejection),
+        }
+    }
+
+    fn settled(
+        &mut self,
+        stream: &mut Stream<'_>,
+        settled: Result<Settled, Rejection>,
+        read: Read,
+        at: At,
+    ) -> HeadStatus {
+        match settled {
+            Ok(Settled::Answer(reply)) => self.respond(stream, &reply, "answered_by_the_picker"),
+            Ok(Settled::Dispatch(dispatch)) => {
                 let Dispatch { plan, attempt } = *dispatch;
                 let first = plan.first();
                 match send(stream, first.address, &plan.headers, &first.splices, read, at) {
@@ -388,6 +412,7 @@ impl Filter {
         let after = reply.retry_after.map(|after| after.as_secs().to_string());
         let mut headers = vec![("content-type", "application/json")];
         headers.extend(after.as_deref().map(|after| ("retry-after", after)));
+        headers.extend(reply.dropped.map(|why| (DROPPED_REASON, why)));
         headers.extend(reply.allow.as_deref().map(|methods| ("allow", methods)));
         stream.respond(reply.status.as_u16(), &headers, &reply.body, details);
         HeadStatus::Stop

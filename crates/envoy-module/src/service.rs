@@ -11,6 +11,7 @@ use clap::Parser as _;
 use director::{BodyTimeouts, RequestHandler};
 use picker::Picker;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::abi::{self, Event, Waker};
@@ -51,6 +52,18 @@ struct Waiting {
 pub(crate) struct Watch {
     waiting: Arc<Waiting>,
     number: u64,
+}
+
+/// Something that is done beside the workers, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Task(Option<AbortHandle>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
 }
 
 /// How often they are looked at.
@@ -129,11 +142,9 @@ impl Service {
         Watch { waiting: Arc::clone(&self.waiting), number }
     }
 
-    /// Does something beside the workers.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        if let Some(runtime) = &self.runtime {
-            runtime.spawn(task);
-        }
+    /// Does something beside the workers, for as long as the answer is kept.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Task {
+        Task(self.runtime.as_ref().map(|runtime| runtime.spawn(task).abort_handle()))
     }
 }
 

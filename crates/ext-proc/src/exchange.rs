@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Start ──headers──► Reading ──end of body──► Dispatched ──► (response direction passes through) ──► Ended
-//!                        │            └──► Asking ──owner──┘
+//!                        │            └──► Settling ──owner, room──┘
 //!                        └───── anything wrong ──► immediate response ──► Answered, which ends the stream
 //! ```
 //!
@@ -18,8 +18,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use director::{
-    Bound, Dialect, Dispatch, Head, HeldBody, OwnerQuestion, Plan, Rejection, RequestHandler, Reservation,
-    RunningAttempt, Search, Step, Transaction,
+    Bound, Dialect, Dispatch, Head, HeldBody, Plan, Rejection, Reply, RequestHandler, Reservation, RunningAttempt,
+    Settled, Step, Transaction,
 };
 use request::{Resource, splice};
 use routing::{Draw, Operation};
@@ -58,9 +58,9 @@ enum State {
         transaction: Transaction,
         body: HeldBody,
     },
-    /// The body has ended, and somebody is being asked who owns what the request is about.
-    Asking {
-        question: Box<OwnerQuestion>,
+    /// The body has ended, and it is being found out what to do with the request. The step is whoever's that finds out, once taken.
+    Settling {
+        step: Option<Step>,
         read: Box<Read>,
     },
     /// The attempt counts at its endpoint until it is dropped.
@@ -119,18 +119,22 @@ impl Exchange {
         matches!(self.state, State::Ended)
     }
 
-    /// What is to be found out before the exchange goes on, and what the client authorizes by.
-    pub(crate) fn question(&self) -> Option<(&OwnerQuestion, Option<&str>)> {
-        match &self.state {
-            State::Asking { question, read } => Some((question, read.head.authorization())),
+    /// What is to be settled before the exchange goes on, once; and what the client authorizes by.
+    pub(crate) fn unsettled(&mut self) -> Option<(Step, Option<&str>)> {
+        match &mut self.state {
+            State::Settling { step, read } => Some((step.take()?, read.head.authorization())),
             _ => None,
         }
     }
 
-    /// The answer to [`Self::question`].
-    pub(crate) fn answered(&mut self, search: Search, clock: impl Fn() -> Instant) -> Vec<ProcessingResponse> {
+    /// What came of [`Self::unsettled`].
+    pub(crate) fn settled(&mut self, settled: Result<Settled, Rejection>) -> Vec<ProcessingResponse> {
         match std::mem::replace(&mut self.state, State::Ended) {
-            State::Asking { question, read } => self.go_on(question.answered(search, clock), *read),
+            State::Settling { read, .. } => match settled {
+                Ok(Settled::Answer(reply)) => self.answer(reply),
+                Ok(Settled::Dispatch(dispatch)) => self.forward(*dispatch, *read),
+                Err(rejection) => vec![self.reject(&rejection)],
+            },
             other => {
                 self.state = other;
                 Vec::new()
@@ -272,7 +276,7 @@ impl Exchange {
             }
             State::Reading { .. } => self.end_of_body(End::WithTrailers, clock, draw),
             State::Dispatched { .. } => vec![answer::request_trailers()],
-            State::Start | State::Asking { .. } | State::Answered | State::Ended => Vec::new(),
+            State::Start | State::Settling { .. } | State::Answered | State::Ended => Vec::new(),
         }
     }
 
@@ -288,17 +292,19 @@ impl Exchange {
 
     fn go_on(&mut self, step: Result<Step, Rejection>, read: Read) -> Vec<ProcessingResponse> {
         match step {
-            Ok(Step::FindOwner(question)) => {
-                self.state = State::Asking { question, read: Box::new(read) };
+            Ok(Step::Answer(reply)) => self.answer(reply),
+            Ok(Step::Dispatch(dispatch)) => self.forward(*dispatch, read),
+            Ok(step @ (Step::FindOwner(_) | Step::Wait(_))) => {
+                self.state = State::Settling { step: Some(step), read: Box::new(read) };
                 Vec::new()
             }
-            Ok(Step::Answer(reply)) => {
-                self.state = State::Answered;
-                vec![answer::reply(reply, "answered_by_the_picker")]
-            }
-            Ok(Step::Dispatch(dispatch)) => self.forward(*dispatch, read),
             Err(rejection) => vec![self.reject(&rejection)],
         }
+    }
+
+    fn answer(&mut self, reply: Reply) -> Vec<ProcessingResponse> {
+        self.state = State::Answered;
+        vec![answer::reply(reply, "answered_by_the_picker")]
     }
 
     fn forward(

@@ -169,9 +169,9 @@ impl Conversation {
                     self.last = tokio::time::Instant::now();
                     let draw = Draw::new(fastrand::u64(..));
                     self.pending.extend(self.exchange.on(message, Instant::now, draw));
-                    if let Some((question, authorization)) = self.exchange.question() {
-                        let search = self.handler.find_owner(question, authorization, None).await;
-                        self.pending.extend(self.exchange.answered(search, Instant::now));
+                    if let Some((step, authorization)) = self.exchange.unsettled() {
+                        let settled = self.handler.settle(step, authorization, None, Instant::now).await;
+                        self.pending.extend(self.exchange.settled(settled));
                     }
                 }
                 // The gateway is done with the request, or is gone; or there is no room for its next message.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use daemon::tls::{self, Versions};
 use daemon::{Admin, ConnectionLimit, LogArgs, LogGuard, Port, Speaks};
-use director::{BodyTimeouts, Budget, Director, OtherPaths, RequestHandler};
+use director::{BodyTimeouts, Budget, Director, OtherPaths, QueueLimits, RequestHandler};
 use prometheus_client::registry::Registry;
 use publish::{Access, Scope};
 use request::Limits;
@@ -125,6 +125,15 @@ pub struct Args {
     #[arg(long, default_value_t = 16_384)]
     pub max_streams: usize,
 
+    /// Most requests that wait while every endpoint that could serve them is full; one more gets 429. 0 sends them to full endpoints. Those of Sheddable
+    /// models, and of objectives with a priority below zero, never wait.
+    #[arg(long, default_value_t = QueueLimits::DEFAULT_REQUESTS)]
+    pub max_waiting: usize,
+
+    /// How long one waits at most before it gets 429.
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    pub max_wait: Duration,
+
     /// How long a client may send nothing in the middle of a body.
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub stall_timeout: Duration,
@@ -200,10 +209,11 @@ impl Args {
         let [.., admin_listen] = self.ports();
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
-        let Options { limits, max_buffered_bytes, scope, .. } = self.options();
+        let Options { limits, max_buffered_bytes, scope, queue, .. } = self.options();
         let handler = Arc::new(RequestHandler {
             limits,
             budget: Budget::new(max_buffered_bytes),
+            queue,
             other_paths: Some(OtherPaths { pool: "".into(), only: Vec::new() }),
             observer: Arc::new(metrics.clone()),
             ..RequestHandler::new(Arc::new(Director::new(Instant::now())), &scope.namespace)
@@ -303,6 +313,8 @@ impl Args {
             fallbacks,
             max_connections,
             max_streams,
+            max_waiting,
+            max_wait,
             connect_timeout,
             first_byte_timeout,
             scrape_interval,
@@ -334,6 +346,7 @@ impl Args {
             max_connections,
             max_streams,
             body,
+            queue: QueueLimits { requests: max_waiting, wait: max_wait },
             connect_timeout,
             first_byte_timeout,
             scrape_interval: reference.refresh_metrics_interval.unwrap_or(scrape_interval),

@@ -22,6 +22,7 @@ mod reference_flags;
 mod search_path;
 mod subscription;
 mod table_file;
+mod timer;
 mod view;
 
 pub use args::Args;

@@ -31,6 +31,8 @@ pub struct Metrics {
     work_seconds: Family<WorkLabels, Counter<f64, std::sync::atomic::AtomicU64>>,
     cache_decisions: Counter,
     in_flight: Gauge,
+    waiting: Gauge,
+    waited_seconds: Histogram,
     buffered_bytes: Gauge,
     table_revision: Gauge,
     table_age_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
@@ -101,6 +103,9 @@ impl Metrics {
             work_seconds: Family::default(),
             cache_decisions: Counter::default(),
             in_flight: Gauge::default(),
+            waiting: Gauge::default(),
+            // 1 ms to 32 s.
+            waited_seconds: Histogram::new(exponential_buckets(1e-3, 2.0, 16)),
             buffered_bytes: Gauge::default(),
             table_revision: Gauge::default(),
             table_age_seconds: Gauge::default(),
@@ -154,6 +159,12 @@ impl Metrics {
             metrics.cache_decisions.clone(),
         );
         registry.register("buffered_bytes", "Bytes of request bodies currently held", metrics.buffered_bytes.clone());
+        registry.register("requests_waiting", "Requests that wait for an endpoint with room", metrics.waiting.clone());
+        registry.register(
+            "waited_seconds",
+            "How long requests waited for room, of those that had to and were routed in the end",
+            metrics.waited_seconds.clone(),
+        );
         registry.register("requests_in_flight", "Requests in flight at model servers", metrics.in_flight.clone());
         registry.register("table_revision", "Revision of the routing table in use", metrics.table_revision.clone());
         registry.register(
@@ -196,6 +207,7 @@ impl Metrics {
     ) {
         self.look_up_held(budget);
         self.in_flight.set(i64::try_from(director.in_flight()).unwrap_or(i64::MAX));
+        self.waiting.set(i64::try_from(director.waiting()).unwrap_or(i64::MAX));
         let revision = director.table().map_or(0, |(revision, _)| revision);
         self.table_revision.set(i64::try_from(revision).unwrap_or(i64::MAX));
         self.table_age_seconds.set(subscription.age(tokio::time::Instant::now()).as_secs_f64());
@@ -218,6 +230,9 @@ impl Observer for Metrics {
         };
         self.decisions.get_or_create(&labels).inc();
         self.decision_seconds.observe(took.as_secs_f64());
+        if !plan.waited.is_zero() {
+            self.waited_seconds.observe(plan.waited.as_secs_f64());
+        }
         #[expect(clippy::cast_precision_loss, reason = "a body is far below 2^52 bytes")]
         self.request_bytes.observe(request.bytes as f64);
         for item in &request.media {
@@ -244,6 +259,7 @@ impl Observer for Metrics {
             media_tokens = plan.media_tokens,
             work_ms = first.work.all().round(),
             spared_ms = first.work.saved.round(),
+            waited_ms = (!plan.waited.is_zero()).then_some(plan.waited.as_millis()),
             revision = plan.revision,
             took_us = took.as_micros(),
             why = %plan.why,

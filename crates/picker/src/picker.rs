@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ask::Decisions;
 use daemon::{Admin, ConnectionLimit, Incoming, Port, Speaks};
-use director::{BodyTimeouts, Budget, Director, OtherPaths, Owners, RequestHandler};
+use director::{BodyTimeouts, Budget, Director, OtherPaths, Owners, QueueLimits, RequestHandler};
 use ext_proc::{ExtProc, HEALTH_TIMEOUT, HealthCheck};
 use prometheus_client::registry::Registry;
 use proxy::{Cors, Proxy};
@@ -20,6 +20,7 @@ use tonic::transport::Server;
 
 use crate::ask_around::AskAround;
 use crate::metrics::Metrics;
+use crate::timer::TokioTimer;
 use crate::{debug, poll, subscription, table_file, view};
 
 /// How a picker behaves.
@@ -45,6 +46,8 @@ pub struct Options {
     pub max_connections: usize,
     /// Most requests under way over ext_proc.
     pub max_streams: usize,
+    /// How many requests wait for room, and how long.
+    pub queue: QueueLimits,
     pub connect_timeout: Duration,
     /// How long a model server may take to the first byte of its answer, over HTTP.
     pub first_byte_timeout: Option<Duration>,
@@ -101,6 +104,8 @@ impl Picker {
             budget: Budget::new(options.max_buffered_bytes),
             owners: Arc::new(Owners::default()),
             owner_finder: Some(Arc::new(AskAround::new())),
+            queue: options.queue,
+            timer: Some(Arc::new(TokioTimer)),
             namespace: options.scope.namespace.as_str().into(),
             private_domains: options.private_domains.clone(),
             other_paths: options.other_paths.clone(),

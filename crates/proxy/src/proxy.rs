@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use director::{BodyTimeouts, Bound, Dialect, HeldBody, Rejection, Reply, RequestHandler, Step, Transaction};
+use director::{
+    BodyTimeouts, Bound, DROPPED_REASON, Dialect, HeldBody, Rejection, Reply, RequestHandler, Settled, Transaction,
+};
 use http::header::{
     ALLOW, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, RETRY_AFTER,
     UPGRADE,
@@ -14,7 +16,7 @@ use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
-use request::{RequestHead, Resource, SESSION_HEADERS};
+use request::{FAIRNESS_HEADERS, RequestHead, Resource, SESSION_HEADERS};
 use routing::{Draw, Operation};
 use tokio_util::task::TaskTracker;
 
@@ -128,17 +130,11 @@ impl Proxy {
         let caller = director::caller(
             CREDENTIALS.iter().flat_map(|name| parts.headers.get_all(*name)).map(HeaderValue::as_bytes),
         );
-        let mut step = transaction.finish(Bound::default(), caller.as_deref(), Instant::now, draw)?;
-        let dispatch = loop {
-            step = match step {
-                Step::FindOwner(question) => {
-                    let authorization = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-                    let search = self.handler.find_owner(&question, authorization, Some(client)).await;
-                    question.answered(search, Instant::now)?
-                }
-                Step::Answer(reply) => return Ok(answered(reply)),
-                Step::Dispatch(dispatch) => break *dispatch,
-            }
+        let step = transaction.finish(Bound::default(), caller.as_deref(), Instant::now, draw)?;
+        let authorization = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let dispatch = match self.handler.settle(step, authorization, Some(client), Instant::now).await? {
+            Settled::Answer(reply) => return Ok(answered(reply)),
+            Settled::Dispatch(dispatch) => *dispatch,
         };
         if is_websocket {
             return websocket::connect(&mut parts, dispatch, &self.options, under_way).await;
@@ -170,6 +166,7 @@ impl Proxy {
             content_length: text(CONTENT_LENGTH).and_then(|length| length.trim().parse().ok()),
             objective: first_of(&OBJECTIVES),
             session: first_of(&SESSION_HEADERS),
+            fairness: first_of(&FAIRNESS_HEADERS),
         };
         let transaction = self.handler.open(&head)?;
         let body = HeldBody::open_for(&self.handler.budget, READ_BUFFER, client, head.content_length);
@@ -227,6 +224,7 @@ fn answered(reply: Reply) -> Response<ResponseBody> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.extend(reply.retry_after.map(|after| (RETRY_AFTER, HeaderValue::from(after.as_secs()))));
+    headers.extend(reply.dropped.map(|why| (HeaderName::from_static(DROPPED_REASON), HeaderValue::from_static(why))));
     headers.extend(reply.allow.and_then(|methods| Some((ALLOW, methods.parse().ok()?))));
     response
 }

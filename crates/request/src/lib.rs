@@ -37,6 +37,6 @@ pub use owned::{IdSeeker, Owned, OwnedKind};
 pub use path::{Resource, is_parameter, without_slash};
 pub use placeholders::Placeholders;
 pub use prompt::{Piece, Prompt};
-pub use scanner::{InferenceRequest, Limits, RequestHead, SESSION_HEADERS, Scanner};
+pub use scanner::{FAIRNESS_HEADERS, InferenceRequest, Limits, RequestHead, SESSION_HEADERS, Scanner};
 pub use splice::{Splice, splice};
 pub use unreadable::Unreadable;

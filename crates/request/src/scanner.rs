@@ -30,7 +30,12 @@ pub struct RequestHead<'a> {
     pub objective: Option<&'a str>,
     /// The session that the client says it belongs to: one of [`SESSION_HEADERS`].
     pub session: Option<&'a str>,
+    /// With whose requests it takes turns where there is not enough for all: one of [`FAIRNESS_HEADERS`].
+    pub fairness: Option<&'a str>,
 }
+
+/// Headers that say with whose requests one takes turns, of which the first that is there counts: llm-d's, and what it was called before.
+pub const FAIRNESS_HEADERS: [&str; 2] = ["x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id"];
 
 /// Headers by which clients name a session, of which the first that is there counts: of llm-d's and vLLM's routers, of Claude Code, of Codex, and of
 /// Dynamo.
@@ -58,6 +63,7 @@ pub struct Scanner {
     declared: Option<u64>,
     objective: Option<String>,
     session: Option<u64>,
+    flow: Option<u64>,
     body: Body,
 }
 
@@ -97,6 +103,8 @@ pub struct InferenceRequest {
     pub bytes: u64,
     /// The objective that its head names.
     pub objective: Option<String>,
+    /// With whose requests it takes turns, as its head says: a hash.
+    pub flow: Option<u64>,
     pub prompt: Prompt,
 }
 
@@ -173,8 +181,9 @@ impl Scanner {
         let body = body_of(&resource, head, key)?;
         // Names of objects have 253 bytes at most; a longer one names none.
         let objective = head.objective.filter(|name| name.len() <= MAX_OBJECTIVE_BYTES).map(str::to_owned);
-        let session = head.session.filter(|session| !session.is_empty()).map(|session| prompt::hash_of(key, session));
-        Ok(Self { resource, limits, declared: head.content_length, objective, session, body })
+        let hash = |name: Option<&str>| name.filter(|name| !name.is_empty()).map(|name| prompt::hash_of(key, name));
+        let (session, flow) = (hash(head.session), hash(head.fairness));
+        Ok(Self { resource, limits, declared: head.content_length, objective, session, flow, body })
     }
 
     /// What the path asks for.
@@ -241,6 +250,7 @@ impl Scanner {
             model_span,
             bytes,
             objective,
+            flow: self.flow,
             prompt: Prompt { session: self.session, ..prompt.finish() },
         })
     }

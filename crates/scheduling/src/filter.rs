@@ -15,6 +15,8 @@ pub enum Filter {
     Responsive,
     /// What it was sent of late, it answered.
     Answering,
+    /// Its queue takes another of ours, if others have filled it.
+    Queue,
     /// Another request would not only wait there.
     Room,
 }
@@ -27,6 +29,7 @@ impl Filter {
             Self::Subset => "subset",
             Self::Responsive => "responsive",
             Self::Answering => "answering",
+            Self::Queue => "queue",
             Self::Room => "room",
         }
     }
@@ -42,6 +45,7 @@ impl Filter {
             Self::Subset => request.subset.is_none_or(|subset| subset.allows(candidate.endpoint.address)),
             Self::Responsive => candidate.health.responsive,
             Self::Answering => candidate.health.answering,
+            Self::Queue => !candidate.load.is_full(),
             Self::Room => !candidate.load.is_saturated(),
         }
     }

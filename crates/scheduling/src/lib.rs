@@ -14,6 +14,7 @@
 //! - time and randomness are arguments, and nothing here waits or fails: where nobody can, the answer says which filter left nobody.
 
 mod cost;
+mod fair;
 mod filter;
 mod load;
 mod profile;
@@ -21,6 +22,7 @@ mod scorer;
 mod subset;
 
 pub use cost::{Cost, Work};
+pub use fair::{FairQueue, Lane, Place};
 pub use filter::Filter;
 pub use load::{Health, Load, SATURATED_KV_CACHE, SATURATED_WAITING, Scraped};
 pub use profile::{Candidate, Exhausted, Explained, Preference, Profile, Ranked, Ranking, SchedulingRequest};

@@ -10,6 +10,9 @@ pub struct Load {
     pub queued: f32,
     /// Work that it should not have done yet, of requests of whose first byte nobody tells; in milliseconds of a reference server.
     pub untold: f32,
+    /// Those of whose first byte nobody has told yet, whether anybody will or not; and how many more they are than when its metrics were read.
+    pub pending: u32,
+    pub arrived: i32,
     /// Requests of others in its queue, on average of late: what metrics say is old, and every picker hears it at once.
     pub others_waiting: f32,
     /// How many times as long as a reference server it takes, as far as first bytes tell.
@@ -47,17 +50,36 @@ pub const SATURATED_KV_CACHE: f32 = 0.95;
 
 impl Default for Load {
     fn default() -> Self {
-        Self { in_flight: 0, unread: 0, queued: 0.0, untold: 0.0, others_waiting: 0.0, pace: 1.0, scraped: None }
+        Self {
+            in_flight: 0,
+            unread: 0,
+            queued: 0.0,
+            untold: 0.0,
+            pending: 0,
+            arrived: 0,
+            others_waiting: 0.0,
+            pace: 1.0,
+            scraped: None,
+        }
     }
 }
 
 impl Load {
-    /// Whether another request would only wait. Where nothing is known, nobody says so.
+    /// Whether another request would only wait. Where nothing is known, nobody says so. A queue that was too long is shorter by those of ours that have
+    /// left it since, and longer by those that came; one that was not is no reason to hold back anybody before it is looked at again.
     pub fn is_saturated(&self) -> bool {
+        let is_too_long = |waiting: u32| waiting >= SATURATED_WAITING;
         self.scraped.is_some_and(|scraped| {
-            scraped.waiting.is_some_and(|waiting| waiting >= SATURATED_WAITING)
+            scraped
+                .waiting
+                .is_some_and(|waiting| is_too_long(waiting) && is_too_long(waiting.saturating_add_signed(self.arrived)))
                 || scraped.kv_cache_usage.is_some_and(|usage| usage >= SATURATED_KV_CACHE)
         })
+    }
+
+    /// Whether a request had better wait here than there. Where others have filled it, this picker's own get in all the same, a few at a time.
+    pub fn is_full(&self) -> bool {
+        self.pending >= SATURATED_WAITING && self.is_saturated()
     }
 }
 

@@ -105,7 +105,14 @@ impl Default for Profile {
     /// the request costs least.
     fn default() -> Self {
         Self {
-            filters: vec![Filter::Capability, Filter::Subset, Filter::Responsive, Filter::Answering, Filter::Room],
+            filters: vec![
+                Filter::Capability,
+                Filter::Subset,
+                Filter::Responsive,
+                Filter::Answering,
+                Filter::Queue,
+                Filter::Room,
+            ],
             prefers: Preference::LeastCost,
         }
     }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 /// Addresses that a gateway allows: `ip:port`, or `ip` for each port of it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Subset {
     addresses: Vec<SocketAddr>,
     hosts: Vec<IpAddr>,

@@ -26,6 +26,8 @@ fn load() -> impl Strategy<Value = Load> {
             unread,
             queued,
             untold,
+            pending: unread,
+            arrived: 0,
             others_waiting,
             pace,
             scraped,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use crate::engine::{Done, Engine, Saved, Server, StepEnd};
-use crate::policy::{Policy, PolicyName, policy};
+use crate::policy::{Choice, Policy, PolicyName, policy};
 use crate::scenario::Scenario;
 use crate::workload::{Micros, Talk, Workload};
 
@@ -56,6 +56,8 @@ struct Simulation<'s> {
     pickers: Vec<Box<dyn Policy>>,
     workload: Workload<'s>,
     requests: HashMap<usize, Request>,
+    /// Those that wait in a picker.
+    waiting: HashMap<usize, (Talk, Micros)>,
     next: usize,
     rng: Rng,
     outcome: Outcome,
@@ -92,6 +94,7 @@ pub fn simulate(scenario: &Scenario, rate: f64, name: PolicyName, seed: u64) -> 
         pickers: pickers.collect(),
         workload: Workload::new(scenario, rate, seed),
         requests: HashMap::new(),
+        waiting: HashMap::new(),
         next: 0,
         rng: Rng::with_seed(seed),
         outcome: Outcome {
@@ -141,7 +144,7 @@ impl Simulation<'_> {
                 }
                 Event::Scrape => {
                     self.scrape(now);
-                    if now < ends || !self.requests.is_empty() {
+                    if now < ends || !self.requests.is_empty() || !self.waiting.is_empty() {
                         self.events.push(Reverse((now + micros(self.name.scrapes_every()), Event::Scrape)));
                     }
                 }
@@ -156,6 +159,7 @@ impl Simulation<'_> {
                     }
                 }
             }
+            self.go_on(now);
         }
         let saved = self.engines.iter().fold(Saved::default(), |all, engine| all.and(engine.saved));
         self.outcome.tokens_saved = share(saved.tokens, saved.of_tokens);
@@ -167,19 +171,44 @@ impl Simulation<'_> {
     fn arrive(&mut self, talk: Talk, now: Micros) {
         let (number, picker) = (self.next, self.rng.usize(..self.pickers.len()));
         self.next += 1;
-        let policy = &mut self.pickers[picker];
-        let mut server = policy.choose(number, &talk.job, now);
-        while let Some(dead) = server.filter(|server| !self.alive[*server]) {
-            server = policy.refused(number, dead, &talk.job, now);
-        }
+        let choice = self.pickers[picker].choose(number, &talk.job, now);
         self.count(now, |outcome| outcome.requests += 1);
-        let Some(server) = server else {
-            self.count(now, |outcome| outcome.failed += 1);
-            return;
-        };
-        let ends = self.engines[server].take(number, std::rc::Rc::clone(&talk.job), now);
-        self.requests.insert(number, Request { talk, arrived: now, server, picker, got_first: false });
-        self.ends_at(server, ends);
+        self.place(number, picker, (talk, now), choice, now);
+    }
+
+    fn place(
+        &mut self,
+        number: usize,
+        picker: usize,
+        (talk, arrived): (Talk, Micros),
+        mut choice: Choice,
+        now: Micros,
+    ) {
+        while let Choice::Server(dead) = choice
+            && !self.alive[dead]
+        {
+            choice = self.pickers[picker].refused(number, dead, &talk.job, now).into();
+        }
+        match choice {
+            Choice::Server(server) => {
+                let ends = self.engines[server].take(number, std::rc::Rc::clone(&talk.job), now);
+                self.requests.insert(number, Request { talk, arrived, server, picker, got_first: false });
+                self.ends_at(server, ends);
+            }
+            Choice::Later => drop(self.waiting.insert(number, (talk, arrived))),
+            Choice::Nowhere => self.count(arrived, |outcome| outcome.failed += 1),
+        }
+    }
+
+    /// Those that waited in a picker may go.
+    fn go_on(&mut self, now: Micros) {
+        for picker in 0..self.pickers.len() {
+            for (number, choice) in self.pickers[picker].go_on(now) {
+                if let Some(waited) = self.waiting.remove(&number) {
+                    self.place(number, picker, waited, choice, now);
+                }
+            }
+        }
     }
 
     fn ends_at(&mut self, server: usize, end: Option<StepEnd>) {

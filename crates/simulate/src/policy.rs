@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use director::{Bound, Director, EndpointState, Plan, Reading, RequestHandler, RunningAttempt, Step};
+use director::{
+    Bound, Director, EndpointState, Plan, Reading, Rejection, RequestHandler, RunningAttempt, Step, Waiting,
+};
 use fastrand::Rng;
 use media::{Facts, Identity};
 use request::{InferenceRequest, MediaItem, PartPath, Piece, Placeholders, Prompt, Resource};
@@ -77,10 +80,30 @@ impl PolicyName {
     }
 }
 
+/// Where a request goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    Server(usize),
+    /// It waits in the picker.
+    Later,
+    /// No server will do, or it waited for too long.
+    Nowhere,
+}
+
+impl From<Option<usize>> for Choice {
+    fn from(server: Option<usize>) -> Self {
+        server.map_or(Self::Nowhere, Self::Server)
+    }
+}
+
 /// One picker.
 pub(crate) trait Policy {
-    /// The server that a request goes to first; none where none will do.
-    fn choose(&mut self, number: usize, job: &Job, now: Micros) -> Option<usize>;
+    /// Where a request goes first.
+    fn choose(&mut self, number: usize, job: &Job, now: Micros) -> Choice;
+    /// Where those go that waited and do so no more.
+    fn go_on(&mut self, _: Micros) -> Vec<(usize, Choice)> {
+        Vec::new()
+    }
     /// The server that was chosen takes no connections; another one, if there is any.
     fn refused(&mut self, number: usize, server: usize, job: &Job, now: Micros) -> Option<usize>;
     /// A server is there from now on that was not.
@@ -160,8 +183,8 @@ impl Simple {
 }
 
 impl Policy for Simple {
-    fn choose(&mut self, _: usize, job: &Job, _: Micros) -> Option<usize> {
-        self.pick(job, &[])
+    fn choose(&mut self, _: usize, job: &Job, _: Micros) -> Choice {
+        self.pick(job, &[]).into()
     }
 
     fn refused(&mut self, number: usize, server: usize, job: &Job, _: Micros) -> Option<usize> {
@@ -200,7 +223,26 @@ struct Thalamus {
     epoch: Instant,
     draws: Rng,
     running: BTreeMap<usize, (Plan, RunningAttempt)>,
+    waiting: BTreeMap<usize, Waiting>,
+    called: Arc<Mutex<Vec<usize>>>,
+    /// When it is looked next for those that have waited for too long.
+    next_look: Micros,
 }
+
+/// Says that a request that waits was called.
+struct Bell {
+    number: usize,
+    called: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.called.lock().unwrap_or_else(PoisonError::into_inner).push(self.number);
+    }
+}
+
+/// How often it is looked for those that have waited for too long.
+const LOOK: Micros = 100_000;
 
 fn address(server: usize) -> SocketAddr {
     let [.., high, low] = u32::try_from(server).unwrap_or(u32::MAX).to_be_bytes();
@@ -220,8 +262,19 @@ impl Thalamus {
         let handler = Arc::new(RequestHandler::new(director, "simulation"));
         let (is_there, draws) = (scenario.there_at_first(), Rng::with_seed(seed));
         let groups = scenario.servers.clone();
-        let (states, running) = (BTreeMap::new(), BTreeMap::new());
-        let mut new = Self { handler, groups, is_there, tells_first_bytes, states, epoch, draws, running };
+        let mut new = Self {
+            handler,
+            groups,
+            is_there,
+            tells_first_bytes,
+            states: BTreeMap::new(),
+            epoch,
+            draws,
+            running: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            called: Arc::default(),
+            next_look: 0,
+        };
         new.publish();
         new
     }
@@ -257,6 +310,28 @@ impl Thalamus {
     fn at(&self, now: Micros) -> Instant {
         self.epoch + Duration::from_micros(now)
     }
+
+    fn follow(&mut self, number: usize, step: Result<Step, Rejection>) -> Choice {
+        match step {
+            Ok(Step::Dispatch(mut dispatch)) => {
+                if !self.tells_first_bytes {
+                    dispatch.attempt.first_byte_untold();
+                }
+                let server = server_at(dispatch.plan.first().address);
+                self.running.insert(number, (dispatch.plan, dispatch.attempt));
+                server.into()
+            }
+            Ok(Step::Wait(waiting)) => {
+                let bell = Arc::new(Bell { number, called: Arc::clone(&self.called) });
+                if waiting.poll_turn(&mut Context::from_waker(&Waker::from(Arc::clone(&bell)))).is_ready() {
+                    bell.wake();
+                }
+                self.waiting.insert(number, *waiting);
+                Choice::Later
+            }
+            Ok(Step::Answer(_) | Step::FindOwner(_)) | Err(_) => Choice::Nowhere,
+        }
+    }
 }
 
 /// The request as its reader would leave it.
@@ -291,6 +366,7 @@ fn request(job: &Job) -> InferenceRequest {
         model_span: None,
         bytes: job.tokens() * 4,
         objective: None,
+        flow: None,
         prompt: prompt(job),
     }
 }
@@ -309,19 +385,35 @@ fn prompt(job: &Job) -> Prompt {
 }
 
 impl Policy for Thalamus {
-    fn choose(&mut self, number: usize, job: &Job, now: Micros) -> Option<usize> {
+    fn choose(&mut self, number: usize, job: &Job, now: Micros) -> Choice {
         let (at, draw) = (self.at(now), Draw::new(self.draws.u64(..)));
-        match self.handler.decide(request(job), Bound::default(), None, || at, draw) {
-            Ok(Step::Dispatch(mut dispatch)) => {
-                if !self.tells_first_bytes {
-                    dispatch.attempt.first_byte_untold();
-                }
-                let server = server_at(dispatch.plan.first().address);
-                self.running.insert(number, (dispatch.plan, dispatch.attempt));
-                server
+        let step = self.handler.decide(request(job), Bound::default(), None, || at, draw);
+        self.follow(number, step)
+    }
+
+    fn go_on(&mut self, now: Micros) -> Vec<(usize, Choice)> {
+        let (at, mut gone) = (self.at(now), Vec::new());
+        loop {
+            let called = std::mem::take(&mut *self.called.lock().unwrap_or_else(PoisonError::into_inner));
+            if called.is_empty() {
+                break;
             }
-            Ok(Step::Answer(_) | Step::FindOwner(_)) | Err(_) => None,
+            for number in called {
+                let Some(waiting) = self.waiting.remove(&number) else { continue };
+                let choice = self.follow(number, waiting.go_on(|| at));
+                gone.extend((choice != Choice::Later).then_some((number, choice)));
+            }
         }
+        if now >= self.next_look {
+            self.next_look = now + LOOK;
+            let late = |(number, waiting): (&usize, &Waiting)| (waiting.deadline() <= at).then_some(*number);
+            let late: Vec<usize> = self.waiting.iter().filter_map(late).collect();
+            for number in late {
+                let _ = self.waiting.remove(&number).map(|waiting| waiting.expired(at));
+                gone.push((number, Choice::Nowhere));
+            }
+        }
+        gone
     }
 
     fn refused(&mut self, number: usize, _: usize, _: &Job, now: Micros) -> Option<usize> {

@@ -8,7 +8,7 @@ use routing::ModalitySet;
 use scheduling::Scraped;
 
 use crate::cache::PrefixCache;
-use crate::policy::{Policy, PolicyName, needs};
+use crate::policy::{Choice, Policy, PolicyName, needs};
 use crate::scenario::Scenario;
 use crate::workload::{Job, Micros};
 
@@ -123,8 +123,8 @@ impl Reference {
 }
 
 impl Policy for Reference {
-    fn choose(&mut self, number: usize, job: &Job, _: Micros) -> Option<usize> {
-        self.pick(number, job, Vec::new())
+    fn choose(&mut self, number: usize, job: &Job, _: Micros) -> Choice {
+        self.pick(number, job, Vec::new()).into()
     }
 
     fn refused(&mut self, number: usize, server: usize, job: &Job, now: Micros) -> Option<usize> {

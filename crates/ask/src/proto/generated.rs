@@ -85,6 +85,9 @@ pub struct Question {
     /// What caches could know of it.
     #[prost(message, optional, tag = "20")]
     pub prompt: ::core::option::Option<Prompt>,
+    /// With whose requests it takes turns where there is not enough for all: a hash, by the same key.
+    #[prost(fixed64, optional, tag = "21")]
+    pub flow: ::core::option::Option<u64>,
 }
 /// A prompt, piece by piece, in its order. Texts are hashed by the key that the picker gave with the stream (`thalamus-hash-key` of its
 /// head, in hexadecimal digits).
@@ -309,6 +312,9 @@ pub struct Reply {
     /// Why, in a word.
     #[prost(string, tag = "5")]
     pub code: ::prost::alloc::string::String,
+    /// The header `x-llm-d-request-dropped-reason`.
+    #[prost(string, optional, tag = "6")]
+    pub dropped: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// The picker will end this stream once what is under way on it has ended: new questions go elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,14 +1,16 @@
 #![expect(clippy::float_cmp, reason = "what is compared is exact")]
 
 mod caches;
+mod queue;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::StatusCode;
-use routing::{Endpoint, ModalitySet, Model, Operation, Pool, RoutingTable, Target};
-use scheduling::{Explained, Scraped};
+use request::OwnedKind;
+use routing::{Capability, Endpoint, Family, ModalitySet, Model, Operation, Pool, RoutingTable, Target, UnsafeFeature};
+use scheduling::{Explained, Filter, Scraped};
 
 use super::*;
 use crate::{Code, Dialect, EndpointState, Head, OtherPaths, Reading, RunningAttempt};

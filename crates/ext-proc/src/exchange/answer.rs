@@ -1,7 +1,7 @@
 //! The messages that an exchange answers with.
 
 use bytes::Bytes;
-use director::{DESTINATION, Head, HeaderChanges, Reply};
+use director::{DESTINATION, DROPPED_REASON, Head, HeaderChanges, Reply};
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 
@@ -105,6 +105,7 @@ pub(super) fn response_trailers() -> ProcessingResponse {
 /// The gateway answers the client with this; `details` go to its access log.
 pub(super) fn reply(reply: Reply, details: &str) -> ProcessingResponse {
     let mut set_headers = vec![set("content-type", "application/json")];
+    set_headers.extend(reply.dropped.map(|why| set(DROPPED_REASON, why)));
     set_headers.extend(reply.retry_after.map(|after| set("retry-after", &after.as_secs().to_string())));
     set_headers.extend(reply.allow.map(|methods| set("allow", &methods)));
     immediate(i32::from(reply.status.as_u16()), set_headers, reply.body, details)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use director::{DESTINATION, Director, MAX_HEAD};
+use futures::FutureExt as _;
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use request::Limits;
 use routing::{Capability, Endpoint, ModalitySet, Model, Pool, RoutingTable, Target};
@@ -94,8 +95,9 @@ fn held(written: &str) -> String {
         }
         let mut answers = exchange.on(message(said), Instant::now, Draw::new(1));
         // Whoever is asked around, nobody knows it.
-        if exchange.question().is_some() {
-            answers.extend(exchange.answered(Search::Nobody, Instant::now));
+        if let Some((step, _)) = exchange.unsettled() {
+            let settled = handler.settle(step, None, None, Instant::now).now_or_never().expect("nobody is asked");
+            answers.extend(exchange.settled(settled));
         }
         for answer in answers {
             rules.hold(&answer, options);

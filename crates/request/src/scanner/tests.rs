@@ -12,6 +12,7 @@ const CHAT: RequestHead<'static> = RequestHead {
     content_encoding: None,
     content_length: None,
     objective: None,
+    fairness: None,
     session: None,
 };
 

@@ -1,0 +1,239 @@
+//! Which attempts a request gets, and in which order: over endpoints, then targets, then tiers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use media::NameScope;
+use request::{Owned, OwnedKind, Resource, Splice};
+use routing::{Capability, Family, ModelName, NoRoute, Operation, Route, UnsafeFeature};
+use scheduling::{Exhausted, Filter, Ranked, SchedulingRequest, Work};
+
+use crate::content::Content;
+use crate::dispatch::{HeaderChanges, MAX_ATTEMPTS, MAX_PER_TARGET};
+use crate::snapshot::Slot;
+use crate::transaction::Undecided;
+use crate::{Attempt, EndpointId, Plan, Rejection, Why, policy, splices};
+
+/// An endpoint that can take the request, on the way to being an attempt.
+struct Found<'t> {
+    ranked: Ranked,
+    content: Arc<Content>,
+    slot: &'t Slot,
+    target: Option<&'t ModelName>,
+    capability: Capability,
+    tier: usize,
+    equals: usize,
+    is_swayed: bool,
+}
+
+/// Why there is no endpoint to try.
+enum Nowhere {
+    Exhausted(Exhausted),
+    /// Every target would take this word of the text for the place of a media item.
+    Placeholder(&'static str),
+}
+
+/// A saving below this is none, in milliseconds.
+const WORTH_A_TIER: f32 = 20.0;
+
+impl Undecided {
+    /// The way to the owner of what the path names, whatever models are declared.
+    pub(crate) fn to_owner(&self, what: &Owned, owner: &EndpointId) -> Result<Plan, Rejection> {
+        let lost = || Rejection::LostOwned { owned: what.clone() };
+        let slot = self.snapshot.slot_of(owner).ok_or_else(lost)?;
+        let pool = &owner.pool;
+        if self.bound_to().is_some_and(|bound| bound != pool) {
+            return Err(self.no_route(NoRoute::pool_out_of_scope(&[pool])));
+        }
+        if self.bound.subset.as_ref().is_some_and(|subset| !subset.allows(slot.endpoint.address)) {
+            let (pools, exhausted) = (vec![pool.to_string()], Exhausted::Filtered(Filter::Subset));
+            return Err(Rejection::NoEndpoints { model: None, pools, need: self.request.requires, exhausted });
+        }
+        let attempt = self.attempt(slot, None, &Arc::default(), (&Arc::default(), Work::default()));
+        let need = self.request.requires;
+        let why =
+            Why { need, capability: Capability::ANY, tier: 1, tiers: 1, candidates: 1, is_swayed: false, lacks: None };
+        Ok(self.plan_of(vec![attempt], Some(0), None, why))
+    }
+
+    /// The attempts that the route allows, over endpoints, then targets, then tiers; only that of the owner where there is one.
+    pub(crate) fn plan(&self, route: &Route<'_>, owner: Option<&EndpointId>) -> Result<Plan, Rejection> {
+        let within;
+        let route = match self.bound_to() {
+            Some(pool) => {
+                within = route.within(pool).map_err(|no_route| self.no_route(no_route))?;
+                &within
+            }
+            None => route,
+        };
+        let found = self.find(route, owner).map_err(|nowhere| match (nowhere, owner, self.owned()) {
+            (Nowhere::Placeholder(token), ..) => {
+                policy::placeholder_refused(self.request.model.as_deref().unwrap_or_default(), token)
+            }
+            (Nowhere::Exhausted(Exhausted::NoEndpoints), Some(owner), Some(what)) => {
+                Rejection::OwnerCannotServe { owned: what.clone(), pool: owner.pool.to_string() }
+            }
+            (Nowhere::Exhausted(exhausted), ..) => self.no_endpoints(route, exhausted),
+        })?;
+        let first = &found[0];
+        let why = Why {
+            need: self.request.requires,
+            capability: first.capability,
+            tier: first.tier,
+            tiers: route.tiers().len(),
+            candidates: first.equals,
+            is_swayed: first.is_swayed,
+            lacks: first.ranked.lacks,
+        };
+        if matches!(why.lacks, Some(Filter::Queue | Filter::Room)) && self.priority(route) < 0 {
+            return Err(self.saturated(route));
+        }
+        let media_tokens = first.content.media_tokens;
+        let mut attempts: Vec<Attempt> = Vec::with_capacity(found.len());
+        let shared = route.model.is_some_and(|(_, model)| model.media.allowed.contains(&UnsafeFeature::SharedUuids));
+        let uuids = if shared { &[][..] } else { &self.uuids };
+        for Found { slot, target, content, ranked, .. } in &found {
+            let known = attempts.iter().find(|known| known.target.as_ref() == *target);
+            let splices =
+                known.map_or_else(|| splices::of(&self.request, *target, uuids), |known| Arc::clone(&known.splices));
+            attempts.push(self.attempt(slot, *target, &splices, (content, ranked.work)));
+        }
+        let first_byte_timeout = route.model.and_then(|(_, model)| model.first_byte_timeout);
+        Ok(self.plan_of(attempts, media_tokens, first_byte_timeout, why))
+    }
+
+    fn find<'t>(&'t self, route: &Route<'t>, owner: Option<&EndpointId>) -> Result<Vec<Found<'t>>, Nowhere> {
+        let director = &self.handler.director;
+        let (now, mut draw) = (director.stamp(self.now), self.draw);
+        let mut exhausted = None;
+        let mut typed = None;
+        let policy = route.model.map(|(_, model)| &model.media);
+        let mut found: Vec<Found<'t>> = Vec::with_capacity(MAX_ATTEMPTS);
+        let mut unspoilt = 0;
+        for (number, tier) in route.tiers().iter().enumerate() {
+            for target in tier.order(&mut draw) {
+                if let Some(token) = policy::placeholder(policy, target.capability(), target.family(), &self.request) {
+                    typed = Some(token);
+                    continue;
+                }
+                let slots = self.snapshot.slots(target.pool());
+                let content = Arc::new(self.content_at(target.name(), target.family()));
+                let asked = self.asked(&content);
+                let allowed = |slot: &Slot| owner.is_none_or(|owner| slot.state.id() == owner);
+                let candidates = slots.iter().enumerate().filter(|(_, slot)| allowed(slot));
+                let candidates = candidates.map(|(place, slot)| slot.candidate(place, now, &content));
+                match director.profile.run(&asked, candidates, MAX_PER_TARGET, &mut draw) {
+                    Ok(ranking) => {
+                        unspoilt += ranking.iter().filter(|ranked| ranked.lacks.is_none()).count();
+                        found.extend(ranking.iter().map(|ranked| Found {
+                            ranked: *ranked,
+                            content: Arc::clone(&content),
+                            slot: &slots[ranked.place],
+                            target: target.name(),
+                            capability: target.capability(),
+                            tier: number + 1,
+                            equals: ranking.equals,
+                            is_swayed: ranking.is_swayed,
+                        }));
+                    }
+                    // One that came further says more.
+                    Err(why) => exhausted = exhausted.max(Some(why)),
+                }
+                if unspoilt >= MAX_ATTEMPTS {
+                    break;
+                }
+            }
+            // One more tier than what there is enough of: it may cost much less there.
+            if unspoilt >= MAX_ATTEMPTS && number > 0 {
+                break;
+            }
+        }
+        let tiers = order_of_tiers(&found);
+        // Stable: in a tier, targets stay as the draw has them.
+        found.sort_by_key(|found| (found.ranked.demotion, tiers.get(found.tier).copied()));
+        found.truncate(MAX_ATTEMPTS);
+        match (found.is_empty(), exhausted, typed) {
+            (false, ..) => Ok(found),
+            (true, None, Some(token)) => Err(Nowhere::Placeholder(token)),
+            (true, exhausted, _) => Err(Nowhere::Exhausted(exhausted.unwrap_or(Exhausted::NoEndpoints))),
+        }
+    }
+
+    /// What the servers of a target would cache of the request.
+    pub(crate) fn content_at(&self, target: Option<&ModelName>, family: Option<Family>) -> Content {
+        let model = self.request.model.as_deref().unwrap_or_default();
+        let scope = NameScope { namespace: &self.handler.namespace, model, caller: &self.caller };
+        Content::of(&self.request, target, family, scope)
+    }
+
+    pub(crate) fn asked(&self, content: &Content) -> SchedulingRequest<'_> {
+        SchedulingRequest { need: self.request.requires, subset: self.bound.subset.as_ref(), content: content.home() }
+    }
+
+    fn attempt(
+        &self,
+        slot: &Slot,
+        target: Option<&ModelName>,
+        splices: &Arc<[Splice]>,
+        (content, work): (&Arc<Content>, Work),
+    ) -> Attempt {
+        Attempt {
+            state: Arc::clone(&slot.state),
+            address: slot.endpoint.address,
+            app_protocol: self.snapshot.app_protocol(&slot.state.id().pool),
+            target: target.cloned(),
+            splices: Arc::clone(splices),
+            work,
+            content: Arc::clone(content),
+        }
+    }
+
+    fn plan_of(
+        &self,
+        attempts: Vec<Attempt>,
+        media_tokens: Option<u64>,
+        first_byte_timeout: Option<Duration>,
+        why: Why,
+    ) -> Plan {
+        let makes = match self.request.resource {
+            Resource::Operation(Operation::Videos) => Some(OwnedKind::Video),
+            Resource::Operation(Operation::Responses) => Some(OwnedKind::Response),
+            _ => None,
+        };
+        Plan {
+            attempts,
+            headers: HeaderChanges::default(),
+            media_tokens,
+            revision: self.snapshot.revision,
+            why,
+            first_byte_timeout,
+            waited: Duration::ZERO,
+            makes,
+            // The first event of a response says that it was created, which is not that it was read.
+            streams: self.request.stream && self.request.requires.operation != Operation::Responses,
+            owners: Arc::clone(&self.handler.owners),
+            observer: Arc::clone(&self.handler.observer),
+        }
+    }
+}
+
+/// How late each tier comes, by its number: a wider fit before a tighter one where the request would cost less than half there, and that is worth
+/// talking of. A tighter one is kept free for nobody, a wider one for those that nobody else can take.
+fn order_of_tiers(found: &[Found<'_>]) -> Vec<usize> {
+    let last = found.iter().map(|found| found.tier).max().unwrap_or(0);
+    let mut costs = vec![f32::INFINITY; last + 1];
+    let first = found.first().map_or(0, |found| found.tier);
+    // Of each tier that endpoint which would be tried first. What a wider one has in its caches, because it had to step in once, is no reason to stay there.
+    for Found { tier, ranked, .. } in found.iter().rev().filter(|found| found.ranked.demotion == 0) {
+        costs[*tier] = if *tier == first { ranked.cost } else { ranked.cost_anew };
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a table has few tiers")]
+    let worth = |tier: usize| (costs[tier] + WORTH_A_TIER) * 2_f32.powf(tier as f32);
+    let mut order: Vec<usize> = (0..=last).collect();
+    order.sort_by(|one, other| worth(*one).total_cmp(&worth(*other)));
+    let mut places = vec![0; last + 1];
+    for (place, tier) in order.into_iter().enumerate() {
+        places[tier] = place;
+    }
+    places
+}

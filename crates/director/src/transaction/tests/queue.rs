@@ -1,0 +1,267 @@
+//! Requests wait while all that could serve them are full, and go in their order.
+
+use std::sync::Mutex;
+use std::task::{Context, Poll, Wake, Waker};
+
+use request::RequestHead;
+
+use super::*;
+use crate::{QueueLimits, Waiting};
+
+/// Hears that somebody is called.
+#[derive(Default)]
+struct Bell(Mutex<u32>);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        *self.0.lock().unwrap() += 1;
+    }
+}
+
+const TEXT: &str = r#"{"model":"chat","messages":[{"role":"user","content":"hi"}],"stream":true}"#;
+const PICTURE: &str = r#"{"model":"chat","messages":[{"role":"user","content":[
+    {"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]}],"stream":true}"#;
+
+fn of_flow(fairness: &str) -> RequestHead<'_> {
+    RequestHead { fairness: Some(fairness), ..head("/v1/chat/completions") }
+}
+
+impl World {
+    fn queued(limits: QueueLimits) -> Self {
+        let mut world = Self::new(table());
+        Arc::get_mut(&mut world.handler).unwrap().queue = limits;
+        world
+    }
+
+    fn step_of(&self, head: &RequestHead<'_>, body: &str) -> Result<Step, Rejection> {
+        self.step(head, body, Bound::default(), 0)
+    }
+
+    fn waits(&self, head: &RequestHead<'_>, body: &str) -> Waiting {
+        match self.step_of(head, body).unwrap() {
+            Step::Wait(waiting) => *waiting,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Fills these hosts with requests of ours, which do not begin to be answered, and says so in their metrics.
+    fn fill_up(&self, hosts: &[u8]) -> Vec<Dispatch> {
+        let mut running = Vec::new();
+        for host in hosts {
+            let subset = Subset::parse([&*format!("10.0.0.{host}:8000")]);
+            for _ in 0..5 {
+                running.push(self.ask_with(TEXT, Some(&subset), 0).unwrap());
+            }
+        }
+        self.fill(hosts);
+        running
+    }
+
+    fn goes(&self, waiting: Waiting) -> Dispatch {
+        assert!(is_called(&waiting));
+        match waiting.go_on(|| self.now).unwrap() {
+            Step::Dispatch(dispatch) => *dispatch,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        self.handler.director.waiting()
+    }
+}
+
+fn is_called(waiting: &Waiting) -> bool {
+    waiting.poll_turn(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+}
+
+const ALL: [u8; 4] = [1, 2, 11, 12];
+
+#[test]
+fn one_that_finds_all_full_goes_when_a_first_byte_comes() {
+    let world = World::queued(QueueLimits::default());
+    let mut running = world.fill_up(&ALL);
+    let bell = Arc::<Bell>::default();
+    let waiting = world.waits(&head("/v1/chat/completions"), TEXT);
+    assert_eq!(waiting.poll_turn(&mut Context::from_waker(&Waker::from(Arc::clone(&bell)))), Poll::Pending);
+    assert_eq!((world.waiting(), *bell.0.lock().unwrap()), (1, 0));
+    let first = running[0].plan.first().address;
+    running[0].attempt.first_byte(|| world.now);
+    assert_eq!(*bell.0.lock().unwrap(), 1);
+    let dispatch = world.goes(waiting);
+    assert_eq!((address_of(&dispatch), world.waiting()), (first, 0));
+    // Its place is taken again.
+    drop(world.waits(&head("/v1/chat/completions"), TEXT));
+    assert_eq!(world.waiting(), 0);
+}
+
+#[test]
+fn those_behind_a_full_picker_of_another_get_in_a_few_at_a_time() {
+    let world = World::queued(QueueLimits::default());
+    // Nothing there is of ours.
+    world.fill(&ALL);
+    let steps = (0..40).map(|_| world.step_of(&of_flow("a"), TEXT).unwrap());
+    let running: Vec<Step> = steps.take_while(|step| matches!(step, Step::Dispatch(_))).collect();
+    assert_eq!(running.len(), 20, "five at each of the four");
+}
+
+#[test]
+fn the_important_go_first_and_flows_take_turns() {
+    let mut table = table();
+    let pools = table.pools.values().map(|pool| {
+        let mut pool = (**pool).clone();
+        pool.policy.priorities = [("urgent".into(), 10)].into();
+        Arc::new(pool)
+    });
+    table.pools = table.pools.keys().cloned().zip(pools).collect();
+    let world = World::new(table);
+    let mut running = world.fill_up(&ALL);
+    let mut waiting = vec![
+        ("one", world.waits(&of_flow("one"), TEXT)),
+        ("one", world.waits(&of_flow("one"), TEXT)),
+        ("one", world.waits(&of_flow("one"), TEXT)),
+        ("two", world.waits(&of_flow("two"), TEXT)),
+    ];
+    let urgent = RequestHead { objective: Some("urgent"), ..of_flow("one") };
+    waiting.push(("urgent", world.waits(&urgent, TEXT)));
+    let mut order = Vec::new();
+    for dispatch in &mut running[..5] {
+        dispatch.attempt.first_byte(|| world.now);
+        let place = waiting.iter().position(|(_, waiting)| is_called(waiting)).unwrap();
+        let (name, called) = waiting.remove(place);
+        // It fills the place again.
+        std::mem::forget(world.goes(called).attempt);
+        order.push(name);
+    }
+    assert_eq!(order, ["urgent", "one", "two", "one", "one"]);
+}
+
+#[test]
+fn one_that_is_called_and_gone_passes_the_call_on() {
+    let world = World::queued(QueueLimits::default());
+    let mut running = world.fill_up(&ALL);
+    let (first, second) = (world.waits(&of_flow("a"), TEXT), world.waits(&of_flow("a"), TEXT));
+    running[0].attempt.first_byte(|| world.now);
+    assert!(is_called(&first) && !is_called(&second));
+    drop(first);
+    world.goes(second);
+}
+
+#[test]
+fn one_that_was_called_in_vain_keeps_its_place_and_lets_others_go() {
+    let world = World::queued(QueueLimits::default());
+    let mut running = world.fill_up(&ALL);
+    let (picture, text) = (world.waits(&of_flow("a"), PICTURE), world.waits(&of_flow("b"), TEXT));
+    let later = world.waits(&of_flow("a"), PICTURE);
+    // Both can go to the pool for pictures, but only the text to where there is room.
+    let subset_of_vision = |dispatch: &&mut Dispatch| pool_of(dispatch) == "vision";
+    running.iter_mut().find(subset_of_vision).unwrap().attempt.first_byte(|| world.now);
+    assert!(is_called(&picture) && !is_called(&text));
+    world.scraped(11, 50);
+    world.scraped(12, 50);
+    let vision = world.fill_up_again(&[11, 12]);
+    running.iter_mut().find(|dispatch| pool_of(dispatch) == "text").unwrap().attempt.first_byte(|| world.now);
+    let Step::Wait(picture) = picture.go_on(|| world.now).unwrap() else { panic!("there is no room for it") };
+    world.goes(text);
+    assert!(!is_called(&picture) && !is_called(&later));
+    drop(vision);
+    assert!(is_called(&picture), "it comes before the one that came after it");
+}
+
+impl World {
+    /// One more each, from somebody who may go anyway.
+    fn fill_up_again(&self, hosts: &[u8]) -> Vec<crate::RunningAttempt> {
+        let mut running = Vec::new();
+        for host in hosts {
+            let plan = {
+                let subset = Subset::parse([&*format!("10.0.0.{host}:8000")]);
+                let lone = Self {
+                    handler: Arc::new(RequestHandler {
+                        queue: QueueLimits { requests: 0, ..QueueLimits::default() },
+                        ..(*self.handler).clone()
+                    }),
+                    now: self.now,
+                };
+                lone.ask_with(TEXT, Some(&subset), 0).unwrap()
+            };
+            running.push(plan.attempt);
+        }
+        running
+    }
+}
+
+#[test]
+fn the_queue_is_bounded_and_the_important_take_the_places_of_others() {
+    let limits = QueueLimits { requests: 4, ..QueueLimits::default() };
+    let mut table = table();
+    let mut model = (*table.models["chat"]).clone();
+    model.criticality = Criticality::Critical;
+    table.models.insert("critical".into(), Arc::new(model));
+    let mut world = World::new(table);
+    Arc::get_mut(&mut world.handler).unwrap().queue = limits;
+    let _running = world.fill_up(&ALL);
+    let mut pictures: Vec<Waiting> = (0..2).map(|_| world.waits(&of_flow("a"), PICTURE)).collect();
+    let refused = world.step_of(&of_flow("a"), PICTURE).unwrap_err();
+    assert!(matches!(refused, Rejection::QueueFull { waiting: 2, .. }), "half of the places: {refused:?}");
+    let texts: Vec<Waiting> = (0..2).map(|_| world.waits(&of_flow("b"), TEXT)).collect();
+    let refused = world.step_of(&of_flow("b"), TEXT).unwrap_err();
+    assert_eq!((refused.code(), world.waiting()), (Code::QueueFull, 4));
+    let reply = refused.reply(Dialect::OpenAi);
+    assert_eq!((reply.status.as_u16(), reply.dropped), (429, Some("rejected-saturated")));
+    assert!(reply.retry_after >= Some(Duration::from_secs(1)));
+    let critical = world.waits(&of_flow("b"), &TEXT.replace("chat", "critical"));
+    let last = pictures.pop().unwrap();
+    assert!(is_called(&last), "its turn was the last");
+    let evicted = last.go_on(|| world.now).unwrap_err();
+    assert_eq!(evicted.reply(Dialect::OpenAi).dropped, Some("evicted-priority"));
+    assert_eq!(world.waiting(), 4);
+    drop((critical, pictures, texts));
+    assert_eq!(world.waiting(), 0);
+}
+
+#[test]
+fn one_that_has_waited_for_too_long_is_told_so() {
+    let world = World::queued(QueueLimits { wait: Duration::from_secs(7), ..QueueLimits::default() });
+    let _running = world.fill_up(&ALL);
+    let waiting = world.waits(&of_flow("a"), TEXT);
+    assert_eq!(waiting.deadline(), world.now + Duration::from_secs(7));
+    let rejection = waiting.expired(world.now + Duration::from_secs(7));
+    assert_eq!(rejection.to_string(), "every endpoint that could serve this was full for 7 seconds");
+    assert_eq!(rejection.reply(Dialect::OpenAi).dropped, Some("rejected-ttl-expired"));
+    assert_eq!(world.waiting(), 0);
+}
+
+#[test]
+fn the_sheddable_never_wait_and_nobody_does_where_there_is_no_queue() {
+    let mut table = table();
+    let mut model = (*table.models["chat"]).clone();
+    model.criticality = Criticality::Sheddable;
+    table.models.insert("sheddable".into(), Arc::new(model));
+    let world = World::new(table);
+    let mut running = world.fill_up(&ALL);
+    let waiting = world.waits(&of_flow("a"), TEXT);
+    let shed = |world: &World| world.step_of(&of_flow("a"), &TEXT.replace("chat", "sheddable"));
+    assert_eq!(shed(&world).unwrap_err().code(), Code::Saturated);
+    // There is room for the one that waits, and none for it.
+    running[0].attempt.first_byte(|| world.now);
+    assert_eq!(shed(&world).unwrap_err().code(), Code::Saturated);
+    drop(waiting);
+    let world = World::queued(QueueLimits { requests: 0, ..QueueLimits::default() });
+    let _running = world.fill_up(&ALL);
+    assert!(matches!(world.step_of(&of_flow("a"), TEXT), Ok(Step::Dispatch(_))));
+}
+
+#[test]
+fn metrics_and_tables_call_those_that_wait() {
+    let world = World::queued(QueueLimits::default());
+    let _running = world.fill_up(&ALL);
+    let waiting: Vec<Waiting> = (0..3).map(|_| world.waits(&of_flow("a"), TEXT)).collect();
+    world.scraped(1, 3);
+    assert_eq!(waiting.iter().filter(|waiting| is_called(waiting)).count(), 2, "its queue takes five");
+    let world = World::queued(QueueLimits::default());
+    let _running = world.fill_up(&ALL);
+    let waiting = world.waits(&of_flow("a"), TEXT);
+    let mut larger = table();
+    larger.pools.insert("text".into(), pool(&[(1, None), (2, None), (3, None)]));
+    world.handler.director.replace_table(2, Arc::new(larger));
+    assert_eq!(address_of(&world.goes(waiting)), address(3));
+}

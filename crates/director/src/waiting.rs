@@ -1,0 +1,133 @@
+//! A request that waits for room, between two steps.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use routing::{Draw, PoolName, Route};
+use scheduling::{Filter, Lane};
+
+use crate::dispatch::micros;
+use crate::queue::{Asks, NoPlace, Ticket};
+use crate::transaction::Undecided;
+use crate::{Plan, Rejection, Step, Timer};
+
+/// A request that no endpoint has room for now. It gives up its place when it is dropped.
+#[derive(Debug)]
+pub struct Waiting {
+    pub(crate) undecided: Box<Undecided>,
+    pub(crate) ticket: Ticket,
+}
+
+impl Waiting {
+    /// Ready once it may be its turn.
+    pub fn poll_turn(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.ticket.poll(context)
+    }
+
+    /// How long it waits at most.
+    pub fn deadline(&self) -> Instant {
+        self.ticket.deadline()
+    }
+
+    /// It may be its turn: decides again, by what is known now. It may have to wait on, in its old place.
+    pub fn go_on(self, clock: impl Fn() -> Instant) -> Result<Step, Rejection> {
+        let Self { undecided, mut ticket } = self;
+        let handler = Arc::clone(&undecided.handler);
+        let step = if ticket.take_call() {
+            undecided.again(ticket, clock)
+        } else {
+            Err(Rejection::MadeWay { retry_after: undecided.retry_after() })
+        };
+        step.map_err(|rejection| handler.reject(rejection))
+    }
+
+    /// Its time is up.
+    pub fn expired(self, now: Instant) -> Rejection {
+        let waited = now.saturating_duration_since(self.ticket.since());
+        let rejection = Rejection::WaitedTooLong { waited, retry_after: self.undecided.retry_after() };
+        self.undecided.handler.reject(rejection)
+    }
+
+    /// Its turn, or false once its time is up.
+    pub(crate) async fn turn(&self, timer: Option<&dyn Timer>) -> bool {
+        let mut timeout: Option<Pin<Box<dyn Future<Output = ()> + Send>>> =
+            timer.map(|timer| timer.until(self.deadline()));
+        std::future::poll_fn(|context| {
+            if self.poll_turn(context).is_ready() {
+                return Poll::Ready(true);
+            }
+            match &mut timeout {
+                Some(timeout) => timeout.as_mut().poll(context).map(|()| false),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+}
+
+impl Undecided {
+    /// It waited, and decides by what is known now.
+    pub(crate) fn again(self, ticket: Ticket, clock: impl Fn() -> Instant) -> Result<Step, Rejection> {
+        let snapshot = self.handler.director.snapshot().ok_or(Rejection::NotSynced)?;
+        let now = clock();
+        Self { snapshot, now, ..self }.decided(None, Some(ticket), clock)
+    }
+
+    /// None where it goes as planned; where all are full or others came first, it waits. One that is called comes first itself.
+    pub(crate) fn asks_to_wait(
+        &self,
+        route: &Route<'_>,
+        plan: &Plan,
+        is_called: bool,
+    ) -> Result<Option<Asks>, Rejection> {
+        let queue = self.director().queue();
+        let is_full = plan.why.lacks == Some(Filter::Queue);
+        if self.handler.queue.requests == 0 || !is_full && (is_called || queue.len() == 0) {
+            return Ok(None);
+        }
+        let pools: Vec<PoolName> = route.pools().into_iter().cloned().collect();
+        let priority = self.priority(route);
+        if !is_full && !queue.is_before(&pools, priority) {
+            return Ok(None);
+        }
+        if priority < 0 {
+            return Err(self.saturated(route));
+        }
+        let flow = self.request.flow.or(self.request.prompt.session);
+        let of_caller = || self.caller.iter().fold(0, |hash, byte| Draw::mixed(hash, u64::from(*byte)));
+        let lane = Lane { pools, need: self.request.requires, subset: self.bound.subset.clone() };
+        let work = micros(plan.first().work.all());
+        Ok(Some(Asks { lane, priority, flow: flow.unwrap_or_else(of_caller), work }))
+    }
+
+    pub(crate) fn enter(&self, asks: Asks) -> Result<Ticket, Rejection> {
+        let handler = &self.handler;
+        let (queue, is_short) = (self.director().queue(), handler.budget.is_half_full());
+        let pools = asks.lane.pools.clone();
+        let ticket = queue
+            .enter(asks, handler.queue, is_short, self.now)
+            .map_err(|NoPlace { waiting }| Rejection::QueueFull { waiting, retry_after: self.retry_after() })?;
+        // Room that came while it was decided that there is none has called nobody.
+        let slots = pools.iter().flat_map(|pool| self.snapshot.slots(pool));
+        if !slots.clone().all(|slot| slot.state.is_full(self.now)) {
+            slots.map(|slot| &slot.state).filter(|state| !state.is_full(self.now)).for_each(|state| state.has_room());
+        }
+        Ok(ticket)
+    }
+
+    /// When there should be room: what waits here and there, at the speed at which the endpoints of its pools get work done.
+    pub(crate) fn retry_after(&self) -> Duration {
+        let route = self.route().ok();
+        let pools = route.iter().flat_map(Route::pools);
+        let states = pools.flat_map(|pool| self.snapshot.slots(pool)).map(|slot| &slot.state);
+        let (work, speed) = states.fold((0.0, 0.0), |(work, speed), state| {
+            let load = state.load(self.now);
+            (work + load.queued + load.untold, speed + state.work_a_second())
+        });
+        let seconds = (work + self.director().queue().work()) / speed;
+        // Nothing was measured where it is no number.
+        Duration::from_secs_f32(if seconds.is_finite() { seconds.ceil().clamp(1.0, 60.0) } else { 1.0 })
+    }
+}
