@@ -23,6 +23,8 @@ pub struct PodSpec {
     /// What its simulator serves: `NAME=text,image` or `NAME=text:text,audio`.
     pub models: Vec<String>,
     pub latency: Duration,
+    /// How many requests its simulator works on at once.
+    pub slots: Option<usize>,
 }
 
 /// The pods of one namespace.
@@ -96,6 +98,7 @@ impl Kubelet {
             "--log-format".to_owned(),
             "json".to_owned(),
         ]);
+        args.extend(pod.slots.iter().flat_map(|slots| ["--slots".to_owned(), slots.to_string()]));
         args.extend(pod.models.iter().flat_map(|model| ["--model".to_owned(), model.clone()]));
         let mut process =
             Process::start(&self.folder, &format!("pod-{}", pod.name), &binary("modelserver-sim")?, &args, &[])?;

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use thalamus::manifests::Objects;
@@ -255,7 +254,7 @@ impl World {
                 labels: metadata.labels.unwrap_or_default(),
                 annotations: metadata.annotations.unwrap_or_default(),
                 models: models.collect(),
-                latency: Duration::ZERO,
+                ..PodSpec::default()
             };
             self.kubelet.run(spec).await?;
         }

@@ -64,7 +64,7 @@ pub enum Rejection {
     #[error("every endpoint that could serve this is saturated, and {} may be shed", model.as_deref().unwrap_or("the request"))]
     Saturated { model: Option<String>, pools: Vec<String>, retry_after: Duration },
 
-    #[error("every endpoint that could serve this is full, and {waiting} requests wait already; try again in {} seconds", retry_after.as_secs())]
+    #[error("every endpoint that could serve this is full, and {waiting} requests wait already")]
     QueueFull { waiting: usize, retry_after: Duration },
 
     #[error("every endpoint that could serve this is full, and the request made way for one of higher priority")]

@@ -154,5 +154,5 @@ async fn load(State(Debug { handler, .. }): State<Debug>) -> Response {
         })
     };
     let rows: Vec<Value> = director.endpoints().into_iter().map(row).collect();
-    Json(json!({"endpoints": rows})).into_response()
+    Json(json!({"endpoints": rows, "waiting": director.waiting()})).into_response()
 }

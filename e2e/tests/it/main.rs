@@ -25,6 +25,7 @@ mod manifests;
 mod module;
 mod outages;
 mod plugin;
+mod queue;
 mod replicas;
 mod requests;
 mod rights;
@@ -179,6 +180,11 @@ fn data_plane(trials: &mut Trials) {
         a_herd_that_waited_for_the_picker_is_served,
         strangers_hold_up_no_end,
         when_nobody_can_be_reached_both_ways_say_so_alike,
+    );
+    claims!(trials, queue:
+        requests_wait_before_full_servers_and_the_critical_go_first,
+        a_client_that_leaves_gives_up_its_place,
+        the_queue_is_bounded_in_length_and_time,
     );
     claims!(trials, edges:
         a_client_that_hangs_up_is_felt_by_the_model_server,
