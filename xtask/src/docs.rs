@@ -26,7 +26,10 @@ pub(crate) fn errors() -> String {
     let mut codes: Vec<Code> = Code::ALL.to_vec();
     codes.sort_by_key(|code| code.status());
     for code in codes {
-        let after = code.retry_after().map(|after| format!("{} s", after.as_secs())).unwrap_or_default();
+        let after = match code.status().as_u16() {
+            429 => "1 to 60 s, as measured".to_owned(),
+            _ => code.retry_after().map(|after| format!("{} s", after.as_secs())).unwrap_or_default(),
+        };
         page += &format!("| {} | `{}` | {after} | {} |\n", code.status().as_u16(), code.as_str(), code.meaning());
     }
     page

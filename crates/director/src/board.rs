@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::{Duration, Instant};
 
@@ -67,6 +67,8 @@ pub struct EndpointState {
     stuck_since: AtomicU64,
     /// How bad the last answers in a row were.
     demerits: AtomicU32,
+    /// Whether the last of them was a connection that it did not take.
+    refused: AtomicBool,
     failed_at: AtomicU64,
 }
 
@@ -184,6 +186,7 @@ impl EndpointState {
             progress: AtomicU64::new(0),
             stuck_since: AtomicU64::new(0),
             demerits: AtomicU32::new(0),
+            refused: AtomicBool::new(false),
             failed_at: AtomicU64::new(0),
         }
     }
@@ -329,9 +332,13 @@ impl EndpointState {
             since > 0 && now.saturating_sub(since) >= nanos(limit)
         };
         let responsive = !lasts(&self.silent_since, SILENT_AFTER) && !lasts(&self.stuck_since, STUCK_AFTER);
-        let over = self.demerits.load(Relaxed).checked_sub(FAILING);
-        let answering = over.is_none_or(|over| lasts(&self.failed_at, FAILING_FOR * (1 << over.min(MAX_DOUBLINGS))));
-        Health { responsive, answering }
+        let demerits = self.demerits.load(Relaxed);
+        // Its time over, one at a time is sent there, until it has answered one.
+        let is_back =
+            |over: u32| lasts(&self.failed_at, FAILING_FOR * (1 << over.min(MAX_DOUBLINGS))) && self.pending() == 0;
+        let answering = demerits.checked_sub(FAILING).is_none_or(is_back);
+        let doubts = if self.refused.load(Relaxed) { 0 } else { demerits };
+        Health { responsive, answering, doubts }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
@@ -446,6 +453,7 @@ impl EndpointState {
             Verdict::Unreachable => FAILING,
         };
         self.failed_at.store(self.clock.stamp(at), Relaxed);
+        self.refused.store(verdict == Verdict::Unreachable, Relaxed);
         // What has failed for long needs no more of them, and a number that grows for ever would come round again.
         let most = FAILING + MAX_DOUBLINGS;
         let _ = self.demerits.fetch_update(Relaxed, Relaxed, |now| {

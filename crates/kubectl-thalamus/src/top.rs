@@ -44,14 +44,26 @@ struct Busy {
     known: bool,
 }
 
+/// What all pickers know together.
+#[derive(Debug, Default)]
+struct Fleet {
+    /// By pool and endpoint.
+    busy: BTreeMap<(String, String), Busy>,
+    /// Requests that wait for room.
+    waiting: u64,
+}
+
 pub(crate) async fn run(client: &Client, namespace: &str, args: &TopArgs, screen: Screen) -> Result<()> {
     loop {
-        let busy = look(client, namespace, args).await?;
+        let Fleet { busy, waiting } = look(client, namespace, args).await?;
         if screen.colours && !args.once {
             // Back to the top, and everything below cleared.
             line("\x1b[H\x1b[J");
         }
         screen.table(&table(&busy));
+        if waiting > 0 {
+            line(&format!("{waiting} wait in the pickers for an endpoint with room"));
+        }
         if args.once {
             return Ok(());
         }
@@ -62,14 +74,15 @@ pub(crate) async fn run(client: &Client, namespace: &str, args: &TopArgs, screen
     }
 }
 
-async fn look(client: &Client, namespace: &str, args: &TopArgs) -> Result<BTreeMap<(String, String), Busy>> {
-    let mut all: BTreeMap<(String, String), Busy> = BTreeMap::new();
+async fn look(client: &Client, namespace: &str, args: &TopArgs) -> Result<Fleet> {
+    let mut fleet = Fleet::default();
     for picker in pickers::find(client, namespace, args.picker.as_deref()).await? {
         let answer = picker.ask(client, Method::GET, "/debug/load", "application/json", Vec::new()).await?;
+        fleet.waiting += answer["waiting"].as_u64().unwrap_or(0);
         for one in answer["endpoints"].as_array().context("the picker's answer has no list of endpoints")? {
             let text = |name: &str| one[name].as_str().unwrap_or_default().to_owned();
             let number = |name: &str| one[name].as_u64().unwrap_or(0);
-            let busy = all.entry((text("pool"), text("endpoint"))).or_default();
+            let busy = fleet.busy.entry((text("pool"), text("endpoint"))).or_default();
             busy.address = text("address");
             busy.in_flight += number("inFlight");
             busy.queued += one["queuedMilliseconds"].as_f64().unwrap_or(0.0);
@@ -81,7 +94,7 @@ async fn look(client: &Client, namespace: &str, args: &TopArgs) -> Result<BTreeM
             busy.known |= one["known"] == Value::Bool(true);
         }
     }
-    Ok(all)
+    Ok(fleet)
 }
 
 fn table(all: &BTreeMap<(String, String), Busy>) -> Table {

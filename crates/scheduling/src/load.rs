@@ -37,8 +37,10 @@ pub struct Scraped {
 pub struct Health {
     /// False once it has given no sign of life for some time, or has got on with nothing although it has work.
     pub responsive: bool,
-    /// False for some time after it failed what it was sent.
+    /// False for some time after it failed what it was sent, and then until one that it is sent has gone well.
     pub answering: bool,
+    /// How often it failed in a row, where that may be the fault of what it was asked: it took the connection.
+    pub doubts: u32,
 }
 
 /// A queue this long means saturated. The value is llm-d's default for its utilisation detector.
@@ -92,6 +94,6 @@ impl Scraped {
 
 impl Default for Health {
     fn default() -> Self {
-        Self { responsive: true, answering: true }
+        Self { responsive: true, answering: true, doubts: 0 }
     }
 }

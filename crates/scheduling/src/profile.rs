@@ -44,6 +44,8 @@ pub struct Ranked {
     pub cost_anew: f32,
     in_flight: u32,
     tie_break: u64,
+    /// How doubtful it is that it fails, and what it lacks besides; none where it does not fail, or surely does.
+    doubt: Option<(u32, (Option<Filter>, usize))>,
 }
 
 /// The best of the candidates, in order; at least one.
@@ -92,6 +94,9 @@ pub enum Preference {
     Scores(Vec<(Scorer, f32)>),
 }
 
+/// So many endpoints are many: of fewer, all may be at fault.
+const MANY: usize = 4;
+
 /// Costs within this share of the least are equal: they are estimates.
 const NEAR: f32 = 0.05;
 
@@ -136,6 +141,11 @@ impl Profile {
             match self.judge(request, &candidate) {
                 Err(filter) => exhausted = exhausted.max(Exhausted::Filtered(filter)),
                 Ok((lacks, demotion)) => {
+                    let doubt = (lacks == Some(Filter::Answering) && candidate.health.doubts > 0).then(|| {
+                        let health = Health { answering: true, ..candidate.health };
+                        let besides = self.judge(request, &Candidate { health, ..candidate });
+                        (candidate.health.doubts, besides.unwrap_or_default())
+                    });
                     is_known |= demotion == 0 && candidate.work.saved > candidate.work.all();
                     let work = candidate.work;
                     let cost = self.cost(&candidate);
@@ -150,10 +160,12 @@ impl Profile {
                         cost_anew,
                         in_flight: candidate.load.in_flight,
                         tie_break: place_of(candidate.endpoint),
+                        doubt,
                     });
                 }
             }
         }
+        spare_half(&mut all);
         let Some(demotion) = all.iter().map(|ranked| ranked.demotion).min() else { return Err(exhausted) };
         let (salt, near, has_home) = match request.content {
             Some(content) if !is_known => (content, NEAR_HOME, true),
@@ -223,6 +235,25 @@ impl Profile {
         match &self.prefers {
             Preference::LeastCost => Cost::new(candidate.work, &candidate.load).total(),
             Preference::Scores(scorers) => 1.0 - score(candidate, scorers),
+        }
+    }
+}
+
+/// Where most of many fail, it may be what they are asked: no more than half of them are left alone, but for those that surely fail.
+fn spare_half(all: &mut [Ranked]) {
+    if all.len() < MANY {
+        return;
+    }
+    let fails = |ranked: &&Ranked| matches!(ranked.lacks, Some(Filter::Responsive | Filter::Answering));
+    let too_many = all.iter().filter(fails).count().saturating_sub(all.len() / 2);
+    if too_many == 0 {
+        return;
+    }
+    let mut doubtful: Vec<&mut Ranked> = all.iter_mut().filter(|ranked| ranked.doubt.is_some()).collect();
+    doubtful.sort_by_key(|ranked| ranked.doubt.map(|(doubts, _)| doubts));
+    for ranked in doubtful.into_iter().take(too_many) {
+        if let Some((_, (lacks, demotion))) = ranked.doubt {
+            (ranked.lacks, ranked.demotion) = (lacks, demotion);
         }
     }
 }

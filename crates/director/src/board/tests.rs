@@ -101,6 +101,22 @@ fn who_fails_again_is_left_alone_for_twice_as_long_and_never_for_ever() {
 }
 
 #[test]
+fn who_comes_back_gets_one_request_until_it_has_answered_it() {
+    let World { state, now, .. } = world();
+    let health = |after: u64| state.health(now + secs(after));
+    state.judge(Verdict::Unreachable, now, now);
+    assert_eq!((health(1).answering, health(1).doubts), (true, 0), "that it takes no connection is sure");
+    state.queue(1000);
+    assert!(!health(1).answering && !health(99).answering, "one is on its way");
+    state.judge(Verdict::Failed, now + secs(1), now + secs(2));
+    state.unqueue(1000);
+    assert_eq!((health(3).answering, health(4).answering, health(4).doubts), (false, true, 4));
+    state.queue(1000);
+    state.judge(Verdict::Answered, now, now + secs(5));
+    assert!(health(5).answering);
+}
+
+#[test]
 fn what_was_under_way_when_a_server_failed_tells_nothing_new() {
     let World { state, now, .. } = world();
     for after in 1..=10 {

@@ -15,7 +15,7 @@ const ALL_THERE: Work = Work { reading: 1.0, encoding: 0.0, saved: 99.0 };
 
 const IDLE: Load = queue(0);
 const FULL: Load = queue(SATURATED_WAITING);
-const WELL: Health = Health { responsive: true, answering: true };
+const WELL: Health = Health { responsive: true, answering: true, doubts: 0 };
 
 const fn queue(waiting: u32) -> Load {
     Load {
@@ -55,7 +55,7 @@ impl Server {
     }
 
     fn of_health(self, responsive: bool, answering: bool) -> Self {
-        Self { health: Health { responsive, answering }, ..self }
+        Self { health: Health { responsive, answering, doubts: 0 }, ..self }
     }
 }
 
@@ -159,6 +159,28 @@ fn equals_share_the_first_place() {
     };
     let ones = (0..1000).filter(|seed| first(*seed) == 0).count();
     assert!((400..600).contains(&ones), "{ones} of 1,000");
+}
+
+#[test]
+fn no_more_than_half_are_left_alone_unless_they_take_no_connection() {
+    let order = |doubts: &[u32]| {
+        let of = |(port, doubts): (u16, &u32)| Server {
+            health: Health { responsive: true, answering: *doubts == 9, doubts: *doubts },
+            ..server(port, IDLE)
+        };
+        let servers: Vec<Server> = (0..).zip(doubts).map(of).collect();
+        let ranking = Profile::default().run(&ANYTHING, candidates(&servers), 10, &mut Draw::new(1)).unwrap();
+        let good = ranking.iter().filter(|ranked| ranked.lacks.is_none());
+        let mut good: Vec<usize> = good.map(|ranked| ranked.place).collect();
+        good.sort_unstable();
+        good
+    };
+    // Nine stands for one that answers.
+    assert_eq!(order(&[9, 3, 4, 5]), [0, 1], "the least doubtful is asked again");
+    assert_eq!(order(&[9, 0, 0, 0]), [0], "nobody is asked who takes no connection");
+    assert_eq!(order(&[9, 9, 3, 4]), [0, 1]);
+    assert_eq!(order(&[3, 3, 3, 3]).len(), 2);
+    assert_eq!(order(&[9, 3, 3]), [0], "three are few");
 }
 
 #[test]

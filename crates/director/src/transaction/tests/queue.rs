@@ -265,3 +265,16 @@ fn metrics_and_tables_call_those_that_wait() {
     world.handler.director.replace_table(2, Arc::new(larger));
     assert_eq!(address_of(&world.goes(waiting)), address(3));
 }
+
+#[test]
+fn an_endpoint_that_joins_gets_no_more_than_the_others_have() {
+    let world = World::queued(QueueLimits::default());
+    let running: Vec<Dispatch> = (0..20).map(|seed| world.ask_with(TEXT, None, seed).unwrap()).collect();
+    let mut larger = table();
+    larger.pools.insert("text".into(), pool(&[(1, None), (2, None), (3, None)]));
+    world.handler.director.replace_table(2, Arc::new(larger));
+    let joined: Vec<Dispatch> = (0..16).map(|seed| world.ask_with(TEXT, None, seed).unwrap()).collect();
+    let [one, other, third] = [1, 2, 3].map(|host| world.in_flight(host));
+    assert!(third <= one.max(other) + 1 && third >= 8, "{one}, {other}, {third}");
+    drop((running, joined));
+}
