@@ -54,6 +54,8 @@ impl Undecided {
         let Ok(route) = self.snapshot.table.route(self.request.model.as_deref(), need) else { return considered };
         let (director, mut draw) = (self.director(), self.draw);
         let now = director.stamp(self.now);
+        let profiles = director.profiles();
+        let profile = profiles.of(self.request.model.as_deref(), self.priority(&route));
         for (number, tier) in route.tiers().iter().enumerate() {
             for target in tier.order(&mut draw) {
                 let content = self.content_at(target.name(), target.family());
@@ -65,7 +67,7 @@ impl Undecided {
                         pool: target.pool().to_string(),
                         endpoint: slot.state.id().name.to_string(),
                         address: slot.endpoint.address,
-                        verdict: director.profile.explain(&asked, &slot.candidate(place, now, &content)),
+                        verdict: profile.explain(&asked, &slot.candidate(place, now, &content)),
                     });
                 }
             }

@@ -105,6 +105,8 @@ impl Undecided {
     fn find<'t>(&'t self, route: &Route<'t>, owner: Option<&EndpointId>) -> Result<Vec<Found<'t>>, Nowhere> {
         let director = &self.handler.director;
         let (now, mut draw) = (director.stamp(self.now), self.draw);
+        let profiles = director.profiles();
+        let profile = profiles.of(self.request.model.as_deref(), self.priority(route));
         let mut exhausted = None;
         let mut typed = None;
         let policy = route.model.map(|(_, model)| &model.media);
@@ -122,7 +124,7 @@ impl Undecided {
                 let allowed = |slot: &Slot| owner.is_none_or(|owner| slot.state.id() == owner);
                 let candidates = slots.iter().enumerate().filter(|(_, slot)| allowed(slot));
                 let candidates = candidates.map(|(place, slot)| slot.candidate(place, now, &content));
-                match director.profile.run(&asked, candidates, MAX_PER_TARGET, &mut draw) {
+                match profile.run(&asked, candidates, MAX_PER_TARGET, &mut draw) {
                     Ok(ranking) => {
                         unspoilt += ranking.iter().filter(|ranked| ranked.lacks.is_none()).count();
                         found.extend(ranking.iter().map(|ranked| Found {

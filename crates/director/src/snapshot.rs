@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use request::OwnedKind;
 use routing::{AppProtocol, Capability, Endpoint, Modality, Model, Operation, Pool, PoolName, RoutingTable, Target};
-use scheduling::{Candidate, Profile};
+use scheduling::{Candidate, Profiles};
 
 use crate::board::{Board, EndpointId, EndpointState};
 use crate::content::Content;
@@ -24,7 +24,7 @@ pub struct Director {
     newest: ArcSwapOption<Snapshot>,
     board: Board,
     hash_key: AtomicU64,
-    pub(crate) profile: Profile,
+    profiles: ArcSwap<Profiles>,
 }
 
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Director {
             newest: ArcSwapOption::empty(),
             board: Board::new(epoch),
             hash_key: AtomicU64::default(),
-            profile: Profile::default(),
+            profiles: ArcSwap::default(),
         }
     }
 
@@ -115,6 +115,20 @@ impl Director {
         let snapshot = Snapshot { revision, table, pools, made };
         self.newest.store(Some(Arc::new(snapshot)));
         self.board.queue().look_again();
+    }
+
+    /// Schedules by these from now on.
+    pub fn replace_profiles(&self, profiles: Profiles) {
+        self.profiles.store(Arc::new(profiles));
+    }
+
+    /// What requests are scheduled by.
+    pub fn scheduling(&self) -> Arc<Profiles> {
+        self.profiles.load_full()
+    }
+
+    pub(crate) fn profiles(&self) -> arc_swap::Guard<Arc<Profiles>> {
+        self.profiles.load()
     }
 
     /// By what key prompts are told apart, until a table says one.

@@ -102,7 +102,7 @@ fn show(picker: &PickerAddress, answer: &Value, screen: Screen) -> ExitCode {
                 text(&one["pool"]),
                 text(&one["target"]),
                 text(&one["endpoint"]),
-                number("total"),
+                costs["score"].as_f64().map_or_else(|| number("total"), |score| format!("score {score:.2}")),
                 digits(&Value::from(work), 0),
                 number("saved"),
                 number("queued"),

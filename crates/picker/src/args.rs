@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::controllers::Controllers;
 use crate::metrics::Metrics;
+use crate::policy_file::PolicyArgs;
 use crate::reference_flags::ReferenceFlags;
 use crate::{Options, Picker, search_path};
 
@@ -164,6 +165,9 @@ pub struct Args {
     pub drain_timeout: Duration,
 
     #[command(flatten)]
+    policy: PolicyArgs,
+
+    #[command(flatten)]
     pub(crate) reference: ReferenceFlags,
 
     #[command(flatten)]
@@ -189,9 +193,10 @@ impl Args {
         // Another one of the same process may log already.
         let log = self.start_log().ok();
         let [.., admin_listen] = self.ports();
-        let open_debug = self.open_debug;
+        let (open_debug, policy) = (self.open_debug, self.policy.read()?);
         let mut registry = Registry::default();
         let picker = Picker::start(self.options(), move |again| controllers.access(again), &mut registry, stop);
+        policy.map(|policy| tokio::spawn(policy.follow(Arc::clone(&picker.handler().director))));
         tracing::info!(admin = %admin_listen, scope = %picker.scope(), "picker started inside another program");
         let admin = picker.admin(registry).with_open_debug(open_debug);
         tokio::spawn(serve_admin(admin, admin_listen, log, stop.clone()));
@@ -375,12 +380,13 @@ impl Args {
             Some(address) => Some(daemon::bind(address, "--http-listen").await?),
             None => None,
         };
-        let speaks = self.speaks()?;
+        let (speaks, policy) = (self.speaks()?, self.policy.read()?);
         let options = self.options();
         // Those who ask are told at once that we leave; those who listen go on for a while.
         let stop = CancellationToken::new();
         let mut registry = Registry::default();
         let picker = Picker::start(options, access, &mut registry, &signal);
+        policy.map(|policy| tokio::spawn(policy.follow(Arc::clone(&picker.handler().director))));
         let local = |listener: &tokio::net::TcpListener| {
             listener.local_addr().map(|address| address.to_string()).unwrap_or_default()
         };
@@ -502,7 +508,7 @@ mod tests {
         assert_eq!(args.scope(), Scope { namespace: "serving".into(), pool: Some("vision".into()) });
         let ports = args.reference.ports([args.ext_proc_listen, args.health_listen, args.admin_listen]);
         assert_eq!(ports.map(|address| address.port()), [9102, 9103, 9190]);
-        assert_eq!(args.reference.without_effect(), ["tracing", "config-file"]);
+        assert_eq!(args.reference.without_effect(), ["tracing"]);
         assert_eq!(args.reference.secure_serving, Some(false));
         assert_eq!(args.reference.refresh_metrics_interval, Some(Duration::from_millis(50)));
         let log = args.reference.log(&args.log);

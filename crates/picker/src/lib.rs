@@ -17,6 +17,7 @@ mod controllers;
 mod debug;
 mod metrics;
 mod picker;
+mod policy_file;
 mod poll;
 mod reference_flags;
 mod search_path;

@@ -111,7 +111,7 @@ enum Form {
 }
 
 /// What they would set there either is so here in any case, or is not there to be set.
-const WITHOUT_EFFECT: [(&str, Form); 28] = {
+const WITHOUT_EFFECT: [(&str, Form); 26] = {
     use Form::{Switch, Value};
     [
         ("health-checking", Switch),
@@ -139,8 +139,6 @@ const WITHOUT_EFFECT: [(&str, Form); 28] = {
         ("tracing", Switch),
         ("enable-pprof", Switch),
         ("enable-cert-reload", Switch),
-        ("config-file", Value),
-        ("config-text", Value),
         ("allow-experimental-plugins", Switch),
     ]
 };

@@ -22,6 +22,9 @@ pub enum Filter {
 }
 
 impl Filter {
+    pub const ALL: [Self; 6] =
+        [Self::Capability, Self::Subset, Self::Responsive, Self::Answering, Self::Queue, Self::Room];
+
     /// A lower-case word for logs and metric labels.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -18,6 +18,7 @@ mod fair;
 mod filter;
 mod load;
 mod profile;
+mod profiles;
 mod scorer;
 mod subset;
 
@@ -26,5 +27,6 @@ pub use fair::{FairQueue, Lane, Place};
 pub use filter::Filter;
 pub use load::{Health, Load, SATURATED_KV_CACHE, SATURATED_WAITING, Scraped};
 pub use profile::{Candidate, Exhausted, Explained, Preference, Profile, Ranked, Ranking, SchedulingRequest};
+pub use profiles::{Profiles, Rule};
 pub use scorer::Scorer;
 pub use subset::Subset;

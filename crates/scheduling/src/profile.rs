@@ -109,17 +109,7 @@ impl Default for Profile {
     /// Those with room before those that are full, these before those that fail, and these before those that seem dead. Among equals where
     /// the request costs least.
     fn default() -> Self {
-        Self {
-            filters: vec![
-                Filter::Capability,
-                Filter::Subset,
-                Filter::Responsive,
-                Filter::Answering,
-                Filter::Queue,
-                Filter::Room,
-            ],
-            prefers: Preference::LeastCost,
-        }
+        Self { filters: Filter::ALL.to_vec(), prefers: Preference::LeastCost }
     }
 }
 

@@ -190,7 +190,13 @@ pub(crate) async fn a_chart_for_another_picker_starts_ours(shared: &Shared) -> R
     world.kubelet.run(PodSpec::new("eyes-0", "mixed", &["m=text,image"])).await?;
     world.kubelet.run(PodSpec::new("others-0", "others", &["m=text"])).await?;
 
-    let picker = standalone(&world, "chart", &["--pool-name=mixed", "--config-file=/config/epp.yaml"]).await?;
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(
+        &file,
+        "kind: EndpointPickerConfig\nplugins: [{type: queue-scorer}, {type: topology-affinity-scorer}]\n",
+    )?;
+    let config = format!("--config-file={}", file.path().display());
+    let picker = standalone(&world, "chart", &["--pool-name=mixed", &config]).await?;
     crate::trust::until_log(&picker.process, "grant it get, list and watch").await?;
     ensure!(picker.admin.get("/ready").await?.status == 503, "it is ready without a table");
     world.apply(&rights("chart"))?;
@@ -202,7 +208,9 @@ pub(crate) async fn a_chart_for_another_picker_starts_ours(shared: &Shared) -> R
     .await?;
     ensure!(picker.admin.get("/ready").await?.status == 200, "it decides, and is not ready");
     let log = picker.process.log();
-    for said in ["no controller", "--config-file is a flag of other endpoint pickers"] {
+    for said in
+        ["no controller", "the plugin topology-affinity-scorer has no equivalent here", "scheduled by scores (queue 1)"]
+    {
         ensure!(log.contains(said), "the log does not say {said:?}:\n{}", picker.process.tail());
     }
     // A path that nobody knows goes to the pool, as with every other picker; one that manages servers does not.
