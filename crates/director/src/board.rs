@@ -231,18 +231,32 @@ impl EndpointState {
 
     /// Those that wait are called, as many as its queue takes. One that has nothing to do takes as many again as it has, at each look.
     fn offer_room(&self, at: u64, waiting: Option<u32>) {
-        if self.shared.queue.len() > 0 && !self.load_at(at).is_full() {
-            let waiting = waiting.unwrap_or(0);
-            let more = if waiting == 0 { self.in_flight.load(Relaxed) } else { 0 };
-            self.shared.queue.room_in(&self.id.pool, SATURATED_WAITING.saturating_sub(waiting) + more);
+        if self.shared.queue.len() == 0 {
+            return;
         }
+        let (load, health) = (self.load_at(at), self.health_at(at));
+        if !health.responsive || !health.answering || load.is_full() {
+            return;
+        }
+        let places = if load.is_saturated() {
+            // Others fill it, and some of ours get in all the same.
+            SATURATED_WAITING.saturating_sub(load.pending)
+        } else {
+            let waiting = waiting.unwrap_or(0);
+            SATURATED_WAITING.saturating_sub(waiting) + if waiting == 0 { load.in_flight } else { 0 }
+        };
+        self.shared.queue.room_in(&self.id.pool, places);
     }
 
-    /// Of ours, one more has come to its first byte, or is gone.
-    pub(crate) fn has_room(&self) {
-        if self.shared.queue.len() > 0 {
-            self.shared.queue.room_in(&self.id.pool, 1);
-        }
+    /// Of ours, one more has come to its first byte, or has left before it.
+    pub(crate) fn made_room(&self) {
+        self.shared.queue.room_in(&self.id.pool, 1);
+    }
+
+    /// Whether one that waits could go there.
+    pub(crate) fn has_room_at(&self, now: Instant) -> bool {
+        let health = self.health(now);
+        health.responsive && health.answering && !self.load(now).is_full()
     }
 
     /// Requests of ours of whose first byte nobody has told, whether anybody will or not.
@@ -267,11 +281,6 @@ impl EndpointState {
         f32::from_bits(self.done_a_second.load(Relaxed))
     }
 
-    /// Whether a request had better wait here than there.
-    pub(crate) fn is_full(&self, now: Instant) -> bool {
-        self.load(now).is_full()
-    }
-
     /// Notes that its metrics port gave no answer at `at`. The silence began with the first time that it did not.
     pub fn silent(&self, at: Instant) {
         let at = self.clock.stamp(at);
@@ -279,9 +288,10 @@ impl EndpointState {
         self.offer_room(at, None);
     }
 
-    /// Notes that it answered, if not with metrics.
-    pub fn alive(&self) {
+    /// Notes that it answered at `at`, if not with metrics.
+    pub fn alive(&self, at: Instant) {
         self.silent_since.store(0, Relaxed);
+        self.offer_room(self.clock.stamp(at), None);
     }
 
     /// How busy it is, as far as is known at `now`.

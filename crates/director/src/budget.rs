@@ -74,6 +74,11 @@ impl Budget {
         Ok(reservation)
     }
 
+    /// Whether so many bodies like this would be more than half of it.
+    pub(crate) fn is_large(&self, bytes: u64, count: usize) -> bool {
+        bytes.saturating_mul(count as u64) > self.0.limit / 2
+    }
+
     pub fn is_half_full(&self) -> bool {
         self.held() > self.0.limit / 2
     }

@@ -63,7 +63,7 @@ codes! {
     UnsupportedContentEncoding = "unsupported_content_encoding", UNSUPPORTED_MEDIA_TYPE, "Compressed bodies are not supported: decompressing untrusted input can exhaust the picker.";
     HeadTooLarge = "request_head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The request head is larger than the limit, or has too many headers.";
     Saturated = "saturated", TOO_MANY_REQUESTS, "Every endpoint that could serve this is saturated, and the request may be shed: its objective has a priority below zero, or, where it names none that is known, its model is Sheddable.";
-    QueueFull = "queue_full", TOO_MANY_REQUESTS, "Every endpoint that could serve this is full, and so is the queue before them (`--max-waiting`), or the memory for the bodies of those that wait; or the request gave its place to one of higher priority.";
+    QueueFull = "queue_full", TOO_MANY_REQUESTS, "Every endpoint that could serve this is full, and so is the queue before them (`--max-waiting`), or, for a large body, half of the memory for bodies; or the request gave its place to one of higher priority.";
     QueueTimeout = "queue_timeout", TOO_MANY_REQUESTS, "Every endpoint that could serve this was full for longer than a request waits (`--max-wait`).";
     GatewayMisconfigured = "gateway_misconfigured", INTERNAL_SERVER_ERROR, "The gateway sends request bodies in a mode in which the picker must answer before it has seen them.";
     EndpointBrokeOff = "endpoint_broke_off", BAD_GATEWAY, "The model server closed the connection before its answer was complete; it may have processed the request.";

@@ -353,21 +353,20 @@ impl RunningAttempt {
             }
             Waits::No => {}
         }
-        if served.waits != Waits::No {
-            served.state.has_room();
-        }
         Some(served)
     }
 
     /// It was not there, and left nothing in a cache.
     fn leave(&mut self) {
-        if let Some(Served { state, visit, .. }) = self.release() {
-            state.forget(&self.content, visit);
+        if let Some(served) = self.release() {
+            served.state.forget(&self.content, served.visit);
+            served.made_room();
         }
     }
 
     fn close(&mut self, ending: Ending, at: Option<Instant>) {
-        let Some(Served { state, address, visit, .. }) = self.release() else { return };
+        let Some(served) = self.release() else { return };
+        let Served { state, address, visit, .. } = &served;
         let status = self.head.map(|(status, _)| status);
         let verdict = match ending {
             // Judged by its head.
@@ -383,12 +382,14 @@ impl RunningAttempt {
         // Where an answer comes in one piece, who has waited long enough to leave has mostly had it read.
         let may_be_there = ending == Ending::Abandoned && !self.streams && status.is_none();
         if !may_be_there && !status.is_some_and(|status| status.is_success()) {
-            state.forget(&self.content, visit);
+            state.forget(&self.content, *visit);
         }
+        // Judged before: whoever is called must not take it for what it was.
+        served.made_room();
         let since = |at: Instant| at.saturating_duration_since(self.began);
         self.observer.attempted(&AttemptReport {
             endpoint: state.id(),
-            address,
+            address: *address,
             ending,
             status,
             to_head: self.head.map(|(_, at)| since(at)),
@@ -411,12 +412,19 @@ impl Served {
         Self { state: Arc::clone(state), address, visit, waits: Waits::Told { own, before: state.queue(own) } }
     }
 
+    /// It is gone, and with it what waited there for its first byte.
+    fn made_room(&self) {
+        if self.waits != Waits::No {
+            self.state.made_room();
+        }
+    }
+
     fn first_byte(&mut self, took: Duration, is_good: bool) {
         let Waits::Told { own, before } = self.waits else { return };
         self.waits = Waits::No;
         self.state.unqueue(own);
         self.state.did(own);
-        self.state.has_room();
+        self.state.made_room();
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let expected = (own + before) as f32 / 1000.0;
         if is_good && expected >= TELLING {

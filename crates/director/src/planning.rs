@@ -85,7 +85,7 @@ impl Undecided {
             is_swayed: first.is_swayed,
             lacks: first.ranked.lacks,
         };
-        if matches!(why.lacks, Some(Filter::Queue | Filter::Room)) && self.priority(route) < 0 {
+        if owner.is_none() && matches!(why.lacks, Some(Filter::Queue | Filter::Room)) && self.priority(route) < 0 {
             return Err(self.saturated(route));
         }
         let media_tokens = first.content.media_tokens;

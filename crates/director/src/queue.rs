@@ -7,16 +7,17 @@
 //! ```
 //!
 //! An endpoint that was full calls one for each of ours that has come to its first byte, and a few more when its metrics say that its queue is short:
-//! its own queue never runs empty, and never grows long.
+//! its own queue never runs empty, and never grows long. Room that nobody is there to take, because whoever waits is just deciding, is kept for them.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use routing::{Modality, PoolName};
-use scheduling::{FairQueue, Lane, Place};
+use scheduling::{Asks, FairQueue, Lane, Place};
 
 /// How many requests may wait, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +36,17 @@ pub trait Timer: Send + Sync + std::fmt::Debug {
 /// Those that wait. Costs one look at a number while nobody does.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    len: AtomicUsize,
-    waiting: Mutex<FairQueue<Arc<Bell>>>,
+    /// Tickets that are held.
+    held: AtomicUsize,
+    waiting: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    queue: FairQueue<Arc<Bell>>,
+    held: usize,
+    /// Pools with room for which nobody was there, since some were just deciding.
+    missed: BTreeSet<PoolName>,
 }
 
 /// Tells a request that it is called.
@@ -52,8 +62,10 @@ struct Rung {
 /// Why it is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Call {
-    /// There may be room, as there was for these, which had to stay.
-    Room { tried: Vec<Arc<Lane>> },
+    /// There may be room in this pool, as there was for these, which had to stay.
+    Room { pool: PoolName, tried: Vec<Arc<Lane>> },
+    /// It may be able to go elsewhere than before.
+    LookAgain,
     /// Somebody more important needs the place.
     MakeWay,
 }
@@ -68,16 +80,6 @@ pub(crate) struct Ticket {
     since: Instant,
     /// The call that it has taken and not used.
     call: Option<Call>,
-}
-
-/// What a request says of itself to get a place.
-#[derive(Debug, Clone)]
-pub(crate) struct Asks {
-    pub(crate) lane: Lane,
-    pub(crate) priority: i32,
-    pub(crate) flow: u64,
-    /// In microseconds of a reference server.
-    pub(crate) work: u64,
 }
 
 /// There is no place for it.
@@ -100,90 +102,98 @@ impl Default for QueueLimits {
 // === impl Queue ===
 
 impl Queue {
+    /// Requests that wait, with those that were just called.
     pub(crate) fn len(&self) -> usize {
-        self.len.load(Relaxed)
+        self.held.load(Relaxed)
     }
 
-    /// The work of all that wait, in milliseconds of a reference server.
+    /// The work of those that wait for one of these pools, in milliseconds of a reference server.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    pub(crate) fn work(&self) -> f32 {
-        if self.len() == 0 { 0.0 } else { self.lock().work() as f32 / 1000.0 }
+    pub(crate) fn work(&self, pools: &[PoolName]) -> f32 {
+        if self.len() == 0 { 0.0 } else { self.lock().queue.work(pools) as f32 / 1000.0 }
     }
 
-    /// Whether one that comes now must wait for others: those of its priority and above came first.
-    pub(crate) fn is_before(&self, pools: &[PoolName], priority: i32) -> bool {
-        self.len() > 0 && self.lock().is_before(pools, priority)
+    /// Whether one that goes to this pool now would be before others that wait for it and are at least as important.
+    pub(crate) fn is_before(&self, pool: &PoolName, priority: i32) -> bool {
+        self.len() > 0 && self.lock().queue.is_before(pool, priority)
     }
 
-    /// Gives it a place, or that of somebody less important where there is none. `is_short` is where the memory of those that wait runs short.
-    pub(crate) fn enter(
-        self: &Arc<Self>,
-        Asks { lane, priority, flow, work }: Asks,
-        limits: QueueLimits,
-        is_short: bool,
-        now: Instant,
-    ) -> Result<Ticket, NoPlace> {
+    /// Gives it a place, or that of somebody less important where there is none. Whoever enters looks after that whether there is room by now.
+    pub(crate) fn enter(self: &Arc<Self>, asks: Asks, limits: QueueLimits, now: Instant) -> Result<Ticket, NoPlace> {
         let bell = Arc::<Bell>::default();
-        let mut waiting = self.lock();
-        let (heaviest, len) = (lane.heaviest(), waiting.len());
-        let is_too_many = heaviest != Modality::Text && 2 * waiting.len_of(heaviest) >= limits.requests;
+        let mut inner = self.lock();
+        let heaviest = asks.lane.heaviest();
+        let is_too_many = heaviest != Modality::Text && 2 * inner.queue.len_of(heaviest) >= limits.requests;
         let mut makes_way = None;
-        if is_too_many || is_short || len >= limits.requests {
-            makes_way = waiting.call_off_below(priority);
-            if makes_way.is_none() {
-                return Err(NoPlace { waiting: len });
-            }
+        if is_too_many || inner.held >= limits.requests {
+            let whose = is_too_many.then_some(heaviest);
+            let last = inner.queue.call_off_below(asks.priority, whose).ok_or(NoPlace { waiting: inner.held })?;
+            makes_way = last.ring(Call::MakeWay);
         }
-        let place = waiting.enter(lane, priority, flow, work, Arc::clone(&bell));
-        self.count(&waiting);
-        drop(waiting);
-        if let Some(bell) = makes_way {
-            bell.ring(Call::MakeWay);
+        let place = inner.queue.enter(asks, Arc::clone(&bell));
+        inner.held += 1;
+        self.held.store(inner.held, Relaxed);
+        drop(inner);
+        // Whoever makes room looks after that whether anybody waits.
+        fence(SeqCst);
+        if let Some(waker) = makes_way {
+            waker.wake();
         }
         Ok(Ticket { queue: Arc::clone(self), place, bell, limits, since: now, call: None })
     }
 
     /// There may be room for so many more in this pool.
     pub(crate) fn room_in(&self, pool: &PoolName, places: u32) {
+        fence(SeqCst);
+        if self.len() == 0 {
+            return;
+        }
+        let mut wakers = Vec::new();
+        let mut inner = self.lock();
         for _ in 0..places {
-            if self.len() == 0 || !self.call(std::slice::from_ref(pool), Vec::new()) {
-                return;
+            if !inner.call(pool, Vec::new(), &mut wakers) {
+                break;
             }
         }
+        drop(inner);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Anything may have changed.
+    /// Anybody may be able to go elsewhere than before.
     pub(crate) fn look_again(&self) {
         if self.len() == 0 {
             return;
         }
-        let mut waiting = self.lock();
-        let called = waiting.call_all();
-        self.count(&waiting);
-        drop(waiting);
-        for (_, bell) in called {
-            bell.ring(Call::Room { tried: Vec::new() });
-        }
+        let mut inner = self.lock();
+        let called = inner.queue.call_all();
+        let wakers: Vec<Waker> = called.into_iter().filter_map(|(_, bell)| bell.ring(Call::LookAgain)).collect();
+        drop(inner);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Says whether there was somebody to call.
-    fn call(&self, pools: &[PoolName], tried: Vec<Arc<Lane>>) -> bool {
-        let mut waiting = self.lock();
-        let called = waiting.call(pools, &tried);
-        self.count(&waiting);
-        drop(waiting);
-        let Some((_, bell)) = called else { return false };
-        bell.ring(Call::Room { tried });
-        true
-    }
-
-    fn count(&self, waiting: &FairQueue<Arc<Bell>>) {
-        self.len.store(waiting.len(), Relaxed);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, FairQueue<Arc<Bell>>> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         // Each change is whole before anything else could panic.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// Calls whoever is next, and says whether there was anybody.
+    fn call(&mut self, pool: &PoolName, tried: Vec<Arc<Lane>>, wakers: &mut Vec<Waker>) -> bool {
+        match self.queue.call(pool, &tried) {
+            Some((_, bell)) => {
+                wakers.extend(bell.ring(Call::Room { pool: pool.clone(), tried }));
+                true
+            }
+            None => {
+                if tried.is_empty() && self.held > self.queue.len() {
+                    self.missed.insert(pool.clone());
+                }
+                false
+            }
+        }
     }
 }
 
@@ -194,14 +204,11 @@ impl Bell {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ring(&self, call: Call) {
+    /// Says it, under the queue's lock; whoever says it wakes after that.
+    fn ring(&self, call: Call) -> Option<Waker> {
         let mut rung = self.lock();
         rung.call = Some(call);
-        let waker = rung.waker.take();
-        drop(rung);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        rung.waker.take()
     }
 }
 
@@ -234,16 +241,28 @@ impl Ticket {
         self.call != Some(Call::MakeWay)
     }
 
-    /// It could not go: it has its old place again, and its call is for others.
-    pub(crate) fn enter_again(&mut self) {
-        if let Some(Call::Room { mut tried }) = self.call.take() {
-            let mut waiting = self.queue.lock();
-            waiting.enter_again(&self.place, Arc::clone(&self.bell));
-            self.queue.count(&waiting);
-            drop(waiting);
-            tried.push(Arc::clone(&self.place.lane));
-            self.queue.call(&self.place.lane.pools, tried);
+    /// It could not go, and waits for this from now on, before those that came after it. Its call is for others.
+    pub(crate) fn enter_again(&mut self, asks: Asks) {
+        let Some(call) = self.call.take() else { return };
+        let mut wakers = Vec::new();
+        let mut inner = self.queue.lock();
+        let pool = match &call {
+            Call::Room { pool, .. } => Some(pool),
+            Call::LookAgain | Call::MakeWay => None,
+        };
+        inner.queue.enter_again(&mut self.place, pool, asks, Arc::clone(&self.bell));
+        if let Call::Room { pool, mut tried } = call {
+            tried.push(Arc::clone(&self.place.asks.lane));
+            inner.call(&pool, tried, &mut wakers);
         }
+        // Room that came meanwhile.
+        for pool in &self.place.asks.lane.pools {
+            if inner.missed.remove(pool) {
+                inner.call(pool, Vec::new(), &mut wakers);
+            }
+        }
+        drop(inner);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// It goes, and has used its call.
@@ -254,14 +273,22 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut waiting = self.queue.lock();
-        waiting.leave(&self.place);
-        self.queue.count(&waiting);
-        drop(waiting);
+        let mut wakers = Vec::new();
+        let mut inner = self.queue.lock();
+        inner.queue.leave(&self.place);
         let call = self.call.take().or_else(|| self.bell.lock().call.take());
         // What it was called for is there still.
-        if let Some(Call::Room { tried }) = call {
-            self.queue.call(&self.place.lane.pools, tried);
+        if let Some(Call::Room { pool, tried }) = call {
+            inner.queue.give_back(&self.place, &pool);
+            inner.call(&pool, tried, &mut wakers);
         }
+        inner.held -= 1;
+        self.queue.held.store(inner.held, Relaxed);
+        if inner.held == 0 {
+            inner.queue.clear();
+            inner.missed.clear();
+        }
+        drop(inner);
+        wakers.into_iter().for_each(Waker::wake);
     }
 }

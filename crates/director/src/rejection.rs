@@ -67,6 +67,11 @@ pub enum Rejection {
     #[error("every endpoint that could serve this is full, and {waiting} requests wait already")]
     QueueFull { waiting: usize, retry_after: Duration },
 
+    #[error(
+        "every endpoint that could serve this is full, and there is no memory for a body of this size to wait; try again in a moment"
+    )]
+    TooLargeToWait { retry_after: Duration },
+
     #[error("every endpoint that could serve this is full, and the request made way for one of higher priority")]
     MadeWay { retry_after: Duration },
 
@@ -168,7 +173,7 @@ impl Rejection {
             Self::Media(refusal) => refusal.cause.code(),
             Self::NoEndpoints { .. } => Code::NoEndpoint,
             Self::Saturated { .. } => Code::Saturated,
-            Self::QueueFull { .. } | Self::MadeWay { .. } => Code::QueueFull,
+            Self::QueueFull { .. } | Self::TooLargeToWait { .. } | Self::MadeWay { .. } => Code::QueueFull,
             Self::WaitedTooLong { .. } => Code::QueueTimeout,
             Self::UnknownOwned { owned } | Self::LostOwned { owned } | Self::OwnerCannotServe { owned, .. } => {
                 match owned.kind {
@@ -195,6 +200,7 @@ impl Rejection {
         match self {
             Self::Saturated { retry_after, .. }
             | Self::QueueFull { retry_after, .. }
+            | Self::TooLargeToWait { retry_after }
             | Self::MadeWay { retry_after }
             | Self::WaitedTooLong { retry_after, .. } => Some(*retry_after),
             _ => self.code().retry_after(),
@@ -204,7 +210,7 @@ impl Rejection {
     /// The word for [`crate::DROPPED_REASON`].
     fn dropped(&self) -> Option<&'static str> {
         match self {
-            Self::Saturated { .. } | Self::QueueFull { .. } => Some("rejected-saturated"),
+            Self::Saturated { .. } | Self::QueueFull { .. } | Self::TooLargeToWait { .. } => Some("rejected-saturated"),
             Self::MadeWay { .. } => Some("evicted-priority"),
             Self::WaitedTooLong { .. } => Some("rejected-ttl-expired"),
             Self::NoEndpoints { .. } => Some("rejected-no-endpoints"),

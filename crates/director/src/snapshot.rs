@@ -11,7 +11,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use request::OwnedKind;
 use routing::{AppProtocol, Capability, Endpoint, Modality, Model, Operation, Pool, PoolName, RoutingTable, Target};
-use scheduling::{Candidate, Profiles};
+use scheduling::{Candidate, Profiles, SATURATED_WAITING};
 
 use crate::board::{Board, EndpointId, EndpointState};
 use crate::content::Content;
@@ -114,7 +114,22 @@ impl Director {
         let made = alike.map(|before| Arc::clone(&before.made)).unwrap_or_default();
         let snapshot = Snapshot { revision, table, pools, made };
         self.newest.store(Some(Arc::new(snapshot)));
-        self.board.queue().look_again();
+        self.call_those_that_wait(before.as_deref());
+    }
+
+    /// A new table may have room for them: in pools that they could not go to before, and at endpoints that have joined.
+    fn call_those_that_wait(&self, before: Option<&Snapshot>) {
+        let queue = self.board.queue();
+        let (Some(before), Some(now), true) = (before, self.snapshot(), queue.len() > 0) else { return };
+        if before.table.models != now.table.models || !before.table.pools.keys().eq(now.table.pools.keys()) {
+            return queue.look_again();
+        }
+        for (name, slots) in &now.pools {
+            let Some(old) = before.pools.get(name).filter(|old| !Arc::ptr_eq(old, slots)) else { continue };
+            let known: HashSet<&EndpointId> = old.all.iter().map(|slot| slot.state.id()).collect();
+            let joined = slots.all.iter().filter(|slot| !known.contains(slot.state.id()));
+            joined.for_each(|_| queue.room_in(name, SATURATED_WAITING));
+        }
     }
 
     /// Schedules by these from now on.

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use request::{InferenceRequest, Owned, RequestHead, Resource, Scanner, Splice};
 use routing::{Criticality, Draw, NoRoute, Operation, PoolName, Route, Target};
-use scheduling::{Exhausted, Subset};
+use scheduling::{Asks, Exhausted, Subset};
 
-use crate::queue::{Asks, Ticket};
+use crate::queue::Ticket;
 use crate::snapshot::{KnownEndpoint, Snapshot};
 use crate::{Director, Dispatch, EndpointId, Plan, Rejection, Reply, RequestHandler, Search, Waiting, policy, splices};
 
@@ -206,7 +206,7 @@ impl Undecided {
             Decided::Wait(asks) => {
                 let ticket = match ticket {
                     Some(mut ticket) => {
-                        ticket.enter_again();
+                        ticket.enter_again(asks);
                         ticket
                     }
                     None => self.enter(asks)?,

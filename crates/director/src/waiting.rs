@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use routing::{Draw, PoolName, Route};
-use scheduling::{Filter, Lane};
+use scheduling::{Asks, Filter, Lane};
 
 use crate::dispatch::micros;
-use crate::queue::{Asks, NoPlace, Ticket};
+use crate::queue::{NoPlace, Ticket};
 use crate::transaction::Undecided;
-use crate::{Plan, Rejection, Step, Timer};
+use crate::{Plan, Rejection, RequestHandler, Step, Timer};
 
 /// A request that no endpoint has room for now. It gives up its place when it is dropped.
 #[derive(Debug)]
@@ -68,13 +68,6 @@ impl Waiting {
 }
 
 impl Undecided {
-    /// It waited, and decides by what is known now.
-    pub(crate) fn again(self, ticket: Ticket, clock: impl Fn() -> Instant) -> Result<Step, Rejection> {
-        let snapshot = self.handler.director.snapshot().ok_or(Rejection::NotSynced)?;
-        let now = clock();
-        Self { snapshot, now, ..self }.decided(None, Some(ticket), clock)
-    }
-
     /// None where it goes as planned; where all are full or others came first, it waits. One that is called comes first itself.
     pub(crate) fn asks_to_wait(
         &self,
@@ -87,9 +80,8 @@ impl Undecided {
         if self.handler.queue.requests == 0 || !is_full && (is_called || queue.len() == 0) {
             return Ok(None);
         }
-        let pools: Vec<PoolName> = route.pools().into_iter().cloned().collect();
         let priority = self.priority(route);
-        if !is_full && !queue.is_before(&pools, priority) {
+        if !is_full && !queue.is_before(plan.first().pool(), priority) {
             return Ok(None);
         }
         if priority < 0 {
@@ -97,37 +89,57 @@ impl Undecided {
         }
         let flow = self.request.flow.or(self.request.prompt.session);
         let of_caller = || self.caller.iter().fold(0, |hash, byte| Draw::mixed(hash, u64::from(*byte)));
-        let lane = Lane { pools, need: self.request.requires, subset: self.bound.subset.clone() };
+        let (pools, subset) = (self.pools_of(route), self.bound.subset.clone());
+        let lane = Arc::new(Lane { pools, need: self.request.requires, subset });
         let work = micros(plan.first().work.all());
         Ok(Some(Asks { lane, priority, flow: flow.unwrap_or_else(of_caller), work }))
     }
 
     pub(crate) fn enter(&self, asks: Asks) -> Result<Ticket, Rejection> {
-        let handler = &self.handler;
-        let (queue, is_short) = (self.director().queue(), handler.budget.is_half_full());
+        let RequestHandler { queue: limits, budget, .. } = &*self.handler;
+        // Where memory runs short, small bodies wait all the same: as many as there are places for.
+        if budget.is_half_full() && budget.is_large(self.request.bytes, limits.requests) {
+            return Err(Rejection::TooLargeToWait { retry_after: self.retry_after() });
+        }
+        let queue = self.director().queue();
         let pools = asks.lane.pools.clone();
         let ticket = queue
-            .enter(asks, handler.queue, is_short, self.now)
+            .enter(asks, *limits, self.now)
             .map_err(|NoPlace { waiting }| Rejection::QueueFull { waiting, retry_after: self.retry_after() })?;
         // Room that came while it was decided that there is none has called nobody.
-        let slots = pools.iter().flat_map(|pool| self.snapshot.slots(pool));
-        if !slots.clone().all(|slot| slot.state.is_full(self.now)) {
-            slots.map(|slot| &slot.state).filter(|state| !state.is_full(self.now)).for_each(|state| state.has_room());
+        for pool in &pools {
+            if self.snapshot.slots(pool).iter().any(|slot| slot.state.has_room_at(self.now)) {
+                queue.room_in(pool, 1);
+            }
         }
         Ok(ticket)
     }
 
     /// When there should be room: what waits here and there, at the speed at which the endpoints of its pools get work done.
     pub(crate) fn retry_after(&self) -> Duration {
-        let route = self.route().ok();
-        let pools = route.iter().flat_map(Route::pools);
-        let states = pools.flat_map(|pool| self.snapshot.slots(pool)).map(|slot| &slot.state);
+        let pools = self.route().map(|route| self.pools_of(&route)).unwrap_or_default();
+        let states = pools.iter().flat_map(|pool| self.snapshot.slots(pool)).map(|slot| &slot.state);
         let (work, speed) = states.fold((0.0, 0.0), |(work, speed), state| {
             let load = state.load(self.now);
             (work + load.queued + load.untold, speed + state.work_a_second())
         });
-        let seconds = (work + self.director().queue().work()) / speed;
+        let seconds = (work + self.director().queue().work(&pools)) / speed;
         // Nothing was measured where it is no number.
         Duration::from_secs_f32(if seconds.is_finite() { seconds.ceil().clamp(1.0, 60.0) } else { 1.0 })
+    }
+
+    /// Where it can go: what its gateway can reach of where it would.
+    fn pools_of(&self, route: &Route<'_>) -> Vec<PoolName> {
+        match self.bound_to() {
+            Some(pool) => vec![pool.clone()],
+            None => route.pools().into_iter().cloned().collect(),
+        }
+    }
+
+    /// It waited, and decides by what is known now.
+    pub(crate) fn again(self, ticket: Ticket, clock: impl Fn() -> Instant) -> Result<Step, Rejection> {
+        let snapshot = self.handler.director.snapshot().ok_or(Rejection::NotSynced)?;
+        let now = clock();
+        Self { snapshot, now, ..self }.decided(None, Some(ticket), clock)
     }
 }

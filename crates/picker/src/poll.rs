@@ -107,7 +107,7 @@ async fn poll(
                 metrics.scraped(false);
                 // An answer without metrics is no reason not to serve: such an endpoint counts by what we sent there.
                 if error.is::<NoMetrics>() {
-                    state.alive();
+                    state.alive(Instant::now());
                     path = (path + 1) % PATHS.len();
                 } else {
                     state.silent(Instant::now());

@@ -1,11 +1,15 @@
 //! Who is next of those that wait: by priority, and in one priority by turns of equal work.
 //!
-//! Start-time fair queueing (Goyal, Vin and Cheng, 1996): a request's turn is where the work of its flow ended before it, and the earliest turn is the
-//! next. Here the virtual time is the earliest turn of those that wait for the same, so that a flow that was away has saved up nothing, and one that
-//! waits elsewhere owes nothing here.
+//! ```text
+//!  room in a pool ──► the most important ──► of the lanes that can go there, the one whose turn it is ──► of its flows, likewise ──► who came first
+//! ```
+//!
+//! Start-time fair queueing (Goyal, Vin and Cheng, 1996), on two levels: lanes take turns at each pool, and flows in each lane. Whoever is called has had
+//! its turn; the next one is as much later as the work was. Who was away comes back at the turn that was called last: it has saved up nothing. Only what
+//! is called is charged, so that what leaves without having been served costs nothing.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use routing::{Modality, PoolName, Requirement};
@@ -20,45 +24,67 @@ pub struct Lane {
     pub subset: Option<Subset>,
 }
 
+/// What a request says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asks {
+    pub lane: Arc<Lane>,
+    pub priority: i32,
+    /// With whose requests it takes turns in its lane.
+    pub flow: u64,
+    /// In any unit.
+    pub work: u64,
+}
+
 /// A place in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    pub lane: Arc<Lane>,
-    rank: Rank,
-    work: u64,
-}
-
-/// In their order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    priority: Reverse<i32>,
-    turn: u64,
-    /// Of two that have the same turn, who came first.
+    pub asks: Asks,
     number: u64,
 }
 
 /// Those that wait, with something of each.
 #[derive(Debug)]
 pub struct FairQueue<T> {
-    lanes: HashMap<Arc<Lane>, BTreeMap<Rank, (u64, T)>>,
-    /// Where the work of each flow ends, of all that it has asked for.
-    flows: HashMap<Flow, u64>,
+    lanes: HashMap<Arc<Lane>, Waiting<T>>,
+    /// The turn that was called last at each pool.
+    called: HashMap<Stage, u64>,
     entered: u64,
+    len: usize,
+}
+
+/// A pool, as those of one priority see it.
+type Stage = (i32, PoolName);
+
+/// Those of one lane.
+#[derive(Debug)]
+struct Waiting<T> {
+    /// The lane's turn at each of its pools.
+    turns: HashMap<Stage, u64>,
+    classes: BTreeMap<Reverse<i32>, Class<T>>,
     len: usize,
     work: u64,
 }
 
-/// Whose requests take turns with those of others: in each priority, for each set of pools, and of text apart from what is heavier.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Flow {
-    of: u64,
-    priority: i32,
-    pools: Vec<PoolName>,
-    heaviest: Modality,
+/// Those of one priority in it.
+#[derive(Debug)]
+struct Class<T> {
+    /// The flows that wait: their turn, the number of their first, and which they are.
+    order: BTreeSet<(u64, u64, u64)>,
+    flows: HashMap<u64, Flow<T>>,
+    /// The turn that was called last.
+    called: u64,
 }
 
-/// So many flows are remembered beyond those that wait.
-const SPARE_FLOWS: usize = 256;
+/// Those of one flow in it.
+#[derive(Debug)]
+struct Flow<T> {
+    turn: u64,
+    /// By number, with their work.
+    waiting: BTreeMap<u64, (u64, T)>,
+}
+
+/// So many lanes, and flows of a class, are remembered that do not wait, beside as many as do.
+const SPARE: usize = 64;
 
 impl Lane {
     /// What its requests carry that is the most work.
@@ -67,21 +93,13 @@ impl Lane {
         let heavy = [Modality::Video, Modality::Audio, Modality::Image];
         heavy.into_iter().find(|modality| all.contains(*modality)).unwrap_or(Modality::Text)
     }
-
-    fn meets(&self, pools: &[PoolName]) -> bool {
-        self.pools.iter().any(|pool| pools.contains(pool))
-    }
 }
 
-impl Place {
-    pub fn priority(&self) -> i32 {
-        self.rank.priority.0
-    }
-}
+// === impl FairQueue ===
 
 impl<T> Default for FairQueue<T> {
     fn default() -> Self {
-        Self { lanes: HashMap::new(), flows: HashMap::new(), entered: 0, len: 0, work: 0 }
+        Self { lanes: HashMap::new(), called: HashMap::new(), entered: 0, len: 0 }
     }
 }
 
@@ -94,107 +112,225 @@ impl<T> FairQueue<T> {
         self.len == 0
     }
 
-    /// The work of all that wait.
-    pub fn work(&self) -> u64 {
-        self.work
+    /// The work of those that wait for one of these pools.
+    pub fn work(&self, pools: &[PoolName]) -> u64 {
+        let meets = |lane: &Lane| lane.pools.iter().any(|pool| pools.contains(pool));
+        self.lanes.iter().filter(|(lane, _)| meets(lane)).map(|(_, waiting)| waiting.work).fold(0, u64::saturating_add)
     }
 
     /// Those whose heaviest is this.
     pub fn len_of(&self, heaviest: Modality) -> usize {
-        self.lanes.iter().filter(|(lane, _)| lane.heaviest() == heaviest).map(|(_, waiting)| waiting.len()).sum()
+        self.lanes.iter().filter(|(lane, _)| lane.heaviest() == heaviest).map(|(_, waiting)| waiting.len).sum()
     }
 
-    /// Work may be in any unit.
-    pub fn enter(&mut self, lane: Lane, priority: i32, flow: u64, work: u64, item: T) -> Place {
-        let least = Rank { priority: Reverse(priority), turn: 0, number: 0 };
-        let first = self.lanes_meeting(&lane.pools).filter_map(|(_, waiting)| waiting.range(least..).next());
-        let floor =
-            first.map(|(rank, _)| rank).filter(|rank| rank.priority == least.priority).map(|rank| rank.turn).min();
-        let flow = Flow { of: flow, priority, pools: lane.pools.clone(), heaviest: lane.heaviest() };
-        self.forget_flows();
-        let ends = self.flows.entry(flow).or_default();
-        // Where nobody waits for the same, there are no turns to take.
-        let turn = floor.map_or(0, |floor| floor.max(*ends));
-        *ends = turn.saturating_add(work.max(1));
+    pub fn enter(&mut self, asks: Asks, item: T) -> Place {
         self.entered += 1;
-        let rank = Rank { priority: Reverse(priority), turn, number: self.entered };
-        let place = Place { lane: Arc::new(lane), rank, work };
-        self.enter_again(&place, item);
+        let place = Place { asks, number: self.entered };
+        self.put(&place, item);
         place
     }
 
-    /// Whoever was called and could not go has its old place.
-    pub fn enter_again(&mut self, place: &Place, item: T) {
-        let lane = self.lanes.entry(Arc::clone(&place.lane)).or_default();
-        if lane.insert(place.rank, (place.work, item)).is_none() {
-            self.len += 1;
-            self.work = self.work.saturating_add(place.work);
+    /// Whoever was called, for room in this pool if for any, could not go. It may ask for something else now; who came first stays so.
+    pub fn enter_again(&mut self, place: &mut Place, pool: Option<&PoolName>, asks: Asks, item: T) {
+        if let Some(pool) = pool {
+            self.give_back(place, pool);
+        }
+        place.asks = asks;
+        self.put(place, item);
+    }
+
+    /// Whoever was called for room in this pool has not used it, and is not charged for it.
+    pub fn give_back(&mut self, Place { asks: Asks { lane, priority, flow, work }, .. }: &Place, pool: &PoolName) {
+        let Some(waiting) = self.lanes.get_mut(lane) else { return };
+        if let Some(turn) = waiting.turns.get_mut(&(*priority, pool.clone())) {
+            *turn = turn.saturating_sub(*work);
+        }
+        if let Some(class) = waiting.classes.get_mut(&Reverse(*priority)) {
+            class.change(*flow, |flow| flow.turn = flow.turn.saturating_sub(*work));
         }
     }
 
-    /// Whether somebody waits for one of these pools who is at least as important.
-    pub fn is_before(&self, pools: &[PoolName], priority: i32) -> bool {
-        let mut first = self.lanes_meeting(pools).filter_map(|(_, waiting)| waiting.keys().next());
-        first.any(|rank| rank.priority.0 >= priority)
+    /// Whether somebody waits for this pool who is at least as important.
+    pub fn is_before(&self, pool: &PoolName, priority: i32) -> bool {
+        self.lanes_at(pool).any(|(_, waiting)| waiting.first().is_some_and(|(first, ..)| first >= priority))
     }
 
-    /// Takes out whoever is next for one of these pools, of other lanes than these.
-    pub fn call(&mut self, pools: &[PoolName], except: &[Arc<Lane>]) -> Option<(Place, T)> {
-        let lanes = self.lanes_meeting(pools).filter(|(lane, _)| !except.contains(lane));
-        let first = lanes.filter_map(|(lane, waiting)| Some((waiting.first_key_value()?, lane)));
-        let place = first.min_by_key(|((rank, _), _)| *rank).map(place_of)?;
-        self.leave(&place).map(|item| (place, item))
+    /// Takes out whoever is next for room in this pool, of other lanes than these.
+    pub fn call(&mut self, pool: &PoolName, except: &[Arc<Lane>]) -> Option<(Place, T)> {
+        let lanes = self.lanes_at(pool).filter(|(lane, _)| !except.contains(lane));
+        let first = lanes.filter_map(|(lane, waiting)| {
+            let (priority, flow, number) = waiting.first()?;
+            let turn = waiting.turns.get(&(priority, pool.clone())).copied().unwrap_or(0);
+            Some((Reverse(priority), turn, number, flow, Arc::clone(lane)))
+        });
+        let (Reverse(priority), turn, number, flow, lane) = first.min_by_key(|first| (first.0, first.1, first.2))?;
+        let (place, item) = self.take(&lane, priority, flow, number)?;
+        let stage = (priority, pool.clone());
+        let called = self.called.entry(stage.clone()).or_default();
+        *called = turn.max(*called);
+        if let Some(waiting) = self.lanes.get_mut(&lane) {
+            waiting.turns.insert(stage, turn.saturating_add(place.asks.work));
+            if let Some(class) = waiting.classes.get_mut(&Reverse(priority)) {
+                class.charge(flow, place.asks.work);
+            }
+        }
+        Some((place, item))
     }
 
-    /// Takes out whoever is the last of all, if it is less important than this.
-    pub fn call_off_below(&mut self, priority: i32) -> Option<T> {
-        let last = self.lanes.iter().filter_map(|(lane, waiting)| Some((waiting.last_key_value()?, lane)));
-        let place = last.max_by_key(|((rank, _), _)| *rank).map(place_of)?;
-        if place.priority() < priority { self.leave(&place) } else { None }
+    /// Takes out everybody, in the order in which they came.
+    pub fn call_all(&mut self) -> Vec<(Place, T)> {
+        let mut all = Vec::with_capacity(self.len);
+        for (lane, waiting) in self.lanes.drain() {
+            for (Reverse(priority), class) in waiting.classes {
+                for (flow, Flow { waiting, .. }) in class.flows {
+                    all.extend(waiting.into_iter().map(|(number, (work, item))| {
+                        let asks = Asks { lane: Arc::clone(&lane), priority, flow, work };
+                        (Place { asks, number }, item)
+                    }));
+                }
+            }
+        }
+        self.clear();
+        all.sort_by_key(|(place, _)| place.number);
+        all
+    }
+
+    /// Takes out whoever came last of the least important, if it is less important than this; of those alone whose heaviest is this, where that is said.
+    pub fn call_off_below(&mut self, priority: i32, heaviest: Option<Modality>) -> Option<T> {
+        let lanes = self.lanes.iter().filter(|(lane, _)| heaviest.is_none_or(|heaviest| lane.heaviest() == heaviest));
+        let last = lanes.filter_map(|(lane, waiting)| {
+            let (priority, flow, number) = waiting.last()?;
+            Some((Reverse(priority), number, flow, Arc::clone(lane)))
+        });
+        let (Reverse(last), number, flow, lane) = last.max_by_key(|last| (last.0, last.1))?;
+        if last < priority { self.take(&lane, last, flow, number).map(|(_, item)| item) } else { None }
     }
 
     /// Takes it out; none where it is not there.
-    pub fn leave(&mut self, place: &Place) -> Option<T> {
-        let waiting = self.lanes.get_mut(&place.lane)?;
-        let (work, item) = waiting.remove(&place.rank)?;
-        if waiting.is_empty() {
-            self.lanes.remove(&place.lane);
+    pub fn leave(&mut self, Place { asks: Asks { lane, priority, flow, .. }, number }: &Place) -> Option<T> {
+        self.take(lane, *priority, *flow, *number).map(|(_, item)| item)
+    }
+
+    /// Forgets whose turn it was. For when nobody waits, nor was called and may come back.
+    pub fn clear(&mut self) {
+        *self = Self { entered: self.entered, ..Self::default() };
+    }
+
+    fn lanes_at(&self, pool: &PoolName) -> impl Iterator<Item = (&Arc<Lane>, &Waiting<T>)> {
+        self.lanes.iter().filter(|(lane, _)| lane.pools.contains(pool))
+    }
+
+    fn put(&mut self, Place { asks: Asks { lane, priority, flow, work }, number }: &Place, item: T) {
+        self.forget();
+        let waiting = self.lanes.entry(Arc::clone(lane)).or_default();
+        let class = waiting.classes.entry(Reverse(*priority)).or_default();
+        if class.order.is_empty() {
+            for pool in &lane.pools {
+                let stage = (*priority, pool.clone());
+                let called = self.called.get(&stage).copied().unwrap_or(0);
+                let turn = waiting.turns.entry(stage).or_default();
+                *turn = called.max(*turn);
+            }
         }
+        class.put(*flow, *number, *work, item);
+        waiting.len += 1;
+        waiting.work = waiting.work.saturating_add(*work);
+        self.len += 1;
+    }
+
+    fn take(&mut self, lane: &Arc<Lane>, priority: i32, flow: u64, number: u64) -> Option<(Place, T)> {
+        let waiting = self.lanes.get_mut(lane)?;
+        let (work, item) = waiting.classes.get_mut(&Reverse(priority))?.take(flow, number)?;
+        waiting.len -= 1;
+        waiting.work = waiting.work.saturating_sub(work);
         self.len -= 1;
-        self.work = self.work.saturating_sub(work);
-        if self.len == 0 {
-            self.flows.clear();
-        }
-        Some(item)
+        Some((Place { asks: Asks { lane: Arc::clone(lane), priority, flow, work }, number }, item))
     }
 
-    /// Takes out whoever is next in each lane.
-    pub fn call_all(&mut self) -> Vec<(Place, T)> {
-        let first = self.lanes.iter().filter_map(|(lane, waiting)| Some((waiting.first_key_value()?, lane)));
-        let first: Vec<Place> = first.map(place_of).collect();
-        first.into_iter().filter_map(|place| self.leave(&place).map(|item| (place, item))).collect()
-    }
-
-    fn lanes_meeting(&self, pools: &[PoolName]) -> impl Iterator<Item = (&Arc<Lane>, &BTreeMap<Rank, (u64, T)>)> {
-        self.lanes.iter().filter(|(lane, _)| lane.meets(pools))
-    }
-
-    /// Where there are too many, of those whose turn has come, and of all if that does not make much room.
-    fn forget_flows(&mut self) {
-        let most = 2 * self.len + SPARE_FLOWS;
-        if self.flows.len() <= most {
-            return;
-        }
-        let earliest = self.lanes.values().flat_map(BTreeMap::keys).map(|rank| rank.turn).min().unwrap_or(u64::MAX);
-        self.flows.retain(|_, ends| *ends > earliest);
-        if self.flows.len() > most / 2 {
-            self.flows.clear();
+    /// Lanes in which nobody waits, where there are too many of them.
+    fn forget(&mut self) {
+        let waiting = self.lanes.values().filter(|waiting| waiting.len > 0).count();
+        if self.lanes.len() > waiting + SPARE {
+            self.lanes.retain(|_, waiting| waiting.len > 0);
+            let lanes = &self.lanes;
+            self.called.retain(|(_, pool), _| lanes.keys().any(|lane| lane.pools.contains(pool)));
         }
     }
 }
 
-fn place_of<T>(((rank, (work, _)), lane): ((&Rank, &(u64, T)), &Arc<Lane>)) -> Place {
-    Place { lane: Arc::clone(lane), rank: *rank, work: *work }
+// === impl Waiting ===
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self { turns: HashMap::new(), classes: BTreeMap::new(), len: 0, work: 0 }
+    }
+}
+
+impl<T> Waiting<T> {
+    /// Priority, flow and number of the next.
+    fn first(&self) -> Option<(i32, u64, u64)> {
+        let mut classes = self.classes.iter();
+        classes.find_map(|(priority, class)| class.order.first().map(|(_, number, flow)| (priority.0, *flow, *number)))
+    }
+
+    /// The same of whoever came last of the least important.
+    fn last(&self) -> Option<(i32, u64, u64)> {
+        let mut classes = self.classes.iter().rev();
+        classes.find_map(|(priority, class)| {
+            let last = |(flow, of): (&u64, &Flow<T>)| of.waiting.keys().next_back().map(|number| (*number, *flow));
+            class.flows.iter().filter_map(last).max().map(|(number, flow)| (priority.0, flow, number))
+        })
+    }
+}
+
+// === impl Class ===
+
+impl<T> Default for Class<T> {
+    fn default() -> Self {
+        Self { order: BTreeSet::new(), flows: HashMap::new(), called: 0 }
+    }
+}
+
+impl<T> Class<T> {
+    fn put(&mut self, flow: u64, number: u64, work: u64, item: T) {
+        if self.flows.len() > self.order.len() + SPARE {
+            self.flows.retain(|_, flow| !flow.waiting.is_empty());
+        }
+        let called = self.called;
+        self.flows.entry(flow).or_insert_with(|| Flow { turn: called, waiting: BTreeMap::new() });
+        self.change(flow, |flow| {
+            if flow.waiting.is_empty() {
+                flow.turn = flow.turn.max(called);
+            }
+            flow.waiting.insert(number, (work, item));
+        });
+    }
+
+    fn take(&mut self, flow: u64, number: u64) -> Option<(u64, T)> {
+        self.change(flow, |flow| flow.waiting.remove(&number))?
+    }
+
+    /// It was its turn.
+    fn charge(&mut self, flow: u64, work: u64) {
+        let turn = self.change(flow, |flow| {
+            let turn = flow.turn;
+            flow.turn = turn.saturating_add(work.max(1));
+            turn
+        });
+        self.called = self.called.max(turn.unwrap_or(0));
+    }
+
+    /// Changes a flow, and keeps the order.
+    fn change<R>(&mut self, number: u64, change: impl FnOnce(&mut Flow<T>) -> R) -> Option<R> {
+        let flow = self.flows.get_mut(&number)?;
+        let entry = |flow: &Flow<T>| flow.waiting.keys().next().map(|first| (flow.turn, *first, number));
+        if let Some(before) = entry(flow) {
+            self.order.remove(&before);
+        }
+        let result = change(flow);
+        self.order.extend(entry(flow));
+        Some(result)
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub enum Filter {
     Responsive,
     /// What it was sent of late, it answered.
     Answering,
-    /// Its queue takes another of ours, if others have filled it.
+    /// Another request had better wait here than in its queue.
     Queue,
     /// Another request would not only wait there.
     Room,

@@ -23,7 +23,7 @@ mod scorer;
 mod subset;
 
 pub use cost::{Cost, Work};
-pub use fair::{FairQueue, Lane, Place};
+pub use fair::{Asks, FairQueue, Lane, Place};
 pub use filter::Filter;
 pub use load::{Health, Load, SATURATED_KV_CACHE, SATURATED_WAITING, Scraped};
 pub use profile::{Candidate, Exhausted, Explained, Preference, Profile, Ranked, Ranking, SchedulingRequest};

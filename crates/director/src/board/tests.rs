@@ -52,7 +52,7 @@ fn a_short_silence_is_none_and_an_answer_ends_a_long_one() {
     assert!(state.health(now + secs(2)).responsive);
     assert!(!state.health(now + SILENT_AFTER).responsive);
     assert_eq!(state.silent_for(now + secs(7)), Some(secs(7)));
-    state.alive();
+    state.alive(now);
     assert!(state.health(now + secs(9)).responsive);
 }
 

@@ -199,22 +199,25 @@ fn the_queue_is_bounded_and_the_important_take_the_places_of_others() {
     let mut world = World::new(table);
     Arc::get_mut(&mut world.handler).unwrap().queue = limits;
     let _running = world.fill_up(&ALL);
-    let mut pictures: Vec<Waiting> = (0..2).map(|_| world.waits(&of_flow("a"), PICTURE)).collect();
+    let pictures: Vec<Waiting> = (0..2).map(|_| world.waits(&of_flow("a"), PICTURE)).collect();
     let refused = world.step_of(&of_flow("a"), PICTURE).unwrap_err();
     assert!(matches!(refused, Rejection::QueueFull { waiting: 2, .. }), "half of the places: {refused:?}");
-    let texts: Vec<Waiting> = (0..2).map(|_| world.waits(&of_flow("b"), TEXT)).collect();
+    let mut texts: Vec<Waiting> = (0..2).map(|_| world.waits(&of_flow("b"), TEXT)).collect();
     let refused = world.step_of(&of_flow("b"), TEXT).unwrap_err();
     assert_eq!((refused.code(), world.waiting()), (Code::QueueFull, 4));
     let reply = refused.reply(Dialect::OpenAi);
     assert_eq!((reply.status.as_u16(), reply.dropped), (429, Some("rejected-saturated")));
     assert!(reply.retry_after >= Some(Duration::from_secs(1)));
     let critical = world.waits(&of_flow("b"), &TEXT.replace("chat", "critical"));
-    let last = pictures.pop().unwrap();
-    assert!(is_called(&last), "its turn was the last");
+    let last = texts.pop().unwrap();
+    assert!(is_called(&last), "it came last");
     let evicted = last.go_on(|| world.now).unwrap_err();
     assert_eq!(evicted.reply(Dialect::OpenAi).dropped, Some("evicted-priority"));
     assert_eq!(world.waiting(), 4);
-    drop((critical, pictures, texts));
+    // Of pictures there are as many as may be: one of them makes way for one that is more important.
+    let seen = world.waits(&of_flow("b"), &PICTURE.replace("chat", "critical"));
+    assert!(is_called(&pictures[1]) && !is_called(&texts[0]));
+    drop((critical, pictures, texts, seen));
     assert_eq!(world.waiting(), 0);
 }
 
@@ -277,4 +280,91 @@ fn an_endpoint_that_joins_gets_no_more_than_the_others_have() {
     let [one, other, third] = [1, 2, 3].map(|host| world.in_flight(host));
     assert!(third <= one.max(other) + 1 && third >= 8, "{one}, {other}, {third}");
     drop((running, joined));
+}
+
+#[test]
+fn one_that_is_bound_to_a_pool_waits_for_that_one_alone() {
+    let world = World::queued(QueueLimits::default());
+    let _running = world.fill_up(&[1, 2]);
+    let bound = |pool: &str| Bound { subset: None, pool: Some(pool.into()) };
+    let waiting: Vec<Step> = (0..3).map(|_| world.step(&of_flow("a"), TEXT, bound("text"), 0).unwrap()).collect();
+    assert!(waiting.iter().all(|step| matches!(step, Step::Wait(_))));
+    let other = world.step(&of_flow("a"), TEXT, bound("vision"), 0).unwrap();
+    assert!(matches!(other, Step::Dispatch(_)), "there is room in its own");
+}
+
+#[test]
+fn those_that_wait_for_one_pool_shut_nobody_out_of_another() {
+    let mut table = table();
+    let mut model = (*table.models["chat"]).clone();
+    model.criticality = Criticality::Sheddable;
+    table.models.insert("sheddable".into(), Arc::new(model));
+    let world = World::new(table);
+    let _running = world.fill_up(&[11, 12]);
+    let _picture = world.waits(&of_flow("a"), PICTURE);
+    for model in ["chat", "sheddable"] {
+        let step = world.step_of(&of_flow("a"), &TEXT.replace("chat", model)).unwrap();
+        assert!(matches!(step, Step::Dispatch(_)), "{model}");
+    }
+}
+
+#[test]
+fn where_memory_is_short_small_bodies_wait_all_the_same() {
+    let mut world = World::queued(QueueLimits { requests: 100, ..QueueLimits::default() });
+    let budget = crate::Budget::new(100_000);
+    Arc::get_mut(&mut world.handler).unwrap().budget = budget.clone();
+    let _running = world.fill_up(&ALL);
+    let _held = budget.take(None, 60_000).unwrap();
+    let _small = world.waits(&of_flow("a"), TEXT);
+    let large = TEXT.replace("hi", &"hi ".repeat(200));
+    let refused = world.step_of(&of_flow("a"), &large).unwrap_err();
+    assert_eq!((refused.code(), refused.reply(Dialect::OpenAi).dropped), (Code::QueueFull, Some("rejected-saturated")));
+}
+
+#[test]
+fn metrics_call_to_a_server_that_others_fill() {
+    let world = World::queued(QueueLimits::default());
+    let mut running = world.fill_up(&ALL);
+    let waiting: Vec<Waiting> = (0..3).map(|_| world.waits(&of_flow("a"), TEXT)).collect();
+    // Nobody hears of it, as when they are just deciding.
+    let (one, other) = (running.remove(0), running.remove(0));
+    let called = |count: usize| assert_eq!(waiting.iter().filter(|waiting| is_called(waiting)).count(), count);
+    drop(one);
+    called(1);
+    drop(other);
+    called(2);
+    world.scraped(1, 50);
+    called(3);
+}
+
+#[test]
+fn room_that_comes_while_one_decides_is_not_lost() {
+    let world = World::queued(QueueLimits::default());
+    let mut running = world.fill_up(&ALL);
+    let waiting = world.waits(&of_flow("a"), TEXT);
+    running[0].attempt.first_byte(|| world.now);
+    assert!(is_called(&waiting));
+    // Somebody else takes it first, and what comes then finds nobody that waits.
+    let _taken = world.fill_up_again(&[1]);
+    running[1].attempt.first_byte(|| world.now);
+    let _taken_too = world.fill_up_again(&[1]);
+    let Step::Wait(waiting) = waiting.go_on(|| world.now).unwrap() else { panic!("there is no room") };
+    assert!(is_called(&waiting), "it looks once more");
+    let Step::Wait(waiting) = waiting.go_on(|| world.now).unwrap() else { panic!("there is no room") };
+    assert!(!is_called(&waiting), "and not for ever");
+}
+
+#[test]
+fn a_table_that_leads_elsewhere_moves_those_that_wait() {
+    let world = World::queued(QueueLimits::default());
+    let _running = world.fill_up(&ALL);
+    let waiting: Vec<Waiting> = (0..2).map(|_| world.waits(&of_flow("a"), TEXT)).collect();
+    let mut moved = table();
+    let target = Target::new("new-model", "new", capability("text"));
+    moved.models.insert("chat".into(), Arc::new(Model::new(vec![target])));
+    moved.pools.insert("new".into(), pool(&[(3, None)]));
+    world.handler.director.replace_table(2, Arc::new(moved));
+    for waiting in waiting {
+        assert_eq!(address_of(&world.goes(waiting)), address(3));
+    }
 }
