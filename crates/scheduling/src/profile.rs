@@ -44,8 +44,6 @@ pub struct Ranked {
     pub cost_anew: f32,
     in_flight: u32,
     tie_break: u64,
-    /// How doubtful it is that it fails, and what it lacks besides; none where it does not fail, or surely does.
-    doubt: Option<(u32, (Option<Filter>, usize))>,
 }
 
 /// The best of the candidates, in order; at least one.
@@ -126,16 +124,16 @@ impl Profile {
         let mut exhausted = Exhausted::NoEndpoints;
         let candidates = candidates.into_iter();
         let mut all: Vec<Ranked> = Vec::with_capacity(candidates.size_hint().1.unwrap_or(0));
-        let mut is_known = false;
+        let (mut is_known, mut doubtful) = (false, Vec::new());
         for candidate in candidates {
             match self.judge(request, &candidate) {
                 Err(filter) => exhausted = exhausted.max(Exhausted::Filtered(filter)),
                 Ok((lacks, demotion)) => {
-                    let doubt = (lacks == Some(Filter::Answering) && candidate.health.doubts > 0).then(|| {
+                    if lacks == Some(Filter::Answering) && candidate.health.doubts > 0 {
                         let health = Health { answering: true, ..candidate.health };
-                        let besides = self.judge(request, &Candidate { health, ..candidate });
-                        (candidate.health.doubts, besides.unwrap_or_default())
-                    });
+                        let besides = self.judge(request, &Candidate { health, ..candidate }).unwrap_or_default();
+                        doubtful.push((candidate.health.doubts, all.len(), besides));
+                    }
                     is_known |= demotion == 0 && candidate.work.saved > candidate.work.all();
                     let work = candidate.work;
                     let cost = self.cost(&candidate);
@@ -150,12 +148,11 @@ impl Profile {
                         cost_anew,
                         in_flight: candidate.load.in_flight,
                         tie_break: place_of(candidate.endpoint),
-                        doubt,
                     });
                 }
             }
         }
-        spare_half(&mut all);
+        spare_half(&mut all, doubtful);
         let Some(demotion) = all.iter().map(|ranked| ranked.demotion).min() else { return Err(exhausted) };
         let (salt, near, has_home) = match request.content {
             Some(content) if !is_known => (content, NEAR_HOME, true),
@@ -229,22 +226,19 @@ impl Profile {
     }
 }
 
+/// An endpoint that fails, though it takes connections: how often in a row, its place among all, and what it lacks besides.
+type Doubtful = (u32, usize, (Option<Filter>, usize));
+
 /// Where most of many fail, it may be what they are asked: no more than half of them are left alone, but for those that surely fail.
-fn spare_half(all: &mut [Ranked]) {
-    if all.len() < MANY {
+fn spare_half(all: &mut [Ranked], mut doubtful: Vec<Doubtful>) {
+    if all.len() < MANY || doubtful.is_empty() {
         return;
     }
     let fails = |ranked: &&Ranked| matches!(ranked.lacks, Some(Filter::Responsive | Filter::Answering));
     let too_many = all.iter().filter(fails).count().saturating_sub(all.len() / 2);
-    if too_many == 0 {
-        return;
-    }
-    let mut doubtful: Vec<&mut Ranked> = all.iter_mut().filter(|ranked| ranked.doubt.is_some()).collect();
-    doubtful.sort_by_key(|ranked| ranked.doubt.map(|(doubts, _)| doubts));
-    for ranked in doubtful.into_iter().take(too_many) {
-        if let Some((_, (lacks, demotion))) = ranked.doubt {
-            (ranked.lacks, ranked.demotion) = (lacks, demotion);
-        }
+    doubtful.sort_unstable_by_key(|(doubts, place, _)| (*doubts, *place));
+    for (_, place, besides) in doubtful.into_iter().take(too_many) {
+        (all[place].lacks, all[place].demotion) = besides;
     }
 }
 
