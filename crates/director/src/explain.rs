@@ -18,6 +18,8 @@ pub struct Explanation {
     pub revision: u64,
     /// Where it would go, or why nowhere. Nothing of it has begun.
     pub outcome: Result<Plan, Rejection>,
+    /// Whether it would wait first, until there is room.
+    pub waits: bool,
     /// In the order of the tiers, and in each as the draw has it.
     pub candidates: Vec<Considered>,
 }
@@ -36,14 +38,21 @@ pub struct Considered {
 }
 
 impl Transaction {
-    /// Decides as [`Transaction::finish`] does for a request about a model, and says how. Counts no request. Fails where there is nothing to
+    /// Decides as [`Transaction::finish`] does for a request about a model, and says how: by the same draw the same, as long as nothing else changes.
+    /// Counts no request. Fails where there is nothing to
     /// explain: the body is unreadable, or there is no table.
     pub fn explain(self, now: Instant, draw: Draw) -> Result<Explanation, Rejection> {
         let handler = Arc::clone(&self.handler);
         let undecided = Undecided::new(&handler, self.read()?, Bound::default(), None, now, draw)?;
-        let outcome = undecided.route().and_then(|route| undecided.plan(&route, None));
+        let outcome = undecided.route().and_then(|route| {
+            let plan = undecided.plan(&route, None)?;
+            let waits = undecided.asks_to_wait(&route, &plan, false)?.is_some();
+            Ok((plan, waits))
+        });
+        let waits = matches!(outcome, Ok((_, true)));
+        let outcome = outcome.map(|(plan, _)| plan);
         let (candidates, revision) = (undecided.considered(), undecided.snapshot.revision);
-        Ok(Explanation { request: undecided.request, revision, outcome, candidates })
+        Ok(Explanation { request: undecided.request, revision, outcome, waits, candidates })
     }
 }
 

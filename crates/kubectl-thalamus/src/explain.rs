@@ -64,11 +64,9 @@ fn show(picker: &PickerAddress, answer: &Value, screen: Screen) -> ExitCode {
     if refused.is_null() {
         let to = &answer["goesTo"];
         let (endpoint, address, pool) = (text(&to["endpoint"]), text(&to["address"]), text(&to["pool"]));
-        line(&format!(
-            "Goes to {endpoint} ({address}) of pool {pool}, as {}: {}.",
-            text(&to["target"]),
-            text(&to["why"])
-        ));
+        let goes = if answer["waitsFirst"] == Value::Bool(true) { "Waits for room, and would go now" } else { "Goes" };
+        let (target, why) = (text(&to["target"]), text(&to["why"]));
+        line(&format!("{goes} to {endpoint} ({address}) of pool {pool}, as {target}: {why}."));
     } else {
         line(&format!("Refused with {} {}: {}.", refused["status"], text(&refused["code"]), text(&refused["message"])));
     }

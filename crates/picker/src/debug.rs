@@ -40,6 +40,8 @@ pub(crate) fn routes(handler: &RequestHandler) -> Router {
 struct Asked {
     #[serde(default = "chat")]
     path: String,
+    /// Of an earlier answer, to see the same choice among equals again.
+    draw: Option<u64>,
 }
 
 fn chat() -> String {
@@ -58,12 +60,13 @@ async fn explain(
     };
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let head = RequestHead { path: &asked.path, content_type, ..RequestHead::default() };
-    let explained = match tokio::time::timeout(PATIENCE, read_and_explain(&handler, &head, body)).await {
+    let draw = asked.draw.unwrap_or_else(|| fastrand::u64(..));
+    let explained = match tokio::time::timeout(PATIENCE, read_and_explain(&handler, &head, body, draw)).await {
         Ok(Some(explained)) => explained,
         Ok(None) => return (StatusCode::BAD_REQUEST, "the body ended early\n").into_response(),
         Err(_) => return (StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time\n").into_response(),
     };
-    let Explanation { request, revision, outcome, candidates } = match explained {
+    let Explanation { request, revision, outcome, waits, candidates } = match explained {
         Ok(explanation) => explanation,
         Err(rejection) => return Json(json!({"refused": refused(&rejection)})).into_response(),
     };
@@ -94,7 +97,7 @@ async fn explain(
         })
     });
     Json(json!({
-        "model": request.model, "needs": request.requires.to_string(), "revision": revision, "goesTo": goes_to,
+        "model": request.model, "needs": request.requires.to_string(), "revision": revision, "draw": draw, "goesTo": goes_to, "waitsFirst": waits,
         "refused": outcome.as_ref().err().map(refused), "candidates": candidates,
     }))
     .into_response()
@@ -114,6 +117,7 @@ async fn read_and_explain(
     handler: &Arc<RequestHandler>,
     head: &RequestHead<'_>,
     mut body: Body,
+    draw: u64,
 ) -> Option<Result<Explanation, Rejection>> {
     let mut transaction = match handler.open(head) {
         Ok(transaction) => transaction,
@@ -126,8 +130,7 @@ async fn read_and_explain(
             return Some(Err(rejection));
         }
     }
-    // The draw is of no secret: who asks again may see another of equals.
-    Some(transaction.explain(Instant::now(), Draw::new(fastrand::u64(..))))
+    Some(transaction.explain(Instant::now(), Draw::new(draw)))
 }
 
 fn refused(rejection: &Rejection) -> Value {

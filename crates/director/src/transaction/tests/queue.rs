@@ -368,3 +368,20 @@ fn a_table_that_leads_elsewhere_moves_those_that_wait() {
         assert_eq!(address_of(&world.goes(waiting)), address(3));
     }
 }
+
+#[test]
+fn an_explanation_says_that_a_request_would_wait_and_the_same_draw_chooses_the_same() {
+    let world = World::queued(QueueLimits::default());
+    let explained = |body: &str, draw: u64| {
+        let mut transaction = world.handler.open(&head("/v1/chat/completions")).unwrap();
+        transaction.feed(body.as_bytes()).unwrap();
+        let explanation = transaction.explain(world.now, Draw::new(draw)).unwrap();
+        (explanation.outcome.unwrap().first().address, explanation.waits)
+    };
+    let chosen: Vec<_> = (0..20).map(|draw| explained(TEXT, draw)).collect();
+    assert!(chosen.iter().any(|other| *other != chosen[0]), "there are two equals");
+    assert_eq!(chosen, (0..20).map(|draw| explained(TEXT, draw)).collect::<Vec<_>>());
+    let _running = world.fill_up(&ALL);
+    assert!(explained(TEXT, 0).1);
+    assert_eq!(world.waiting(), 0, "nobody waits for it");
+}
