@@ -70,6 +70,17 @@ pub struct PickerTemplateSpec {
     #[schemars(range(min = 1_048_576, max = 1_099_511_627_776_i64))]
     pub max_buffered_bytes: Option<i64>,
 
+    /// Most requests that wait in a picker while every endpoint that could serve them is full; one more gets 429. Defaults to 4096. 0 sends them to full
+    /// endpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub max_waiting: Option<i32>,
+
+    /// How long a request waits so at most before it gets 429, in seconds. Defaults to 30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub max_wait_seconds: Option<i32>,
+
     /// Name fallback endpoints to gateways. Envoy tries them in order; agentgateway rejects every such answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallbacks: Option<bool>,

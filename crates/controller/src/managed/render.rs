@@ -298,6 +298,8 @@ impl Render<'_> {
             tls_secret_name,
             max_body_bytes,
             max_buffered_bytes,
+            max_waiting,
+            max_wait_seconds,
             fallbacks,
             other_paths,
             other_path_list,
@@ -322,6 +324,8 @@ impl Render<'_> {
         }
         args.extend(max_body_bytes.map(|bytes| format!("--max-body-bytes={bytes}")));
         args.extend(max_buffered_bytes.map(|bytes| format!("--max-buffered-bytes={bytes}")));
+        args.extend(max_waiting.map(|requests| format!("--max-waiting={requests}")));
+        args.extend(max_wait_seconds.map(|seconds| format!("--max-wait={seconds}s")));
         if *fallbacks == Some(true) {
             args.push("--fallbacks".to_owned());
         }

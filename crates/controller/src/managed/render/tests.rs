@@ -74,7 +74,7 @@ fn the_template_decides_and_what_it_leaves_out_has_a_default() {
     assert!(is_told(&rendered(json!({"otherPaths": true, "otherPathList": ["/healthz"]})), listed));
 
     let objects = rendered(json!({
-        "replicas": 3, "image": "mine:2", "tlsSecretName": "cert", "maxBodyBytes": 4096, "drainSeconds": 7,
+        "replicas": 3, "image": "mine:2", "tlsSecretName": "cert", "maxBodyBytes": 4096, "maxWaiting": 0, "maxWaitSeconds": 9, "drainSeconds": 7,
         "nodeSelector": {"gpu": "no"}, "podLabels": {"team": "a", "app.kubernetes.io/name": "stolen"},
     }));
     let spec = &of(&objects, "Deployment")["spec"];
@@ -86,7 +86,13 @@ fn the_template_decides_and_what_it_leaves_out_has_a_default() {
     // Labels by which the pods are found are not to be had.
     assert_eq!(pod["metadata"]["labels"]["app.kubernetes.io/name"], "thalamus-picker");
     let args = json!(pod["spec"]["containers"][0]["args"]);
-    for arg in ["--tls-cert=/var/run/thalamus/tls/tls.crt", "--max-body-bytes=4096", "--drain-timeout=7s"] {
+    for arg in [
+        "--tls-cert=/var/run/thalamus/tls/tls.crt",
+        "--max-body-bytes=4096",
+        "--drain-timeout=7s",
+        "--max-waiting=0",
+        "--max-wait=9s",
+    ] {
         assert!(args.as_array().unwrap().contains(&json!(arg)), "{arg}");
     }
 }
