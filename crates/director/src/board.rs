@@ -226,14 +226,11 @@ impl EndpointState {
         } else {
             let _ = self.stuck_since.compare_exchange(0, at, Relaxed, Relaxed);
         }
-        self.offer_room(at, waiting);
+        self.offer_room(at);
     }
 
     /// Those that wait are called, as many as its queue takes. One that has nothing to do takes as many again as it has, at each look.
-    fn offer_room(&self, at: u64, waiting: Option<u32>) {
-        if self.shared.queue.len() == 0 {
-            return;
-        }
+    fn offer_room(&self, at: u64) {
         let (load, health) = (self.load_at(at), self.health_at(at));
         if !health.responsive || !health.answering || load.is_full() {
             return;
@@ -242,8 +239,10 @@ impl EndpointState {
             // Others fill it, and some of ours get in all the same.
             SATURATED_WAITING.saturating_sub(load.pending)
         } else {
-            let waiting = waiting.unwrap_or(0);
-            SATURATED_WAITING.saturating_sub(waiting) + if waiting == 0 { load.in_flight } else { 0 }
+            let waiting = load.scraped.map(|scraped| scraped.waiting);
+            let is_idle = matches!(waiting, None | Some(Some(0)));
+            let short = SATURATED_WAITING.saturating_sub(waiting.flatten().unwrap_or(0));
+            short + if is_idle { load.in_flight } else { 0 }
         };
         self.shared.queue.room_in(&self.id.pool, places);
     }
@@ -283,15 +282,13 @@ impl EndpointState {
 
     /// Notes that its metrics port gave no answer at `at`. The silence began with the first time that it did not.
     pub fn silent(&self, at: Instant) {
-        let at = self.clock.stamp(at);
-        let _ = self.silent_since.compare_exchange(0, at, Relaxed, Relaxed);
-        self.offer_room(at, None);
+        let _ = self.silent_since.compare_exchange(0, self.clock.stamp(at), Relaxed, Relaxed);
     }
 
     /// Notes that it answered at `at`, if not with metrics.
     pub fn alive(&self, at: Instant) {
         self.silent_since.store(0, Relaxed);
-        self.offer_room(self.clock.stamp(at), None);
+        self.offer_room(self.clock.stamp(at));
     }
 
     /// How busy it is, as far as is known at `now`.

@@ -113,9 +113,9 @@ impl Queue {
         if self.len() == 0 { 0.0 } else { self.lock().queue.work(pools) as f32 / 1000.0 }
     }
 
-    /// Whether one that goes to this pool now would be before others that wait for it and are at least as important.
-    pub(crate) fn is_before(&self, pool: &PoolName, priority: i32) -> bool {
-        self.len() > 0 && self.lock().queue.is_before(pool, priority)
+    /// Whether one that goes to this pool now would be before others in those lanes that are at least as important.
+    pub(crate) fn is_before(&self, pool: &PoolName, priority: i32, in_lane: impl Fn(&Lane) -> bool) -> bool {
+        self.len() > 0 && self.lock().queue.is_before(pool, priority, in_lane)
     }
 
     /// Gives it a place, or that of somebody less important where there is none. Whoever enters looks after that whether there is room by now.
@@ -161,6 +161,7 @@ impl Queue {
 
     /// Anybody may be able to go elsewhere than before.
     pub(crate) fn look_again(&self) {
+        fence(SeqCst);
         if self.len() == 0 {
             return;
         }
@@ -265,9 +266,13 @@ impl Ticket {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// It goes, and has used its call.
-    pub(crate) fn goes(&mut self) {
-        self.call = None;
+    /// It goes to this pool. Where it was called for room in another, that is there still.
+    pub(crate) fn goes(&mut self, to: &PoolName) {
+        if let Some(Call::Room { pool, .. }) = self.call.take()
+            && pool != *to
+        {
+            self.queue.room_in(&pool, 1);
+        }
     }
 }
 

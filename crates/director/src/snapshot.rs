@@ -135,6 +135,7 @@ impl Director {
     /// Schedules by these from now on.
     pub fn replace_profiles(&self, profiles: Profiles) {
         self.profiles.store(Arc::new(profiles));
+        self.board.queue().look_again();
     }
 
     /// What requests are scheduled by.

@@ -219,7 +219,7 @@ impl Undecided {
             }
             Decided::Plan(mut plan) => {
                 if let Some(ticket) = &mut ticket {
-                    ticket.goes();
+                    ticket.goes(plan.first().pool());
                     plan.waited = self.now.saturating_duration_since(ticket.since());
                 }
                 let attempt = plan.begin(0, self.now);
@@ -303,6 +303,11 @@ impl Undecided {
             Some(Criticality::Standard) | None => 0,
             Some(Criticality::Critical) => 1,
         })
+    }
+
+    /// The name of the model that is asked for, said or not.
+    pub(crate) fn model_of<'r>(&'r self, route: &Route<'r>) -> Option<&'r str> {
+        route.model.map(|(name, _)| &**name).or(self.request.model.as_deref())
     }
 
     pub(crate) fn saturated(&self, route: &Route<'_>) -> Rejection {

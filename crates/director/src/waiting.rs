@@ -81,7 +81,18 @@ impl Undecided {
             return Ok(None);
         }
         let priority = self.priority(route);
-        if !is_full && !queue.is_before(plan.first().pool(), priority) {
+        // Of those alone that could use the same endpoint.
+        let first = plan.first();
+        let endpoint = self.snapshot.slot_of(first.endpoint()).map(|slot| &slot.endpoint);
+        let could = |lane: &Lane| {
+            endpoint.is_some_and(|endpoint| endpoint.covers(lane.need))
+                && lane.subset.as_ref().is_none_or(|subset| subset.allows(first.address))
+        };
+        if !is_full && !queue.is_before(first.pool(), priority, could) {
+            return Ok(None);
+        }
+        let profiles = self.director().profiles();
+        if !profiles.of(self.model_of(route), priority).filters.contains(&Filter::Queue) {
             return Ok(None);
         }
         if priority < 0 {
@@ -111,6 +122,10 @@ impl Undecided {
             if self.snapshot.slots(pool).iter().any(|slot| slot.state.has_room_at(self.now)) {
                 queue.room_in(pool, 1);
             }
+        }
+        // And one in a table that came meanwhile.
+        if self.director().snapshot().is_none_or(|now| !Arc::ptr_eq(&now, &self.snapshot)) {
+            queue.look_again();
         }
         Ok(ticket)
     }

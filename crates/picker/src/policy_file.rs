@@ -16,6 +16,9 @@ mod reference;
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// So many looks in a row that find nothing to read are no moment any more.
+const BLIND: u32 = 3;
+
 /// Larger files are not read.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -28,7 +31,7 @@ pub(crate) struct PolicyArgs {
     config_file: Option<String>,
 
     /// The same, as YAML.
-    #[arg(long, conflicts_with = "config_file")]
+    #[arg(long)]
     config_text: Option<String>,
 }
 
@@ -99,7 +102,7 @@ enum PreferenceName {
     Responsive,
     /// What it was sent of late, it answered.
     Answering,
-    /// Its queue takes another request of this picker. Without this, requests do not wait in the picker.
+    /// Its queue takes another request of this picker. Without this, requests do not wait in the picker. Stands before `room`.
     Queue,
     /// Its queue is short, and its KV cache not full.
     Room,
@@ -125,7 +128,9 @@ pub(crate) struct Policy {
     source: Source,
     read: Read,
     /// The text that was read last, well or not.
-    last: Option<String>,
+    last: String,
+    /// How many looks in a row found nothing that can be read.
+    blind: u32,
 }
 
 impl Source {
@@ -140,11 +145,12 @@ impl Source {
         }
     }
 
-    fn read(&self) -> Result<Read> {
-        self.text().and_then(|text| read(&text)).with_context(|| match self {
+    /// As errors name it.
+    fn name(&self) -> String {
+        match self {
             Self::File(file) => format!("--config-file {}", file.display()),
             Self::Text(_) => "--config-text".to_owned(),
-        })
+        }
     }
 }
 
@@ -177,7 +183,9 @@ fn ours(SchedulingPolicy { rules, .. }: SchedulingPolicy) -> Result<Profiles> {
         });
         let prefers_cost = Preference::LeastCost;
         let profile = Profile {
-            filters: prefers.map_or_else(|| Filter::ALL.to_vec(), filters),
+            filters: prefers
+                .map_or_else(|| Ok(Filter::ALL.to_vec()), filters)
+                .with_context(|| format!("rules[{number}].prefers"))?,
             prefers: scores.transpose()?.unwrap_or(prefers_cost),
         };
         Ok(Rule { models, priorities: from..=to, profile })
@@ -187,9 +195,13 @@ fn ours(SchedulingPolicy { rules, .. }: SchedulingPolicy) -> Result<Profiles> {
 }
 
 /// Those without which nobody can take a request come first.
-fn filters(preferred: Vec<PreferenceName>) -> Vec<Filter> {
+fn filters(preferred: Vec<PreferenceName>) -> Result<Vec<Filter>> {
+    let place = |name: PreferenceName| preferred.iter().position(|known| *known == name);
+    if let (Some(queue), Some(room)) = (place(PreferenceName::Queue), place(PreferenceName::Room)) {
+        ensure!(queue < room, "whatever lacks queue lacks room as well: name queue first");
+    }
     let required = Filter::ALL.into_iter().filter(|filter| filter.is_required());
-    required.chain(preferred.into_iter().map(PreferenceName::filter)).collect()
+    Ok(required.chain(preferred.into_iter().map(PreferenceName::filter)).collect())
 }
 
 fn weighted(weights: Vec<(Scorer, f32)>) -> Result<Preference> {
@@ -230,8 +242,13 @@ impl PolicyArgs {
     /// What the flags name, read once; none where they name nothing, as charts write flags whose values have none.
     pub(crate) fn read(&self) -> Result<Option<Policy>> {
         let given = |flag: &Option<String>| flag.clone().filter(|value| !value.is_empty());
-        let file = given(&self.config_file).map(|file| Source::File(file.into()));
-        file.or(given(&self.config_text).map(Source::Text)).map(Policy::new).transpose()
+        let source = match (given(&self.config_file), given(&self.config_text)) {
+            (Some(_), Some(_)) => bail!("--config-file and --config-text: give one of them"),
+            (Some(file), None) => Source::File(file.into()),
+            (None, Some(text)) => Source::Text(text),
+            (None, None) => return Ok(None),
+        };
+        Policy::new(source).map(Some)
     }
 }
 
@@ -239,9 +256,9 @@ impl PolicyArgs {
 
 impl Policy {
     fn new(source: Source) -> Result<Self> {
-        // Before it is read: what changes meanwhile is read again.
-        let last = source.text().ok();
-        Ok(Self { read: source.read()?, source, last })
+        let last = source.text().with_context(|| source.name())?;
+        let read = read(&last).with_context(|| source.name())?;
+        Ok(Self { source, read, last, blind: 0 })
     }
 
     /// Schedules by what it says, now and whenever its file changes; one that cannot be read changes nothing. Runs to the end of the process.
@@ -259,22 +276,27 @@ impl Policy {
 
     /// Whether it has changed. Of one that cannot be read it is said once.
     fn look(&mut self) -> Result<bool> {
-        let now = self.source.text().ok();
-        // One that is being replaced is gone for a moment.
-        if now.is_none() || now == self.last {
+        let now = match self.source.text() {
+            Ok(now) => now,
+            Err(error) => {
+                self.blind += 1;
+                // One that is being replaced is gone for a moment.
+                return if self.blind == BLIND { Err(error.context(self.source.name())) } else { Ok(false) };
+            }
+        };
+        self.blind = 0;
+        if now == self.last {
             return Ok(false);
         }
+        let read = read(&now);
         self.last = now;
-        self.read = self.source.read()?;
+        self.read = read.with_context(|| self.source.name())?;
         Ok(true)
     }
 
     fn put(&self, director: &Director) {
         let Read { profiles, notes } = &self.read;
-        let from = match &self.source {
-            Source::File(file) => file.display().to_string(),
-            Source::Text(_) => "--config-text".to_owned(),
-        };
+        let from = self.source.name();
         tracing::info!(from, rules = profiles.rules.len(), "scheduling policy read");
         for note in notes {
             tracing::warn!(from, "{note}");

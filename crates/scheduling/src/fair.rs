@@ -150,9 +150,10 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// Whether somebody waits for this pool who is at least as important.
-    pub fn is_before(&self, pool: &PoolName, priority: i32) -> bool {
-        self.lanes_at(pool).any(|(_, waiting)| waiting.first().is_some_and(|(first, ..)| first >= priority))
+    /// Whether somebody waits in this pool, in one of those lanes, who is at least as important.
+    pub fn is_before(&self, pool: &PoolName, priority: i32, in_lane: impl Fn(&Lane) -> bool) -> bool {
+        let is_important = |waiting: &Waiting<T>| waiting.first().is_some_and(|(first, ..)| first >= priority);
+        self.lanes_at(pool).any(|(lane, waiting)| is_important(waiting) && in_lane(lane))
     }
 
     /// Takes out whoever is next for room in this pool, of other lanes than these.
@@ -199,11 +200,11 @@ impl<T> FairQueue<T> {
     pub fn call_off_below(&mut self, priority: i32, heaviest: Option<Modality>) -> Option<T> {
         let lanes = self.lanes.iter().filter(|(lane, _)| heaviest.is_none_or(|heaviest| lane.heaviest() == heaviest));
         let last = lanes.filter_map(|(lane, waiting)| {
-            let (priority, flow, number) = waiting.last()?;
+            let (priority, flow, number) = waiting.last_below(priority)?;
             Some((Reverse(priority), number, flow, Arc::clone(lane)))
         });
         let (Reverse(last), number, flow, lane) = last.max_by_key(|last| (last.0, last.1))?;
-        if last < priority { self.take(&lane, last, flow, number).map(|(_, item)| item) } else { None }
+        self.take(&lane, last, flow, number).map(|(_, item)| item)
     }
 
     /// Takes it out; none where it is not there.
@@ -273,9 +274,9 @@ impl<T> Waiting<T> {
         classes.find_map(|(priority, class)| class.order.first().map(|(_, number, flow)| (priority.0, *flow, *number)))
     }
 
-    /// The same of whoever came last of the least important.
-    fn last(&self) -> Option<(i32, u64, u64)> {
-        let mut classes = self.classes.iter().rev();
+    /// The same of whoever came last of the least important, of those that are less important than this.
+    fn last_below(&self, below: i32) -> Option<(i32, u64, u64)> {
+        let mut classes = self.classes.iter().rev().take_while(|(priority, _)| priority.0 < below);
         classes.find_map(|(priority, class)| {
             let last = |(flow, of): (&u64, &Flow<T>)| of.waiting.keys().next_back().map(|number| (*number, *flow));
             class.flows.iter().filter_map(last).max().map(|(number, flow)| (priority.0, flow, number))

@@ -5,20 +5,20 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail, ensure};
 use scheduling::{Preference, Profile, Profiles, Scorer};
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::IgnoredAny;
 
 use super::{Read, weighted};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Config {
-    #[serde(default)]
-    plugins: Vec<Plugin>,
-    #[serde(default)]
-    scheduling_profiles: Vec<ProfileSpec>,
+    // Charts leave out what they have nothing for, or leave it empty.
+    plugins: Option<Vec<Plugin>>,
+    scheduling_profiles: Option<Vec<ProfileSpec>>,
     /// What else it says.
     #[serde(flatten)]
-    others: BTreeMap<String, Value>,
+    #[expect(clippy::zero_sized_map_values, reason = "a map is what can be read")]
+    others: BTreeMap<String, IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -31,8 +31,7 @@ struct Plugin {
 #[derive(Debug, Deserialize)]
 struct ProfileSpec {
     name: String,
-    #[serde(default)]
-    plugins: Vec<Reference>,
+    plugins: Option<Vec<Reference>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -58,7 +57,7 @@ fn equivalent(type_: &str) -> Equivalent {
     match type_ {
         "queue-scorer" | "load-aware-scorer" => Equivalent::Score(Scorer::ShortestQueue),
         "running-requests-size-scorer" => Equivalent::Score(Scorer::FewestRunning),
-        "kv-cache-utilization-scorer" => Equivalent::Score(Scorer::FreeKvCache),
+        "kv-cache-utilization-scorer" | "kv-cache-scorer" => Equivalent::Score(Scorer::FreeKvCache),
         "active-request-scorer" => Equivalent::Score(Scorer::LeastActive),
         "token-load-scorer" => Equivalent::Score(Scorer::LeastQueued),
         "prefix-cache-scorer" | "precise-prefix-cache-scorer" | "mm-embeddings-cache-scorer" => {
@@ -93,6 +92,7 @@ fn equivalent(type_: &str) -> Equivalent {
 
 pub(super) fn read(text: &str) -> Result<Read> {
     let Config { plugins, scheduling_profiles, others } = serde_saphyr::from_str(text)?;
+    let (plugins, scheduling_profiles) = (plugins.unwrap_or_default(), scheduling_profiles.unwrap_or_default());
     let types: BTreeMap<&str, &str> =
         plugins.iter().map(|plugin| (plugin.name.as_deref().unwrap_or(&plugin.type_), &*plugin.type_)).collect();
     let mut notes: Vec<String> = plugins
@@ -100,21 +100,25 @@ pub(super) fn read(text: &str) -> Result<Read> {
         .filter(|plugin| matches!(equivalent(&plugin.type_), Equivalent::None))
         .map(|plugin| format!("the plugin {} has no equivalent here", plugin.type_))
         .collect();
-    for (section, instead) in [
-        ("flowControl", "--max-waiting and --max-wait bound the queue"),
-        ("featureGates", "what is here is on"),
-        ("dataLayer", "endpoints come from the controller, and --scrape-interval says how often metrics are read"),
-    ] {
-        if others.contains_key(section) {
-            notes.push(format!("{section} has no effect: {instead}"));
-        }
+    for section in others.keys().filter(|key| !["apiVersion", "kind", "metadata"].contains(&&***key)) {
+        let instead = match &**section {
+            "flowControl" => ": --max-waiting and --max-wait bound the queue",
+            "featureGates" => ": what is here is on",
+            "dataLayer" => {
+                ": endpoints come from the controller, and --scrape-interval says how often metrics are read"
+            }
+            _ => "",
+        };
+        notes.push(format!("{section} has no effect{instead}"));
     }
-    let used = scheduling_profiles.iter().find(|profile| profile.name == "default").or(scheduling_profiles.first());
+    let named = |name: &str| scheduling_profiles.iter().find(|profile| profile.name == name);
+    // Where prompts are read elsewhere, who decodes is who is sent the request.
+    let used = named("default").or(named("decode")).or(scheduling_profiles.first());
     for profile in scheduling_profiles.iter().filter(|profile| Some(&profile.name) != used.map(|used| &used.name)) {
         notes.push(format!("the profile {:?} has no effect: one decides for all requests", profile.name));
     }
     let named: Vec<(&str, Option<f32>)> = match used {
-        Some(profile) => profile.plugins.iter().map(|plugin| (&*plugin.plugin_ref, plugin.weight)).collect(),
+        Some(profile) => profile.plugins.iter().flatten().map(|plugin| (&*plugin.plugin_ref, plugin.weight)).collect(),
         None => types.keys().map(|name| (*name, None)).collect(),
     };
     let mut scores: BTreeMap<Scorer, f32> = BTreeMap::new();

@@ -39,6 +39,11 @@ fn what_cannot_be_meant_is_refused_with_the_line() {
         ("v1alpha1", "v9", "line 2"),
         ("kind: SchedulingPolicy", "kind: Pod", "kind \"Pod\": expected SchedulingPolicy"),
         ("kind: SchedulingPolicy", "", "it has no kind"),
+        (
+            "[responsive]",
+            "[room, queue]",
+            "rules[0].prefers: whatever lacks queue lacks room as well: name queue first",
+        ),
         ("rules:", "rules: [", "line"),
     ] {
         assert!(OURS.contains(wrong), "{wrong}");
@@ -64,6 +69,7 @@ fn the_references_is_read_as_far_as_there_are_equivalents() {
 apiVersion: llm-d.ai/v1alpha1
 kind: EndpointPickerConfig
 featureGates: [flowControl]
+saturationDetector: {pluginRef: x, 3: odd}
 plugins:
 - type: queue-scorer
 - {name: cache, type: prefix-cache-scorer, parameters: {matchLengthWeight: 0.5}}
@@ -88,10 +94,20 @@ schedulingProfiles:
         [
             "the plugin topology-affinity-scorer has no equivalent here",
             "featureGates has no effect: what is here is on",
+            "saturationDetector has no effect",
             "the profile \"other\" has no effect: one decides for all requests",
             "requests are scheduled by scores (queue 2, cached 4), and not by what they cost",
         ]
     );
+    let disaggregated = "kind: EndpointPickerConfig\nplugins: [{type: queue-scorer}, {type: kv-cache-scorer}]\nschedulingProfiles:\n\
+        - name: prefill\n  plugins: [{pluginRef: queue-scorer}]\n- name: decode\n  plugins: [{pluginRef: kv-cache-scorer}]\n";
+    assert_eq!(
+        read(disaggregated).unwrap().profiles.rest.prefers,
+        Preference::Scores(vec![(Scorer::FreeKvCache, 1.0)]),
+        "what decodes is what answers"
+    );
+    let empty = read("kind: EndpointPickerConfig\nplugins:\nschedulingProfiles:\n").unwrap();
+    assert_eq!(empty.profiles, Profiles::default());
     let unknown = format!("{:#}", read(&text.replace("name: cache, ", "")).unwrap_err());
     assert_eq!(unknown, "the profile names the plugin \"cache\", which is not declared");
     let default = "kind: EndpointPickerConfig\nplugins: [{type: queue-scorer}, {type: kv-cache-utilization-scorer}, {type: prefix-cache-scorer}]\n\
@@ -117,7 +133,8 @@ fn a_file_that_changes_is_read_again_and_a_bad_one_changes_nothing() {
     assert!(error.starts_with("--config-file /") && error.contains("line 1"), "{error}");
     assert!(!policy.look().unwrap(), "it is said once");
     std::fs::remove_file(&file).unwrap();
-    assert!(!policy.look().unwrap());
+    let looks: Vec<bool> = (0..5).map(|_| policy.look().is_err()).collect();
+    assert_eq!(looks, [false, false, true, false, false], "once, when it is gone for longer than a moment");
     assert_eq!(rules(&policy), 1);
     std::fs::write(&file, OURS).unwrap();
     assert!(policy.look().unwrap());

@@ -136,7 +136,9 @@ fn who_waits_for_other_pools_is_not_called() {
     let mut queue = FairQueue::default();
     let mut place = queue.enter(asks(films("b"), 0, 1, 1), "film");
     queue.enter(asks(text("a b"), 0, 1, 1), "text");
-    assert!(queue.is_before(&pool("a"), 0) && !queue.is_before(&pool("a"), 1) && !queue.is_before(&pool("c"), 0));
+    let is_before = |name, priority| queue.is_before(&pool(name), priority, |_| true);
+    assert!(!queue.is_before(&pool("b"), 0, |lane| lane.pools.len() == 3));
+    assert!(is_before("a", 0) && !is_before("a", 1) && !is_before("c", 0));
     assert_eq!(queue.call(&pool("a"), &[]).map(|(_, item)| item), Some("text"));
     assert_eq!(queue.call(&pool("b"), &[Arc::clone(&place.asks.lane)]), None, "that lane was tried");
     assert_eq!(queue.call(&pool("b"), &[]), Some((place.clone(), "film")));

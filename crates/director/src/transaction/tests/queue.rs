@@ -152,14 +152,15 @@ fn one_that_was_called_in_vain_keeps_its_place_and_lets_others_go() {
     let mut running = world.fill_up(&ALL);
     let (picture, text) = (world.waits(&of_flow("a"), PICTURE), world.waits(&of_flow("b"), TEXT));
     let later = world.waits(&of_flow("a"), PICTURE);
-    // Both can go to the pool for pictures, but only the text to where there is room.
-    let subset_of_vision = |dispatch: &&mut Dispatch| pool_of(dispatch) == "vision";
-    running.iter_mut().find(subset_of_vision).unwrap().attempt.first_byte(|| world.now);
-    assert!(is_called(&picture) && !is_called(&text));
-    world.scraped(11, 50);
-    world.scraped(12, 50);
+    let mut makes_room_in = |pool: &str| {
+        let first = running.iter_mut().position(|dispatch| pool_of(dispatch) == pool).unwrap();
+        running.remove(first).attempt.first_byte(|| world.now);
+    };
+    makes_room_in("vision");
+    assert!(is_called(&picture) && !is_called(&text), "it came first");
+    // Somebody else takes that room, and there is some where the text alone can go.
     let vision = world.fill_up_again(&[11, 12]);
-    running.iter_mut().find(|dispatch| pool_of(dispatch) == "text").unwrap().attempt.first_byte(|| world.now);
+    makes_room_in("text");
     let Step::Wait(picture) = picture.go_on(|| world.now).unwrap() else { panic!("there is no room for it") };
     world.goes(text);
     assert!(!is_called(&picture) && !is_called(&later));
@@ -384,4 +385,41 @@ fn an_explanation_says_that_a_request_would_wait_and_the_same_draw_chooses_the_s
     let _running = world.fill_up(&ALL);
     assert!(explained(TEXT, 0).1);
     assert_eq!(world.waiting(), 0, "nobody waits for it");
+}
+
+#[test]
+fn a_look_at_metrics_that_failed_is_no_room() {
+    let world = World::queued(QueueLimits::default());
+    let _running = world.fill_up(&ALL);
+    let waiting = world.waits(&of_flow("a"), TEXT);
+    for host in ALL {
+        world.state(host).silent(world.now);
+    }
+    assert!(!is_called(&waiting));
+}
+
+#[test]
+fn those_that_could_not_use_an_endpoint_are_not_before_one_that_can() {
+    let mut table = table();
+    table.pools.insert("vision".into(), pool(&[(11, None), (12, Some(capability("text")))]));
+    let target = |capability: &str| Target::new("m", "vision", super::capability(capability));
+    let mut model = Model::new(vec![target("text+image")]);
+    model.criticality = Criticality::Sheddable;
+    table.models.insert("sheddable".into(), Arc::new(model));
+    let world = World::new(table);
+    let _running = world.fill_up(&[11]);
+    let _picture = world.waits(&of_flow("a"), PICTURE);
+    let text = world.step_of(&of_flow("a"), &TEXT.replace("chat", "sheddable")).unwrap();
+    let Step::Dispatch(text) = text else { panic!("{text:?}") };
+    assert_eq!(address_of(&text), address(12));
+}
+
+#[test]
+fn where_a_policy_lets_requests_go_to_full_endpoints_they_do_not_wait() {
+    let world = World::queued(QueueLimits::default());
+    let _running = world.fill_up(&ALL);
+    let _waiting = world.waits(&of_flow("a"), TEXT);
+    let profile = scheduling::Profile { filters: vec![Filter::Capability, Filter::Subset], ..Default::default() };
+    world.handler.director.replace_profiles(scheduling::Profiles { rules: Vec::new(), rest: profile });
+    assert!(matches!(world.step_of(&of_flow("a"), TEXT), Ok(Step::Dispatch(_))));
 }
