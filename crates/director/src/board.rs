@@ -11,6 +11,7 @@ use scheduling::{Health, Load, SATURATED_WAITING, Scraped, Work};
 
 use crate::cached::{Cached, Visit};
 use crate::content::Content;
+use crate::dispatch::micros;
 use crate::queue::Queue;
 
 /// What an endpoint is, wherever it listens: a pod that comes back under an old name and address is another one.
@@ -244,7 +245,11 @@ impl EndpointState {
             let short = SATURATED_WAITING.saturating_sub(waiting.flatten().unwrap_or(0));
             short + if is_idle { load.in_flight } else { 0 }
         };
-        self.shared.queue.room_in(&self.id.pool, places);
+        // Whatever it has in its queue, it has enough to do with so much work.
+        let work = load.work_to_offer();
+        if work > 0.0 {
+            self.shared.queue.room_for(&self.id.pool, places, micros(work));
+        }
     }
 
     /// Of ours, one more has come to its first byte, or has left before it.

@@ -144,6 +144,11 @@ impl Queue {
 
     /// There may be room for so many more in this pool.
     pub(crate) fn room_in(&self, pool: &PoolName, places: u32) {
+        self.room_for(pool, places, u64::MAX);
+    }
+
+    /// The same, for so much work at most; the last may be more than what is left of that.
+    pub(crate) fn room_for(&self, pool: &PoolName, places: u32, mut work: u64) {
         fence(SeqCst);
         if self.len() == 0 {
             return;
@@ -151,8 +156,9 @@ impl Queue {
         let mut wakers = Vec::new();
         let mut inner = self.lock();
         for _ in 0..places {
-            if !inner.call(pool, Vec::new(), &mut wakers) {
-                break;
+            match inner.call(pool, Vec::new(), &mut wakers) {
+                Some(called) if called < work => work -= called,
+                Some(_) | None => break,
             }
         }
         drop(inner);
@@ -181,18 +187,18 @@ impl Queue {
 // === impl Inner ===
 
 impl Inner {
-    /// Calls whoever is next, and says whether there was anybody.
-    fn call(&mut self, pool: &PoolName, tried: Vec<Arc<Lane>>, wakers: &mut Vec<Waker>) -> bool {
+    /// Calls whoever is next, if there is anybody, and says how much work that is.
+    fn call(&mut self, pool: &PoolName, tried: Vec<Arc<Lane>>, wakers: &mut Vec<Waker>) -> Option<u64> {
         match self.queue.call(pool, &tried) {
-            Some((_, bell)) => {
+            Some((place, bell)) => {
                 wakers.extend(bell.ring(Call::Room { pool: pool.clone(), tried }));
-                true
+                Some(place.asks.work)
             }
             None => {
                 if tried.is_empty() && self.held > self.queue.len() {
                     self.missed.insert(pool.clone());
                 }
-                false
+                None
             }
         }
     }

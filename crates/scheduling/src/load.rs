@@ -50,6 +50,9 @@ pub const SATURATED_WAITING: u32 = 5;
 /// prefix caching a busy server fills its cache with reusable blocks long before it is short of them.
 pub const SATURATED_KV_CACHE: f32 = 0.95;
 
+/// So much work in its queue keeps a server busy, in milliseconds: some steps of an engine.
+const ENOUGH: f32 = 200.0;
+
 impl Default for Load {
     fn default() -> Self {
         Self {
@@ -79,9 +82,16 @@ impl Load {
         })
     }
 
-    /// Whether a request had better wait here than there. Where others have filled it, this picker's own get in all the same, a few at a time.
+    /// Whether a request had better wait here than there. Where others have filled it, this picker's own get in all the same: a few at a time, and fewer
+    /// where they are much work.
     pub fn is_full(&self) -> bool {
-        self.pending >= SATURATED_WAITING && self.is_saturated()
+        let is_enough = self.pending >= SATURATED_WAITING || self.pending > 1 && self.work_to_offer() <= 0.0;
+        is_enough && self.is_saturated()
+    }
+
+    /// How much more work keeps it busy until more can be sent, in milliseconds of a reference server; below zero where it has more than that.
+    pub fn work_to_offer(&self) -> f32 {
+        ENOUGH / self.pace - self.queued - self.untold
     }
 }
 

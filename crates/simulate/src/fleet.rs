@@ -20,6 +20,9 @@ pub struct Outcome {
     pub requests: usize,
     pub failed: usize,
     pub in_time: usize,
+    /// The same of those of the highest priority alone.
+    pub important: usize,
+    pub important_in_time: usize,
     /// How long requests came that were counted.
     pub length: Duration,
     /// Shares of prompts' tokens, and of media, that caches spared the servers.
@@ -102,6 +105,8 @@ pub fn simulate(scenario: &Scenario, rate: f64, name: PolicyName, seed: u64) -> 
             requests: 0,
             failed: 0,
             in_time: 0,
+            important: 0,
+            important_in_time: 0,
             length: scenario.length.saturating_sub(scenario.warmup),
             tokens_saved: 0.0,
             media_saved: 0.0,
@@ -172,7 +177,11 @@ impl Simulation<'_> {
         let (number, picker) = (self.next, self.rng.usize(..self.pickers.len()));
         self.next += 1;
         let choice = self.pickers[picker].choose(number, &talk.job, now);
-        self.count(now, |outcome| outcome.requests += 1);
+        let is_important = usize::from(self.scenario.is_important(talk.kind));
+        self.count(now, |outcome| {
+            outcome.requests += 1;
+            outcome.important += is_important;
+        });
         self.place(number, picker, (talk, now), choice, now);
     }
 
@@ -220,13 +229,15 @@ impl Simulation<'_> {
             Done::First(number) => {
                 let Some(request) = self.requests.get_mut(&number) else { return };
                 request.got_first = true;
-                let (arrived, picker) = (request.arrived, request.picker);
+                let (arrived, picker, kind) = (request.arrived, request.picker, request.talk.kind);
+                let is_important = usize::from(self.scenario.is_important(kind));
                 self.pickers[picker].first_byte(number, now);
                 let waited = Duration::from_micros(now - arrived) + ON_THE_WAY;
                 let in_time = waited <= self.scenario.first_token_within;
                 self.count(arrived, |outcome| {
                     outcome.first_tokens.push(waited.as_secs_f64() * 1000.0);
                     outcome.in_time += usize::from(in_time);
+                    outcome.important_in_time += usize::from(in_time) * is_important;
                 });
             }
             Done::Last(number) => {
@@ -243,13 +254,15 @@ impl Simulation<'_> {
     }
 
     fn fail(&mut self, number: usize, now: Micros) {
-        let Some(Request { arrived, server, picker, got_first, .. }) = self.requests.remove(&number) else { return };
+        let Some(Request { talk, arrived, server, picker, got_first }) = self.requests.remove(&number) else { return };
+        let is_important = usize::from(self.scenario.is_important(talk.kind));
         self.pickers[picker].ended(number, server, false, now);
         let waited = Duration::from_micros(now - arrived) + ON_THE_WAY;
         let was_in_time = got_first && waited <= self.scenario.first_token_within;
         self.count(arrived, |outcome| {
             outcome.failed += 1;
             outcome.in_time -= usize::from(was_in_time);
+            outcome.important_in_time -= usize::from(was_in_time) * is_important;
         });
     }
 

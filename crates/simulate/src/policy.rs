@@ -1,6 +1,6 @@
 //! Who chooses a server: the real director, and those that it is held against.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Wake, Waker};
@@ -13,8 +13,8 @@ use fastrand::Rng;
 use media::{Facts, Identity};
 use request::{InferenceRequest, MediaItem, PartPath, Piece, Placeholders, Prompt, Resource};
 use routing::{
-    Capability, Draw, Endpoint, Family, MediaSource, Modality, ModalitySet, Model, Operation, Pool, Requirement,
-    RoutingTable, Target,
+    Capability, Draw, Endpoint, Family, MediaSource, Modality, ModalitySet, Model, Operation, Pool, PoolPolicy,
+    Requirement, RoutingTable, Target,
 };
 use scheduling::Scraped;
 
@@ -216,6 +216,7 @@ impl Policy for Simple {
 struct Thalamus {
     handler: Arc<RequestHandler>,
     groups: Vec<Group>,
+    priorities: BTreeSet<i32>,
     is_there: Vec<bool>,
     tells_first_bytes: bool,
     /// By server.
@@ -265,6 +266,7 @@ impl Thalamus {
         let mut new = Self {
             handler,
             groups,
+            priorities: scenario.requests.iter().map(|kind| kind.priority).collect(),
             is_there,
             tells_first_bytes,
             states: BTreeMap::new(),
@@ -298,6 +300,11 @@ impl Thalamus {
             let capability = Capability::new(*takes, ModalitySet::TEXT);
             Target { family: Some(Family::Qwen3Vl), ..Target::new("m", *name, capability) }
         };
+        let priorities = self.priorities.iter().map(|priority| (priority.to_string().into(), *priority)).collect();
+        let policy = PoolPolicy { priorities, ..PoolPolicy::default() };
+        for (pool, _) in pools.values_mut() {
+            pool.policy = policy.clone();
+        }
         let mut table = RoutingTable::default();
         table.models.insert("m".into(), Arc::new(Model::new(pools.iter().map(target).collect())));
         table.pools = pools.into_iter().map(|(name, (pool, _))| (name.into(), Arc::new(pool))).collect();
@@ -365,7 +372,7 @@ fn request(job: &Job) -> InferenceRequest {
         follows: None,
         model_span: None,
         bytes: job.tokens() * 4,
-        objective: None,
+        objective: Some(job.priority.to_string()),
         flow: None,
         prompt: prompt(job),
     }

@@ -17,6 +17,8 @@ pub struct Row {
     pub p99: Vec<f64>,
     /// Requests a second whose first token came in time.
     pub goodput: Vec<f64>,
+    /// The share of the most important that is among them; none where all are as important.
+    pub important: Option<f64>,
     pub failed: usize,
     pub tokens_saved: f64,
     pub media_saved: f64,
@@ -66,6 +68,8 @@ impl Row {
             p90: at(0.9),
             p99: at(0.99),
             goodput: outcomes.iter().map(|one| one.in_time as f64 / one.length.as_secs_f64()).collect(),
+            important: (outcomes.iter().any(|one| one.important > 0))
+                .then(|| mean(|one| one.important_in_time as f64 / one.important.max(1) as f64)),
             failed: outcomes.iter().map(|one| one.failed).sum(),
             tokens_saved: mean(|one| one.tokens_saved),
             media_saved: mean(|one| one.media_saved),
@@ -104,9 +108,10 @@ pub fn markdown(all: &[Simulated<'_>]) -> String {
             _ = write!(text, "\n| `{name}` | {rate} |");
             for row in IN_DOCUMENTS.iter().filter_map(|policy| of(*policy)) {
                 let mark = if middle(&row.goodput) >= best * 0.98 { "**" } else { "" };
+                let important = row.important.map(|share| format!(", {:.0} %", share * 100.0)).unwrap_or_default();
                 _ = write!(
                     text,
-                    " {:.0}/{:.0}, {mark}{:.1}{mark} |",
+                    " {:.0}/{:.0}, {mark}{:.1}{mark}{important} |",
                     middle(&row.p50),
                     middle(&row.p99),
                     middle(&row.goodput)
@@ -133,18 +138,28 @@ fn percentile(sorted: &[f64], share: f64) -> f64 {
 /// The rows, with the least and the most of all seeds.
 pub fn table(rows: &[Row]) -> String {
     let mut text = format!(
-        "{:>8}  {:<16}{:>22}{:>22}{:>22}{:>20}{:>8}{:>8}{:>8}\n",
-        "requests", "policy", "TTFT p50, ms", "p90", "p99", "in time, a second", "failed", "tokens", "media"
+        "{:>8}  {:<16}{:>22}{:>22}{:>22}{:>20}{:>8}{:>8}{:>8}{:>11}\n",
+        "requests",
+        "policy",
+        "TTFT p50, ms",
+        "p90",
+        "p99",
+        "in time, a second",
+        "failed",
+        "tokens",
+        "media",
+        "important"
     );
     text += &format!(
-        "{:>8}  {:<16}{:>22}{:>22}{:>22}{:>20}{:>8}{:>8}{:>8}\n",
-        "a second", "", "", "", "", "", "", "saved", "saved"
+        "{:>8}  {:<16}{:>22}{:>22}{:>22}{:>20}{:>8}{:>8}{:>8}{:>11}\n",
+        "a second", "", "", "", "", "", "", "saved", "saved", "in time"
     );
     for row in rows {
-        let Row { rate, policy, p50, p90, p99, goodput, failed, tokens_saved, media_saved } = row;
+        let Row { rate, policy, p50, p90, p99, goodput, important, failed, tokens_saved, media_saved } = row;
+        let important = important.map_or_else(|| "-".to_owned(), |share| format!("{:.0}%", share * 100.0));
         _ = writeln!(
             text,
-            "{rate:>8}  {:<16}{:>22}{:>22}{:>22}{:>20}{failed:>8}{:>7.0}%{:>7.0}%",
+            "{rate:>8}  {:<16}{:>22}{:>22}{:>22}{:>20}{failed:>8}{:>7.0}%{:>7.0}%{important:>11}",
             policy.as_str(),
             spread(p50, 0),
             spread(p90, 0),

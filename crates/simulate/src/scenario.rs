@@ -100,6 +100,9 @@ pub struct Kind {
     pub turns: usize,
     #[serde(default, deserialize_with = "duration")]
     pub thinks: Duration,
+    /// Who comes first where there is not enough for all. Not below zero: what may be shed is not counted here.
+    #[serde(default)]
+    pub priority: i32,
 }
 
 fn one() -> usize {
@@ -132,6 +135,12 @@ impl Scenario {
         self.servers.iter().flat_map(|group| std::iter::repeat_n(group.join_at.is_none(), group.count)).collect()
     }
 
+    /// Whether requests of a kind come before others.
+    pub(crate) fn is_important(&self, kind: usize) -> bool {
+        let priorities = self.requests.iter().map(|kind| kind.priority);
+        self.requests[kind].priority > 0 && priorities.max() == Some(self.requests[kind].priority)
+    }
+
     /// Says what is wrong with it.
     pub fn check(&self) -> Result<()> {
         ensure!(self.servers.iter().any(|group| group.count > 0), "servers: there are none");
@@ -153,6 +162,7 @@ impl Scenario {
         for kind in &self.requests {
             let sound = kind.share > 0.0 && kind.turns > 0 && kind.groups > 0 && kind.of_pictures != Some(0);
             ensure!(sound, "requests: share, turns, groups and ofPictures are above 0");
+            ensure!(kind.priority >= 0, "requests: a priority is not below 0");
             ensure!(kind.answer > 0, "requests: an answer has a token");
             let needs = if kind.pictures > 0 { ModalitySet::TEXT.with(Modality::Image) } else { ModalitySet::TEXT };
             let takes = |group: &Group| group.takes().is_ok_and(|takes| takes.is_superset(needs));

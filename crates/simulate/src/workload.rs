@@ -20,6 +20,7 @@ pub(crate) struct Job {
     pub(crate) media: Vec<Picture>,
     /// Tokens of the answer.
     pub(crate) answer: u32,
+    pub(crate) priority: i32,
 }
 
 /// A picture in a prompt.
@@ -94,7 +95,7 @@ impl<'s> Workload<'s> {
     }
 
     fn first(&mut self, kind: &Kind, number: usize) -> Job {
-        let mut job = Job { chain: Vec::new(), media: Vec::new(), answer: kind.answer };
+        let mut job = Job { chain: Vec::new(), media: Vec::new(), answer: kind.answer, priority: kind.priority };
         let (number, group) = (number as u64, self.rng.u64(..kind.groups as u64));
         if kind.prefix > 0 {
             job.add(mixed(&[PREFIX, number, group]), kind.prefix);
