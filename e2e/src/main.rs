@@ -149,7 +149,7 @@ async fn main() -> Result<()> {
         Action::Soak { length, seed } => {
             let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
             tokio::select! {
-                soaked = soak(&folder, Soak { length, seed: seed.unwrap_or_else(|| fastrand::u64(..)) }) => soaked,
+                soaked = soak(&folder, Soak { length, relies_on: 0, seed: seed.unwrap_or_else(|| fastrand::u64(..)) }) => soaked,
                 _ = interrupt.recv() => bail!("interrupted; what was started is ended"),
             }
         }

@@ -20,6 +20,8 @@ mod life;
 #[derive(Debug, Clone, Copy)]
 pub struct Soak {
     pub length: Duration,
+    /// It goes on until more answers than this were relied on, but no longer than four times as long: how many they are hangs on what happens.
+    pub relies_on: u64,
     pub seed: u64,
 }
 
@@ -133,7 +135,8 @@ impl Soak {
             .collect();
         let (began, mut told) = (Instant::now(), Instant::now());
         let lived = loop {
-            if began.elapsed() >= self.length || asking.iter().any(tokio::task::JoinHandle::is_finished) {
+            let lasts = if life.summary().relied_on > self.relies_on { self.length } else { 4 * self.length };
+            if began.elapsed() >= lasts || asking.iter().any(tokio::task::JoinHandle::is_finished) {
                 break Ok(());
             }
             if let Err(error) = life.deed().await {
