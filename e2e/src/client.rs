@@ -9,6 +9,8 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 /// Sends requests to one address.
 #[derive(Debug, Clone)]
@@ -46,6 +48,18 @@ impl Client {
     /// A chat request.
     pub async fn chat(&self, body: &Value) -> Result<Answer> {
         self.post("/v1/chat/completions", body.to_string()).await
+    }
+
+    /// A chat request over a connection of its own, that a simulated server takes ten minutes over. Its client hangs up when this is dropped.
+    pub async fn held_chat(&self, body: &Value) -> Result<TcpStream> {
+        let body = body.to_string();
+        let mut client = TcpStream::connect(self.address).await?;
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\nx-sim-latency-ms: 600000\r\n\r\n{body}",
+            body.len()
+        );
+        client.write_all(head.as_bytes()).await?;
+        Ok(client)
     }
 
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Result<Answer> {

@@ -253,15 +253,15 @@ impl Conversation {
         };
         let bound = Bound { subset: None, pool };
         let draw = Draw::new(fastrand::u64(..));
-        match handler.decide_for(request, &path, bound, caller.as_deref(), Instant::now, draw) {
-            Ok(Step::Answer(reply)) => Some(self.go_on(number, dialect, Ok(Settled::Answer(reply)), counted)),
-            Ok(Step::Dispatch(dispatch)) => Some(self.go_on(number, dialect, Ok(Settled::Dispatch(dispatch)), counted)),
-            Ok(Step::FindOwner(question)) if self.searches.load(Ordering::Relaxed) >= MAX_SEARCHES => {
+        let step = handler.decide_for(request, &path, bound, caller.as_deref(), Instant::now, draw);
+        match step.map(Step::at_once) {
+            Ok(Ok(settled)) => Some(self.go_on(number, dialect, Ok(settled), counted)),
+            Ok(Err(Step::FindOwner(question))) if self.searches.load(Ordering::Relaxed) >= MAX_SEARCHES => {
                 let owned = question.owned().clone();
                 let rejection = handler.reject(Rejection::SearchUnfinished { owned });
                 Some(self.go_on(number, dialect, Err(rejection), counted))
             }
-            Ok(step) => {
+            Ok(Err(step)) => {
                 let search = matches!(step, Step::FindOwner(_)).then(|| {
                     self.searches.fetch_add(1, Ordering::Relaxed);
                     Search(Arc::clone(&self.searches))

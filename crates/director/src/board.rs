@@ -232,8 +232,8 @@ impl EndpointState {
 
     /// Those that wait are called, as many as its queue takes. One that has nothing to do takes as many again as it has, at each look.
     fn offer_room(&self, at: u64) {
-        let (load, health) = (self.load_at(at), self.health_at(at));
-        if !health.responsive || !health.answering || load.is_full() {
+        let load = self.load_at(at);
+        if !self.has_room(&load, at) {
             return;
         }
         let places = if load.is_saturated() {
@@ -259,8 +259,13 @@ impl EndpointState {
 
     /// Whether one that waits could go there.
     pub(crate) fn has_room_at(&self, now: Instant) -> bool {
-        let health = self.health(now);
-        health.responsive && health.answering && !self.load(now).is_full()
+        let at = self.clock.stamp(now);
+        self.has_room(&self.load_at(at), at)
+    }
+
+    fn has_room(&self, load: &Load, at: u64) -> bool {
+        let health = self.health_at(at);
+        health.responsive && health.answering && !load.is_full()
     }
 
     /// Requests of ours of whose first byte nobody has told, whether anybody will or not.

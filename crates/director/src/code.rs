@@ -76,13 +76,11 @@ codes! {
 }
 
 impl Code {
-    /// When to try again, where trying again may help.
+    /// When to try again, where trying again may help and nothing is measured: see [`crate::Rejection::retry_after`].
     pub const fn retry_after(self) -> Option<Duration> {
         match self {
             Self::NoEndpoint | Self::NotReady | Self::EndpointUnreachable => Some(Duration::from_secs(5)),
-            Self::Saturated | Self::QueueFull | Self::QueueTimeout | Self::Overloaded | Self::SearchUnfinished => {
-                Some(Duration::from_secs(1))
-            }
+            Self::Overloaded | Self::SearchUnfinished => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

@@ -64,7 +64,7 @@ impl Undecided {
         let (director, mut draw) = (self.director(), self.draw);
         let now = director.stamp(self.now);
         let profiles = director.profiles();
-        let profile = profiles.of(self.model_of(&route), self.priority(&route));
+        let profile = self.profile(&profiles, &route);
         for (number, tier) in route.tiers().iter().enumerate() {
             for target in tier.order(&mut draw) {
                 let content = self.content_at(target.name(), target.family());

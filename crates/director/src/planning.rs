@@ -106,7 +106,7 @@ impl Undecided {
         let director = &self.handler.director;
         let (now, mut draw) = (director.stamp(self.now), self.draw);
         let profiles = director.profiles();
-        let profile = profiles.of(self.model_of(route), self.priority(route));
+        let profile = self.profile(&profiles, route);
         let mut exhausted = None;
         let mut typed = None;
         let policy = route.model.map(|(_, model)| &model.media);

@@ -121,24 +121,19 @@ impl Queue {
     /// Gives it a place, or that of somebody less important where there is none. Whoever enters looks after that whether there is room by now.
     pub(crate) fn enter(self: &Arc<Self>, asks: Asks, limits: QueueLimits, now: Instant) -> Result<Ticket, NoPlace> {
         let bell = Arc::<Bell>::default();
-        let mut inner = self.lock();
-        let heaviest = asks.lane.heaviest();
-        let is_too_many = heaviest != Modality::Text && 2 * inner.queue.len_of(heaviest) >= limits.requests;
-        let mut makes_way = None;
-        if is_too_many || inner.held >= limits.requests {
-            let whose = is_too_many.then_some(heaviest);
-            let last = inner.queue.call_off_below(asks.priority, whose).ok_or(NoPlace { waiting: inner.held })?;
-            makes_way = last.ring(Call::MakeWay);
-        }
-        let place = inner.queue.enter(asks, Arc::clone(&bell));
-        inner.held += 1;
-        self.held.store(inner.held, Relaxed);
-        drop(inner);
+        let place = self.change(|inner, wakers| {
+            let heaviest = asks.lane.heaviest();
+            let is_too_many = heaviest != Modality::Text && 2 * inner.queue.len_of(heaviest) >= limits.requests;
+            if is_too_many || inner.held >= limits.requests {
+                let whose = is_too_many.then_some(heaviest);
+                let last = inner.queue.call_off_below(asks.priority, whose).ok_or(NoPlace { waiting: inner.held })?;
+                wakers.extend(last.ring(Call::MakeWay));
+            }
+            inner.held += 1;
+            Ok(inner.queue.enter(asks, Arc::clone(&bell)))
+        })?;
         // Whoever makes room looks after that whether anybody waits.
         fence(SeqCst);
-        if let Some(waker) = makes_way {
-            waker.wake();
-        }
         Ok(Ticket { queue: Arc::clone(self), place, bell, limits, since: now, call: None })
     }
 
@@ -153,16 +148,14 @@ impl Queue {
         if self.len() == 0 {
             return;
         }
-        let mut wakers = Vec::new();
-        let mut inner = self.lock();
-        for _ in 0..places {
-            match inner.call(pool, Vec::new(), &mut wakers) {
-                Some(called) if called < work => work -= called,
-                Some(_) | None => break,
+        self.change(|inner, wakers| {
+            for _ in 0..places {
+                match inner.call(pool, Vec::new(), wakers) {
+                    Some(called) if called < work => work -= called,
+                    Some(_) | None => break,
+                }
             }
-        }
-        drop(inner);
-        wakers.into_iter().for_each(Waker::wake);
+        });
     }
 
     /// Anybody may be able to go elsewhere than before.
@@ -171,11 +164,21 @@ impl Queue {
         if self.len() == 0 {
             return;
         }
+        self.change(|inner, wakers| {
+            let called = inner.queue.call_all();
+            wakers.extend(called.into_iter().filter_map(|(_, bell)| bell.ring(Call::LookAgain)));
+        });
+    }
+
+    /// Changes it under its lock, counts who is there, and then wakes whoever was called.
+    fn change<R>(&self, change: impl FnOnce(&mut Inner, &mut Vec<Waker>) -> R) -> R {
+        let mut wakers = Vec::new();
         let mut inner = self.lock();
-        let called = inner.queue.call_all();
-        let wakers: Vec<Waker> = called.into_iter().filter_map(|(_, bell)| bell.ring(Call::LookAgain)).collect();
+        let result = change(&mut inner, &mut wakers);
+        self.held.store(inner.held, Relaxed);
         drop(inner);
         wakers.into_iter().for_each(Waker::wake);
+        result
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -251,25 +254,24 @@ impl Ticket {
     /// It could not go, and waits for this from now on, before those that came after it. Its call is for others.
     pub(crate) fn enter_again(&mut self, asks: Asks) {
         let Some(call) = self.call.take() else { return };
-        let mut wakers = Vec::new();
-        let mut inner = self.queue.lock();
-        let pool = match &call {
-            Call::Room { pool, .. } => Some(pool),
-            Call::LookAgain | Call::MakeWay => None,
-        };
-        inner.queue.enter_again(&mut self.place, pool, asks, Arc::clone(&self.bell));
-        if let Call::Room { pool, mut tried } = call {
-            tried.push(Arc::clone(&self.place.asks.lane));
-            inner.call(&pool, tried, &mut wakers);
-        }
-        // Room that came meanwhile.
-        for pool in &self.place.asks.lane.pools {
-            if inner.missed.remove(pool) {
-                inner.call(pool, Vec::new(), &mut wakers);
+        let (place, bell) = (&mut self.place, Arc::clone(&self.bell));
+        self.queue.change(|inner, wakers| {
+            let pool = match &call {
+                Call::Room { pool, .. } => Some(pool),
+                Call::LookAgain | Call::MakeWay => None,
+            };
+            inner.queue.enter_again(place, pool, asks, bell);
+            if let Call::Room { pool, mut tried } = call {
+                tried.push(Arc::clone(&place.asks.lane));
+                inner.call(&pool, tried, wakers);
             }
-        }
-        drop(inner);
-        wakers.into_iter().for_each(Waker::wake);
+            // Room that came meanwhile.
+            for pool in &place.asks.lane.pools {
+                if inner.missed.remove(pool) {
+                    inner.call(pool, Vec::new(), wakers);
+                }
+            }
+        });
     }
 
     /// It goes to this pool. Where it was called for room in another, that is there still.
@@ -284,22 +286,19 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut wakers = Vec::new();
-        let mut inner = self.queue.lock();
-        inner.queue.leave(&self.place);
-        let call = self.call.take().or_else(|| self.bell.lock().call.take());
-        // What it was called for is there still.
-        if let Some(Call::Room { pool, tried }) = call {
-            inner.queue.give_back(&self.place, &pool);
-            inner.call(&pool, tried, &mut wakers);
-        }
-        inner.held -= 1;
-        self.queue.held.store(inner.held, Relaxed);
-        if inner.held == 0 {
-            inner.queue.clear();
-            inner.missed.clear();
-        }
-        drop(inner);
-        wakers.into_iter().for_each(Waker::wake);
+        let Self { place, bell, call, .. } = self;
+        self.queue.change(|inner, wakers| {
+            inner.queue.leave(place);
+            // What it was called for is there still.
+            if let Some(Call::Room { pool, tried }) = call.take().or_else(|| bell.lock().call.take()) {
+                inner.queue.give_back(place, &pool);
+                inner.call(&pool, tried, wakers);
+            }
+            inner.held -= 1;
+            if inner.held == 0 {
+                inner.queue.clear();
+                inner.missed.clear();
+            }
+        });
     }
 }

@@ -138,11 +138,6 @@ impl Director {
         self.board.queue().look_again();
     }
 
-    /// What requests are scheduled by.
-    pub fn scheduling(&self) -> Arc<Profiles> {
-        self.profiles.load_full()
-    }
-
     pub(crate) fn profiles(&self) -> arc_swap::Guard<Arc<Profiles>> {
         self.profiles.load()
     }

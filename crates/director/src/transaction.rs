@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use request::{InferenceRequest, Owned, RequestHead, Resource, Scanner, Splice};
 use routing::{Criticality, Draw, NoRoute, Operation, PoolName, Route, Target};
-use scheduling::{Asks, Exhausted, Subset};
+use scheduling::{Asks, Exhausted, Profile, Profiles, Subset};
 
 use crate::queue::Ticket;
 use crate::snapshot::{KnownEndpoint, Snapshot};
-use crate::{Director, Dispatch, EndpointId, Plan, Rejection, Reply, RequestHandler, Search, Waiting, policy, splices};
+use crate::{
+    Director, Dispatch, EndpointId, Plan, Rejection, Reply, RequestHandler, Search, Settled, Waiting, policy, splices,
+};
 
 /// A request whose body is being read. Keeps no byte of it.
 #[derive(Debug)]
@@ -63,6 +65,19 @@ pub(crate) struct Undecided {
     pub(crate) uuids: Vec<Splice>,
     pub(crate) now: Instant,
     pub(crate) draw: Draw,
+}
+
+// === impl Step ===
+
+impl Step {
+    /// What to do, where nothing is to be found out or waited for before; else the step as it was, for [`RequestHandler::settle`].
+    pub fn at_once(self) -> Result<Settled, Self> {
+        match self {
+            Self::Answer(reply) => Ok(Settled::Answer(reply)),
+            Self::Dispatch(dispatch) => Ok(Settled::Dispatch(dispatch)),
+            Self::FindOwner(_) | Self::Wait(_) => Err(self),
+        }
+    }
 }
 
 /// What was decided.
@@ -306,8 +321,13 @@ impl Undecided {
     }
 
     /// The name of the model that is asked for, said or not.
-    pub(crate) fn model_of<'r>(&'r self, route: &Route<'r>) -> Option<&'r str> {
+    fn model_of<'r>(&'r self, route: &Route<'r>) -> Option<&'r str> {
         route.model.map(|(name, _)| &**name).or(self.request.model.as_deref())
+    }
+
+    /// What it is scheduled by.
+    pub(crate) fn profile<'p>(&self, profiles: &'p Profiles, route: &Route<'_>) -> &'p Profile {
+        profiles.of(self.model_of(route), self.priority(route))
     }
 
     pub(crate) fn saturated(&self, route: &Route<'_>) -> Rejection {

@@ -92,7 +92,7 @@ impl Undecided {
             return Ok(None);
         }
         let profiles = self.director().profiles();
-        if !profiles.of(self.model_of(route), priority).filters.contains(&Filter::Queue) {
+        if !self.profile(&profiles, route).filters.contains(&Filter::Queue) {
             return Ok(None);
         }
         if priority < 0 {

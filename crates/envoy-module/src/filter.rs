@@ -312,8 +312,9 @@ impl Filter {
     }
 
     fn go_on(&mut self, stream: &mut Stream<'_>, step: Result<Step, Rejection>, read: Read, at: At) -> HeadStatus {
-        match step {
-            Ok(step @ (Step::FindOwner(_) | Step::Wait(_))) => {
+        match step.map(Step::at_once) {
+            Ok(Ok(settled)) => self.settled(stream, Ok(settled), read, at),
+            Ok(Err(step)) => {
                 let heard = Hearing::default();
                 let (waker, answer) = (WakesAtTheEnd(stream.waker()), Arc::clone(&heard));
                 let handler = Arc::clone(self.handler());
@@ -326,9 +327,7 @@ impl Filter {
                 self.state = State::Asking { read: Box::new(read), heard, by: Finder::Here { _task: task } };
                 HeadStatus::Stop
             }
-            Ok(Step::Answer(reply)) => self.settled(stream, Ok(Settled::Answer(reply)), read, at),
-            Ok(Step::Dispatch(dispatch)) => self.settled(stream, Ok(Settled::Dispatch(dispatch)), read, at),
-            Err(rejection) => self.reject(stream, &rejection),
+            Err(rejection) => self.settled(stream, Err(rejection), read, at),
         }
     }
 

@@ -18,8 +18,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use director::{
-    Bound, Dialect, Dispatch, Head, HeldBody, Plan, Rejection, Reply, RequestHandler, Reservation, RunningAttempt,
-    Settled, Step, Transaction,
+    Bound, Dialect, Dispatch, Head, HeldBody, Plan, Rejection, RequestHandler, Reservation, RunningAttempt, Settled,
+    Step, Transaction,
 };
 use request::{Resource, splice};
 use routing::{Draw, Operation};
@@ -130,11 +130,7 @@ impl Exchange {
     /// What came of [`Self::unsettled`].
     pub(crate) fn settled(&mut self, settled: Result<Settled, Rejection>) -> Vec<ProcessingResponse> {
         match std::mem::replace(&mut self.state, State::Ended) {
-            State::Settling { read, .. } => match settled {
-                Ok(Settled::Answer(reply)) => self.answer(reply),
-                Ok(Settled::Dispatch(dispatch)) => self.forward(*dispatch, *read),
-                Err(rejection) => vec![self.reject(&rejection)],
-            },
+            State::Settling { read, .. } => self.act(settled, *read),
             other => {
                 self.state = other;
                 Vec::new()
@@ -291,20 +287,25 @@ impl Exchange {
     }
 
     fn go_on(&mut self, step: Result<Step, Rejection>, read: Read) -> Vec<ProcessingResponse> {
-        match step {
-            Ok(Step::Answer(reply)) => self.answer(reply),
-            Ok(Step::Dispatch(dispatch)) => self.forward(*dispatch, read),
-            Ok(step @ (Step::FindOwner(_) | Step::Wait(_))) => {
+        match step.map(Step::at_once) {
+            Ok(Ok(settled)) => self.act(Ok(settled), read),
+            Ok(Err(step)) => {
                 self.state = State::Settling { step: Some(step), read: Box::new(read) };
                 Vec::new()
             }
-            Err(rejection) => vec![self.reject(&rejection)],
+            Err(rejection) => self.act(Err(rejection), read),
         }
     }
 
-    fn answer(&mut self, reply: Reply) -> Vec<ProcessingResponse> {
-        self.state = State::Answered;
-        vec![answer::reply(reply, "answered_by_the_picker")]
+    fn act(&mut self, settled: Result<Settled, Rejection>, read: Read) -> Vec<ProcessingResponse> {
+        match settled {
+            Ok(Settled::Answer(reply)) => {
+                self.state = State::Answered;
+                vec![answer::reply(reply, "answered_by_the_picker")]
+            }
+            Ok(Settled::Dispatch(dispatch)) => self.forward(*dispatch, read),
+            Err(rejection) => vec![self.reject(&rejection)],
+        }
     }
 
     fn forward(

@@ -55,21 +55,24 @@ const ENOUGH: f32 = 200.0;
 
 impl Default for Load {
     fn default() -> Self {
-        Self {
-            in_flight: 0,
-            unread: 0,
-            queued: 0.0,
-            untold: 0.0,
-            pending: 0,
-            arrived: 0,
-            others_waiting: 0.0,
-            pace: 1.0,
-            scraped: None,
-        }
+        Self::NONE
     }
 }
 
 impl Load {
+    /// Of an endpoint that was sent nothing, and of whose metrics nothing is known.
+    pub const NONE: Self = Self {
+        in_flight: 0,
+        unread: 0,
+        queued: 0.0,
+        untold: 0.0,
+        pending: 0,
+        arrived: 0,
+        others_waiting: 0.0,
+        pace: 1.0,
+        scraped: None,
+    };
+
     /// Whether another request would only wait. Where nothing is known, nobody says so. A queue that was too long is shorter by those of ours that have
     /// left it since, and longer by those that came; one that was not is no reason to hold back anybody before it is looked at again.
     pub fn is_saturated(&self) -> bool {

@@ -23,15 +23,6 @@ pub enum Scorer {
 const UNKNOWN: f32 = 0.5;
 
 impl Scorer {
-    pub const ALL: [Self; 6] = [
-        Self::LeastActive,
-        Self::LeastQueued,
-        Self::ShortestQueue,
-        Self::FewestRunning,
-        Self::FreeKvCache,
-        Self::Cached,
-    ];
-
     /// A word for files, logs and metric labels.
     pub const fn as_str(self) -> &'static str {
         match self {

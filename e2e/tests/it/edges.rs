@@ -4,8 +4,6 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use e2e::{PodSpec, eventually};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 
 use crate::Shared;
 use crate::routing::{chat, image, text, three_pools, two_text_pods, until_answered};
@@ -22,16 +20,9 @@ pub(crate) async fn a_client_that_hangs_up_is_felt_by_the_model_server(shared: &
             .and_then(|line| line.rsplit(' ').next());
         value.and_then(|value| value.parse::<f64>().ok()).with_context(|| format!("no {name} in {metrics}"))
     };
-    for address in world.ways().into_iter().map(e2e::Client::address) {
+    for way in world.ways() {
         let aborted = metric("abort").await?;
-        let body = chat("chat", &text()).to_string();
-        let mut client = TcpStream::connect(address).await?;
-        let head = format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\nx-sim-latency-ms: 60000\r\n\r\n",
-            body.len()
-        );
-        client.write_all(head.as_bytes()).await?;
-        client.write_all(body.as_bytes()).await?;
+        let client = way.held_chat(&chat("chat", &text())).await?;
         eventually("the model server works on it", async || {
             ensure!(metric("num_requests_running").await? > 0.0, "not yet");
             Ok(())

@@ -1,13 +1,11 @@
 //! Do requests wait before full servers, and go in their order?
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{Client, Options, PodSpec, World, eventually};
 use serde_json::Value;
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -36,16 +34,9 @@ async fn one_slot(shared: &Shared, args: &[&str]) -> Result<World> {
     Ok(world)
 }
 
-/// A request that its server never answers; over when it is dropped.
-async fn held(address: SocketAddr) -> Result<TcpStream> {
-    let body = chat("standard", &text()).to_string();
-    let mut client = TcpStream::connect(address).await?;
-    let head = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\nx-sim-latency-ms: 600000\r\n\r\n{body}",
-        body.len()
-    );
-    client.write_all(head.as_bytes()).await?;
-    Ok(client)
+/// A request that its server does not answer; over when it is dropped.
+async fn held(client: &Client) -> Result<TcpStream> {
+    client.held_chat(&chat("standard", &text())).await
 }
 
 /// Eight that fill the server, so that what comes then waits: it works on one, others are in its queue, and some may wait themselves.
@@ -62,7 +53,7 @@ impl Filling {
         })
         .await?;
         for sent in 1..=8 {
-            filling.held.push(held(client.address()).await?);
+            filling.held.push(held(client).await?);
             // One by one, so that those that wait are the last.
             let is_full = |there, heard, waiting| there == heard && there + waiting == sent;
             filling.waiting = usize::try_from(Self::until(world, "the picker has heard of it", is_full).await?)?;
@@ -141,7 +132,7 @@ pub(crate) async fn a_client_that_leaves_gives_up_its_place(shared: &Shared) -> 
     let (_envoy, asking) = world.asking_module("leaves", &[]).await?;
     for client in [&world.http, &world.gateway, &asking] {
         let filling = Filling::start(&world, client).await?;
-        let (one, other) = (held(client.address()).await?, held(client.address()).await?);
+        let (one, other) = (held(client).await?, held(client).await?);
         until_waiting(&world, filling.waiting + 2).await?;
         drop(one);
         until_waiting(&world, filling.waiting + 1).await?;
@@ -164,7 +155,7 @@ pub(crate) async fn the_queue_is_bounded_in_length_and_time(shared: &Shared) -> 
         let filling = Filling::start(&world, client).await?;
         let mut waiting = Vec::new();
         for _ in filling.waiting..5 {
-            waiting.push(held(client.address()).await?);
+            waiting.push(held(client).await?);
         }
         until_waiting(&world, 5).await?;
         let refused = client.chat(&chat("standard", &text())).await?;
@@ -174,7 +165,7 @@ pub(crate) async fn the_queue_is_bounded_in_length_and_time(shared: &Shared) -> 
     for client in [&world.http, &world.gateway] {
         let mut filling = Vec::new();
         for _ in 0..8 {
-            filling.push(held(client.address()).await?);
+            filling.push(held(client).await?);
         }
         // Those of the eight that wait do so no longer either.
         Filling::until(&world, "the picker has heard that it is full", |there, heard, _| there == heard && there >= 5)

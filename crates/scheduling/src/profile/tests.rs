@@ -19,15 +19,8 @@ const WELL: Health = Health { responsive: true, answering: true, doubts: 0 };
 
 const fn queue(waiting: u32) -> Load {
     Load {
-        in_flight: 0,
-        unread: 0,
-        queued: 0.0,
-        untold: 0.0,
-        pending: 0,
-        arrived: 0,
-        others_waiting: 0.0,
-        pace: 1.0,
         scraped: Some(Scraped { waiting: Some(waiting), running: Some(0), kv_cache_usage: Some(0.0) }),
+        ..Load::NONE
     }
 }
 

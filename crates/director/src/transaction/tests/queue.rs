@@ -26,6 +26,14 @@ fn of_flow(fairness: &str) -> RequestHead<'_> {
     RequestHead { fairness: Some(fairness), ..head("/v1/chat/completions") }
 }
 
+/// The table with another model, that is the same but for its criticality.
+fn table_with(name: &str, criticality: Criticality) -> RoutingTable {
+    let mut table = table();
+    let model = Model { criticality, ..(*table.models["chat"]).clone() };
+    table.models.insert(name.into(), Arc::new(model));
+    table
+}
+
 impl World {
     fn queued(limits: QueueLimits) -> Self {
         let mut world = Self::new(table());
@@ -193,11 +201,7 @@ impl World {
 #[test]
 fn the_queue_is_bounded_and_the_important_take_the_places_of_others() {
     let limits = QueueLimits { requests: 4, ..QueueLimits::default() };
-    let mut table = table();
-    let mut model = (*table.models["chat"]).clone();
-    model.criticality = Criticality::Critical;
-    table.models.insert("critical".into(), Arc::new(model));
-    let mut world = World::new(table);
+    let mut world = World::new(table_with("critical", Criticality::Critical));
     Arc::get_mut(&mut world.handler).unwrap().queue = limits;
     let _running = world.fill_up(&ALL);
     let pictures: Vec<Waiting> = (0..2).map(|_| world.waits(&of_flow("a"), PICTURE)).collect();
@@ -236,11 +240,7 @@ fn one_that_has_waited_for_too_long_is_told_so() {
 
 #[test]
 fn the_sheddable_never_wait_and_nobody_does_where_there_is_no_queue() {
-    let mut table = table();
-    let mut model = (*table.models["chat"]).clone();
-    model.criticality = Criticality::Sheddable;
-    table.models.insert("sheddable".into(), Arc::new(model));
-    let world = World::new(table);
+    let world = World::new(table_with("sheddable", Criticality::Sheddable));
     let mut running = world.fill_up(&ALL);
     let waiting = world.waits(&of_flow("a"), TEXT);
     let shed = |world: &World| world.step_of(&of_flow("a"), &TEXT.replace("chat", "sheddable"));
@@ -296,11 +296,7 @@ fn one_that_is_bound_to_a_pool_waits_for_that_one_alone() {
 
 #[test]
 fn those_that_wait_for_one_pool_shut_nobody_out_of_another() {
-    let mut table = table();
-    let mut model = (*table.models["chat"]).clone();
-    model.criticality = Criticality::Sheddable;
-    table.models.insert("sheddable".into(), Arc::new(model));
-    let world = World::new(table);
+    let world = World::new(table_with("sheddable", Criticality::Sheddable));
     let _running = world.fill_up(&[11, 12]);
     let _picture = world.waits(&of_flow("a"), PICTURE);
     for model in ["chat", "sheddable"] {
