@@ -3,6 +3,7 @@
 //! Invariant: nothing here knows what the process does; what a gateway's configuration can mend is told in a gateway's terms.
 
 mod admin;
+mod clients;
 mod connections;
 mod deadline;
 mod ended;
@@ -14,6 +15,7 @@ pub mod tls;
 mod tolerant;
 
 pub use admin::{Admin, Table};
+pub use clients::{Client, Clients};
 pub use connections::{ConnectionLimit, GREETING_TIMEOUT, Held, Place, Port, raise_file_limit, says_something};
 pub use deadline::Deadline;
 pub use ended::ended;

@@ -253,7 +253,8 @@ fn criticality(object: &InferenceModel) -> Criticality {
     }
 }
 
-pub(crate) fn modality(modality: api::Modality) -> Modality {
+/// The modality that objects call so.
+pub fn modality(modality: api::Modality) -> Modality {
     match modality {
         api::Modality::Text => Modality::Text,
         api::Modality::Image => Modality::Image,

@@ -87,7 +87,7 @@ const fn unsafe_feature(feature: api::UnsafeFeature) -> UnsafeFeature {
     }
 }
 
-pub(crate) const fn operation(operation: api::Operation) -> Operation {
+pub const fn operation(operation: api::Operation) -> Operation {
     match operation {
         api::Operation::ChatCompletions => Operation::ChatCompletions,
         api::Operation::Completions => Operation::Completions,

@@ -17,6 +17,18 @@ pub(crate) struct Reading {
     pub(crate) previous: Option<String>,
     /// Names and sizes of uploaded files.
     pub(crate) files: Vec<String>,
+    /// Media items of messages, in their order.
+    pub(crate) items: Vec<Item>,
+    /// Characters of text, which are taken for tokens: so do the tiny models that this is held against.
+    pub(crate) text: usize,
+}
+
+/// A media item of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Item {
+    pub(crate) modality: Modality,
+    /// Whether its URL is of a scheme that vLLM does not know.
+    pub(crate) leads_nowhere: bool,
 }
 
 /// Keys of a part that hold media, in the order in which vLLM looks for them.
@@ -85,6 +97,31 @@ fn read_json(operation: Operation, body: &Value) -> Reading {
         stream: body["stream"] == true,
         previous: body["previous_response_id"].as_str().map(str::to_owned),
         files: Vec::new(),
+        items: items(&body["messages"]),
+        text: characters(&body["messages"]) + characters(&body["prompt"]),
+    }
+}
+
+/// The media of messages.
+fn items(messages: &Value) -> Vec<Item> {
+    let parts = messages.as_array().into_iter().flatten().filter_map(|message| message["content"].as_array()).flatten();
+    let item = |part: &Value| {
+        let modality = of_part(part).iter().find(|modality| *modality != Modality::Text)?;
+        let url = ["image_url", "audio_url", "video_url"].into_iter().find_map(|key| part[key]["url"].as_str());
+        let is_known =
+            |url: &str| ["http://", "https://", "data:", "file:"].iter().any(|scheme| url.starts_with(scheme));
+        Some(Item { modality, leads_nowhere: url.is_some_and(|url| !is_known(url)) })
+    };
+    parts.filter_map(item).collect()
+}
+
+/// Of all texts in it.
+fn characters(of: &Value) -> usize {
+    match of {
+        Value::String(text) => text.chars().count(),
+        Value::Array(all) => all.iter().map(characters).sum(),
+        Value::Object(_) => characters(&of["content"]) + characters(&of["text"]),
+        _ => 0,
     }
 }
 
@@ -152,6 +189,8 @@ async fn read_form(operation: Operation, content_type: &str, body: &Bytes) -> Re
         stream: false,
         previous: None,
         files: Vec::new(),
+        items: Vec::new(),
+        text: 0,
     };
     while let Some(field) = form.next_field().await.map_err(|error| error.to_string())? {
         let (name, file) = (field.name().unwrap_or_default().to_owned(), field.file_name().is_some());

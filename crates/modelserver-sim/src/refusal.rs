@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use routing::{Modality, ModalitySet};
+use routing::{Modality, ModalitySet, Operation};
 use serde_json::json;
 
 use crate::ModelSpec;
@@ -28,7 +28,36 @@ pub(crate) fn admit<'m>(models: &'m [ModelSpec], request: &Reading) -> Result<&'
     let media = request.requires.input.difference(ModalitySet::TEXT);
     let Some(lacking) = media.difference(model.capability.input).iter().next() else { return Ok(model) };
     let multimodal = !model.capability.input.difference(ModalitySet::TEXT).is_empty();
-    Err(if multimodal { at_most_none(lacking) } else { not_multimodal(&model.name) })
+    Err(if multimodal { at_most(0, lacking) } else { not_multimodal(&model.name) })
+}
+
+/// What the model takes, and more of it than it takes at once; or an item that cannot be had.
+#[expect(clippy::result_large_err, reason = "a response is what is to be sent, and this is no hot path")]
+pub(crate) fn within_limits(model: &ModelSpec, request: &Reading) -> Result<(), Response> {
+    for modality in Modality::ALL {
+        // As vLLM has it where nobody says otherwise.
+        let limit = model.limits.items(modality).unwrap_or(999);
+        let items = request.items.iter().filter(|item| item.modality == modality).count();
+        if items > limit as usize {
+            return Err(at_most(limit, modality));
+        }
+    }
+    if request.items.iter().any(|item| item.leads_nowhere) {
+        let message = "The URL must be either a HTTP, data or file URL.";
+        return Err(refuse(StatusCode::BAD_REQUEST, "BadRequestError", message, None));
+    }
+    match model.limits.context() {
+        Some(context) if request.text > context as usize && request.requires.operation != Operation::Tokenize => {
+            let value = u64::from(context) + 1;
+            let message = format!(
+                "This model's maximum context length is {context} tokens. However, your prompt contains at least {value} input tokens, which \
+                 exceeds this limit even without any output tokens. Please reduce the length of the input prompt. (parameter=input_tokens, \
+                 value={value})"
+            );
+            Err(refuse(StatusCode::BAD_REQUEST, "BadRequestError", &message, Some("input_tokens")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What no model of this server is for.
@@ -40,8 +69,8 @@ fn not_multimodal(model: &str) -> Response {
     refuse(StatusCode::BAD_REQUEST, "BadRequestError", &format!("{model} is not a multimodal model"), None)
 }
 
-fn at_most_none(modality: Modality) -> Response {
-    let message = format!("At most 0 {modality}(s) may be provided in one prompt. (parameter={modality})");
+fn at_most(limit: u32, modality: Modality) -> Response {
+    let message = format!("At most {limit} {modality}(s) may be provided in one prompt. (parameter={modality})");
     refuse(StatusCode::BAD_REQUEST, "BadRequestError", &message, Some(modality.as_str()))
 }
 

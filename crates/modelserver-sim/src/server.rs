@@ -15,7 +15,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use http_body_util::BodyExt as _;
 use routing::Operation;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -49,7 +49,7 @@ struct Inner {
 }
 
 /// Where vLLM, vLLM-Omni and SGLang serve each operation.
-const PATHS: [(&str, Operation); 23] = [
+const PATHS: [(&str, Operation); 24] = [
     ("/v1/chat/completions", Operation::ChatCompletions),
     ("/v1/completions", Operation::Completions),
     ("/v1/responses", Operation::Responses),
@@ -71,9 +71,13 @@ const PATHS: [(&str, Operation); 23] = [
     ("/v1/videos", Operation::Videos),
     ("/tokenize", Operation::Tokenize),
     ("/detokenize", Operation::Tokenize),
+    ("/v1/videos/sync", Operation::Videos),
     ("/inference/v1/generate", Operation::Generate),
     ("/generate", Operation::Generate),
 ];
+
+/// The release of vLLM that it is held against.
+const VERSION: &str = "0.32.0";
 
 /// Lets one request take longer than the others; for tests that need it under way.
 const LATENCY_HEADER: &str = "x-sim-latency-ms";
@@ -104,11 +108,13 @@ impl Sim {
             .route("/health", get(async || ""))
             .route("/metrics", get(metrics))
             .route("/v1/models", get(models))
+            .route("/version", get(async || Json(json!({"version": VERSION}))))
+            .route("/openapi.json", get(mounted))
             .route("/v1/realtime", get(realtime))
             .route("/v1/videos/{id}", get(show_job).delete(delete_job))
             .route("/v1/videos/{id}/content", get(job_content))
             .route("/v1/responses/{id}", get(show_response));
-        for (path, operation) in PATHS {
+        for (path, operation) in self.mounted() {
             let serve = move |sim, uri, headers, body| generate(operation, sim, uri, headers, body);
             router = router.route(path, post(serve));
         }
@@ -116,6 +122,12 @@ impl Sim {
             .fallback(async || refusal::not_mounted())
             .layer(axum::extract::DefaultBodyLimit::disable())
             .with_state(self)
+    }
+
+    /// What some model of this server is for: vLLM mounts no path but those.
+    fn mounted(&self) -> impl Iterator<Item = (&'static str, Operation)> {
+        let models = &self.0.options.models;
+        PATHS.into_iter().filter(|(_, one)| models.iter().any(|model| model.capability.operations.contains(*one)))
     }
 
     fn latency(&self, headers: &HeaderMap) -> Duration {
@@ -137,8 +149,14 @@ async fn metrics(State(Sim(sim)): State<Sim>) -> String {
     sim.metrics.text(model, sim.options.slots)
 }
 
+/// What FastAPI says of itself: every path, with its methods.
+async fn mounted(State(sim): State<Sim>) -> Json<Value> {
+    let paths: Map<String, Value> = sim.mounted().map(|(path, _)| (path.to_owned(), json!({"post": {}}))).collect();
+    Json(json!({"openapi": "3.1.0", "info": {"title": "FastAPI", "version": "0.1.0"}, "paths": paths}))
+}
+
 async fn models(State(Sim(sim)): State<Sim>) -> Json<Value> {
-    let model = |model: &ModelSpec| json!({"id": model.name, "object": "model", "created": 0, "owned_by": "vllm", "root": model.name, "parent": null});
+    let model = |model: &ModelSpec| json!({"id": model.name, "object": "model", "created": 0, "owned_by": "vllm", "root": model.name, "parent": null, "max_model_len": model.limits.context()});
     Json(json!({"object": "list", "data": sim.options.models.iter().map(model).collect::<Vec<_>>()}))
 }
 
@@ -153,9 +171,13 @@ async fn generate(operation: Operation, State(sim): State<Sim>, uri: Uri, header
         Err(error) => return serving.refuse(refusal::bad_json(&error)),
     };
     let model = match refusal::admit(&sim.0.options.models, &request) {
-        Ok(model) => model.name.clone(),
+        Ok(model) => model,
         Err(refused) => return serving.refuse(refused),
     };
+    if let Err(refused) = refusal::within_limits(model, &request) {
+        return serving.refuse(refused);
+    }
+    let model = model.name.clone();
     if let Some(previous) = request.previous.as_deref().filter(|previous| !sim.0.responses.know(previous)) {
         return serving.refuse(crate::responses::unknown(previous));
     }

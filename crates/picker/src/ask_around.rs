@@ -7,16 +7,15 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use daemon::Clients;
 use director::{KnownEndpoint, OwnerFinder, Search};
 use futures::StreamExt as _;
 use http::header::AUTHORIZATION;
 use http::{Request, StatusCode};
-use http_body_util::Empty;
+use http_body_util::Full;
 use request::Owned;
 use routing::client_of;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use crate::clients::Clients;
 
 /// How long one may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -93,7 +92,7 @@ impl AskAround {
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let request = request.body(Empty::new()).ok()?;
+        let request = request.body(Full::default()).ok()?;
         let client = self.clients.speaking(endpoint.app_protocol);
         let answer = tokio::time::timeout(TIMEOUT, client.request(request)).await.ok()?;
         match answer.map(|response| response.status()) {

@@ -12,7 +12,6 @@
 
 mod args;
 mod ask_around;
-mod clients;
 mod controllers;
 mod debug;
 mod metrics;

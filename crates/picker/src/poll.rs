@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use daemon::{Client, Clients};
 use director::{Director, EndpointId, KnownEndpoint, Reading};
 use http_body_util::{BodyExt as _, Limited};
 use routing::AppProtocol;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use crate::clients::{Client, Clients};
 use crate::metrics::Metrics;
 
 mod engines;

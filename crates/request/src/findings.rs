@@ -110,30 +110,10 @@ impl Findings {
         match operation {
             // The session has begun before anything is said.
             Operation::Realtime => Requirement::new(operation, ModalitySet::of(&[Modality::Audio]), ModalitySet::EMPTY),
-            _ => Requirement::new(operation, input, self.output_of(operation)),
-        }
-    }
-
-    fn output_of(&self, operation: Operation) -> ModalitySet {
-        match operation {
-            Operation::ChatCompletions => self.output.unwrap_or(ModalitySet::TEXT),
-            Operation::Completions
-            | Operation::Responses
-            | Operation::Messages
-            | Operation::Transcriptions
-            | Operation::Translations
-            | Operation::Generate => ModalitySet::TEXT,
-            Operation::Embeddings | Operation::Pooling => ModalitySet::of(&[Modality::Embedding]),
-            Operation::Speech => ModalitySet::of(&[Modality::Audio]),
-            Operation::ImageGenerations | Operation::ImageEdits => ModalitySet::of(&[Modality::Image]),
-            Operation::Videos => ModalitySet::of(&[Modality::Video]),
-            // Numbers, tokens, or nobody knows: no modality.
-            Operation::Classify
-            | Operation::Score
-            | Operation::Rerank
-            | Operation::Realtime
-            | Operation::Tokenize
-            | Operation::Other => ModalitySet::EMPTY,
+            Operation::ChatCompletions => {
+                Requirement::new(operation, input, self.output.unwrap_or_else(|| operation.gives()))
+            }
+            _ => Requirement::new(operation, input, operation.gives()),
         }
     }
 

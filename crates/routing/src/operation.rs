@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::{Modality, ModalitySet};
+
 /// An operation that model servers offer under a path of its own.
 ///
 /// The names are those of the APIs that define them: OpenAI's for most, Anthropic's for `Messages`, vLLM's and SGLang's for the rest.
@@ -56,6 +58,26 @@ impl Operation {
         Self::Generate,
         Self::Other,
     ];
+
+    /// What an answer is made of where the request does not say: nothing where it is numbers or tokens, or nobody knows.
+    pub const fn gives(self) -> ModalitySet {
+        match self {
+            Self::ChatCompletions
+            | Self::Completions
+            | Self::Responses
+            | Self::Messages
+            | Self::Transcriptions
+            | Self::Translations
+            | Self::Generate => ModalitySet::TEXT,
+            Self::Embeddings | Self::Pooling => ModalitySet::of(&[Modality::Embedding]),
+            Self::Speech => ModalitySet::of(&[Modality::Audio]),
+            Self::ImageGenerations | Self::ImageEdits => ModalitySet::of(&[Modality::Image]),
+            Self::Videos => ModalitySet::of(&[Modality::Video]),
+            Self::Classify | Self::Score | Self::Rerank | Self::Realtime | Self::Tokenize | Self::Other => {
+                ModalitySet::EMPTY
+            }
+        }
+    }
 
     /// A word for logs, metric labels and messages.
     pub const fn as_str(self) -> &'static str {
@@ -119,6 +141,11 @@ impl OperationSet {
 
     pub const fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    /// All that answers are made of: see [`Operation::gives`].
+    pub fn gives(self) -> ModalitySet {
+        self.iter().fold(ModalitySet::EMPTY, |all, operation| all.union(operation.gives()))
     }
 
     pub fn iter(self) -> impl Iterator<Item = Operation> {

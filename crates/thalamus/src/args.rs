@@ -8,6 +8,7 @@ use daemon::LogArgs;
 
 use crate::check::{self, CheckArgs};
 use crate::demo::{self, DemoArgs};
+use crate::probe_command::{self, ProbeArgs};
 use crate::screen::Screen;
 use crate::serve::{self, ServeArgs};
 use crate::simulate::{self, SimulateArgs};
@@ -31,6 +32,8 @@ enum Command {
     Serve(ServeArgs),
     /// Check objects before they are applied: what the controller would say of them once all pods are ready. Fails if something is wrong.
     Check(CheckArgs),
+    /// Find out what model servers are, and what each of their models takes and gives.
+    Probe(ProbeArgs),
     /// Simulate a fleet of model servers in virtual time: how long requests wait, by this scheduler and by simpler ones.
     Simulate(SimulateArgs),
 }
@@ -51,6 +54,10 @@ impl Args {
             Command::Check(args) => {
                 let _log = log.init()?;
                 check::run(&args, Screen::of_stdout())
+            }
+            Command::Probe(args) => {
+                let _log = log.init()?;
+                probe_command::run(args, Screen::of_stdout()).await
             }
             Command::Simulate(args) => simulate::run(&args),
             Command::Serve(args) => {

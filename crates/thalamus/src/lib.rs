@@ -12,8 +12,11 @@
 mod args;
 pub mod check;
 mod demo;
+mod fleet;
 mod local;
 pub mod manifests;
+mod matrix;
+mod probe_command;
 pub mod screen;
 mod serve;
 mod simulate;

@@ -1,5 +1,7 @@
 //! Controller and picker in one process: the index on this side, the picker on the other, the real stream between.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use index::Index;
@@ -7,6 +9,7 @@ use picker::{Options, Picker};
 use prometheus_client::registry::Registry;
 use publish::{Access, Publisher, Scope};
 use request::Limits;
+use routing::RoutingTable;
 use tokio_util::sync::CancellationToken;
 
 use crate::manifests::Objects;
@@ -43,6 +46,11 @@ impl LocalController {
         let wrong = wrong.map(|(kind, key, verdict)| format!("{kind} {key}: {}", verdict.message)).collect();
         self.publisher.publish(compiled.tables);
         wrong
+    }
+
+    /// Makes this the table of a namespace, the only one there is.
+    pub(crate) fn publish(&mut self, namespace: &str, table: RoutingTable) {
+        self.publisher.publish(BTreeMap::from([(namespace.to_owned(), Arc::new(table))]));
     }
 
     /// A picker of this controller, over a pipe in memory.

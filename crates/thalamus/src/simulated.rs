@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use modelserver_sim::ModelSpec;
-use routing::RoutingTable;
+use routing::{Limits, RoutingTable};
 
 use crate::manifests::Objects;
 
@@ -59,7 +59,7 @@ fn models(table: &RoutingTable, pool: &str, own: Option<routing::Capability>) ->
         match models.iter_mut().find(|known| *known.name == *target.name) {
             // Two models may offer one target differently; the server behind it is one.
             Some(known) => known.capability = known.capability.union(capability),
-            None => models.push(ModelSpec { name: target.name.to_string(), capability }),
+            None => models.push(ModelSpec { name: target.name.to_string(), capability, limits: Limits::NONE }),
         }
     }
     models

@@ -33,6 +33,7 @@ const LAYERS: [&[Crate]; 6] = [
         member("ask", &["director", "media", "metered", "request", "routing"], KUBERNETES),
         member("proxy", &["daemon", "director", "request", "routing"], KUBERNETES),
         member("daemon", &["h2-authority", "routing"], KUBERNETES),
+        member("probe", &["daemon", "request", "routing"], KUBERNETES),
         member(
             "cluster-watch",
             &["api", "index", "publish", "daemon"],
@@ -60,6 +61,7 @@ const LAYERS: [&[Crate]; 6] = [
                 "index",
                 "publish",
                 "picker",
+                "probe",
                 "proxy",
                 "director",
                 "request",
@@ -91,7 +93,8 @@ const LAYERS: [&[Crate]; 6] = [
 ];
 
 /// Which may name one of their own layer, and which; everything else points down.
-const SIDEWAYS: [(&str, &str); 12] = [
+const SIDEWAYS: [(&str, &str); 13] = [
+    ("probe", "daemon"),
     ("thalamus", "simulate"),
     ("ext-proc", "metered"),
     ("ask", "metered"),

@@ -1,24 +1,24 @@
-//! HTTP clients for what the picker itself asks of model servers.
+//! HTTP clients for what a process itself asks of model servers.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper_util::client::legacy::{self, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use routing::AppProtocol;
 
-pub(crate) type Client = legacy::Client<HttpConnector, Empty<Bytes>>;
+pub type Client = legacy::Client<HttpConnector, Full<Bytes>>;
 
 /// One for each protocol that an endpoint may speak. Clones share their connections.
 #[derive(Debug, Clone)]
-pub(crate) struct Clients {
+pub struct Clients {
     http1: Client,
     h2c: Client,
 }
 
 impl Clients {
-    pub(crate) fn new(connect_timeout: Duration) -> Self {
+    pub fn new(connect_timeout: Duration) -> Self {
         let client = |h2c| {
             let mut connector = HttpConnector::new();
             connector.set_connect_timeout(Some(connect_timeout));
@@ -27,7 +27,7 @@ impl Clients {
         Self { http1: client(false), h2c: client(true) }
     }
 
-    pub(crate) fn speaking(&self, protocol: AppProtocol) -> &Client {
+    pub fn speaking(&self, protocol: AppProtocol) -> &Client {
         match protocol {
             AppProtocol::Http => &self.http1,
             AppProtocol::H2c => &self.h2c,

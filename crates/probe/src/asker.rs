@@ -1,0 +1,130 @@
+//! One question after the other, each bounded in time and size.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use daemon::Client;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper_util::client::legacy::connect::HttpInfo;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::{Failure, Server};
+
+/// How much one answer may say. What vLLM says of its paths are 400 KB.
+const MAX_BYTES: usize = 4 << 20;
+
+/// Puts questions to one server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) server: &'a Server,
+    pub(crate) key: Option<&'a HeaderValue>,
+    /// When all of it has to be done.
+    pub(crate) until: Instant,
+}
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    /// Null where it is no JSON.
+    pub(crate) json: Value,
+    content_type: String,
+    /// Our end of the connection that it came over, which tells connections apart.
+    pub(crate) connection: Option<SocketAddr>,
+}
+
+impl Asker<'_> {
+    pub(crate) async fn get(&self, path: &'static str) -> Result<Answer, Failure> {
+        self.ask(Method::GET, path, Bytes::new()).await
+    }
+
+    pub(crate) async fn post(&self, path: &'static str, body: &Value) -> Result<Answer, Failure> {
+        self.ask(Method::POST, path, Bytes::from(body.to_string())).await
+    }
+
+    async fn ask(&self, method: Method, path: &'static str, body: Bytes) -> Result<Answer, Failure> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.server.uri(path);
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(key) = self.key {
+            request.headers_mut().insert(AUTHORIZATION, key.clone());
+        }
+        let began = Instant::now();
+        let answered = tokio::time::timeout_at(self.until, self.answer(path, request)).await;
+        answered.unwrap_or_else(|_| Err(Failure::Slow { path, after: round(began.elapsed()) }))
+    }
+
+    async fn answer(&self, path: &'static str, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+        let response = self.client.request(request).await.map_err(|error| {
+            let why = innermost(&error);
+            if error.is_connect() { Failure::Unreachable(why) } else { Failure::BrokeOff { path, why } }
+        })?;
+        let status = response.status();
+        let connection = response.extensions().get::<HttpInfo>().map(HttpInfo::local_addr);
+        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type = content_type.unwrap_or_default().chars().take(64).collect();
+        let body = Limited::new(response.into_body(), MAX_BYTES).collect().await.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                Failure::TooMuch { path, limit: MAX_BYTES }
+            } else {
+                Failure::BrokeOff { path, why: innermost(error.as_ref()) }
+            }
+        })?;
+        let json = serde_json::from_slice(&body.to_bytes()).unwrap_or(Value::Null);
+        Ok(Answer { status, json, content_type, connection })
+    }
+}
+
+/// What is at the bottom of an error, in words: around it stands which part of a client met it.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let deepest = std::iter::successors(Some(error), |error| error.source()).last().map(ToString::to_string);
+    let text = deepest.unwrap_or_default();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    text.chars().filter(|c| !c.is_control()).take(120).collect::<String>().to_lowercase()
+}
+
+/// As it is said: a wait of less than a second is one.
+fn round(wait: Duration) -> Duration {
+    Duration::from_secs(wait.as_secs().max(1))
+}
+
+impl Answer {
+    pub(crate) fn is_ok(&self) -> bool {
+        self.status == StatusCode::OK
+    }
+
+    /// The message of an error in OpenAI's shape, or in FastAPI's; of an answer of another shape nothing.
+    pub(crate) fn error(&self) -> &str {
+        let places = [&self.json["error"]["message"], &self.json["message"], &self.json["detail"], &self.json["error"]];
+        places.into_iter().find_map(Value::as_str).unwrap_or_default()
+    }
+
+    /// What it is, where it is not what was expected.
+    pub(crate) fn in_words(&self) -> String {
+        let Self { status, json, content_type, .. } = self;
+        let status = status.as_u16();
+        match (json, self.error()) {
+            (Value::Null, _) if (300..400).contains(&status) => format!("status {status}, a redirect"),
+            (Value::Null, _) if content_type.starts_with("text/html") => format!("status {status} and HTML"),
+            (Value::Null, _) => format!("status {status} and no JSON"),
+            (_, "") => format!("status {status} and JSON of another shape"),
+            (_, message) => format!("status {status}: {}", message.chars().take(120).collect::<String>()),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(status: u16, json: Value) -> Self {
+        Self {
+            status: StatusCode::from_u16(status).unwrap(),
+            json,
+            content_type: "application/json".into(),
+            connection: None,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Asks a server again whenever it may be another than it was.
+
+use std::time::Duration;
+
+use daemon::Clients;
+use routing::Found;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::SendError;
+use tokio::time::Instant;
+
+use crate::prober::CONNECT;
+use crate::{Failure, Prober, Server};
+
+/// How often a server is asked. Each wait is drawn from 0.8 to 1.2 of its length, so that many servers are not asked at once for ever after.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Whether it is there, and what it lists.
+    pub glance: Duration,
+    /// All of it: what changed without a sign is noticed by then.
+    pub whole: Duration,
+}
+
+/// How often a connection may be lost without a cause that can be seen, before that counts for nothing.
+const LOST_FOR_NOTHING: u32 = 3;
+
+impl Prober {
+    /// Asks until nobody listens, and tells what came of it whenever that is news: at once, when the server's list changes, when it comes
+    /// back, when it lost our connection, and from time to time.
+    pub async fn watch<N>(
+        &self,
+        server: &Server,
+        pace: Pace,
+        tell: &Sender<N>,
+        news: impl Fn(Result<Found, Failure>) -> N,
+    ) -> Result<(), SendError<N>> {
+        // Of its own, so that there is one connection, which ends with the process at the other end.
+        let eye = Clients::new(CONNECT);
+        let mut last: Option<Result<Found, Failure>> = None;
+        let (mut why, mut lost_for_nothing) = (Why::Due, 0);
+        loop {
+            let before = self.sign(&eye, server).await;
+            let said = self.probe(server).await;
+            if last.as_ref() != Some(&said) {
+                tell.send(news(said.clone())).await?;
+                last = Some(said);
+            } else if why == Why::Lost {
+                lost_for_nothing += 1;
+            }
+            let due = Instant::now() + drawn(pace.whole);
+            why = loop {
+                tokio::time::sleep(drawn(pace.glance)).await;
+                let is_known = matches!(last, Some(Ok(_)));
+                match (self.sign(&eye, server).await, &before) {
+                    (Err(failure), _) if is_known => {
+                        tell.send(news(Err(failure.clone()))).await?;
+                        last = Some(Err(failure));
+                    }
+                    // Still away. What it fails by may change, and matters to nobody.
+                    (Err(_), _) => {}
+                    (Ok(now), Ok(before)) if is_known && now.listed == before.listed => {
+                        // Some servers close connections that are idle: who does that often says nothing by it.
+                        if now.connection != before.connection && lost_for_nothing < LOST_FOR_NOTHING {
+                            break Why::Lost;
+                        }
+                        if Instant::now() >= due {
+                            break Why::Due;
+                        }
+                    }
+                    _ => break Why::Another,
+                }
+            };
+        }
+    }
+}
+
+/// Why a server is asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// It lost our connection: it may have been started anew between two glances.
+    Lost,
+    /// It lists other models, or was away.
+    Another,
+    Due,
+}
+
+fn drawn(length: Duration) -> Duration {
+    length.mul_f64(0.8 + 0.4 * fastrand::f64())
+}

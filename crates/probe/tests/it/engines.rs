@@ -1,0 +1,186 @@
+//! What each engine says, and what is made of it. Answers of engines other than vLLM are of the shapes that their sources have.
+
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use modelserver_sim::{Options, Sim};
+use routing::Found;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{at, probe, serve, takes};
+
+/// vLLM as the simulator has it, which is held against recordings of the real one.
+async fn vllm(models: &[&str]) -> Found {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = at(listener.local_addr().unwrap());
+    let models = models.iter().map(|model| model.parse().unwrap()).collect();
+    let options = Options { name: "sim".into(), models, latency: std::time::Duration::ZERO, slots: 1 };
+    tokio::spawn(Sim::new(options).serve(listener, CancellationToken::new()));
+    probe(&server).await.unwrap()
+}
+
+/// What is found out where these paths answer so.
+async fn found(answers: &[(&'static str, Value)]) -> Found {
+    let mut router = Router::new();
+    // Operations, as SGLang mounts them whatever its model can do.
+    for path in ["/v1/chat/completions", "/v1/embeddings"] {
+        router = router.route(path, post(|| std::future::ready("{}")));
+    }
+    for (path, answer) in answers {
+        let answer = answer.clone();
+        router = router.route(path, get(move || std::future::ready(Json(answer))));
+    }
+    probe(&serve(router).await).await.unwrap()
+}
+
+fn list(owned_by: &str, entries: &[Value]) -> (&'static str, Value) {
+    let entries = entries.iter().cloned().map(|mut entry| {
+        entry["owned_by"] = owned_by.into();
+        entry
+    });
+    ("/v1/models", json!({"object": "list", "data": entries.collect::<Vec<_>>()}))
+}
+
+#[tokio::test]
+async fn vllm_is_asked_for_each_modality_and_says_its_limits() {
+    let found = vllm(&["m=text,image<=4:text:chat completions,tokenize:4096"]).await;
+    assert_eq!(found.what(), "vLLM 0.32.0");
+    assert_eq!(
+        takes(&found),
+        ["m: text+image not audio+video+embedding for chat completions, tokenize, other, context 4096, image ≤ 4"]
+    );
+    assert!(found.doubts.is_empty(), "{:?}", found.doubts);
+    let whisper = vllm(&["w=audio<=1:text:transcriptions,tokenize"]).await;
+    assert_eq!(
+        takes(&whisper),
+        ["w: audio not text+image+video+embedding for transcriptions, realtime, tokenize, other, audio ≤ 1"]
+    );
+    let text = vllm(&["t=text:text:completions,tokenize"]).await;
+    assert_eq!(takes(&text), ["t: text not image+audio+video+embedding for completions, tokenize, other, -"]);
+}
+
+#[tokio::test]
+async fn an_adapter_takes_what_its_model_does_and_another_name_of_a_model_as_well() {
+    let entry =
+        |id: &str, root: &str, parent: Value| json!({"id": id, "root": root, "parent": parent, "max_model_len": 99});
+    let entries = [
+        entry("base", "/models/a", Value::Null),
+        entry("lora", "/adapters/b", json!("base")),
+        entry("alias", "/models/a", Value::Null),
+        entry("lost", "/adapters/c", json!("nobody")),
+    ];
+    let (path, answer) = list("vllm", &entries);
+    let refusal =
+        json!({"error": {"message": "base is not a multimodal model", "type": "BadRequestError", "code": 400}});
+    let refuse = move || std::future::ready((axum::http::StatusCode::BAD_REQUEST, Json(refusal)));
+    let router =
+        Router::new().route(path, get(move || std::future::ready(Json(answer)))).route("/tokenize", post(refuse));
+    let found = probe(&serve(router).await).await.unwrap();
+    let of_base = "- not image+audio+video+embedding for ?, context 99";
+    assert_eq!(
+        takes(&found),
+        [
+            format!("base: {of_base}"),
+            format!("lora: {of_base}"),
+            format!("alias: {of_base}"),
+            "lost: - not - for ?, context 99".into()
+        ]
+    );
+    assert_eq!(found.models[1].parent.as_deref(), Some("base"));
+}
+
+#[tokio::test]
+async fn sglang_says_it_in_flags() {
+    let models = list("sglang", &[json!({"id": "vl", "root": "Qwen/VL", "max_model_len": 32768})]);
+    let server = json!({"version": "0.5.23", "limit_mm_data_per_request": {"image": 3}, "api_key": "secret", "enable_multimodal": null});
+    let info = json!({"is_generation": true, "has_image_understanding": true, "has_audio_understanding": false});
+    let newer = found(&[models.clone(), ("/model_info", info), ("/server_info", server.clone())]).await;
+    assert_eq!(newer.what(), "SGLang 0.5.23");
+    assert_eq!(
+        takes(&newer),
+        ["vl: text+image not audio+embedding for chat completions, other, context 32768, image ≤ 3"]
+    );
+    assert_eq!(newer.doubts, ["whether it takes video: this release of SGLang does not say"]);
+    let of_text = json!({"is_generation": true, "has_image_understanding": false, "has_audio_understanding": false});
+    let older = found(&[models.clone(), ("/get_model_info", of_text)]).await;
+    assert_eq!(takes(&older), ["vl: text not image+audio+video+embedding for chat completions, other, context 32768"]);
+    let embeds = found(&[models, ("/get_model_info", json!({"is_generation": false}))]).await;
+    assert_eq!(takes(&embeds), ["vl: text not embedding for embeddings, other, context 32768"]);
+    assert!(!format!("{newer:?}{older:?}").contains("secret"));
+}
+
+#[tokio::test]
+async fn llama_cpp_says_it_in_its_props_and_answers_to_any_name() {
+    let props = json!({"build_info": "b7000", "modalities": {"vision": true, "audio": false},
+        "default_generation_settings": {"n_ctx": 8192}, "chat_template": "…"});
+    let one = found(&[list("llamacpp", &[json!({"id": "gemma"})]), ("/props", props)]).await;
+    assert!(one.any_name);
+    assert_eq!(one.what(), "llama.cpp b7000");
+    let operations = "chat completions, completions, responses, messages, embeddings, rerank, tokenize";
+    assert_eq!(takes(&one), [format!("gemma: text+image not audio+embedding for {operations}, context 8192")]);
+    let entry =
+        json!({"id": "a", "architecture": {"input_modalities": ["text", "image"], "output_modalities": ["text"]}});
+    let router =
+        found(&[list("llamacpp", &[entry]), ("/props", json!({"role": "router", "build_info": "b7000"}))]).await;
+    assert_eq!(
+        (takes(&router), router.any_name),
+        (vec!["a: text+image not audio+video+embedding for ?, -".to_owned()], false)
+    );
+}
+
+#[tokio::test]
+async fn ollama_says_it_of_each_model() {
+    let models = list("library", &[json!({"id": "llava:7b"})]);
+    let tags = json!({"models": [{"name": "llava:7b", "details": {"format": "gguf"}}]});
+    let show = json!({"capabilities": ["completion", "vision"], "model_info": {"general.architecture": "llama", "llama.context_length": 4096}});
+    let router = Router::new()
+        .route(models.0, get(move || std::future::ready(Json(models.1))))
+        .route("/api/version", get(|| std::future::ready(Json(json!({"version": "0.33.0"})))))
+        .route("/api/tags", get(move || std::future::ready(Json(tags))))
+        .route("/api/show", post(move || std::future::ready(Json(show))));
+    let found = probe(&serve(router).await).await.unwrap();
+    assert_eq!(found.what(), "Ollama 0.33.0");
+    let operations = "chat completions, completions, responses, messages";
+    assert_eq!(
+        takes(&found),
+        [format!("llava:7b: text+image not audio+video+embedding for {operations}, context 4096")]
+    );
+}
+
+#[tokio::test]
+async fn servers_of_one_task_say_which() {
+    let tgi = json!({"model_id": "org/m", "router": "text-generation-router", "version": "3.3.7", "max_total_tokens": 2048,
+        "model_pipeline_tag": "image-text-to-text"});
+    let tgi = found(&[list("org/m", &[json!({"id": "org/m"})]), ("/info", tgi)]).await;
+    assert_eq!(tgi.what(), "TGI 3.3.7");
+    assert_eq!(
+        takes(&tgi),
+        ["org/m: text+image not audio+video+embedding for chat completions, completions, context 2048"]
+    );
+    // It has no list of models at all.
+    let tei = json!({"model_id": "BAAI/bge", "model_type": {"embedding": {"pooling": "cls"}}, "max_input_length": 512, "version": "1.8"});
+    let tei = found(&[("/info", tei)]).await;
+    assert_eq!(takes(&tei), ["BAAI/bge: text not image+audio+video+embedding for embeddings, context 512"]);
+    let speaches = found(&[list("org", &[json!({"id": "w", "task": "automatic-speech-recognition"})])]).await;
+    assert_eq!(takes(&speaches), ["w: audio not text+image+video+embedding for transcriptions, translations, -"]);
+    let xinference =
+        json!({"id": "x", "model_type": "LLM", "model_ability": ["chat", "vision"], "context_length": 1024});
+    let xinference = found(&[list("xinference", &[xinference])]).await;
+    assert_eq!(xinference.what(), "Xinference");
+    assert_eq!(takes(&xinference), ["x: text+image not audio+video+embedding for chat completions, context 1024"]);
+}
+
+#[tokio::test]
+async fn lists_that_say_more_are_found_and_an_unknown_server_is_said_to_be_one() {
+    let plain = ("/v1/models", json!({"data": [{"id": "a"}]}));
+    let rich =
+        json!({"data": [{"id": "a", "input_modalities": ["text", "video"], "output_modalities": ["text", "image"]}]});
+    let local_ai = found(&[plain.clone(), ("/v1/models/capabilities", rich)]).await;
+    assert_eq!(takes(&local_ai), ["a: text+video not image+audio+embedding for ?, -"]);
+    assert_eq!(local_ai.models[0].output.yes().to_string(), "text+image");
+    let unknown = found(&[plain]).await;
+    assert_eq!(unknown.what(), "not recognised");
+    assert_eq!(takes(&unknown), ["a: - not - for ?, -"]);
+    assert_eq!(unknown.doubts, ["what a takes: its server does not say"]);
+}

@@ -1,0 +1,67 @@
+//! A server that changes, goes and comes back, and what is told of it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use modelserver_sim::{Options, Sim};
+use probe::{Failure, Pace, Prober};
+use routing::Found;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{at, takes};
+
+const QUICK: Pace = Pace { glance: Duration::from_millis(10), whole: Duration::from_mins(10) };
+
+/// A server of this model, which ends when it is told to.
+struct Running {
+    address: SocketAddr,
+    stop: CancellationToken,
+    serve: JoinHandle<()>,
+}
+
+impl Running {
+    /// Its connections as well.
+    async fn end(self) {
+        self.stop.cancel();
+        self.serve.await.unwrap();
+    }
+}
+
+async fn start(address: SocketAddr, model: &str) -> Running {
+    // The one before may hold the port for a moment.
+    let listener = loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => break listener,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    let address = listener.local_addr().unwrap();
+    let options =
+        Options { name: "sim".into(), models: vec![model.parse().unwrap()], latency: Duration::ZERO, slots: 1 };
+    let stop = CancellationToken::new();
+    let serve = Sim::new(options).serve(listener, stop.clone());
+    Running { address, stop, serve: tokio::spawn(async move { serve.await.unwrap() }) }
+}
+
+#[tokio::test]
+async fn what_changes_is_told_and_what_stays_is_not() {
+    let server = start(([127, 0, 0, 1], 0).into(), "m=text,image:text:chat completions,tokenize").await;
+    let (tell, mut told) = mpsc::channel::<Result<Found, Failure>>(8);
+    let address = server.address;
+    let watched = at(address);
+    tokio::spawn(async move { Prober::new(None).unwrap().watch(&watched, QUICK, &tell, |said| said).await });
+    let first = told.recv().await.unwrap().unwrap();
+    assert!(takes(&first)[0].starts_with("m: text+image"), "{first:?}");
+
+    server.end().await;
+    let away = told.recv().await.unwrap().unwrap_err();
+    assert!(matches!(away, Failure::Unreachable(_) | Failure::BrokeOff { .. }), "{away}");
+
+    let server = start(address, "m=text:text:chat completions,tokenize").await;
+    let again = told.recv().await.unwrap().unwrap();
+    assert!(takes(&again)[0].starts_with("m: text not image"), "{again:?}");
+    server.end().await;
+}

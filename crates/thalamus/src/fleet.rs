@@ -1,0 +1,230 @@
+//! Model servers that nobody declared, as a routing table: servers that are alike are a pool, and names that several have are one model, whose
+//! targets fit as what was found of them says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use routing::{
+    AppProtocol, Capability, Endpoint, Family, Found, FoundModel, ModalitySet, Model, ModelName, OperationSet, Pool,
+    PoolName, PoolPolicy, RoutingTable, Target, Uid,
+};
+
+/// A server that has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Member {
+    /// What people call it.
+    pub(crate) label: String,
+    pub(crate) address: SocketAddr,
+    pub(crate) found: Found,
+}
+
+/// `NAME`, which stands for all models, or `NAME=MODEL,MODEL`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Alias {
+    pub(crate) name: ModelName,
+    /// None for all of them, adapters aside.
+    pub(crate) models: Option<Vec<ModelName>>,
+}
+
+/// The table of these servers.
+pub(crate) fn table(members: &[Member], aliases: &[Alias]) -> RoutingTable {
+    let mut kinds: BTreeMap<Vec<(ModelName, ModalitySet, ModalitySet)>, Vec<&Member>> = BTreeMap::new();
+    for member in members {
+        kinds.entry(kind(&member.found)).or_default().push(member);
+    }
+    let mut table = RoutingTable::default();
+    let mut targets: BTreeMap<ModelName, Vec<Target>> = BTreeMap::new();
+    for members in kinds.values() {
+        let name = pool_name(&members[0].found, &table.pools);
+        let endpoints = members.iter().map(|member| (member.label.as_str().into(), endpoint(member))).collect();
+        let pool = Pool { app_protocol: AppProtocol::Http, policy: PoolPolicy::default(), endpoints };
+        for model in &members[0].found.models {
+            targets.entry(model.name.clone()).or_default().push(target(model, &name, members));
+        }
+        table.pools.insert(name, Arc::new(pool));
+    }
+    for targets in targets.values_mut() {
+        alike(targets);
+    }
+    let adapters: BTreeSet<&ModelName> = adapters(members);
+    let of_alias = |alias: &Alias| -> Vec<Target> {
+        let all = || targets.keys().filter(|name| !adapters.contains(name)).cloned().collect();
+        let names: Vec<ModelName> = alias.models.clone().unwrap_or_else(all);
+        names.iter().filter_map(|name| targets.get(name)).flatten().cloned().collect()
+    };
+    let named: Vec<(ModelName, Vec<Target>)> =
+        aliases.iter().map(|alias| (alias.name.clone(), of_alias(alias))).collect();
+    let models = targets.clone().into_iter().chain(named).filter(|(_, targets)| !targets.is_empty());
+    table.models = models.map(|(name, targets)| (name, Arc::new(Model::new(targets)))).collect();
+    table
+}
+
+fn kind(found: &Found) -> Vec<(ModelName, ModalitySet, ModalitySet)> {
+    let of = |model: &FoundModel| {
+        let Capability { input, output, .. } = model.capability();
+        (model.name.clone(), input, output)
+    };
+    let mut kind: Vec<_> = found.models.iter().map(of).collect();
+    kind.sort();
+    kind
+}
+
+fn adapters(members: &[Member]) -> BTreeSet<&ModelName> {
+    let models = members.iter().flat_map(|member| &member.found.models);
+    models.filter(|model| model.parent.is_some()).map(|model| &model.name).collect()
+}
+
+/// What of its models' operations a server has itself: a newer release of the same engine may have more of them.
+fn endpoint(member: &Member) -> Endpoint {
+    let own = member.found.models.iter().map(|model| model.operations.unwrap_or(OperationSet::ALL));
+    let own = own.fold(OperationSet::EMPTY, OperationSet::union);
+    let capability = (own != OperationSet::ALL).then(|| Capability::ANY.limited_to(own));
+    Endpoint { address: member.address, uid: Uid::from(&*member.address.to_string()), capability }
+}
+
+fn target(model: &FoundModel, pool: &PoolName, members: &[&Member]) -> Target {
+    let same = members.iter().filter_map(|member| member.found.model(&model.name));
+    let operations =
+        same.fold(OperationSet::EMPTY, |all, same| all.union(same.operations.unwrap_or(OperationSet::ALL)));
+    let capability = model.capability();
+    let capability = Capability { operations, ..capability };
+    let family = Family::guess(&model.name).or_else(|| Family::guess(model.parent.as_deref()?));
+    let weight = u32::try_from(members.len()).unwrap_or(u32::MAX);
+    Target { family, weight, ..Target::new(model.name.clone(), pool.clone(), capability) }
+}
+
+/// Targets of one model that take and give the same are equals, even where one engine has a path more than the other: each endpoint says which it
+/// has.
+fn alike(targets: &mut [Target]) {
+    let sides = |target: &Target| (target.capability.input, target.capability.output);
+    for place in 0..targets.len() {
+        let same = targets.iter().filter(|other| sides(other) == sides(&targets[place]));
+        let all = same.fold(OperationSet::EMPTY, |all, same| all.union(same.capability.operations));
+        targets[place].capability.operations = all;
+    }
+}
+
+/// After its first model.
+fn pool_name(found: &Found, taken: &BTreeMap<PoolName, Arc<Pool>>) -> PoolName {
+    let model = found.models.first().map_or("servers", |model| &*model.name);
+    object_name(model, |name| taken.contains_key(name)).into()
+}
+
+/// A name that Kubernetes takes, as near to a model's as that can be, and not taken yet.
+pub(crate) fn object_name(model: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    // What stands before a slash is whose it is.
+    let model = model.rsplit('/').next().unwrap_or(model).to_ascii_lowercase();
+    let word: String = model.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(50).collect();
+    let word = word.trim_matches('-');
+    let is_name = word.starts_with(|c: char| c.is_ascii_alphabetic());
+    let name = if is_name { word.to_owned() } else { format!("model-{word}").trim_matches('-').to_owned() };
+    let numbered = (2..).map(|number| format!("{name}-{number}"));
+    let mut names = std::iter::once(name.clone()).chain(numbered);
+    names.find(|name| !is_taken(name)).expect("there is always one more")
+}
+
+impl FromStr for Alias {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, models) = text.split_once('=').map_or((text, None), |(name, models)| (name, Some(models)));
+        let models = models.map(|models| models.split(',').map(str::trim).map(ModelName::from).collect::<Vec<_>>());
+        if name.is_empty() || models.as_ref().is_some_and(|models| models.iter().any(|model| model.is_empty())) {
+            return Err("expected NAME, or NAME=MODEL,MODEL".into());
+        }
+        Ok(Self { name: name.into(), models })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use routing::{Draw, Known, Modality, Operation, Requirement};
+
+    use super::*;
+
+    fn server(port: u16, models: &[(&str, &[Modality])]) -> Member {
+        let model = |(name, takes): &(&str, &[Modality])| FoundModel {
+            input: Known::exactly(ModalitySet::of(takes)),
+            output: Known::exactly(ModalitySet::TEXT),
+            operations: Some([Operation::ChatCompletions].into_iter().collect()),
+            ..FoundModel::new(*name)
+        };
+        let found = Found { models: models.iter().map(model).collect(), ..Found::default() };
+        Member { label: format!("s{port}"), address: ([127, 0, 0, 1], port).into(), found }
+    }
+
+    const TEXT: &[Modality] = &[Modality::Text];
+    const SEES: &[Modality] = &[Modality::Text, Modality::Image];
+
+    /// The pool that a chat with these goes to first.
+    fn way(table: &RoutingTable, model: &str, takes: &[Modality]) -> Option<String> {
+        let need = Requirement::new(Operation::ChatCompletions, ModalitySet::of(takes), ModalitySet::TEXT);
+        let route = table.route(Some(model), need).ok()?;
+        Some(route.tiers()[0].order(&mut Draw::new(1))[0].pool().to_string())
+    }
+
+    #[test]
+    fn one_name_on_two_kinds_of_servers_is_one_model_with_tiers() {
+        let table =
+            table(&[server(1, &[("qwen", TEXT)]), server(2, &[("qwen", SEES)]), server(3, &[("qwen", TEXT)])], &[]);
+        let sizes: Vec<usize> = table.pools.values().map(|pool| pool.endpoints.len()).collect();
+        assert_eq!((table.models.len(), sizes.iter().sum::<usize>()), (1, 3));
+        let (text, image) = (way(&table, "qwen", TEXT).unwrap(), way(&table, "qwen", SEES).unwrap());
+        assert_ne!(text, image);
+        assert_eq!(table.pools[&*text].endpoints.len(), 2);
+    }
+
+    #[test]
+    fn an_alias_puts_different_models_behind_one_name_and_leaves_adapters_out() {
+        let mut sees = server(2, &[("vision", SEES), ("lora", SEES)]);
+        sees.found.models[1].parent = Some("vision".into());
+        let all: Alias = "chat".parse().unwrap();
+        let one: Alias = "look=vision".parse().unwrap();
+        let table = table(&[server(1, &[("Org/Text-7B", TEXT)]), sees], &[all, one]);
+        assert_eq!(
+            table.models.keys().map(|name| &**name).collect::<Vec<_>>(),
+            ["Org/Text-7B", "chat", "look", "lora", "vision"]
+        );
+        assert_eq!(
+            (way(&table, "chat", TEXT).as_deref(), way(&table, "chat", SEES).as_deref()),
+            (Some("text-7b"), Some("vision"))
+        );
+        assert_eq!(way(&table, "look", TEXT).as_deref(), Some("vision"));
+        assert_eq!(table.models["chat"].targets.len(), 2);
+    }
+
+    #[test]
+    fn what_nobody_knows_is_tried_last() {
+        let mut unknown = server(1, &[("m", TEXT)]);
+        unknown.found.models[0] = FoundModel::new("m");
+        let table = table(&[unknown, server(2, &[("m", TEXT)])], &[]);
+        let first = way(&table, "m", TEXT).unwrap();
+        assert!(table.pools[&*first].endpoints.contains_key("s2"), "{table:?}");
+        assert!(way(&table, "m", &[Modality::Text, Modality::Video]).is_some());
+    }
+
+    #[test]
+    fn a_release_with_a_path_more_is_an_equal() {
+        let mut newer = server(2, &[("m", TEXT), ("n", TEXT)]);
+        for model in &mut newer.found.models {
+            model.operations = Some([Operation::ChatCompletions, Operation::Responses].into_iter().collect());
+        }
+        let table = table(&[server(1, &[("m", TEXT)]), newer], &[]);
+        let need = Requirement::new(Operation::ChatCompletions, ModalitySet::TEXT, ModalitySet::TEXT);
+        assert_eq!(table.route(Some("m"), need).unwrap().tiers().len(), 1);
+        let endpoints = table.pools.values().flat_map(|pool| pool.endpoints.values());
+        let responses = Requirement::new(Operation::Responses, ModalitySet::TEXT, ModalitySet::TEXT);
+        assert_eq!(endpoints.filter(|endpoint| endpoint.covers(responses)).count(), 1);
+    }
+
+    #[test]
+    fn pools_have_names_that_kubernetes_takes() {
+        let of = |model: &str| pool_name(&server(1, &[(model, TEXT)]).found, &BTreeMap::new()).to_string();
+        assert_eq!(of("Qwen/Qwen2.5-VL_7B:latest"), "qwen2-5-vl-7b-latest");
+        assert_eq!(of("/models/7b/"), "model");
+        assert_eq!(of("日本"), "model");
+        assert!("=a".parse::<Alias>().is_err() && "a=".parse::<Alias>().is_err() && "a=b,".parse::<Alias>().is_err());
+    }
+}

@@ -1,0 +1,114 @@
+//! A table as objects: what a person would have written of the same servers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use api::{
+    EndpointPickerRef, FailureMode, InferenceModel, InferenceModelSpec, InferencePool, InferencePoolSpec, Modalities,
+    PoolRef, PoolSelector, Port, PortNumber, TargetModel,
+};
+use routing::{Capability, ModalitySet, Model, OperationSet, Pool, RoutingTable, Target};
+use serde::Serialize;
+
+use crate::fleet::object_name;
+
+const FILES: [&str; 2] = ["pools.yaml", "models.yaml"];
+
+/// Fails where something would be written over.
+pub(super) fn check(folder: &Path) -> Result<()> {
+    match FILES.iter().find(|file| folder.join(file).exists()) {
+        Some(file) => bail!("--save {}: {file} is there already; name another folder, or remove it", folder.display()),
+        None => Ok(()),
+    }
+}
+
+/// Writes the objects; answers what a person does next.
+pub(super) fn save(folder: &Path, namespace: &str, table: &RoutingTable) -> Result<Vec<String>> {
+    let pools: Vec<InferencePool> = table.pools.iter().map(|(name, pool)| self::pool(name, pool, namespace)).collect();
+    let mut models: BTreeMap<String, InferenceModel> = BTreeMap::new();
+    for (name, model) in &table.models {
+        let object = object_name(name, |name| models.contains_key(name));
+        models.insert(object.clone(), self::model(&object, name, model, namespace));
+    }
+    let models: Vec<InferenceModel> = models.into_values().collect();
+    fs::create_dir_all(folder).with_context(|| format!("--save {}", folder.display()))?;
+    write(&folder.join(FILES[0]), &pools)?;
+    write(&folder.join(FILES[1]), &models)?;
+    let servers = |pool: &Pool| pool.endpoints.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let labels = table.pools.iter().map(|(name, pool)| format!("label the pods of {} pool={name}", servers(pool)));
+    Ok(labels.chain([format!("then: kubectl apply -f {}", folder.display())]).collect())
+}
+
+fn write<O: Serialize>(file: &Path, objects: &[O]) -> Result<()> {
+    let mut text = String::new();
+    for object in objects {
+        let object = serde_json::to_value(object).context("an object as JSON")?;
+        text += "---\n";
+        text += &serde_saphyr::to_string(&object).context("an object as YAML")?;
+    }
+    fs::write(file, text).with_context(|| format!("writing {}", file.display()))
+}
+
+fn pool(name: &str, pool: &Pool, namespace: &str) -> InferencePool {
+    let ports: BTreeSet<u16> = pool.endpoints.values().map(|endpoint| endpoint.address.port()).collect();
+    let spec = InferencePoolSpec {
+        selector: PoolSelector { match_labels: BTreeMap::from([("pool".to_owned(), name.to_owned())]) },
+        target_ports: ports.into_iter().map(|port| Port { number: PortNumber(port) }).collect(),
+        app_protocol: api::AppProtocol::Http,
+        endpoint_picker_ref: Some(picker()),
+    };
+    let mut object = InferencePool::new(name, spec);
+    // Those are of the definition, and not of each object.
+    object.metadata.annotations = None;
+    object.metadata.namespace = Some(namespace.to_owned());
+    object
+}
+
+/// As the examples have it.
+fn picker() -> EndpointPickerRef {
+    EndpointPickerRef {
+        group: String::new(),
+        kind: "Service".into(),
+        name: "thalamus-picker".into(),
+        port: Some(Port { number: PortNumber(9002) }),
+        failure_mode: FailureMode::FailClose,
+    }
+}
+
+fn model(object: &str, name: &str, model: &Model, namespace: &str) -> InferenceModel {
+    let spec = InferenceModelSpec {
+        model_name: name.to_owned(),
+        criticality: api::Criticality::default(),
+        pool_ref: None,
+        modalities: None,
+        operations: Vec::new(),
+        target_models: model.targets.iter().map(target).collect(),
+        media: None,
+        first_byte_timeout_seconds: None,
+    };
+    let mut object = InferenceModel::new(object, spec);
+    object.metadata.namespace = Some(namespace.to_owned());
+    object
+}
+
+fn target(target: &Target) -> TargetModel {
+    let Capability { input, output, operations } = target.capability;
+    let list = |set: ModalitySet| api::Modality::ALL.into_iter().filter(move |one| set.contains(index::modality(*one)));
+    TargetModel {
+        name: target.name.to_string(),
+        pool_ref: Some(PoolRef { name: target.pool.to_string() }),
+        modalities: Some(Modalities {
+            input: list(input).filter(|one| *one != api::Modality::Embedding).collect(),
+            output: list(output).collect(),
+        }),
+        operations: if operations == OperationSet::ALL {
+            Vec::new()
+        } else {
+            api::Operation::ALL.into_iter().filter(|one| operations.contains(index::operation(*one))).collect()
+        },
+        family: None,
+        weight: None,
+    }
+}

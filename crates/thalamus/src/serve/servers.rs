@@ -1,0 +1,210 @@
+//! Model servers by their addresses: found out, shown, served, and watched.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use probe::{Failure, Pace, Prober, Server};
+use routing::{AppProtocol, Found};
+use tokio::sync::mpsc::{self, Sender};
+use tokio::task::AbortHandle;
+
+use super::{Ports, Serving, objects};
+use crate::fleet::{self, Alias, Member};
+use crate::local::LocalController;
+use crate::matrix::{self, Asked};
+use crate::screen::{Screen, line};
+
+/// How long the first look waits for servers that are slow to say what they are; they join when they have.
+const FIRST_LOOK: Duration = Duration::from_millis(1500);
+
+/// How often names are looked up: a name may stand for servers that come and go.
+const NAMES: Duration = Duration::from_secs(5);
+
+const PACE: Pace = Pace { glance: Duration::from_secs(1), whole: Duration::from_secs(30) };
+
+/// What became known of one address.
+type News = (SocketAddr, Told);
+
+enum Told {
+    Said {
+        label: String,
+        said: Result<Found, Failure>,
+    },
+    /// Its name does not lead there any more.
+    Gone,
+}
+
+/// A server that has been asked: what it said last, and what it was when it last answered.
+struct Known {
+    label: String,
+    last: Result<Found, Failure>,
+    found: Option<Found>,
+}
+
+/// All of them, by address.
+#[derive(Default)]
+struct Fleet(BTreeMap<SocketAddr, Known>);
+
+pub(super) async fn run(
+    servers: Vec<Server>,
+    aliases: Vec<Alias>,
+    save: Option<PathBuf>,
+    prober: &Prober,
+    namespace: Option<&str>,
+    ports: Ports,
+) -> Result<()> {
+    if let Some(folder) = &save {
+        objects::check(folder)?;
+    }
+    let screen = Screen::of_stdout();
+    let (tell, mut news) = mpsc::channel(64);
+    let servers: BTreeSet<String> = servers.into_iter().map(|server| server.to_string()).collect();
+    for server in &servers {
+        let server: Server = server.parse().context("an address that was one before")?;
+        tokio::spawn(follow(server, prober.clone(), tell.clone()));
+    }
+    drop(tell);
+    let mut fleet = Fleet::default();
+    let first_look = async {
+        while !fleet.has_asked(servers.len())
+            && let Some(some) = news.recv().await
+        {
+            fleet.learn(some);
+        }
+    };
+    _ = tokio::time::timeout(FIRST_LOOK, first_look).await;
+    fleet.show(screen);
+
+    let namespace = namespace.unwrap_or("default");
+    let mut controller = LocalController::new();
+    let mut table = fleet::table(&fleet.members(), &aliases);
+    for alias in aliases.iter().filter(|alias| !table.models.contains_key(&*alias.name)) {
+        tracing::warn!("--as {}: no server has any of its models yet", alias.name);
+    }
+    if let Some(folder) = &save {
+        let written = objects::save(folder, namespace, &table)?;
+        screen.title(&format!("Saved to {}", folder.display()));
+        for step in written {
+            line(&format!("  {step}"));
+        }
+    }
+    controller.publish(namespace, table.clone());
+    let Serving { address, mut task } =
+        ports.serve(&controller, namespace, &format!("{} servers", servers.len())).await?;
+    screen.title(&format!("Serving at http://{address}/v1, until Ctrl-C"));
+    loop {
+        tokio::select! {
+            ended = &mut task => return ended.context("the server failed")?,
+            Some(some) = news.recv() => {
+                fleet.learn(some);
+                // What came meanwhile is one change with it.
+                while let Ok(some) = news.try_recv() {
+                    fleet.learn(some);
+                }
+                let now = fleet::table(&fleet.members(), &aliases);
+                if now != table {
+                    table = now;
+                    fleet.show(screen);
+                    controller.publish(namespace, table.clone());
+                }
+            }
+        }
+    }
+}
+
+/// Watches whatever a name leads to.
+async fn follow(server: Server, prober: Prober, tell: Sender<News>) {
+    let mut watchers: BTreeMap<SocketAddr, AbortHandle> = BTreeMap::new();
+    loop {
+        // A name that cannot be looked up for a while leads where it led.
+        let now = match addresses(&server).await {
+            Ok(now) => now,
+            Err(error) => {
+                tracing::warn!(%server, "{error:#}");
+                watchers.keys().copied().collect()
+            }
+        };
+        let gone: Vec<SocketAddr> = watchers.keys().filter(|address| !now.contains(address)).copied().collect();
+        for address in gone {
+            if let Some(watcher) = watchers.remove(&address) {
+                watcher.abort();
+            }
+            if tell.send((address, Told::Gone)).await.is_err() {
+                return;
+            }
+        }
+        let is_one = now.len() == 1;
+        for address in now {
+            let label = if is_one { server.to_string() } else { format!("{server} ({})", address.ip()) };
+            let watcher = || tokio::spawn(watch(label, address, prober.clone(), tell.clone())).abort_handle();
+            watchers.entry(address).or_insert_with(watcher);
+        }
+        tokio::time::sleep(NAMES).await;
+    }
+}
+
+async fn watch(label: String, address: SocketAddr, prober: Prober, tell: Sender<News>) {
+    let server = Server::at(address, AppProtocol::Http);
+    // An error is that nobody listens any more.
+    _ = prober.watch(&server, PACE, &tell, |said| (address, Told::Said { label: label.clone(), said })).await;
+}
+
+/// Where a name leads: all addresses of the family that the first is of, since most servers have one of each.
+async fn addresses(server: &Server) -> Result<BTreeSet<SocketAddr>> {
+    let found = tokio::net::lookup_host((server.host(), server.port())).await;
+    let found: Vec<SocketAddr> = found.with_context(|| format!("looking up {}", server.host()))?.collect();
+    let v4 = found.iter().any(SocketAddr::is_ipv4);
+    Ok(found.into_iter().filter(|address| address.is_ipv4() == v4).collect())
+}
+
+// === impl Fleet ===
+
+impl Fleet {
+    fn learn(&mut self, (address, told): News) {
+        match told {
+            Told::Gone => {
+                if let Some(known) = self.0.remove(&address) {
+                    tracing::info!(server = known.label, "its name does not lead there any more");
+                }
+            }
+            Told::Said { label, said } => {
+                let before = self.0.remove(&address);
+                tell_of(&label, before.as_ref().map(|known| &known.last), &said);
+                let found = said.as_ref().ok().cloned().or_else(|| before?.found);
+                self.0.insert(address, Known { label, last: said, found });
+            }
+        }
+    }
+
+    fn has_asked(&self, servers: usize) -> bool {
+        self.0.len() >= servers
+    }
+
+    /// Those that ever answered. One that is away stays: whoever serves it knows what to do with a server that is silent.
+    fn members(&self) -> Vec<Member> {
+        let member = |(address, known): (&SocketAddr, &Known)| {
+            let found = known.found.clone()?;
+            Some(Member { label: known.label.clone(), address: *address, found })
+        };
+        self.0.iter().filter_map(member).collect()
+    }
+
+    fn show(&self, screen: Screen) {
+        let asked =
+            self.0.values().map(|Known { label, last, .. }| Asked { server: label.clone(), said: last.as_ref() });
+        matrix::show(screen, &asked.collect::<Vec<_>>());
+    }
+}
+
+/// A line for whoever reads the log.
+fn tell_of(server: &str, before: Option<&Result<Found, Failure>>, now: &Result<Found, Failure>) {
+    match (before, now) {
+        (_, Err(failure)) => tracing::warn!(server, "{failure}"),
+        (Some(Err(_)), Ok(found)) => tracing::info!(server, is = found.what(), "it answers again"),
+        (Some(Ok(_)), Ok(found)) => tracing::info!(server, is = found.what(), "it is another than it was"),
+        (None, Ok(found)) => tracing::debug!(server, is = found.what(), "found out"),
+    }
+}
