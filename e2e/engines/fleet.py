@@ -1,13 +1,15 @@
-"""Several vLLM servers on CPU that share what takes longest to start, which is importing vLLM: imported once, forked for each.
+"""Several vLLM servers on CPU that share what takes longest to start: vLLM is imported once, and forked for each.
 
     python fleet.py LOGS SERVERS.json
 
-SERVERS.json is a list of servers, {"model": PATH, "port": N, "args": ["--served-model-name", "m", …]}. What they print is in LOGS/vllm-PORT.log, and the
-end of it is shown if one ends by itself; the others go on. A line such as {"port": N, "args": […]} on standard input kills the server of that port and
-starts it anew with what the line says, and else as before.
+SERVERS.json is a list of servers, {"model": PATH, "port": N, "args": ["--served-model-name", "m", …]}. What they print
+is in LOGS/vllm-PORT.log; if one ends by itself, the end of that is shown, and the others go on. A line of JSON on
+standard input, such as {"port": N, "args": […]}, kills the server of that port and starts it anew: as the line says,
+and where it says nothing, as before.
 
-All of them end with this process, however it ends. It replaces how vLLM starts its engine (it would import all of itself anew) and how it looks at a
-model's class (in a process of its own); both are internals of the release that requirements.txt names.
+All of them end with this process, however that ends. It replaces how vLLM starts its engine (it would import all of
+itself anew) and how it looks at a model's class (in a process of its own); both are internals of the release that
+requirements.txt names.
 """
 
 import ctypes
@@ -19,7 +21,6 @@ import platform
 import select
 import signal
 import sys
-import time
 import traceback
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +31,7 @@ os.environ |= {
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "TORCH_COMPILE_DISABLE": "1",  # some is compiled even with --enforce-eager, when first asked for: that takes 20 s
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # or the executor named below is not taken
     "VLLM_NO_USAGE_STATS": "1",
@@ -40,9 +42,6 @@ COMMON = [
     "--host", "127.0.0.1", "--dtype", "bfloat16", "--enforce-eager", "--distributed-executor-backend", "uni",
     "--block-size", "32", "--kv-cache-memory-bytes", str(16 << 20),
 ]  # fmt: skip
-# Between two starts, in seconds: many at once on few cores are all late.
-APART = float(os.environ.get("APART", "2"))
-libc = ctypes.CDLL(None)
 
 
 def share() -> None:
@@ -61,29 +60,30 @@ def share() -> None:
     registry._run_in_subprocess = lambda look: look()
     context = multiprocessing.get_context
     multiprocessing.get_context = lambda method=None: context("fork")
+    gc.freeze()  # or the first collection in each child would copy what they share
 
 
-def prepare() -> None:
-    """Says to the kernel what holds for this process and all that are forked from it."""
+def ask_kernel() -> None:
+    """For this process and for all that are forked from it."""
+    libc = ctypes.CDLL(None)
     if platform.machine() == "x86_64":
-        # Where there is AMX, vLLM attends with it. Its tiles are large registers that Linux lets no process use that has not asked, and what has not dies of
-        # SIGILL; vLLM does not ask. arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA): without AMX it fails, and nothing is lost.
+        # Where there is AMX, vLLM's attention uses it, and Linux kills by SIGILL what uses its tile registers and has
+        # not asked to. vLLM does not ask. Torch does, but not before it multiplies matrices that are worth it: a prompt
+        # of one token, if it came first, was an engine's last. This is arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA);
+        # where there is no AMX, it fails and changes nothing.
         libc.syscall(158, 0x1023, 18)
-    # An engine is a process of its own: prctl(PR_SET_PDEATHSIG) ends it with its server, and servers with the fleet.
+    # prctl(PR_SET_PDEATHSIG): servers end with this process, and their engines, which are processes too, with them.
     os.register_at_fork(after_in_child=lambda: libc.prctl(1, signal.SIGKILL))
-    gc.freeze()  # or collecting garbage writes to all that is shared
 
 
-def start(server: dict, logs: str, wait: float = 0) -> int:
+def start(server: dict, log: Path) -> int:
     if child := os.fork():
         return child
     try:
-        port = str(server["port"])
-        output = os.open(log(logs, port), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        time.sleep(wait)
-        sys.argv = ["vllm", *COMMON, "--model", server["model"], "--port", port, *server.get("args", [])]
+        sys.argv = ["vllm", *COMMON, "--model", server["model"], "--port", str(server["port"]), *server["args"]]
         from vllm.entrypoints.launchers.api_server.entry import main
 
         main()
@@ -92,33 +92,32 @@ def start(server: dict, logs: str, wait: float = 0) -> int:
     os._exit(1)
 
 
-def log(logs: str, port: object) -> Path:
-    return Path(logs, f"vllm-{port}.log")
-
-
 def main() -> None:
-    logs, file = sys.argv[1:]
-    servers = {server["port"]: server for server in json.loads(Path(file).read_text())}
+    logs, file = map(Path, sys.argv[1:])
+    os.environ["TMPDIR"] = str(logs)  # servers are killed, and leave their sockets behind
+    orders = json.loads(file.read_text())
     share()
-    prepare()
-    children = {port: start(server, logs, APART * number) for number, (port, server) in enumerate(servers.items())}
-    orders = open(0, "rb", buffering=0)  # a line that is there is not in a buffer, where select does not see it
-    while children or orders:
-        if select.select([orders] if orders else [], [], [], 0.2)[0]:
-            if order := orders.readline():
-                order = json.loads(order)
-                port = order["port"]
-                if child := children.get(port):
-                    os.kill(child, signal.SIGKILL)
-                    os.waitpid(child, 0)
-                servers[port] |= order
-                children[port] = start(servers[port], logs)
+    ask_kernel()
+    servers, children = {}, {}
+    lines = open(0, "rb", buffering=0)  # or lines would wait in a buffer, where select does not see them
+    while orders or children or lines:
+        for order in orders:
+            port = order["port"]
+            if child := children.get(port):
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+            servers[port] = servers.get(port, {"args": []}) | order
+            children[port] = start(servers[port], logs / f"vllm-{port}.log")
+        orders = []
+        if select.select([lines] if lines else [], [], [], 0.2)[0]:
+            if line := lines.readline():
+                orders.append(json.loads(line))
             else:
-                orders = None
+                lines = None
         for port, child in list(children.items()):
             if os.waitpid(child, os.WNOHANG)[0]:
                 del children[port]
-                last = log(logs, port).read_text(errors="replace").splitlines()[-20:]
+                last = (logs / f"vllm-{port}.log").read_text(errors="replace").splitlines()[-20:]
                 print(f"vLLM on port {port} ended; its log ends with:", *last, sep="\n", file=sys.stderr, flush=True)
 
 

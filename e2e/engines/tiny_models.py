@@ -8,7 +8,7 @@ Each in FOLDER/NAME. Nothing is downloaded. What they answer is noise, and the s
     lora      an adapter of text, as PEFT writes them
     vision    Qwen2-VL       text, images, video
     audio     Qwen2-Audio    text, audio
-    omni      Qwen2.5-Omni   text, images, video, audio; only the half that listens
+    omni      Qwen2.5-Omni   text, images, video, audio; its thinker, without the talker
     whisper   Whisper        transcription, translation
 """
 
@@ -17,13 +17,13 @@ import sys
 from pathlib import Path
 
 import torch
-import transformers  # which imports what is asked of it only then
+import transformers  # imports parts of itself as they are named
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 LONGEST = 32768
 START, END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
-# By the names that processors look for. Which text stands for an image is for each model to say: here it is the same in all.
+# By the names that processors look for. Models may choose what stands for a picture in text; here, all choose the same.
 MEDIA = {
     "image_token": "<|image_pad|>",
     "video_token": "<|video_pad|>",
@@ -56,13 +56,13 @@ LANGUAGE = {
     "max_position_embeddings": LONGEST,
     "bos_token_id": None,
 }
-# Positions in time, height and width, which share the half of a head.
+# Time, height and width share the half of a head.
 SPACE = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 6, 6]}
 EARS = {"d_model": 64, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 128}
 
 
 def letters() -> dict[str, int]:
-    """Bytes are tokens: the alphabet of byte-level BPE, which goes without merges."""
+    """Bytes are tokens: the alphabet of byte-level BPE, and no merges."""
     return {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
 
 
@@ -99,7 +99,11 @@ def eyes() -> dict:
 def save(folder: Path, model, processor) -> None:
     """What turns input into numbers is a tokenizer, or a processor that has one."""
     words = getattr(processor, "tokenizer", processor)
-    model.generation_config.do_sample = False
+    # Printable letters come first, and only they are ever likeliest: answers are text, and end where they have to.
+    head = model.get_output_embeddings() or model.thinker.lm_head
+    head.weight.data[94:] = 0
+    model.generation_config.do_sample = True
+    model.generation_config.top_k = 1  # the likeliest, whatever a request says of temperature
     model.generation_config.eos_token_id = words.eos_token_id
     model.generation_config.pad_token_id = words.pad_token_id
     model.to(torch.bfloat16).save_pretrained(folder)
@@ -194,7 +198,7 @@ def omni(folder: Path) -> None:
 def whisper(folder: Path) -> None:
     from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
-    # The prompt is made of these, and a language is told by which of its tokens is likeliest.
+    # Prompts are made of these, and the language is the one whose mark is likeliest.
     tasks = ["translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps"]
     marks = [f"<|{name}|>" for name in ["startoftranscript", *LANGUAGES, *tasks]]
     words = transformers.WhisperTokenizer(vocab=letters(), merges=[], pad_token=PAD)
@@ -206,6 +210,7 @@ def whisper(folder: Path) -> None:
         decoder_attention_heads=2,
         decoder_ffn_dim=128,
         vocab_size=384,
+        max_target_positions=64,  # an answer goes on until here, which ought not to take long
         bos_token_id=end,
         eos_token_id=end,
         pad_token_id=end,

@@ -67,7 +67,7 @@ impl Picker {
         let vision = Capability::new(ModalitySet::TEXT.with(Modality::Image), ModalitySet::TEXT);
         let targets = vec![Target::new("chat", "text", Capability::TEXT), Target::new("chat", "vision", vision)];
         let pool = |host: u8| {
-            let endpoint = Endpoint { address: ([10, 0, 0, host], 8000).into(), uid: "".into(), capability: None };
+            let endpoint = Endpoint::new(([10, 0, 0, host], 8000).into(), "".into());
             Arc::new(Pool { endpoints: [(Arc::from("pod"), endpoint)].into(), ..Pool::default() })
         };
         let table = RoutingTable {

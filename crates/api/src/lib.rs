@@ -19,8 +19,9 @@ mod pool;
 pub use crds::{crds, manifest};
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 pub use model::{
-    Criticality, InferenceModel, InferenceModelSpec, InferenceModelStatus, MediaPolicy, MediaRule, MediaSource,
-    Modalities, Modality, ModelSummary, Operation, PoolRef, TargetModel, UnsafeFeature, UrlScheme,
+    Criticality, InferenceModel, InferenceModelSpec, InferenceModelStatus, MaxItems, MediaPolicy, MediaRule,
+    MediaSource, Modalities, Modality, ModelSummary, Operation, PoolRef, TargetLimits, TargetModel, UnsafeFeature,
+    UrlScheme,
 };
 pub use picker::{PickerAutoscaling, PickerTemplate, PickerTemplateSpec};
 pub use pool::{

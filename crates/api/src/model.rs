@@ -118,10 +118,48 @@ pub struct TargetModel {
     #[schemars(length(min = 1, max = 64))]
     pub family: Option<String>,
 
+    /// How much one request may bring. Of two targets that accept what a request carries, one that accepts so much of it comes first; what is more
+    /// than any target accepts is refused. The controller finds the limits of model servers out where they say them; what is set here narrows those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<TargetLimits>,
+
     /// Share of the requests among targets that fit equally well, relative to their weights. On every target or on none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub weight: Option<i32>,
+}
+
+/// How much one request may bring to a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetLimits {
+    /// The context length, in tokens: of a prompt and its answer together. Prompts are estimated, so near the limit the model server decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub context_length: Option<u32>,
+
+    /// How many items of a modality.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_items: Option<MaxItems>,
+}
+
+/// How many items of each modality a request may carry. Modalities that are not listed are not limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct MaxItems {
+    /// Pictures.
+    #[serde(rename = "Image", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 4096))]
+    pub image: Option<u32>,
+
+    /// Clips or recordings.
+    #[serde(rename = "Audio", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 4096))]
+    pub audio: Option<u32>,
+
+    /// Videos.
+    #[serde(rename = "Video", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 4096))]
+    pub video: Option<u32>,
 }
 
 /// Names an InferencePool of the same namespace.
@@ -313,12 +351,17 @@ pub struct InferenceModelStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<Modalities>,
 
+    /// The modalities that are declared, and that a model server was found to take or give when it was asked. What is declared and neither found nor
+    /// lost could not be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<Modalities>,
+
     /// The same in words, for kubectl's columns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<ModelSummary>,
 
     /// Accepted (the object is in use), ResolvedRefs (every pool it names exists), Available (every declared modality is
-    /// offered), Programmed (every connected picker uses it).
+    /// offered), Verified (no model server contradicts what is declared; absent where none was asked), Programmed (every connected picker uses it).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,

@@ -12,9 +12,11 @@ use daemon::tls::Versions;
 use daemon::{Admin, ConnectionLimit, LogArgs};
 use index::{Index, ManagedByDefault};
 use kube::{Client, Config};
+use probe::Prober;
 use prometheus_client::registry::Registry;
 use publish::Publisher;
 use tokio::sync::{mpsc, watch as latest};
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::event_loop::{EventLoop, Managed};
@@ -22,6 +24,7 @@ use crate::events::EventRecorder;
 use crate::lease::Candidacy;
 use crate::managed::{PickerReconciler, Settings};
 use crate::metrics::Metrics;
+use crate::probing::Probing;
 use crate::publish_server::{Keys, Port, PublishServer};
 use crate::service_accounts::ServiceAccounts;
 use crate::status::Writer;
@@ -90,6 +93,14 @@ pub struct Args {
     #[arg(long, default_value = concat!("thalamus-picker:", env!("CARGO_PKG_VERSION")))]
     pub picker_image: String,
 
+    /// Ask model servers what they are and what they can do, and believe that before what is declared of them.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub probe: bool,
+
+    /// The API key that model servers ask for, for these questions. Clients bring their own.
+    #[arg(long, env = "THALAMUS_API_KEY", hide_env_values = true)]
+    pub probe_api_key: Option<String>,
+
     /// Serve pickers in plain text and admit anyone. On loopback only, for trying things out.
     #[arg(long)]
     pub plaintext: bool,
@@ -120,6 +131,8 @@ impl Args {
             tls_ca,
             manage_namespaces,
             picker_image,
+            probe,
+            probe_api_key,
             plaintext,
             log,
         } = self;
@@ -185,6 +198,17 @@ impl Args {
             states,
         };
         let managed = Managed { wanted, states: known_states, accounts: accounts.clone() };
+        let first_look = probe.then(|| latest::channel(false));
+        let probing = match &first_look {
+            Some((has_looked, _)) => Some(Probing {
+                prober: Prober::new(probe_api_key.as_deref())
+                    .context("--probe-api-key: it has characters that no header can hold")?,
+                compiled: newest.clone(),
+                events: events.clone(),
+                has_looked: has_looked.clone(),
+            }),
+            None => None,
+        };
         let event_loop = EventLoop::new(
             Index::default().managing(by_default(manage_namespaces)),
             received,
@@ -196,6 +220,7 @@ impl Args {
             terms.clone(),
             cluster_watch::gateways(client.clone()),
             managed,
+            first_look.map(|(_, looked)| looked),
         );
 
         let (shown, looked_at) = (publisher.clone(), terms.clone());
@@ -222,6 +247,7 @@ impl Args {
             // It ends by being told to stop, once the lease is given up.
             ended = &mut lease => if !stop.is_cancelled() { bail!("leader election ended: {ended:?}") },
             ended = tokio::spawn(event_loop.run()) => bail!("the event loop ended: {ended:?}"),
+            ended = run_if(probing.map(|probing| tokio::spawn(probing.run()))) => bail!("the prober ended: {ended:?}"),
             ended = tokio::spawn(reconciler.run()) => bail!("the picker reconciler ended: {ended:?}"),
             () = watches => bail!("a watch ended"),
             failed = tokio::spawn(publish_server.run(terms)) => bail!("the pickers' port failed: {failed:?}"),
@@ -229,6 +255,14 @@ impl Args {
         admin.abort();
         tracing::info!("controller stopped");
         Ok(())
+    }
+}
+
+/// For ever where there is nothing to run.
+async fn run_if<T>(task: Option<JoinHandle<T>>) -> Result<T, JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -51,6 +51,8 @@ pub(crate) struct EventLoop {
     /// Since when this replica leads; a standby compiles and writes nothing.
     leading_since: Option<Instant>,
     managed: Managed,
+    /// Whether model servers were looked at once, so that the first tables say what they are; none where nobody looks, or that is done.
+    first_look: Option<watch::Receiver<bool>>,
 }
 
 /// What the loop and the reconciler of managed pickers tell each other.
@@ -74,6 +76,7 @@ impl EventLoop {
         terms: watch::Receiver<Term>,
         gateways: watch::Receiver<Option<bool>>,
         managed: Managed,
+        first_look: Option<watch::Receiver<bool>>,
     ) -> Self {
         Self {
             index,
@@ -89,6 +92,7 @@ impl EventLoop {
             gateways,
             leading_since: None,
             managed,
+            first_look,
         }
     }
 
@@ -116,6 +120,13 @@ impl EventLoop {
                 }
                 () = compile_due.reached() => {
                     self.compile(&changed.take().map_or(Stale::All, |changed| changed.stale));
+                    status_due.within(STATUS_DELAY);
+                }
+                () = looked(&mut self.first_look) => {
+                    self.first_look = None;
+                    if let Some(compiled) = self.compiled.borrow().clone() {
+                        self.publish(&compiled, true);
+                    }
                     status_due.within(STATUS_DELAY);
                 }
                 _ = standing.changed() => status_due.within(STATUS_DELAY),
@@ -175,11 +186,18 @@ impl EventLoop {
         let started = Instant::now();
         let compiled = before.map_or_else(|| self.index.compile(), |before| self.index.compile_again(&before, stale));
         self.metrics.compiled(stale, started.elapsed());
+        let compiled = Arc::new(compiled);
+        if self.first_look.is_none() {
+            self.publish(&compiled, pickers_may_change);
+        }
+        self.compiled.send_replace(Some(compiled));
+    }
+
+    fn publish(&self, compiled: &Compiled, pickers_may_change: bool) {
         self.publisher.publish(compiled.tables.clone());
         if pickers_may_change {
-            self.want_pickers(&compiled);
+            self.want_pickers(compiled);
         }
-        self.compiled.send_replace(Some(Arc::new(compiled)));
         self.ready.send_replace(true);
     }
 
@@ -210,6 +228,9 @@ impl EventLoop {
 
     /// Hands the writer what is to be written. Says when to look again, since patience ends without an event.
     fn report(&mut self) -> Option<Instant> {
+        if self.first_look.is_some() {
+            return None;
+        }
         let compiled = self.compiled.borrow().clone()?;
         let inputs = Inputs {
             index: &self.index,
@@ -226,6 +247,15 @@ impl EventLoop {
             self.writer.write(key, update);
         }
         look_again
+    }
+}
+
+/// Until model servers were looked at; for ever where nobody does that any more.
+async fn looked(first_look: &mut Option<watch::Receiver<bool>>) {
+    match first_look {
+        // One that is gone will not look.
+        Some(looked) => _ = looked.wait_for(|looked| *looked).await,
+        None => std::future::pending().await,
     }
 }
 

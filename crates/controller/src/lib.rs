@@ -20,6 +20,7 @@ mod events;
 mod lease;
 mod managed;
 mod metrics;
+mod probing;
 mod publish_server;
 mod report;
 mod service_accounts;

@@ -351,6 +351,7 @@ impl Inputs<'_> {
             modalities: Some(report.on_offer.clone()),
             declared: Some(report.declared.clone()),
             lost: Some(report.lost.clone()).filter(|lost| *lost != Modalities::default()),
+            found: Some(report.found.clone()).filter(|found| *found != Modalities::default()),
             summary: Some(report.summary.clone()),
             conditions: merge(&verdicts, report.generation, before, self.clock),
         }

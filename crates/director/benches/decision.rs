@@ -26,7 +26,7 @@ fn table() -> RoutingTable {
     let endpoint = |i: u8| {
         (
             Arc::from(format!("pod-{i}")),
-            Endpoint { address: SocketAddr::from(([10, 0, 0, i], 8000)), uid: "".into(), capability: Some(vision) },
+            Endpoint { capability: Some(vision), ..Endpoint::new(SocketAddr::from(([10, 0, 0, i], 8000)), "".into()) },
         )
     };
     let pool = |hosts: u8| Arc::new(Pool { endpoints: (0..hosts).map(endpoint).collect(), ..Pool::default() });
@@ -45,7 +45,7 @@ fn large_table() -> RoutingTable {
     };
     let endpoint = |p: u8, i: u8| {
         let address = SocketAddr::from(([10, 0, p, i], 8000));
-        (Arc::from(format!("pod-{p}-{i}")), Endpoint { address, uid: "".into(), capability: None })
+        (Arc::from(format!("pod-{p}-{i}")), Endpoint::new(address, "".into()))
     };
     let pool = |p: u8| {
         let endpoints = (0..200).map(|i| endpoint(p, i)).collect();
@@ -132,8 +132,7 @@ mod of_a_prompt_that_all_know {
 
     fn pool(endpoints: u8) -> RoutingTable {
         let address = |i: u8| SocketAddr::from(([10, 0, 0, i], 8000));
-        let endpoint =
-            |i| (Arc::from(format!("pod-{i}")), Endpoint { address: address(i), uid: "".into(), capability: None });
+        let endpoint = |i| (Arc::from(format!("pod-{i}")), Endpoint::new(address(i), "".into()));
         let pool = Pool { endpoints: (0..endpoints).map(endpoint).collect(), ..Pool::default() };
         let model = Model::new(vec![Target::new("m", "pool", Capability::ANY)]);
         let mut table = RoutingTable::default();

@@ -38,7 +38,8 @@ codes! {
     ModelRequired = "model_required", BAD_REQUEST, "The request names no model, and requests are routed by model here.";
     UnsupportedModality = "unsupported_modality", BAD_REQUEST, "No target of the model accepts the request's input modalities, or produces the output that it asks for.";
     UnsupportedOperation = "unsupported_operation", BAD_REQUEST, "No target of the model serves this path.";
-    TooManyMediaItems = "too_many_media_items", BAD_REQUEST, "More items of a modality than `spec.media` allows.";
+    TooManyMediaItems = "too_many_media_items", BAD_REQUEST, "More items of a modality than `spec.media` allows, or than any endpoint takes at once.";
+    ContextLengthExceeded = "context_length_exceeded", BAD_REQUEST, "The prompt is longer than the context of every endpoint: by an estimate that is more than four times that. Nearer to the limit the model server decides, and says so itself.";
     MediaItemTooLarge = "media_item_too_large", BAD_REQUEST, "An item of more bytes than `spec.media` allows.";
     MediaSizeNotAllowed = "media_size_not_allowed", BAD_REQUEST, "An item of more pixels, or with a shorter side, than `spec.media` allows.";
     MediaItemTooLong = "media_item_too_long", BAD_REQUEST, "An item that lasts longer than `spec.media` allows.";

@@ -485,6 +485,7 @@ impl fmt::Display for Why {
             None => Ok(()),
             Some(Filter::Queue | Filter::Room) => write!(f, " (all are full)"),
             Some(Filter::Answering) => write!(f, " (all failed recently)"),
+            Some(Filter::Context) => write!(f, " (the prompt seems too long for all)"),
             Some(_) => write!(f, " (none is responsive)"),
         }
     }

@@ -68,7 +68,7 @@ impl Undecided {
         for (number, tier) in route.tiers().iter().enumerate() {
             for target in tier.order(&mut draw) {
                 let content = self.content_at(target.name(), target.family());
-                let asked = self.asked(&content);
+                let asked = self.asked(&content, &target);
                 for (place, slot) in self.snapshot.slots(target.pool()).iter().enumerate() {
                     considered.push(Considered {
                         tier: number + 1,

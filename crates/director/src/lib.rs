@@ -23,6 +23,7 @@ mod cached;
 mod code;
 mod content;
 mod dispatch;
+mod exhausted;
 mod explain;
 mod handler;
 mod head;

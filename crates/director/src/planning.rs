@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use media::NameScope;
 use request::{Owned, OwnedKind, Resource, Splice};
-use routing::{Capability, Family, ModelName, NoRoute, Operation, Route, UnsafeFeature};
+use routing::{Capability, Family, ModelName, NoRoute, Operation, OrderedTarget, Route, Size, UnsafeFeature};
 use scheduling::{Exhausted, Filter, Ranked, SchedulingRequest, Work};
 
 use crate::content::Content;
@@ -120,7 +120,7 @@ impl Undecided {
                 }
                 let slots = self.snapshot.slots(target.pool());
                 let content = Arc::new(self.content_at(target.name(), target.family()));
-                let asked = self.asked(&content);
+                let asked = self.asked(&content, &target);
                 let allowed = |slot: &Slot| owner.is_none_or(|owner| slot.state.id() == owner);
                 let candidates = slots.iter().enumerate().filter(|(_, slot)| allowed(slot));
                 let candidates = candidates.map(|(place, slot)| slot.candidate(place, now, &content));
@@ -168,8 +168,21 @@ impl Undecided {
         Content::of(&self.request, target, family, scope)
     }
 
-    pub(crate) fn asked(&self, content: &Content) -> SchedulingRequest<'_> {
-        SchedulingRequest { need: self.request.requires, subset: self.bound.subset.as_ref(), content: content.home() }
+    pub(crate) fn asked<'a>(&'a self, content: &Content, target: &OrderedTarget<'a>) -> SchedulingRequest<'a> {
+        let model = target.name().map(|name| &**name).or(self.request.model.as_deref());
+        SchedulingRequest {
+            need: self.request.requires,
+            model: model.and_then(|model| self.snapshot.listed(target.pool(), model)),
+            size: self.size(content),
+            limits: target.limits(),
+            subset: self.bound.subset.as_ref(),
+            content: content.home(),
+        }
+    }
+
+    fn size(&self, content: &Content) -> Size {
+        let items = self.request.media.iter().map(|item| item.modality);
+        items.fold(Size::of(content.tokens), Size::with_item)
     }
 
     fn attempt(

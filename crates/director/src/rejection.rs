@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use request::{Owned, OwnedKind, PartPath, Unreadable};
-use routing::{NoRoute, Requirement};
+use routing::{Exceeded, NoRoute, Requirement};
 use scheduling::{Exhausted, Filter};
 use serde_json::json;
 
@@ -60,6 +60,14 @@ pub enum Rejection {
 
     #[error("{}", no_endpoints(model.as_deref(), pools, *need, *exhausted))]
     NoEndpoints { model: Option<String>, pools: Vec<String>, need: Requirement, exhausted: Exhausted },
+
+    #[error("model {model:?} {exceeded}")]
+    Exceeds {
+        model: String,
+        exceeded: Exceeded,
+        /// The first item that is too much.
+        at: Option<PartPath>,
+    },
 
     #[error("every endpoint that could serve this is saturated, and {} may be shed", model.as_deref().unwrap_or("the request"))]
     Saturated { model: Option<String>, pools: Vec<String>, retry_after: Duration },
@@ -172,6 +180,8 @@ impl Rejection {
             },
             Self::Media(refusal) => refusal.cause.code(),
             Self::NoEndpoints { .. } => Code::NoEndpoint,
+            Self::Exceeds { exceeded: Exceeded::Items { .. }, .. } => Code::TooManyMediaItems,
+            Self::Exceeds { exceeded: Exceeded::Context { .. }, .. } => Code::ContextLengthExceeded,
             Self::Saturated { .. } => Code::Saturated,
             Self::QueueFull { .. } | Self::TooLargeToWait { .. } | Self::MadeWay { .. } => Code::QueueFull,
             Self::WaitedTooLong { .. } => Code::QueueTimeout,
@@ -234,6 +244,8 @@ impl Rejection {
                 None => Some("model".into()),
             },
             Self::Media(refusal) => refusal.at.as_ref().map(ToString::to_string),
+            Self::Exceeds { exceeded: Exceeded::Items { .. }, at, .. } => at.as_ref().map(ToString::to_string),
+            Self::Exceeds { exceeded: Exceeded::Context { .. }, .. } => Some("messages".into()),
             _ => None,
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use routing::{ModalitySet, Model};
+use routing::{ModalitySet, Model, Offer};
 use serde_json::{Value, json};
 
 use crate::snapshot::Snapshot;
@@ -50,7 +50,12 @@ pub(crate) fn list_of_models(snapshot: &Snapshot, all: bool, owner: &str) -> Byt
     let data: Vec<Value> =
         models.iter().filter_map(|(name, model)| model_value(snapshot, name, model, all, owner)).collect();
     let mut list = json!({"object": "list", "data": data});
-    if models.is_empty() {
+    // Where nobody declares any, what was found is served by its name.
+    if models.is_empty() && snapshot.table.pools.len() == 1 {
+        let found = snapshot.found();
+        let found = found.iter().map(|(name, offer)| entry(name, owner, 0, true, *offer));
+        list["data"] = found.collect();
+    } else if models.is_empty() {
         list["message"] =
             "no InferenceModel is declared, and without one requests cannot be routed to one of several pools".into();
     }
@@ -60,18 +65,34 @@ pub(crate) fn list_of_models(snapshot: &Snapshot, all: bool, owner: &str) -> Byt
 fn model_value(snapshot: &Snapshot, name: &str, model: &Model, all: bool, owner: &str) -> Option<Value> {
     let on_offer = snapshot.on_offer(model);
     let shown = on_offer.or(all.then(|| model.offered()))?;
+    Some(entry(
+        name,
+        owner,
+        model.created,
+        on_offer.is_some(),
+        Offer { capability: shown, limits: snapshot.limits(model) },
+    ))
+}
+
+/// In the shape that OpenRouter's list has.
+fn entry(name: &str, owner: &str, created: i64, available: bool, offer: Offer) -> Value {
+    let Offer { capability: shown, limits } = offer;
     let words = |set: ModalitySet| set.iter().map(routing::Modality::as_str).collect::<Vec<_>>();
     let (input, output) = (words(shown.input), words(shown.output));
-    Some(json!({
+    let mut entry = json!({
         "id": name,
         "object": "model",
-        "created": model.created,
+        "created": created,
         "owned_by": owner,
-        "available": on_offer.is_some(),
+        "available": available,
         "architecture": {
             "modality": format!("{}->{}", input.join("+"), output.join("+")),
             "input_modalities": input,
             "output_modalities": output,
         },
-    }))
+    });
+    if let Some(context) = limits.context() {
+        entry["context_length"] = context.into();
+    }
+    entry
 }

@@ -1,7 +1,7 @@
 //! A routing table with the state of each endpoint laid beside it, so that a decision looks up pools and no endpoints; and what is made of a table once
 //! that requests would else make anew.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -10,7 +10,10 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use request::OwnedKind;
-use routing::{AppProtocol, Capability, Endpoint, Modality, Model, Operation, Pool, PoolName, RoutingTable, Target};
+use routing::{
+    AppProtocol, Capability, Endpoint, Found, Limits, Modality, Model, ModelName, Offer, Operation, Pool, PoolName,
+    RoutingTable, Target, Uid,
+};
 use scheduling::{Candidate, Profiles, SATURATED_WAITING};
 
 use crate::board::{Board, EndpointId, EndpointState};
@@ -49,9 +52,13 @@ struct Made {
 pub(crate) struct Slots {
     pool: Arc<Pool>,
     pub(crate) all: Vec<Slot>,
-    /// What its endpoints say of themselves, each once: thousands say the same.
-    words: Vec<Option<Capability>>,
+    /// What its endpoints say of themselves and were found to be, each once: thousands are the same.
+    words: Vec<Words>,
+    /// What some of them list: see [`Found::offer`].
+    listed: HashSet<ModelName>,
 }
+
+type Words = (Option<Capability>, Option<Arc<Found>>);
 
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -236,11 +243,41 @@ impl Snapshot {
     /// What ready endpoints offer of a model, or none when there is no endpoint.
     pub(crate) fn on_offer(&self, model: &Model) -> Option<Capability> {
         let of_target = |target: &Target| {
-            let narrowed =
-                |own: &Option<Capability>| own.map_or(target.capability, |own| target.capability.intersection(own));
-            self.pools.get(&target.pool)?.words.iter().map(narrowed).reduce(Capability::union)
+            let slots = self.pools.get(&target.pool)?;
+            let model = slots.listed(&target.name);
+            slots.alike().filter_map(|endpoint| endpoint.narrow(target.capability, model)).reduce(Capability::union)
         };
         model.targets.iter().filter_map(of_target).reduce(Capability::union)
+    }
+
+    /// How much of a model one request may bring to whichever endpoint takes most.
+    pub(crate) fn limits(&self, model: &Model) -> Limits {
+        let of_target = |target: &Target| {
+            let slots = self.pools.get(&target.pool)?;
+            let model = slots.listed(&target.name);
+            let found = slots.alike().map(|endpoint| endpoint.limits(model)).reduce(Limits::union);
+            Some(target.limits.intersection(found?))
+        };
+        model.targets.iter().filter_map(of_target).reduce(Limits::union).unwrap_or_default()
+    }
+
+    /// What endpoints were found to serve: each name with what is offered of it, and how much at once.
+    pub(crate) fn found(&self) -> BTreeMap<ModelName, Offer> {
+        let mut all: BTreeMap<ModelName, Offer> = BTreeMap::new();
+        for endpoint in self.pools.values().flat_map(|slots| slots.alike()) {
+            for (name, model) in endpoint.found.iter().flat_map(|found| &found.models) {
+                let Some(capability) = endpoint.narrow(model.capability(), Some(name)) else { continue };
+                let known = all.entry(name.clone()).or_insert(Offer { capability, limits: model.limits });
+                known.capability = known.capability.union(capability);
+                known.limits = known.limits.union(model.limits);
+            }
+        }
+        all
+    }
+
+    /// The name where some endpoint of the pool lists it.
+    pub(crate) fn listed<'n>(&self, pool: &str, model: &'n str) -> Option<&'n str> {
+        self.pools.get(pool)?.listed(model)
     }
 
     fn offers_the_same_as(&self, table: &RoutingTable, pools: &HashMap<PoolName, Arc<Slots>>) -> bool {
@@ -272,15 +309,31 @@ impl Slots {
                 Some(state) => Arc::clone(state),
                 None => board.enter(id),
             };
-            Slot { endpoint: *endpoint, state }
+            Slot { endpoint: endpoint.clone(), state }
         };
-        let mut words = Vec::new();
-        for endpoint in pool.endpoints.values() {
-            if !words.contains(&endpoint.capability) {
-                words.push(endpoint.capability);
+        let mut words: Vec<Words> = Vec::new();
+        for Endpoint { capability, found, .. } in pool.endpoints.values() {
+            if !words.iter().any(|known| known.0 == *capability && known.1 == *found) {
+                words.push((*capability, found.clone()));
             }
         }
-        Self { pool: Arc::clone(pool), all: pool.endpoints.iter().map(slot).collect(), words }
+        let found = words.iter().filter_map(|(_, found)| found.as_ref());
+        let listed = found.flat_map(|found| found.models.keys().cloned()).collect();
+        Self { pool: Arc::clone(pool), all: pool.endpoints.iter().map(slot).collect(), words, listed }
+    }
+
+    fn listed<'n>(&self, model: &'n str) -> Option<&'n str> {
+        self.listed.contains(model).then_some(model)
+    }
+
+    /// One endpoint of each kind.
+    fn alike(&self) -> impl Iterator<Item = Endpoint> {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        self.words.iter().map(move |(capability, found)| Endpoint {
+            capability: *capability,
+            found: found.clone(),
+            ..Endpoint::new(nowhere, Uid::NONE)
+        })
     }
 }
 

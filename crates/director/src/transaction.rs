@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use request::{InferenceRequest, Owned, RequestHead, Resource, Scanner, Splice};
 use routing::{Criticality, Draw, NoRoute, Operation, PoolName, Route, Target};
-use scheduling::{Asks, Exhausted, Profile, Profiles, Subset};
+use scheduling::{Asks, Profile, Profiles, Subset};
 
 use crate::queue::Ticket;
 use crate::snapshot::{KnownEndpoint, Snapshot};
@@ -348,18 +348,6 @@ impl Undecided {
             is_document: item.is_some_and(|item| item.is_document),
             asks_by_field: self.request.names_output,
         }
-    }
-
-    pub(crate) fn no_endpoints(&self, route: &Route<'_>, exhausted: Exhausted) -> Rejection {
-        if let Some((model, _)) = route.model
-            && self.snapshot.table.pools_of_models.contains_key(model)
-            && route.pools().iter().all(|pool| !self.snapshot.table.pools.contains_key(*pool))
-        {
-            return self.no_route(NoRoute::out_of_scope(model, &route.pools()));
-        }
-        let pools = route.pools().iter().map(ToString::to_string).collect();
-        let need = self.request.requires;
-        Rejection::NoEndpoints { model: self.request.model.clone(), pools, need, exhausted }
     }
 
     pub(crate) fn director(&self) -> &Director {

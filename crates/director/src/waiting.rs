@@ -85,7 +85,7 @@ impl Undecided {
         let first = plan.first();
         let endpoint = self.snapshot.slot_of(first.endpoint()).map(|slot| &slot.endpoint);
         let could = |lane: &Lane| {
-            endpoint.is_some_and(|endpoint| endpoint.covers(lane.need))
+            endpoint.is_some_and(|endpoint| endpoint.may_cover(lane.need))
                 && lane.subset.as_ref().is_none_or(|subset| subset.allows(first.address))
         };
         if !is_full && !queue.is_before(first.pool(), priority, could) {

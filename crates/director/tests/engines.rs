@@ -42,7 +42,7 @@ fn verdicts(table: &str) -> BTreeMap<&str, Option<Read>> {
 
 /// A picker of one pool, whose servers take anything.
 fn handler() -> Arc<RequestHandler> {
-    let endpoint = Endpoint { address: ([10, 0, 0, 1], 8000).into(), uid: "".into(), capability: None };
+    let endpoint = Endpoint::new(([10, 0, 0, 1], 8000).into(), "".into());
     let pool = Pool { endpoints: [("pod".into(), endpoint)].into(), ..Pool::default() };
     let director = Director::new(now());
     let table = RoutingTable { pools: [("pool".into(), Arc::new(pool))].into(), ..RoutingTable::default() };

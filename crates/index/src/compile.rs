@@ -24,7 +24,7 @@ pub struct Compiled {
 impl Index {
     /// Compiles all namespaces. Equal states give equal results.
     pub fn compile(&self) -> Compiled {
-        let members = Members::of(self.pools.objects.iter(), self.pods.objects.iter());
+        let members = Members::of(self.pools.objects.iter(), self.pods.objects.iter(), &self.finds);
         let mut compiled = Compiled::default();
         let namespaces: BTreeSet<&str> =
             self.pools.objects.keys().chain(self.models.objects.keys()).map(|key| &*key.namespace).collect();
@@ -50,7 +50,7 @@ impl Index {
             let keys = names.iter().map(|name| ObjectKey::new(namespace, name));
             let pools: Option<Vec<_>> = keys.map(|key| self.pools.objects.get_key_value(&key)).collect();
             let pools = pools?;
-            let members = Members::of(pools.iter().copied(), self.pods.in_namespace(namespace));
+            let members = Members::of(pools.iter().copied(), self.pods.in_namespace(namespace), &self.finds);
             for (key, object) in pools {
                 compiled.endpoints_change(key, &members.select(object, namespace))?;
             }

@@ -3,7 +3,8 @@
 //! ```text
 //!  Event ──observe──► Index ──compile──► Compiled ─┬─ tables: one RoutingTable a namespace ──► publish
 //!  (a pool, a model,  a store of each kind         └─ reports: what is true of each object ──► status
-//!   a pod, a Service, …)
+//!   a pod, a Service, …,
+//!   what a server was found to be)
 //! ```
 //!
 //! Invariants:
@@ -14,6 +15,7 @@
 
 mod compile;
 mod condition;
+mod finds;
 mod llm_d;
 mod managed;
 mod model;
@@ -22,9 +24,11 @@ mod pod;
 mod policy;
 mod pool;
 mod stale;
+mod verified;
 
 pub use compile::Compiled;
 pub use condition::{Verdict, clipped, merge};
+pub use finds::ServerKey;
 pub use managed::{ManagedPicker, PICKER_READY};
 pub use model::{ModelReport, modality};
 pub use observe::{Change, Event, Index, Listed, ManagedByDefault, ObjectKey};

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::{InferenceModel, Modalities, ModelSummary};
-use routing::{Capability, Criticality, Family, Modality, ModalitySet, Model, OperationSet, RoutingTable, Target};
+use routing::{
+    Capability, Criticality, Family, Limits, Modality, ModalitySet, Model, OperationSet, RoutingTable, Target,
+};
 
 use crate::condition::Verdict;
 use crate::observe::ObjectKey;
-use crate::policy;
+use crate::{policy, verified};
 
 /// What is true of a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +29,8 @@ pub struct ModelReport {
     pub declared: Modalities,
     /// What is declared and not on offer.
     pub lost: Modalities,
+    /// What is declared and was found of a server that answered.
+    pub found: Modalities,
     pub summary: api::ModelSummary,
 }
 
@@ -109,8 +113,10 @@ pub(crate) fn report(
         on_offer: offered.filter(|_| is_accepted).map(modalities_of).unwrap_or_default(),
         declared: declared.map(modalities_of).unwrap_or_default(),
         lost: lost.filter(|_| is_accepted).map(modalities_of).unwrap_or_default(),
+        found: Some(verified::found(targets, table)).filter(|_| is_accepted).map(modalities_of).unwrap_or_default(),
         verdicts: if is_accepted {
-            vec![accepted, resolved, available(offered, lost, targets)]
+            let verified = verified::verified(targets, table);
+            [accepted, resolved, available(offered, lost, targets)].into_iter().chain(verified).collect()
         } else {
             vec![accepted, resolved]
         },
@@ -170,6 +176,7 @@ pub(crate) fn targets(object: &InferenceModel) -> Vec<Target> {
             pool: pool.into(),
             capability: capability(default, operations),
             family: Family::guess(&spec.model_name),
+            limits: Limits::NONE,
             weight: 1,
         }];
     }
@@ -183,6 +190,7 @@ pub(crate) fn targets(object: &InferenceModel) -> Vec<Target> {
                 if target.operations.is_empty() { operations } else { &target.operations },
             ),
             family: target.family.as_deref().map_or_else(|| Family::guess(&target.name), |family| family.parse().ok()),
+            limits: policy::limits(target.limits),
             weight: target.weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(1).max(1),
         })
         .collect()

@@ -1,12 +1,15 @@
 //! What the watches said: a store of each kind, which follows applied, deleted and relisted objects.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use api::llm_d::{InferenceModelRewrite, InferenceObjective};
 use api::{InferenceModel, InferencePool, PickerTemplate};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
+use routing::Found;
 
+use crate::finds::{Finds, ServerKey};
 use crate::pod::{PodFacts, selects};
 use crate::stale::{Stale, is_same_but_for_status};
 
@@ -37,6 +40,8 @@ pub enum Event {
     Template(Change<PickerTemplate>),
     Objective(Change<InferenceObjective>),
     Rewrite(Change<InferenceModelRewrite>),
+    /// A model server was asked what it is.
+    Found(ServerKey, Arc<Found>),
 }
 
 /// The cluster as far as it was seen.
@@ -50,6 +55,7 @@ pub struct Index {
     pub(crate) objectives: Store<InferenceObjective>,
     pub(crate) rewrites: Store<InferenceModelRewrite>,
     pub(crate) managed_by_default: ManagedByDefault,
+    pub(crate) finds: Finds,
 }
 
 /// How much of the cluster was listed.
@@ -101,10 +107,22 @@ impl Index {
     /// Takes note of what happened, and says what that makes stale of what was compiled before: see [`Index::compile_again`].
     pub fn observe(&mut self, event: Event) -> Stale {
         match event {
-            Event::Pod(change) => match self.pods.observe(change, |pod| PodFacts::of(&pod), PodFacts::eq) {
-                News::Of(key, before) => self.stale_with_pod(&key, before.as_ref()),
-                all_or_none => all_or_none.stale(),
-            },
+            Event::Pod(change) => {
+                let news = self.pods.observe(change, |pod| PodFacts::of(&pod), PodFacts::eq);
+                self.forget_pods(&news);
+                match news {
+                    News::Of(key, before) => self.stale_with_pod(&key, before.as_ref()),
+                    all_or_none => all_or_none.stale(),
+                }
+            }
+            Event::Found(server, found) => {
+                let is_there = self.pods.objects.get(&server.pod).is_some_and(|pod| pod.uid == server.uid);
+                if is_there && self.finds.learn(&server, found) {
+                    self.stale_with_pod(&server.pod, None)
+                } else {
+                    Stale::NOTHING
+                }
+            }
             Event::Service(change) => {
                 match self.services.observe(change, |service| ServiceFacts::of(&service), ServiceFacts::eq) {
                     News::Of(key, _) if !self.is_named_by_a_pool(&key) => Stale::NOTHING,
@@ -116,6 +134,16 @@ impl Index {
             Event::Template(change) => self.templates.observe(change, |one| one, is_same_but_for_status).stale(),
             Event::Objective(change) => self.objectives.observe(change, |one| one, is_same_but_for_status).stale(),
             Event::Rewrite(change) => self.rewrites.observe(change, |one| one, is_same_but_for_status).stale(),
+        }
+    }
+
+    /// What was found of pods that are gone, or became others, is of no use.
+    fn forget_pods(&mut self, news: &News<PodFacts>) {
+        let is_there = |key: &ObjectKey, uid| self.pods.objects.get(key).is_some_and(|pod| pod.uid == uid);
+        match news {
+            News::None => {}
+            News::Of(key, before) if before.as_ref().is_none_or(|before| is_there(key, before.uid)) => {}
+            News::Of(..) | News::OfAll => self.finds.retain(is_there),
         }
     }
 

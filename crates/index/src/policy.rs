@@ -1,6 +1,7 @@
 //! What InferenceModel says of media and operations, in the words of the table.
 
-use routing::{Format, HostPattern, MediaPolicy, MediaRule, MediaSource, Modality, Operation, UnsafeFeature};
+use api::{MaxItems, TargetLimits};
+use routing::{Format, HostPattern, Limits, MediaPolicy, MediaRule, MediaSource, Modality, Operation, UnsafeFeature};
 
 /// What the API server cannot check, or objects from files come past.
 pub(crate) fn invalid(media: &api::MediaPolicy) -> Option<String> {
@@ -87,6 +88,18 @@ const fn unsafe_feature(feature: api::UnsafeFeature) -> UnsafeFeature {
     }
 }
 
+/// What a target declares to take at once.
+pub(crate) fn limits(declared: Option<TargetLimits>) -> Limits {
+    let TargetLimits { context_length, max_items } = declared.unwrap_or_default();
+    let MaxItems { image, audio, video } = max_items.unwrap_or_default();
+    let limits = context_length.map_or(Limits::NONE, |tokens| Limits::NONE.with_context(tokens));
+    let items = [(Modality::Image, image), (Modality::Audio, audio), (Modality::Video, video)];
+    items
+        .into_iter()
+        .fold(limits, |limits, (modality, items)| items.map_or(limits, |items| limits.with_items(modality, items)))
+}
+
+/// The operation that objects call so.
 pub const fn operation(operation: api::Operation) -> Operation {
     match operation {
         api::Operation::ChatCompletions => Operation::ChatCompletions,

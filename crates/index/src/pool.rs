@@ -7,6 +7,7 @@ use api::{AppProtocol, InferencePool};
 use routing::{Capability, Endpoint, ModalitySet, Pool, PoolPolicy, RoutingTable, Target};
 
 use crate::condition::Verdict;
+use crate::finds::Finds;
 use crate::managed::{self, ManagedPicker};
 use crate::observe::{Index, ObjectKey};
 use crate::pod::{PodFacts, selects};
@@ -37,6 +38,7 @@ const ENDPOINTS_READY: &str = "EndpointsReady";
 
 /// Pods by one label of each selector, so that a pool looks at its own pods alone.
 pub(crate) struct Members<'a> {
+    finds: &'a Finds,
     by_label: HashMap<Label<'a>, Vec<(&'a ObjectKey, &'a PodFacts)>>,
 }
 
@@ -46,6 +48,7 @@ type Label<'a> = (&'a str, &'a str, &'a str);
 /// The pods that a pool selects.
 pub(crate) struct Selected<'a> {
     pool: &'a InferencePool,
+    finds: &'a Finds,
     pods: Vec<(&'a ObjectKey, &'a PodFacts)>,
 }
 
@@ -54,6 +57,7 @@ impl<'a> Members<'a> {
     pub(crate) fn of(
         pools: impl Iterator<Item = (&'a ObjectKey, &'a InferencePool)>,
         pods: impl Iterator<Item = (&'a ObjectKey, &'a PodFacts)>,
+        finds: &'a Finds,
     ) -> Self {
         let first_label = |(key, pool): (&'a ObjectKey, &'a InferencePool)| {
             let (name, value) = pool.spec.selector.match_labels.iter().next()?;
@@ -67,7 +71,7 @@ impl<'a> Members<'a> {
                 }
             }
         }
-        Self { by_label }
+        Self { finds, by_label }
     }
 
     /// The pods of `pool` in its namespace, by name.
@@ -76,7 +80,7 @@ impl<'a> Members<'a> {
         let candidates =
             labels.iter().next().and_then(|(name, value)| self.by_label.get(&(namespace, &**name, &**value)));
         let belongs = |(_, pod): &&(&ObjectKey, &PodFacts)| !pod.ended && selects(labels, &pod.labels);
-        Selected { pool, pods: candidates.into_iter().flatten().filter(belongs).copied().collect() }
+        Selected { pool, finds: self.finds, pods: candidates.into_iter().flatten().filter(belongs).copied().collect() }
     }
 }
 
@@ -91,7 +95,9 @@ impl Selected<'_> {
                     // The name that endpoint pickers give to it, so that their logs and ours can be laid side by side.
                     let name = format!("{}-rank-{rank}", key.name);
                     let address = SocketAddr::new(ip, port.number.0);
-                    endpoints.insert(name.into(), Endpoint { address, uid: pod.uid, capability: pod.capability });
+                    let found = self.finds.of(key, pod.uid, port.number.0).cloned();
+                    let endpoint = Endpoint { address, uid: pod.uid, capability: pod.capability, found };
+                    endpoints.insert(name.into(), endpoint);
                 }
             }
         }
@@ -233,14 +239,11 @@ pub(crate) fn endpoints_ready(selected: &Selected<'_>, declared: Option<Capabili
     }
     let mut kinds: BTreeMap<ModalitySet, usize> = BTreeMap::new();
     for endpoint in pool.endpoints.values() {
-        let takes = match (declared, endpoint.capability) {
-            (Some(declared), Some(own)) => declared.intersection(own).input,
-            (Some(declared), None) => declared.input,
-            (None, Some(own)) => own.input,
-            (None, None) => continue,
-        };
-        *kinds.entry(takes).or_default() += 1;
+        if let Some(takes) = takes(endpoint, declared) {
+            *kinds.entry(takes).or_default() += 1;
+        }
     }
+    let verified = pool.endpoints.values().filter(|endpoint| endpoint.found.is_some()).count();
     let mut kinds: Vec<(ModalitySet, usize)> = kinds.into_iter().collect();
     kinds.sort_by_key(|(takes, count)| (std::cmp::Reverse(*count), *takes));
     let kinds: Vec<String> = kinds.iter().map(|(takes, count)| format!("{count} {takes}")).collect();
@@ -248,11 +251,26 @@ pub(crate) fn endpoints_ready(selected: &Selected<'_>, declared: Option<Capabili
     if !kinds.is_empty() {
         message += &format!(": {}", kinds.join(", "));
     }
+    if verified > 0 {
+        message += &format!("; {verified} verified");
+    }
     let words = selected.pods.iter().find_map(|(key, pod)| Some((&key.name, pod.unknown_words.first()?)));
     if let Some((pod, word)) = words {
         message += &format!("; pod {pod} is annotated with the unknown word {word:?}");
     }
     Verdict::yes(ENDPOINTS_READY, "EndpointsReady", message)
+}
+
+/// What an endpoint takes of what is declared for its pool; of one that nothing is declared for, what it says or was found to take.
+fn takes(endpoint: &Endpoint, declared: Option<Capability>) -> Option<ModalitySet> {
+    let found = endpoint.found.as_ref().map(|found| match declared {
+        Some(_) => {
+            found.models.values().map(|model| model.capability().input).fold(ModalitySet::EMPTY, ModalitySet::union)
+        }
+        None => found.models.values().map(|model| model.input.yes()).fold(ModalitySet::EMPTY, ModalitySet::union),
+    });
+    let sets = [declared.map(|declared| declared.input), endpoint.capability.map(|own| own.input), found];
+    sets.into_iter().flatten().reduce(ModalitySet::intersection)
 }
 
 /// The models that have targets in several pools, by each of these, with the others.

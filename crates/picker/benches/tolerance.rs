@@ -104,7 +104,7 @@ impl RunningPicker {
 }
 
 fn handler() -> Arc<RequestHandler> {
-    let endpoint = Endpoint { address: ([10, 0, 0, 1], 8000).into(), uid: "".into(), capability: None };
+    let endpoint = Endpoint::new(([10, 0, 0, 1], 8000).into(), "".into());
     let pool = Pool { endpoints: [("pod-0".into(), endpoint)].into(), ..Pool::default() };
     let director = Director::new(Instant::now());
     let table = RoutingTable { pools: [("pool".into(), Arc::new(pool))].into(), ..RoutingTable::default() };

@@ -5,12 +5,14 @@
 //! (`entrypoints/openai/api_server.py`), TGI and TEI (`router/src`), LocalAI 4.9, Xinference, Infinity 0.0.77 and Speaches; and OpenRouter's
 //! model list, whose shape others copy.
 
-use routing::{Found, FoundModel};
+use std::collections::BTreeMap;
+
+use routing::{Found, FoundModel, ModelName};
 
 use crate::asker::{Answer, Asker};
 use crate::listing::{CONTEXT, Listed, Listing};
 use crate::mounted::Mounted;
-use crate::{Failure, words};
+use crate::{Failure, Probed, words};
 
 mod hugging_face;
 mod llama_cpp;
@@ -36,7 +38,7 @@ const OWNERS: [(&str, &str); 12] = [
 ];
 
 /// Everything that can be told of a server with a list of models.
-pub(crate) async fn look(asker: &Asker<'_>, listing: &Listing) -> Found {
+pub(crate) async fn look(asker: &Asker<'_>, listing: &Listing) -> Probed {
     let owner = listing.models.first().map_or("", |listed| &*listed.owned_by);
     let engine = OWNERS.iter().find(|(word, _)| *word == owner).map(|(_, engine)| *engine);
     let found = match engine {
@@ -63,7 +65,7 @@ pub(crate) async fn look(asker: &Asker<'_>, listing: &Listing) -> Found {
 }
 
 /// Lists that say more than OpenAI's, at paths of their own.
-async fn richer(asker: &Asker<'_>) -> Option<Found> {
+async fn richer(asker: &Asker<'_>) -> Option<Probed> {
     for (path, engine) in [("/v1/models/capabilities", "LocalAI"), ("/api/v0/models", "LM Studio")] {
         let listing = asker.get(path).await.ok().and_then(|answer| Listing::of(&answer));
         if let Some(listing) = listing.filter(|listing| !listing.models.is_empty()) {
@@ -74,23 +76,27 @@ async fn richer(asker: &Asker<'_>) -> Option<Found> {
 }
 
 /// The same of one without.
-pub(crate) async fn without_list(asker: &Asker<'_>) -> Result<Found, Failure> {
+pub(crate) async fn without_list(asker: &Asker<'_>) -> Result<Probed, Failure> {
     let found = hugging_face::look(asker, &Listing::default()).await;
     found.ok_or_else(|| Failure::NoModelServer { path: "/v1/models", what: "status 404".into() })
 }
 
 /// What the entries of its list say themselves.
-fn stated(engine: Option<&str>, listing: &Listing, mounted: Option<&Mounted>) -> Found {
-    let models: Vec<FoundModel> = listing.models.iter().map(|listed| stated::model(listed, mounted)).collect();
-    let doubts = models.iter().filter(|model| model.input.yes().is_empty());
-    let doubts: Vec<String> =
-        doubts.map(|model| format!("what {} takes: its server does not say", model.name)).collect();
-    Found { engine: engine.map(str::to_owned), models, doubts: few(doubts), ..Found::default() }
+fn stated(engine: Option<&str>, listing: &Listing, mounted: Option<&Mounted>) -> Probed {
+    let models = models(listing, |entry| stated::model(entry, mounted));
+    let unknown = models.iter().filter(|(_, model)| model.input.yes().is_empty());
+    let doubts = unknown.map(|(name, _)| format!("what {name} takes: its server does not say")).collect();
+    Probed { found: Found { engine: engine.map(str::to_owned), models, ..Found::default() }, doubts: few(doubts) }
 }
 
-/// A model of which a list says its name, its parent and its context length.
+/// Each model of a list, by what is known of an entry.
+fn models(listing: &Listing, model: impl Fn(&Listed) -> FoundModel) -> BTreeMap<ModelName, FoundModel> {
+    listing.models.iter().map(|entry| (entry.name.clone(), model(entry))).collect()
+}
+
+/// A model of which a list says its parent and its context length.
 fn listed(listed: &Listed) -> FoundModel {
-    let mut model = FoundModel { parent: listed.parent.clone(), ..FoundModel::new(listed.name.clone()) };
+    let mut model = FoundModel { parent: listed.parent.clone(), ..FoundModel::default() };
     if let Some(tokens) = listed.tokens(CONTEXT) {
         model.limits = model.limits.with_context(tokens);
     }

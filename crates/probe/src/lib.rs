@@ -26,6 +26,14 @@ pub use prober::Prober;
 pub use server::{BadServer, Server};
 pub use watch::Pace;
 
+/// What came of asking a model server.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Probed {
+    pub found: routing::Found,
+    /// What could not be told and why, in sentences for people.
+    pub doubts: Vec<String>,
+}
+
 /// What a server says in a few words: a version, a name.
 fn words(value: &serde_json::Value) -> Option<String> {
     let words = value.as_str()?.chars().filter(|c| !c.is_control()).take(64).collect::<String>();

@@ -2,9 +2,7 @@
 
 use futures::future::join_all;
 use http::StatusCode;
-use request::Resource;
 use routing::{Operation, OperationSet};
-use serde_json::Value;
 
 use crate::asker::{Answer, Asker};
 
@@ -16,26 +14,26 @@ pub(crate) struct Mounted {
     pub(crate) is_omni: bool,
 }
 
-/// One path of each operation of vLLM's and SGLang's.
-const PATHS: [&str; 18] = [
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/responses",
-    "/v1/messages",
-    "/v1/embeddings",
-    "/pooling",
-    "/classify",
-    "/score",
-    "/v1/rerank",
-    "/v1/audio/transcriptions",
-    "/v1/audio/translations",
-    "/v1/audio/speech",
-    "/v1/images/generations",
-    "/v1/images/edits",
-    "/v1/videos/sync",
-    "/tokenize",
-    "/generate",
-    "/generative_scoring",
+/// One path of each operation that vLLM, SGLang and their kin have.
+const PATHS: [(&str, Operation); 18] = [
+    ("/v1/chat/completions", Operation::ChatCompletions),
+    ("/v1/completions", Operation::Completions),
+    ("/v1/responses", Operation::Responses),
+    ("/v1/messages", Operation::Messages),
+    ("/v1/embeddings", Operation::Embeddings),
+    ("/pooling", Operation::Pooling),
+    ("/classify", Operation::Classify),
+    ("/score", Operation::Score),
+    ("/generative_scoring", Operation::Score),
+    ("/v1/rerank", Operation::Rerank),
+    ("/v1/audio/transcriptions", Operation::Transcriptions),
+    ("/v1/audio/translations", Operation::Translations),
+    ("/v1/audio/speech", Operation::Speech),
+    ("/v1/images/generations", Operation::ImageGenerations),
+    ("/v1/images/edits", Operation::ImageEdits),
+    ("/v1/videos/sync", Operation::Videos), // the other is asked with GET as well
+    ("/tokenize", Operation::Tokenize),
+    ("/generate", Operation::Generate),
 ];
 
 /// A path that vLLM-Omni alone has.
@@ -46,17 +44,14 @@ impl Mounted {
     /// Nothing is done by it, and it takes vLLM 1 ms a path, where its description takes nearly a second when it is asked for first.
     pub(crate) async fn by_method(asker: &Asker<'_>) -> Option<Self> {
         let mut answers = Vec::new();
-        for path in PATHS.into_iter().chain([OMNI]) {
+        for path in PATHS.into_iter().map(|(path, _)| path).chain([OMNI]) {
             answers.push(is_mounted(asker, path));
         }
         let mut answers = join_all(answers).await;
         let is_omni = answers.pop().flatten() == Some(true);
-        let operation = |(path, is_there): (&&str, Option<bool>)| match Resource::of_path(path) {
-            Ok(Resource::Operation(operation)) => is_there.map(|is_there| is_there.then_some(operation)),
-            _ => Some(None),
-        };
-        let known: Option<Vec<_>> = PATHS.iter().zip(answers).map(operation).collect();
-        let operations: OperationSet = known?.into_iter().flatten().collect();
+        let answers: Option<Vec<bool>> = answers.into_iter().collect();
+        let there = PATHS.iter().zip(answers?).filter(|(_, is_there)| *is_there);
+        let operations: OperationSet = there.map(|((_, operation), _)| *operation).collect();
         // One that serves nothing by this answer does not tell by it: something before it may know no GET of these.
         let serves = operations.iter().any(|operation| operation != Operation::Tokenize);
         serves.then(|| Self { operations: with_unasked(operations), is_omni })
@@ -65,17 +60,10 @@ impl Mounted {
     /// None where it is no such description.
     pub(crate) fn of(answer: &Answer) -> Option<Self> {
         let paths = answer.json["paths"].as_object().filter(|_| answer.is_ok())?;
-        let operation = |(path, methods): (&String, &Value)| match Resource::of_path(path) {
-            Ok(resource @ Resource::Operation(operation)) => {
-                let is_served = |method: &str| methods.get(method.to_ascii_lowercase()).is_some();
-                resource.methods().iter().any(|method| is_served(method)).then_some(operation)
-            }
-            _ => None,
-        };
-        Some(Self {
-            operations: with_unasked(paths.iter().filter_map(operation).collect()),
-            is_omni: paths.keys().any(|path| path.starts_with("/v1/omni/") || path == "/v1/audio/generate"),
-        })
+        let there =
+            PATHS.iter().filter(|(path, _)| paths.get(*path).is_some_and(|methods| methods.get("post").is_some()));
+        let operations = with_unasked(there.map(|(_, operation)| *operation).collect());
+        Some(Self { operations, is_omni: paths.contains_key(OMNI) })
     }
 }
 

@@ -7,14 +7,13 @@ use std::time::Duration;
 use daemon::Clients;
 use http::HeaderValue;
 use http::header::InvalidHeaderValue;
-use routing::Found;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::asker::Asker;
 use crate::engines;
 use crate::listing::{Entries, Listing, MAX_MODELS};
-use crate::{Failure, Server};
+use crate::{Failure, Probed, Server};
 
 /// How long all questions to one server may take together; what is not answered by then is not known.
 const WHOLE: Duration = Duration::from_secs(10);
@@ -56,20 +55,20 @@ impl Prober {
     }
 
     /// Everything that can be found out of a server.
-    pub async fn probe(&self, server: &Server) -> Result<Found, Failure> {
+    pub async fn probe(&self, server: &Server) -> Result<Probed, Failure> {
         let _turn = self.turns.acquire().await;
         let asker = self.asker(server, WHOLE);
         let listed = Asker { until: Instant::now() + LIST, ..asker };
         let (Some(listing), _) = list(&listed).await? else { return engines::without_list(&asker).await };
-        let mut found = engines::look(&asker, &listing).await;
+        let mut probed = engines::look(&asker, &listing).await;
         if listing.passed_over > 0 {
             let why = "without a name of 1 to 256 bytes, named twice, or more than";
-            found.doubts.push(format!(
+            probed.doubts.push(format!(
                 "{} entries of its list of models are passed over: {why} {MAX_MODELS}",
                 listing.passed_over
             ));
         }
-        Ok(found)
+        Ok(probed)
     }
 
     /// That a server answers, and what tells when it is another than it was: as little as can be asked. `eye` is whose connection is looked at

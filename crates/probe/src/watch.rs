@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use daemon::Clients;
-use routing::Found;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::SendError;
 use tokio::time::Instant;
 
 use crate::prober::CONNECT;
-use crate::{Failure, Prober, Server};
+use crate::{Failure, Probed, Prober, Server};
 
 /// How often a server is asked. Each wait is drawn from 0.8 to 1.2 of its length, so that many servers are not asked at once for ever after.
 #[derive(Debug, Clone, Copy)]
@@ -31,11 +30,11 @@ impl Prober {
         server: &Server,
         pace: Pace,
         tell: &Sender<N>,
-        news: impl Fn(Result<Found, Failure>) -> N,
+        news: impl Fn(Result<Probed, Failure>) -> N,
     ) -> Result<(), SendError<N>> {
         // Of its own, so that there is one connection, which ends with the process at the other end.
         let eye = Clients::new(CONNECT);
-        let mut last: Option<Result<Found, Failure>> = None;
+        let mut last: Option<Result<Probed, Failure>> = None;
         let (mut why, mut lost_for_nothing) = (Why::Due, 0);
         loop {
             let before = self.sign(&eye, server).await;

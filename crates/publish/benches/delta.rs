@@ -15,10 +15,7 @@ fn main() {
 fn table() -> RoutingTable {
     let endpoint = |p: u8, i: u8| {
         let address = SocketAddr::from(([10, p, i, 1], 8000));
-        (
-            Arc::from(format!("pod-{p}-{i}")),
-            Endpoint { address, uid: "0f8fad5b-d9cb-469f-a165-70867728950e".into(), capability: None },
-        )
+        (Arc::from(format!("pod-{p}-{i}")), Endpoint::new(address, "0f8fad5b-d9cb-469f-a165-70867728950e".into()))
     };
     let pool = |p: u8| {
         let endpoints = (0..100).map(|i| endpoint(p, i)).collect();

@@ -106,7 +106,7 @@ impl Delta {
             let Some(known) = table.pools.get_mut(pool) else {
                 return Err(NotApplicable::NoSuchPool { pool: pool.clone(), name: Arc::clone(name) });
             };
-            Arc::make_mut(known).endpoints.insert(Arc::clone(name), *endpoint);
+            Arc::make_mut(known).endpoints.insert(Arc::clone(name), endpoint.clone());
         }
         Ok(table)
     }
@@ -114,7 +114,7 @@ impl Delta {
     fn endpoints_between(&mut self, pool: &PoolName, from: &Pool, to: &Pool) {
         let key = |name: &Arc<str>| EndpointKey { pool: pool.clone(), name: Arc::clone(name) };
         compare(&from.endpoints, &to.endpoints, |name, _, endpoint| match endpoint {
-            Some(endpoint) => _ = self.endpoints.insert(key(name), *endpoint),
+            Some(endpoint) => _ = self.endpoints.insert(key(name), endpoint.clone()),
             None => self.removed_endpoints.push(key(name)),
         });
     }

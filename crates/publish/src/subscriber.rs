@@ -248,6 +248,7 @@ mod tests {
             key: Some(crate::proto::EndpointKey { pool: "p".into(), name: name.into() }),
             address: address.into(),
             capability: None,
+            found: None,
         };
         let pools = vec![crate::proto::Pool { name: "p".into(), ..Default::default() }];
         let endpoints = vec![endpoint("good", "10.0.0.1:80"), endpoint("bad", "nowhere"), endpoint("", "10.0.0.1:80")];

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use routing::{
-    AppProtocol, Capability, Criticality, Endpoint, Format, HostPattern, MediaPolicy, MediaRule, MediaSource, Modality,
-    ModalitySet, Model, ModelName, Operation, OperationSet, PoolName, PoolPolicy, Rewrite, RoutingTable, Target,
-    UnsafeFeature,
+    AppProtocol, Capability, Criticality, Endpoint, Format, Found, FoundModel, HostPattern, Known, Limits, MediaPolicy,
+    MediaRule, MediaSource, Modality, ModalitySet, Model, ModelName, Operation, OperationSet, PoolName, PoolPolicy,
+    Rewrite, RoutingTable, Target, UnsafeFeature,
 };
 
 use crate::{Delta, EndpointKey, PoolHead, proto};
@@ -141,7 +141,44 @@ fn encode_endpoint(key: &EndpointKey, endpoint: &Endpoint) -> proto::Endpoint {
         address: endpoint.address.to_string(),
         uid: endpoint.uid.to_string(),
         capability: endpoint.capability.map(encode_capability),
+        found: endpoint.found.as_deref().map(encode_found),
     }
+}
+
+fn encode_found(found: &Found) -> proto::Found {
+    let operations = |all: OperationSet| proto::Operations {
+        all: all.iter().map(|operation| encode_operation(operation).into()).collect(),
+    };
+    let model = |(name, model): (&ModelName, &FoundModel)| proto::FoundModel {
+        name: name.to_string(),
+        parent: model.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
+        input: Some(encode_known(model.input)),
+        output: Some(encode_known(model.output)),
+        operations: model.operations.map(operations),
+        limits: encode_limits(model.limits),
+    };
+    proto::Found {
+        engine: found.engine.clone().unwrap_or_default(),
+        version: found.version.clone().unwrap_or_default(),
+        models: found.models.iter().map(model).collect(),
+        any_name: found.any_name,
+    }
+}
+
+fn encode_known(known: Known) -> proto::Known {
+    proto::Known { yes: encode_modalities(known.yes()), no: encode_modalities(known.no()) }
+}
+
+fn encode_modalities(set: ModalitySet) -> Vec<i32> {
+    set.iter().map(|modality| encode_modality(modality).into()).collect()
+}
+
+/// None where nothing is limited.
+fn encode_limits(limits: Limits) -> Option<proto::Limits> {
+    let most =
+        |modality| Some(proto::Items { modality: encode_modality(modality).into(), most: limits.items(modality)? });
+    let items = Modality::ALL.into_iter().filter_map(most).collect();
+    (limits != Limits::NONE).then(|| proto::Limits { context_tokens: limits.context(), items })
 }
 
 fn encode_model(name: &ModelName, model: &Model) -> proto::Model {
@@ -156,6 +193,7 @@ fn encode_model(name: &ModelName, model: &Model) -> proto::Model {
         capability: Some(encode_capability(target.capability)),
         weight: target.weight,
         family: target.family.map(|family| family.as_str().to_owned()).unwrap_or_default(),
+        limits: encode_limits(target.limits),
     };
     proto::Model {
         name: name.to_string(),
@@ -172,12 +210,11 @@ fn encode_model(name: &ModelName, model: &Model) -> proto::Model {
 }
 
 fn encode_capability(capability: Capability) -> proto::Capability {
-    let side = |set: ModalitySet| set.iter().map(|modality| encode_modality(modality).into()).collect();
     let limited = capability.operations != OperationSet::ALL;
     let named = capability.operations.iter().filter(|_| limited);
     proto::Capability {
-        input: side(capability.input),
-        output: side(capability.output),
+        input: encode_modalities(capability.input),
+        output: encode_modalities(capability.output),
         limited,
         operations: named.map(|operation| encode_operation(operation).into()).collect(),
     }
@@ -319,7 +356,46 @@ fn decode_endpoint(endpoint: proto::Endpoint) -> Result<(EndpointKey, Endpoint),
     };
     named::<&str>(&key.name, "endpoint")?;
     let capability = endpoint.capability.as_ref().map(decode_capability);
-    Ok((decode_key(key), Endpoint { address, uid: endpoint.uid.as_str().into(), capability }))
+    let found = endpoint.found.map(|found| Arc::new(decode_found(found)));
+    Ok((decode_key(key), Endpoint { address, uid: endpoint.uid.as_str().into(), capability, found }))
+}
+
+fn decode_found(found: proto::Found) -> Found {
+    let known = |known: Option<proto::Known>| {
+        let proto::Known { yes, no } = known.unwrap_or_default();
+        let none = decode_modalities(&no).iter().fold(Known::NOTHING, |known, modality| known.with(modality, false));
+        decode_modalities(&yes).iter().fold(none, |known, modality| known.with(modality, true))
+    };
+    let operations = |all: proto::Operations| all.all.iter().filter_map(|one| decode_operation(*one)).collect();
+    let model = |model: proto::FoundModel| {
+        let found = FoundModel {
+            parent: said(model.parent).map(ModelName::from),
+            input: known(model.input),
+            output: known(model.output),
+            operations: model.operations.map(operations),
+            limits: decode_limits(model.limits.as_ref()),
+        };
+        (model.name.into(), found)
+    };
+    Found {
+        engine: said(found.engine),
+        version: said(found.version),
+        models: found.models.into_iter().map(model).collect(),
+        any_name: found.any_name,
+    }
+}
+
+fn said(word: String) -> Option<String> {
+    Some(word).filter(|word| !word.is_empty())
+}
+
+fn decode_limits(limits: Option<&proto::Limits>) -> Limits {
+    let Some(limits) = limits else { return Limits::NONE };
+    let all = limits.context_tokens.map_or(Limits::NONE, |tokens| Limits::NONE.with_context(tokens));
+    limits.items.iter().fold(all, |all, items| match decode_modality(items.modality) {
+        Some(modality) => all.with_items(modality, items.most),
+        None => all,
+    })
 }
 
 fn decode_model(model: proto::Model) -> Result<(ModelName, Arc<Model>), Undecodable> {
@@ -336,6 +412,7 @@ fn decode_model(model: proto::Model) -> Result<(ModelName, Arc<Model>), Undecoda
         capability: decode_capability(&target.capability.unwrap_or_default()),
         weight: target.weight.max(1),
         family: target.family.parse().ok(),
+        limits: decode_limits(target.limits.as_ref()),
     };
     let targets: Vec<Target> = model.targets.into_iter().map(target).collect();
     if targets.is_empty() {
@@ -351,14 +428,18 @@ fn decode_model(model: proto::Model) -> Result<(ModelName, Arc<Model>), Undecoda
 }
 
 fn decode_capability(capability: &proto::Capability) -> Capability {
-    // A modality of tomorrow is skipped: nobody asks for it today.
-    let side = |all: &[i32]| all.iter().filter_map(|modality| decode_modality(*modality)).collect();
     let operations = if capability.limited {
         capability.operations.iter().filter_map(|operation| decode_operation(*operation)).collect()
     } else {
         OperationSet::ALL
     };
-    Capability { input: side(&capability.input), output: side(&capability.output), operations }
+    let (input, output) = (decode_modalities(&capability.input), decode_modalities(&capability.output));
+    Capability { input, output, operations }
+}
+
+/// A modality of tomorrow is skipped: nobody asks for it today.
+fn decode_modalities(all: &[i32]) -> ModalitySet {
+    all.iter().filter_map(|modality| decode_modality(*modality)).collect()
 }
 
 fn decode_modality(modality: i32) -> Option<Modality> {

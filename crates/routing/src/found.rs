@@ -1,6 +1,8 @@
 //! What a model server was found to be when it was asked, as far as that could be told.
 
-use crate::{Capability, Limits, Modality, ModalitySet, ModelName, OperationSet};
+use std::collections::BTreeMap;
+
+use crate::{Capability, Limits, Modality, ModalitySet, ModelName, OperationSet, Requirement};
 
 /// One model server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -8,24 +10,28 @@ pub struct Found {
     /// What it is, as people call it; none where it is not recognised.
     pub engine: Option<String>,
     pub version: Option<String>,
-    /// What it lists, each name once, in its order.
-    pub models: Vec<FoundModel>,
+    /// What it lists.
+    pub models: BTreeMap<ModelName, FoundModel>,
     /// Whether it answers to any name, whatever it lists.
     pub any_name: bool,
-    /// What could not be told and why, in sentences for people.
-    pub doubts: Vec<String>,
 }
 
 /// One model of a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FoundModel {
-    pub name: ModelName,
     /// The model that this is an adapter of.
     pub parent: Option<ModelName>,
     pub input: Known,
     pub output: Known,
     /// None where that could not be told.
     pub operations: Option<OperationSet>,
+    pub limits: Limits,
+}
+
+/// What a model can do somewhere, and how much of it at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offer {
+    pub capability: Capability,
     pub limits: Limits,
 }
 
@@ -39,9 +45,20 @@ pub struct Known {
 // === impl Found ===
 
 impl Found {
-    /// The model of this name.
-    pub fn model(&self, name: &str) -> Option<&FoundModel> {
-        self.models.iter().find(|model| *model.name == *name)
+    /// What it does for a request of this model; or, where none is named, for one that no endpoint of its pool lists: a list that has not what
+    /// everybody asks for does not decide, since some engines load an adapter when it is asked for. None where it does not serve the model.
+    pub fn offer(&self, model: Option<&str>) -> Option<Offer> {
+        // One that answers to any name does so with its one model.
+        let otherwise = || self.models.values().next().filter(|_| self.any_name).map(FoundModel::offer);
+        match model {
+            Some(model) => self.models.get(model).map(FoundModel::offer).or_else(otherwise),
+            None => Some(otherwise().unwrap_or(Offer::ANYTHING)),
+        }
+    }
+
+    /// Whether it may cover `need` by one of its models.
+    pub fn may_cover(&self, need: Requirement) -> bool {
+        self.models.values().any(|model| model.capability().covers(need))
     }
 
     /// `vLLM 0.32.0`; `not recognised` where it is not.
@@ -57,18 +74,6 @@ impl Found {
 // === impl FoundModel ===
 
 impl FoundModel {
-    /// A model of which its name alone is known.
-    pub fn new(name: impl Into<ModelName>) -> Self {
-        Self {
-            name: name.into(),
-            parent: None,
-            input: Known::NOTHING,
-            output: Known::NOTHING,
-            operations: None,
-            limits: Limits::NONE,
-        }
-    }
-
     /// What of a declaration stands: all but what surely is not there.
     #[must_use]
     pub fn narrow(&self, declared: Capability) -> Capability {
@@ -79,10 +84,21 @@ impl FoundModel {
         }
     }
 
+    fn offer(&self) -> Offer {
+        Offer { capability: self.capability(), limits: self.limits }
+    }
+
     /// What it is taken to offer where nobody declares anything: what may be there is, since an engine refuses better than a guess does.
     pub fn capability(&self) -> Capability {
         self.narrow(Capability::ANY)
     }
+}
+
+// === impl Offer ===
+
+impl Offer {
+    /// Where nothing is known.
+    pub const ANYTHING: Self = Self { capability: Capability::ANY, limits: Limits::NONE };
 }
 
 // === impl Known ===

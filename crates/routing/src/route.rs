@@ -1,6 +1,8 @@
 //! The answer of a table: tiers of targets, or why there is none.
 
-use crate::{Capability, Draw, Family, Fit, Missing, Model, ModelName, PoolName, PoolPolicy, Requirement, Target};
+use crate::{
+    Capability, Draw, Family, Fit, Limits, Missing, Model, ModelName, PoolName, PoolPolicy, Requirement, Target,
+};
 
 /// Where a request may go, the tightest fit first.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub(crate) struct Choice<'t> {
     pool: &'t PoolName,
     capability: Capability,
     family: Option<Family>,
+    limits: Limits,
     weight: u32,
 }
 
@@ -90,7 +93,8 @@ impl<'t> Route<'t> {
 
     /// A pool asked as it is, whatever is said of it.
     pub(crate) fn as_it_is(pool: &'t PoolName, need: Requirement) -> Self {
-        let choice = Choice { name: None, pool, capability: Capability::ANY, family: None, weight: 1 };
+        let choice =
+            Choice { name: None, pool, capability: Capability::ANY, family: None, limits: Limits::NONE, weight: 1 };
         let fit = Capability::ANY.fit(need);
         Self { model: None, tiers: fit.map(|_| Tier { choices: vec![choice] }).into_iter().collect() }
     }
@@ -102,7 +106,14 @@ impl<'t> Route<'t> {
         model: Option<&str>,
         need: Requirement,
     ) -> Self {
-        let choice = |name, weight| Choice { name, pool, capability: Capability::ANY, family: None, weight };
+        let choice = |name, weight| Choice {
+            name,
+            pool,
+            capability: Capability::ANY,
+            family: None,
+            limits: Limits::NONE,
+            weight,
+        };
         let rewrites = model.map(|model| policy.rewrites_of(model)).unwrap_or_default();
         let choices = match rewrites {
             [] => vec![choice(None, 1)],
@@ -187,12 +198,17 @@ impl<'t> OrderedTarget<'t> {
     pub fn family(&self) -> Option<Family> {
         self.0.family
     }
+
+    /// What its object says of how much one request may bring.
+    pub fn limits(&self) -> Limits {
+        self.0.limits
+    }
 }
 
 impl<'t> Choice<'t> {
     fn of(target: &'t Target) -> Self {
-        let Target { name, pool, capability, family, weight } = target;
-        Self { name: Some(name), pool, capability: *capability, family: *family, weight: *weight }
+        let Target { name, pool, capability, family, limits, weight } = target;
+        Self { name: Some(name), pool, capability: *capability, family: *family, limits: *limits, weight: *weight }
     }
 }
 

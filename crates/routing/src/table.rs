@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::route::{NoRoute, Route};
 use crate::{
-    Capability, Family, MediaPolicy, ModalitySet, ModelName, OperationSet, PoolName, PoolPolicy, Requirement, Uid,
+    Capability, Family, Found, Limits, MediaPolicy, ModalitySet, ModelName, OperationSet, PoolName, PoolPolicy,
+    Requirement, Uid,
 };
 
 /// What one namespace serves. Names are unique within it. Models and pools are shared: the next table is mostly the one before.
@@ -62,6 +63,8 @@ pub struct Target {
     pub capability: Capability,
     /// What kind of model it is, for estimates of tokens; none where nobody says and the name does not tell.
     pub family: Option<Family>,
+    /// How much of it one request may bring, as its object says.
+    pub limits: Limits,
     /// Share among equally tight targets, relative to theirs; at least 1.
     pub weight: u32,
 }
@@ -86,13 +89,15 @@ pub enum AppProtocol {
 }
 
 /// One ip:port of a ready model server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub address: SocketAddr,
     /// Of the pod that it is in, so that one that comes back under an old name and address is known for another.
     pub uid: Uid,
     /// What this endpoint says of itself; it narrows what its pool's targets offer and never widens it.
     pub capability: Option<Capability>,
+    /// What it was found to be, which narrows in the same way; none where nobody asked, or it did not answer.
+    pub found: Option<Arc<Found>>,
 }
 
 // === impl Model ===
@@ -115,7 +120,7 @@ impl Model {
 impl Target {
     /// A target of which nothing is told but what it can do.
     pub fn new(name: impl Into<ModelName>, pool: impl Into<PoolName>, capability: Capability) -> Self {
-        Self { name: name.into(), pool: pool.into(), capability, family: None, weight: 1 }
+        Self { name: name.into(), pool: pool.into(), capability, family: None, limits: Limits::NONE, weight: 1 }
     }
 
     /// The pools of these, each once, in order.
@@ -172,10 +177,12 @@ impl RoutingTable {
 
     /// What ready endpoints offer of a target, or none when there is no endpoint.
     pub fn on_offer(&self, target: &Target) -> Option<Capability> {
-        let endpoints = &self.pools.get(&target.pool)?.endpoints;
-        let narrowed =
-            |own: Option<Capability>| own.map_or(target.capability, |own| target.capability.intersection(own));
-        endpoints.values().map(|endpoint| narrowed(endpoint.capability)).reduce(Capability::union)
+        let pool = self.pools.get(&target.pool)?;
+        let model = pool.listed(&target.name);
+        pool.endpoints
+            .values()
+            .filter_map(|endpoint| endpoint.narrow(target.capability, model))
+            .reduce(Capability::union)
     }
 
     /// What a picker of one pool is sent: that pool, the models with a target in it, and where all others are. Where many are wanted,
@@ -293,9 +300,46 @@ impl Model {
 // === impl Endpoint ===
 
 impl Endpoint {
-    /// Whether this endpoint's own word, if it gave one, covers `need`.
-    pub fn covers(&self, need: Requirement) -> bool {
-        self.capability.is_none_or(|own| own.covers(need))
+    /// One of which nothing more is known.
+    pub const fn new(address: SocketAddr, uid: Uid) -> Self {
+        Self { address, uid, capability: None, found: None }
+    }
+
+    /// Whether what this endpoint says of itself, and what was found of it, covers `need`; `model` as for [`Found::offer`].
+    pub fn covers(&self, model: Option<&str>, need: Requirement) -> bool {
+        let covers = |found: &Arc<Found>| found.offer(model).is_some_and(|offer| offer.capability.covers(need));
+        self.capability.is_none_or(|own| own.covers(need)) && self.found.as_ref().is_none_or(covers)
+    }
+
+    /// Whether it may cover `need` of one model or another.
+    pub fn may_cover(&self, need: Requirement) -> bool {
+        let may = |found: &Arc<Found>| found.may_cover(need);
+        self.capability.is_none_or(|own| own.covers(need)) && self.found.as_ref().is_none_or(may)
+    }
+
+    /// How much one request for a model may bring, as found.
+    pub fn limits(&self, model: Option<&str>) -> Limits {
+        let offer = self.found.as_ref().and_then(|found| found.offer(model));
+        offer.map_or(Limits::NONE, |offer| offer.limits)
+    }
+
+    /// What it offers of what is declared: all but what it says or was found not to do. None where it does not serve the model.
+    pub fn narrow(&self, declared: Capability, model: Option<&str>) -> Option<Capability> {
+        let declared = self.capability.map_or(declared, |own| declared.intersection(own));
+        match &self.found {
+            None => Some(declared),
+            Some(found) => Some(declared.intersection(found.offer(model)?.capability)),
+        }
+    }
+}
+
+// === impl Pool ===
+
+impl Pool {
+    /// The name where some endpoint lists it, and none where none does: see [`Found::offer`].
+    pub fn listed<'n>(&self, model: &'n str) -> Option<&'n str> {
+        let lists = |endpoint: &Endpoint| endpoint.found.as_ref().is_some_and(|found| found.models.contains_key(model));
+        self.endpoints.values().any(lists).then_some(model)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use routing::{
-    Capability, Draw, Modality, ModalitySet, Model, Operation, OperationSet, Requirement, RoutingTable, Target,
+    Capability, Draw, Limits, Modality, ModalitySet, Model, Operation, OperationSet, Requirement, RoutingTable, Target,
 };
 
 fn modalities() -> impl Strategy<Value = ModalitySet> {
@@ -45,6 +45,7 @@ fn targets() -> impl Strategy<Value = Vec<Target>> {
                 pool: "p".into(),
                 capability: Capability { input, output, operations },
                 family: None,
+                limits: Limits::NONE,
                 weight,
             }
         });
@@ -112,6 +113,7 @@ fn draws_hit_targets_in_proportion_to_their_weights() {
         pool: pool.into(),
         capability: Capability::TEXT,
         family: None,
+        limits: Limits::NONE,
         weight,
     };
     let table = table(vec![text("stable", 90), text("canary", 10)]);

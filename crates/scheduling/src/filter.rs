@@ -11,6 +11,10 @@ pub enum Filter {
     Capability,
     /// The endpoint is among those that the gateway allows, if it named any.
     Subset,
+    /// The request surely brings no more than is taken at once.
+    Limits,
+    /// Its prompt seems to fit into the context length.
+    Context,
     /// The server gives some sign of life, and gets on with its work.
     Responsive,
     /// What it was sent of late, it answered.
@@ -22,14 +26,24 @@ pub enum Filter {
 }
 
 impl Filter {
-    pub const ALL: [Self; 6] =
-        [Self::Capability, Self::Subset, Self::Responsive, Self::Answering, Self::Queue, Self::Room];
+    pub const ALL: [Self; 8] = [
+        Self::Capability,
+        Self::Subset,
+        Self::Limits,
+        Self::Context,
+        Self::Responsive,
+        Self::Answering,
+        Self::Queue,
+        Self::Room,
+    ];
 
     /// A lower-case word for logs and metric labels.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Capability => "capability",
             Self::Subset => "subset",
+            Self::Limits => "limits",
+            Self::Context => "context",
             Self::Responsive => "responsive",
             Self::Answering => "answering",
             Self::Queue => "queue",
@@ -39,12 +53,19 @@ impl Filter {
 
     /// Whether an endpoint that fails it cannot take the request. One that fails another filter is asked when nobody better is left.
     pub const fn is_required(self) -> bool {
-        matches!(self, Self::Capability | Self::Subset)
+        matches!(self, Self::Capability | Self::Subset | Self::Limits)
+    }
+
+    /// Whether it looks at what the request needs, and not at how the endpoint does: no policy leaves such out.
+    pub const fn is_of_request(self) -> bool {
+        matches!(self, Self::Capability | Self::Subset | Self::Limits | Self::Context)
     }
 
     pub fn keeps(self, request: &SchedulingRequest<'_>, candidate: &Candidate<'_>) -> bool {
         match self {
-            Self::Capability => candidate.endpoint.covers(request.need),
+            Self::Capability => candidate.endpoint.covers(request.model, request.need),
+            Self::Limits => request.limits_at(candidate.endpoint).exceeded_by(request.size).is_none(),
+            Self::Context => request.limits_at(candidate.endpoint).seem_to_hold(request.size),
             Self::Subset => request.subset.is_none_or(|subset| subset.allows(candidate.endpoint.address)),
             Self::Responsive => candidate.health.responsive,
             Self::Answering => candidate.health.answering,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use routing::{Draw, Endpoint, Requirement};
+use routing::{Draw, Endpoint, Limits, Requirement, Size};
 
 use crate::{Cost, Filter, Health, Load, Scorer, Subset, Work};
 
@@ -10,6 +10,11 @@ use crate::{Cost, Filter, Health, Load, Scorer, Subset, Work};
 #[derive(Debug, Clone, Copy)]
 pub struct SchedulingRequest<'a> {
     pub need: Requirement,
+    /// What endpoints are asked for, as for [`routing::Found::offer`].
+    pub model: Option<&'a str>,
+    /// How much it brings, and how much of that its target takes as its object says.
+    pub size: Size,
+    pub limits: Limits,
     pub subset: Option<&'a Subset>,
     /// What its prompt begins with, where a server that reads it will know it later.
     pub content: Option<u64>,
@@ -100,6 +105,15 @@ const NEAR: f32 = 0.05;
 
 /// The same where nobody has what a prompt begins with, and it is worth something that all send it to the same endpoint.
 const NEAR_HOME: f32 = 0.1;
+
+// === impl SchedulingRequest ===
+
+impl SchedulingRequest<'_> {
+    /// How much one endpoint takes at once: what its target declares and what was found there.
+    pub(crate) fn limits_at(&self, endpoint: &Endpoint) -> Limits {
+        self.limits.intersection(endpoint.limits(self.model))
+    }
+}
 
 // === impl Profile ===
 

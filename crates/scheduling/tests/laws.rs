@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use proptest::prelude::*;
-use routing::{Capability, Draw, Endpoint, Modality, ModalitySet, Operation, OperationSet, Requirement};
+use routing::{Capability, Draw, Endpoint, Limits, Modality, ModalitySet, Operation, OperationSet, Requirement, Size};
 use scheduling::{Candidate, Cost, Filter, Health, Load, Profile, SchedulingRequest, Scraped, Work};
 
 const EVERY: usize = 100;
@@ -70,14 +70,15 @@ fn need() -> impl Strategy<Value = Requirement> {
 fn rank(servers: &[Server], need: Requirement, limit: usize, seed: u64) -> Vec<usize> {
     let endpoint = |(server, port): (&Server, u16)| {
         let address = SocketAddr::from(([10, 0, 0, 1], port));
-        Endpoint { address, uid: "".into(), capability: server.capability }
+        Endpoint { capability: server.capability, ..Endpoint::new(address, "".into()) }
     };
     let endpoints: Vec<Endpoint> = servers.iter().zip(8000..).map(endpoint).collect();
     let candidates =
         endpoints.iter().zip(servers).enumerate().map(|(place, (endpoint, Server { load, health, work, .. }))| {
             Candidate { endpoint, load: *load, health: *health, work: *work, place }
         });
-    let request = SchedulingRequest { need, subset: None, content: None };
+    let request =
+        SchedulingRequest { need, model: None, size: Size::of(0), limits: Limits::NONE, subset: None, content: None };
     let ranking = Profile::default().run(&request, candidates, limit, &mut Draw::new(seed));
     ranking.map_or_else(|_| Vec::new(), |ranking| ranking.iter().map(|ranked| ranked.place).collect())
 }

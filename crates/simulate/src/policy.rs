@@ -290,7 +290,7 @@ impl Thalamus {
             *takes = group.takes().unwrap_or_default();
             for _ in 0..group.count {
                 if self.is_there[number] {
-                    let endpoint = Endpoint { address: address(number), uid: "".into(), capability: None };
+                    let endpoint = Endpoint::new(address(number), "".into());
                     pool.endpoints.insert(format!("{number:04}").into(), endpoint);
                 }
                 number += 1;

@@ -7,8 +7,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use routing::{
-    AppProtocol, Capability, Endpoint, Family, Found, FoundModel, ModalitySet, Model, ModelName, OperationSet, Pool,
-    PoolName, PoolPolicy, RoutingTable, Target, Uid,
+    AppProtocol, Capability, Endpoint, Family, Found, FoundModel, Limits, ModalitySet, Model, ModelName, OperationSet,
+    Pool, PoolName, PoolPolicy, RoutingTable, Target, Uid,
 };
 
 /// A server that has answered.
@@ -17,7 +17,7 @@ pub(crate) struct Member {
     /// What people call it.
     pub(crate) label: String,
     pub(crate) address: SocketAddr,
-    pub(crate) found: Found,
+    pub(crate) found: Arc<Found>,
 }
 
 /// `NAME`, which stands for all models, or `NAME=MODEL,MODEL`.
@@ -40,8 +40,8 @@ pub(crate) fn table(members: &[Member], aliases: &[Alias]) -> RoutingTable {
         let name = pool_name(&members[0].found, &table.pools);
         let endpoints = members.iter().map(|member| (member.label.as_str().into(), endpoint(member))).collect();
         let pool = Pool { app_protocol: AppProtocol::Http, policy: PoolPolicy::default(), endpoints };
-        for model in &members[0].found.models {
-            targets.entry(model.name.clone()).or_default().push(target(model, &name, members));
+        for model in members[0].found.models.keys() {
+            targets.entry(model.clone()).or_default().extend(target(model, &name, members));
         }
         table.pools.insert(name, Arc::new(pool));
     }
@@ -62,37 +62,32 @@ pub(crate) fn table(members: &[Member], aliases: &[Alias]) -> RoutingTable {
 }
 
 fn kind(found: &Found) -> Vec<(ModelName, ModalitySet, ModalitySet)> {
-    let of = |model: &FoundModel| {
+    let of = |(name, model): (&ModelName, &FoundModel)| {
         let Capability { input, output, .. } = model.capability();
-        (model.name.clone(), input, output)
+        (name.clone(), input, output)
     };
-    let mut kind: Vec<_> = found.models.iter().map(of).collect();
-    kind.sort();
-    kind
+    found.models.iter().map(of).collect()
 }
 
 fn adapters(members: &[Member]) -> BTreeSet<&ModelName> {
     let models = members.iter().flat_map(|member| &member.found.models);
-    models.filter(|model| model.parent.is_some()).map(|model| &model.name).collect()
+    models.filter(|(_, model)| model.parent.is_some()).map(|(name, _)| name).collect()
 }
 
-/// What of its models' operations a server has itself: a newer release of the same engine may have more of them.
 fn endpoint(member: &Member) -> Endpoint {
-    let own = member.found.models.iter().map(|model| model.operations.unwrap_or(OperationSet::ALL));
-    let own = own.fold(OperationSet::EMPTY, OperationSet::union);
-    let capability = (own != OperationSet::ALL).then(|| Capability::ANY.limited_to(own));
-    Endpoint { address: member.address, uid: Uid::from(&*member.address.to_string()), capability }
+    let uid = Uid::from(&*member.address.to_string());
+    Endpoint { found: Some(Arc::clone(&member.found)), ..Endpoint::new(member.address, uid) }
 }
 
-fn target(model: &FoundModel, pool: &PoolName, members: &[&Member]) -> Target {
-    let same = members.iter().filter_map(|member| member.found.model(&model.name));
-    let operations =
-        same.fold(OperationSet::EMPTY, |all, same| all.union(same.operations.unwrap_or(OperationSet::ALL)));
-    let capability = model.capability();
-    let capability = Capability { operations, ..capability };
-    let family = Family::guess(&model.name).or_else(|| Family::guess(model.parent.as_deref()?));
+/// What some of these can do, each of which knows what it cannot itself: a newer release may have a path more, or a longer context.
+fn target(name: &ModelName, pool: &PoolName, members: &[&Member]) -> Option<Target> {
+    let same = || members.iter().filter_map(|member| member.found.models.get(name));
+    let capability = same().map(FoundModel::capability).reduce(Capability::union)?;
+    let limits = same().map(|model| model.limits).reduce(Limits::union)?;
+    let parent = same().find_map(|model| model.parent.as_deref());
+    let family = Family::guess(name).or_else(|| Family::guess(parent?));
     let weight = u32::try_from(members.len()).unwrap_or(u32::MAX);
-    Target { family, weight, ..Target::new(model.name.clone(), pool.clone(), capability) }
+    Some(Target { family, limits, weight, ..Target::new(name.clone(), pool.clone(), capability) })
 }
 
 /// Targets of one model that take and give the same are equals, even where one engine has a path more than the other: each endpoint says which it
@@ -106,9 +101,9 @@ fn alike(targets: &mut [Target]) {
     }
 }
 
-/// After its first model.
+/// After its first model that is no adapter.
 fn pool_name(found: &Found, taken: &BTreeMap<PoolName, Arc<Pool>>) -> PoolName {
-    let model = found.models.first().map_or("servers", |model| &*model.name);
+    let model = found.models.iter().find(|(_, model)| model.parent.is_none()).map_or("servers", |(name, _)| &**name);
     object_name(model, |name| taken.contains_key(name)).into()
 }
 
@@ -145,14 +140,22 @@ mod tests {
     use super::*;
 
     fn server(port: u16, models: &[(&str, &[Modality])]) -> Member {
-        let model = |(name, takes): &(&str, &[Modality])| FoundModel {
-            input: Known::exactly(ModalitySet::of(takes)),
-            output: Known::exactly(ModalitySet::TEXT),
-            operations: Some([Operation::ChatCompletions].into_iter().collect()),
-            ..FoundModel::new(*name)
+        let model = |(name, takes): &(&str, &[Modality])| {
+            let model = FoundModel {
+                input: Known::exactly(ModalitySet::of(takes)),
+                output: Known::exactly(ModalitySet::TEXT),
+                operations: Some([Operation::ChatCompletions].into_iter().collect()),
+                ..FoundModel::default()
+            };
+            (ModelName::from(*name), model)
         };
-        let found = Found { models: models.iter().map(model).collect(), ..Found::default() };
+        let found = Arc::new(Found { models: models.iter().map(model).collect(), ..Found::default() });
         Member { label: format!("s{port}"), address: ([127, 0, 0, 1], port).into(), found }
+    }
+
+    /// One of its models as it should be.
+    fn change(member: &mut Member, model: &str, change: impl FnOnce(&mut FoundModel)) {
+        change(Arc::make_mut(&mut member.found).models.get_mut(model).unwrap());
     }
 
     const TEXT: &[Modality] = &[Modality::Text];
@@ -179,7 +182,7 @@ mod tests {
     #[test]
     fn an_alias_puts_different_models_behind_one_name_and_leaves_adapters_out() {
         let mut sees = server(2, &[("vision", SEES), ("lora", SEES)]);
-        sees.found.models[1].parent = Some("vision".into());
+        change(&mut sees, "lora", |model| model.parent = Some("vision".into()));
         let all: Alias = "chat".parse().unwrap();
         let one: Alias = "look=vision".parse().unwrap();
         let table = table(&[server(1, &[("Org/Text-7B", TEXT)]), sees], &[all, one]);
@@ -198,7 +201,7 @@ mod tests {
     #[test]
     fn what_nobody_knows_is_tried_last() {
         let mut unknown = server(1, &[("m", TEXT)]);
-        unknown.found.models[0] = FoundModel::new("m");
+        change(&mut unknown, "m", |model| *model = FoundModel::default());
         let table = table(&[unknown, server(2, &[("m", TEXT)])], &[]);
         let first = way(&table, "m", TEXT).unwrap();
         assert!(table.pools[&*first].endpoints.contains_key("s2"), "{table:?}");
@@ -208,15 +211,16 @@ mod tests {
     #[test]
     fn a_release_with_a_path_more_is_an_equal() {
         let mut newer = server(2, &[("m", TEXT), ("n", TEXT)]);
-        for model in &mut newer.found.models {
-            model.operations = Some([Operation::ChatCompletions, Operation::Responses].into_iter().collect());
+        for name in ["m", "n"] {
+            let operations = [Operation::ChatCompletions, Operation::Responses].into_iter().collect();
+            change(&mut newer, name, |model| model.operations = Some(operations));
         }
         let table = table(&[server(1, &[("m", TEXT)]), newer], &[]);
         let need = Requirement::new(Operation::ChatCompletions, ModalitySet::TEXT, ModalitySet::TEXT);
         assert_eq!(table.route(Some("m"), need).unwrap().tiers().len(), 1);
         let endpoints = table.pools.values().flat_map(|pool| pool.endpoints.values());
         let responses = Requirement::new(Operation::Responses, ModalitySet::TEXT, ModalitySet::TEXT);
-        assert_eq!(endpoints.filter(|endpoint| endpoint.covers(responses)).count(), 1);
+        assert_eq!(endpoints.filter(|endpoint| endpoint.covers(Some("m"), responses)).count(), 1);
     }
 
     #[test]

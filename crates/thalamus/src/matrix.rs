@@ -1,15 +1,15 @@
 //! What model servers were found to be, for a person: models × modalities × operations × servers.
 
 use daemon::Table;
-use probe::Failure;
-use routing::{Found, FoundModel, Known, Modality, Operation, OperationSet};
+use probe::{Failure, Probed};
+use routing::{FoundModel, Known, Modality, ModelName, Operation, OperationSet};
 
 use crate::screen::{Screen, line};
 
 /// What is shown of one server.
 pub(crate) struct Asked<'a> {
     pub(crate) server: String,
-    pub(crate) said: Result<&'a Found, &'a Failure>,
+    pub(crate) said: Result<&'a Probed, &'a Failure>,
 }
 
 /// What can go in, in the order of the columns.
@@ -38,7 +38,7 @@ fn servers(all: &[Asked<'_>]) -> Table {
     table.row(["SERVER", "IS", "MODELS"]);
     for Asked { server, said } in all {
         match said {
-            Ok(found) => table.row([server.clone(), found.what(), found.models.len().to_string()]),
+            Ok(Probed { found, .. }) => table.row([server.clone(), found.what(), found.models.len().to_string()]),
             Err(failure) => table.row([server.clone(), failure.to_string()]),
         }
     }
@@ -46,18 +46,19 @@ fn servers(all: &[Asked<'_>]) -> Table {
 }
 
 fn models(all: &[Asked<'_>]) -> Option<Table> {
-    let mut rows: Vec<(&FoundModel, &str)> = Vec::new();
+    let mut rows: Vec<(&ModelName, &FoundModel, &str)> = Vec::new();
     for Asked { server, said } in all {
-        rows.extend(said.iter().flat_map(|found| &found.models).map(|model| (model, &**server)));
+        let models = said.iter().flat_map(|probed| &probed.found.models);
+        rows.extend(models.map(|(name, model)| (name, model, &**server)));
     }
     // What several servers have stands together.
-    rows.sort_by(|one, other| one.0.name.cmp(&other.0.name));
+    rows.sort_by(|one, other| one.0.cmp(other.0));
     let mut table = Table::default();
     table.row(["MODEL", "SERVER", "TEXT", "IMAGE", "AUDIO", "VIDEO", "GIVES", "CONTEXT", "FOR"]);
-    for (model, server) in &rows {
+    for (name, model, server) in &rows {
         let name = match &model.parent {
-            Some(parent) => format!("{} (adapter of {parent})", model.name),
-            None => model.name.to_string(),
+            Some(parent) => format!("{name} (adapter of {parent})"),
+            None => name.to_string(),
         };
         let mut row = vec![name, (*server).to_owned()];
         row.extend(INPUTS.map(|modality| takes(model, modality)));
@@ -95,7 +96,7 @@ fn serves(operations: Option<OperationSet>) -> String {
 }
 
 fn doubts(asked: &Asked<'_>) -> Vec<String> {
-    let of = |found: &Found| found.doubts.iter().map(|doubt| format!("{}: {doubt}", asked.server)).collect();
+    let of = |probed: &Probed| probed.doubts.iter().map(|doubt| format!("{}: {doubt}", asked.server)).collect();
     asked.said.map(of).unwrap_or_default()
 }
 
@@ -107,7 +108,7 @@ mod tests {
 
     #[test]
     fn known_unknown_and_limited_are_told_apart() {
-        let mut model = FoundModel::new("m");
+        let mut model = FoundModel::default();
         model.input =
             Known::NOTHING.with(Modality::Text, true).with(Modality::Image, true).with(Modality::Audio, false);
         model.limits = model.limits.with_items(Modality::Image, 4);

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use futures::future::join_all;
-use probe::{Failure, Prober, Server};
-use routing::{Found, FoundModel, Known, Modality, Operation};
+use probe::{Failure, Probed, Prober, Server};
+use routing::{FoundModel, Known, Modality, Operation};
 use serde_json::{Map, Value, json};
 
 use crate::matrix::{self, Asked};
@@ -53,14 +53,14 @@ pub(crate) async fn run(args: ProbeArgs, screen: Screen) -> Result<ExitCode> {
     let ProbeArgs { servers, key, output } = args;
     let prober = key.prober()?;
     let said = join_all(servers.iter().map(|server| prober.probe(server))).await;
-    let all: Vec<(&Server, Result<Found, Failure>)> = servers.iter().zip(said).collect();
+    let all: Vec<(&Server, Result<Probed, Failure>)> = servers.iter().zip(said).collect();
     match output {
         Output::Json => {
             let all: Vec<Value> = all.iter().map(|(server, said)| as_json(server, said)).collect();
             line(&serde_json::to_string_pretty(&all).context("writing JSON")?);
         }
         Output::Table => {
-            let asked = |(server, said): &(&Server, Result<Found, Failure>)| (server.to_string(), said.clone());
+            let asked = |(server, said): &(&Server, Result<Probed, Failure>)| (server.to_string(), said.clone());
             let asked: Vec<_> = all.iter().map(asked).collect();
             let asked = asked.iter().map(|(server, said)| Asked { server: server.clone(), said: said.as_ref() });
             matrix::show(screen, &asked.collect::<Vec<_>>());
@@ -71,21 +71,21 @@ pub(crate) async fn run(args: ProbeArgs, screen: Screen) -> Result<ExitCode> {
 }
 
 /// For programs: what is not known is null.
-fn as_json(server: &Server, said: &Result<Found, Failure>) -> Value {
+fn as_json(server: &Server, said: &Result<Probed, Failure>) -> Value {
     match said {
         Err(failure) => json!({"server": server.to_string(), "error": failure.to_string()}),
-        Ok(found) => json!({
+        Ok(Probed { found, doubts }) => json!({
             "server": server.to_string(),
             "engine": found.engine,
             "version": found.version,
             "answersToAnyName": found.any_name,
-            "models": found.models.iter().map(model).collect::<Vec<_>>(),
-            "notFoundOut": found.doubts,
+            "models": found.models.iter().map(|(name, found)| model(name, found)).collect::<Vec<_>>(),
+            "notFoundOut": doubts,
         }),
     }
 }
 
-fn model(model: &FoundModel) -> Value {
+fn model(name: &str, model: &FoundModel) -> Value {
     let side = |known: Known| -> Map<String, Value> {
         Modality::ALL.into_iter().map(|modality| (modality.to_string(), json!(known.has(modality)))).collect()
     };
@@ -95,7 +95,7 @@ fn model(model: &FoundModel) -> Value {
     let operations: Option<Vec<&str>> =
         model.operations.map(|operations| operations.iter().map(Operation::as_str).collect());
     json!({
-        "name": model.name.to_string(),
+        "name": name,
         "adapterOf": model.parent.as_ref().map(ToString::to_string),
         "input": side(model.input),
         "output": side(model.output),

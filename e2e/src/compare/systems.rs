@@ -134,7 +134,7 @@ async fn controller(servers: &[SocketAddr]) -> Result<SocketAddr> {
     let everything = ModalitySet::of(&[Modality::Text, Modality::Image, Modality::Audio, Modality::Video]);
     let target = Target::new("m", "pool", Capability::new(everything, ModalitySet::TEXT));
     let endpoints = servers.iter().enumerate().map(|(number, address)| {
-        let endpoint = Endpoint { address: *address, uid: "".into(), capability: None };
+        let endpoint = Endpoint::new(*address, "".into());
         (Arc::from(format!("server-{number}")), endpoint)
     });
     let table = RoutingTable {

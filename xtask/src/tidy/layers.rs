@@ -33,7 +33,7 @@ const LAYERS: [&[Crate]; 6] = [
         member("ask", &["director", "media", "metered", "request", "routing"], KUBERNETES),
         member("proxy", &["daemon", "director", "request", "routing"], KUBERNETES),
         member("daemon", &["h2-authority", "routing"], KUBERNETES),
-        member("probe", &["daemon", "request", "routing"], KUBERNETES),
+        member("probe", &["daemon", "routing"], KUBERNETES),
         member(
             "cluster-watch",
             &["api", "index", "publish", "daemon"],
@@ -44,7 +44,7 @@ const LAYERS: [&[Crate]; 6] = [
     &[
         member(
             "controller",
-            &["api", "cluster-watch", "index", "publish", "daemon"],
+            &["api", "cluster-watch", "index", "probe", "publish", "daemon", "routing"],
             &["director", "ext-proc", "proxy", "picker", "request", "scheduling"],
         ),
         member(

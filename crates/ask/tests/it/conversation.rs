@@ -61,7 +61,7 @@ impl Picker {
         let director = Arc::new(Director::new(Instant::now()));
         let picture = ModalitySet::of(&[Modality::Text, Modality::Image]);
         let target = Target::new("renamed", "p", Capability::new(picture, ModalitySet::TEXT));
-        let endpoint = |port| Endpoint { address: ([127, 0, 0, 1], port).into(), uid: "u".into(), capability: None };
+        let endpoint = |port| Endpoint::new(([127, 0, 0, 1], port).into(), "u".into());
         let mut endpoints: BTreeMap<_, _> = [("e".into(), endpoint(1))].into();
         // Two may have made what is asked for.
         endpoints.extend(owner_finder.is_some().then(|| ("f".into(), endpoint(2))));

@@ -59,6 +59,7 @@ impl Running {
             terms,
             has_gateways,
             managed,
+            None,
         );
         tokio::spawn(event_loop.run());
         Self { events: sender, ready, compiled, terms: term, wanted, asked, _gateways: gateways, _states: states }

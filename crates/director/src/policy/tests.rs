@@ -20,8 +20,7 @@ impl Check {
         let mut scanner = Scanner::new(&head, Limits::default()).unwrap();
         scanner.feed(body).unwrap();
         let request = scanner.finish().unwrap();
-        let target =
-            Target { name: "t".into(), pool: "p".into(), capability: Capability::ANY, family: self.family, weight: 1 };
+        let target = Target { family: self.family, ..Target::new("t", "p", Capability::ANY) };
         let model = Model { media: self.policy.clone(), ..Model::new(vec![target]) };
         let target = &model.targets[0];
         let checked = check("m", &model, &request, &["corp.example.com".to_owned()]);

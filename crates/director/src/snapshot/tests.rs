@@ -9,7 +9,7 @@ use crate::board::Reading;
 fn pool(endpoints: &[(u8, &str)]) -> Arc<Pool> {
     let endpoint = |(host, uid): &(u8, &str)| {
         let address = SocketAddr::from(([10, 0, 0, *host], 8000));
-        (format!("pod-{host}").into(), Endpoint { address, uid: (*uid).into(), capability: None })
+        (format!("pod-{host}").into(), Endpoint::new(address, (*uid).into()))
     };
     Arc::new(Pool { endpoints: endpoints.iter().map(endpoint).collect(), ..Pool::default() })
 }

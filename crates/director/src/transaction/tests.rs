@@ -1,6 +1,7 @@
 #![expect(clippy::float_cmp, reason = "what is compared is exact")]
 
 mod caches;
+mod found;
 mod queue;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,9 @@ use std::time::Duration;
 
 use http::StatusCode;
 use request::OwnedKind;
-use routing::{Capability, Endpoint, Family, ModalitySet, Model, Operation, Pool, RoutingTable, Target, UnsafeFeature};
+use routing::{
+    Capability, Endpoint, Family, ModalitySet, Model, Operation, Pool, RoutingTable, Target, Uid, UnsafeFeature,
+};
 use scheduling::{Explained, Filter, Scraped};
 
 use super::*;
@@ -31,7 +34,10 @@ fn pool(hosts: &[(u8, Option<Capability>)]) -> Arc<Pool> {
     let endpoint = |(host, capability): &(u8, Option<Capability>)| {
         (
             Arc::from(format!("pod-{host}")),
-            Endpoint { address: address(*host), uid: format!("uid-{host}").as_str().into(), capability: *capability },
+            Endpoint {
+                capability: *capability,
+                ..Endpoint::new(address(*host), format!("uid-{host}").as_str().into())
+            },
         )
     };
     Arc::new(Pool { endpoints: hosts.iter().map(endpoint).collect(), ..Pool::default() })

@@ -32,12 +32,7 @@ fn handler() -> Arc<RequestHandler> {
     let pool = |hosts: &[u8]| Pool {
         endpoints: hosts
             .iter()
-            .map(|host| {
-                (
-                    Arc::from(format!("pod-{host}")),
-                    Endpoint { address: ([10, 0, 0, *host], 8000).into(), uid: "".into(), capability: None },
-                )
-            })
+            .map(|host| (Arc::from(format!("pod-{host}")), Endpoint::new(([10, 0, 0, *host], 8000).into(), "".into())))
             .collect(),
         ..Pool::default()
     };

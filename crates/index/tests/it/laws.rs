@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::world::{index, key, model, objective, pod, pod_event, pool, pool_of, rewrite, service, template};
+use crate::world::{found, index, key, model, objective, pod, pod_event, pool, pool_of, rewrite, service, template};
 
 /// The last word on each of a few objects: present in some version, or gone.
 fn object() -> impl Strategy<Value = (usize, Option<u8>)> {
@@ -61,7 +61,7 @@ proptest! {
 
     #[test]
     fn compiled_bit_by_bit_is_compiled_at_once(
-        history in proptest::collection::vec((0..22_usize, 0..5_u8, any::<bool>(), any::<bool>()), 0..60),
+        history in proptest::collection::vec((0..24_usize, 0..5_u8, any::<bool>(), any::<bool>()), 0..60),
     ) {
         let mut index = Index::default();
         let (mut compiled, mut stale) = (index.compile(), Stale::NOTHING);
@@ -93,6 +93,7 @@ fn relisted(event: Event) -> Event {
         Event::Template(change) => Event::Template(all(change)),
         Event::Objective(change) => Event::Objective(all(change)),
         Event::Rewrite(change) => Event::Rewrite(all(change)),
+        found @ Event::Found(..) => found,
     }
 }
 
@@ -146,6 +147,7 @@ fn any_event(object: usize, version: u8) -> Event {
         (6, _) => service("picker", 9001 + i32::from(version)),
         // Pools, models, Services, pods, templates, objectives, rewrites.
         (7, _) => relisted(any_event(11, version)),
+        (22.., _) => found(&format!("p{}", object - 10), &["t1", "t2", "t3"][..usize::from(version % 4)]),
         (16.., _) => relisted(any_event([0, 3, 6, 8, 9, 10][object - 16], version)),
         (8, 0) => Event::Template(Change::Deleted(key("default"))),
         (8, _) => template("default", i32::from(version)),

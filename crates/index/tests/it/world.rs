@@ -1,6 +1,9 @@
 //! Objects as sentences.
 
-use index::{Change, Event, Index, ObjectKey};
+use std::sync::Arc;
+
+use index::{Change, Event, Index, ObjectKey, ServerKey};
+use routing::{Found, FoundModel, Known, ModalitySet, ModelName, Uid};
 use serde_json::{Value, json};
 
 pub(crate) fn pool(name: &str) -> Event {
@@ -35,6 +38,14 @@ pub(crate) fn pod(name: &str, app: &str, ip: &str) -> Value {
 
 pub(crate) fn pod_event(pod: &Value) -> Event {
     Event::Pod(Change::Applied(serde_json::from_value(pod.clone()).expect("a pod")))
+}
+
+/// That the server of a pod was asked, and lists these models, of text.
+pub(crate) fn found(pod: &str, models: &[&str]) -> Event {
+    let text = || FoundModel { input: Known::exactly(ModalitySet::TEXT), ..FoundModel::default() };
+    let models = models.iter().map(|name| (ModelName::from(*name), text())).collect();
+    let found = Found { engine: Some("vLLM".into()), models, ..Found::default() };
+    Event::Found(ServerKey { pod: key(pod), uid: Uid::NONE, port: 8000 }, Arc::new(found))
 }
 
 pub(crate) fn service(name: &str, port: i32) -> Event {

@@ -18,7 +18,10 @@ fn ours_says_for_whom_and_how() {
     let Read { profiles, notes } = read(OURS).unwrap();
     assert_eq!(notes, Vec::<String>::new());
     let batch = profiles.of(Some("batch"), -3);
-    assert_eq!(batch.filters, [Filter::Capability, Filter::Subset, Filter::Responsive]);
+    assert_eq!(
+        batch.filters,
+        [Filter::Capability, Filter::Subset, Filter::Limits, Filter::Context, Filter::Responsive]
+    );
     assert_eq!(batch.prefers, Preference::Scores(vec![(Scorer::ShortestQueue, 2.0), (Scorer::FreeKvCache, 1.5)]));
     for (model, priority) in [("batch", 0), ("other", -3), ("other", 9)] {
         assert_eq!(*profiles.of(Some(model), priority), Profile::default());

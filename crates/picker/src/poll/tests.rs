@@ -46,9 +46,8 @@ impl Server {
 
 /// A table with these endpoints.
 fn table(addresses: &[SocketAddr]) -> Arc<RoutingTable> {
-    let endpoint = |(place, address): (usize, &SocketAddr)| {
-        (format!("pod-{place}").into(), Endpoint { address: *address, uid: "u".into(), capability: None })
-    };
+    let endpoint =
+        |(place, address): (usize, &SocketAddr)| (format!("pod-{place}").into(), Endpoint::new(*address, "u".into()));
     let endpoints = addresses.iter().enumerate().map(endpoint).collect();
     let pool = Arc::new(Pool { endpoints, ..Pool::default() });
     Arc::new(RoutingTable { pools: BTreeMap::from([("p".into(), pool)]), ..RoutingTable::default() })

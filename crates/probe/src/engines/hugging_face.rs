@@ -5,34 +5,28 @@ use serde_json::Value;
 
 use crate::asker::{Answer, Asker};
 use crate::listing::{Listing, tokens};
-use crate::words;
+use crate::{Probed, words};
 
 /// None where it is neither.
-pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Option<Found> {
+pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Option<Probed> {
     let info = asker.get("/info").await.ok().filter(Answer::is_ok)?.json;
     let name = words(&info["model_id"])?;
-    let (engine, mut model) = if info["router"].is_string() {
-        ("TGI", generates(&name, &info))
-    } else {
-        ("TEI", embeds(&name, &info["model_type"])?)
-    };
+    let (engine, mut model) =
+        if info["router"].is_string() { ("TGI", generates(&info)) } else { ("TEI", embeds(&info["model_type"])?) };
     let length = ["max_total_tokens", "max_input_length"].into_iter().find_map(|key| tokens(&info[key]));
     model.limits = length.map_or(model.limits, |tokens| model.limits.with_context(tokens));
-    let names = listing.models.iter().map(|listed| listed.name.clone());
-    let mut models: Vec<FoundModel> = names.map(|name| FoundModel { name, ..model.clone() }).collect();
+    let is_unknown = model.input.has(Modality::Image).is_none();
+    let doubts = is_unknown.then(|| "whether it takes images: model_pipeline_tag is not set".to_owned());
+    let mut models = super::models(listing, |_| model.clone());
     if models.is_empty() {
-        models.push(model);
+        models.insert(name.into(), model);
     }
-    let mut found = Found { engine: Some(engine.into()), version: words(&info["version"]), models, ..Found::default() };
     // TGI reads the name and passes over it.
-    found.any_name = true;
-    if found.models.iter().any(|model| model.input.has(Modality::Image).is_none()) {
-        found.doubts.push("whether it takes images: model_pipeline_tag is not set".into());
-    }
-    Some(found)
+    let found = Found { engine: Some(engine.into()), version: words(&info["version"]), models, any_name: true };
+    Some(Probed { found, doubts: doubts.into_iter().collect() })
 }
 
-fn generates(name: &str, info: &Value) -> FoundModel {
+fn generates(info: &Value) -> FoundModel {
     let operations = [Operation::ChatCompletions, Operation::Completions].into_iter().collect();
     let input = match info["model_pipeline_tag"].as_str() {
         Some("image-text-to-text") => Known::exactly(ModalitySet::of(&[Modality::Text, Modality::Image])),
@@ -42,11 +36,11 @@ fn generates(name: &str, info: &Value) -> FoundModel {
             .fold(Known::NOTHING.with(Modality::Text, true), |known, other| known.with(other, false)),
     };
     let output = Known::exactly(ModalitySet::TEXT);
-    FoundModel { operations: Some(operations), input, output, ..FoundModel::new(name) }
+    FoundModel { operations: Some(operations), input, output, ..FoundModel::default() }
 }
 
 /// By the one key of an object such as `{"embedding": {"pooling": "cls"}}`.
-fn embeds(name: &str, model_type: &Value) -> Option<FoundModel> {
+fn embeds(model_type: &Value) -> Option<FoundModel> {
     let word = model_type.as_object()?.keys().next()?;
     let operation = match word.as_str() {
         "embedding" => Operation::Embeddings,
@@ -55,5 +49,5 @@ fn embeds(name: &str, model_type: &Value) -> Option<FoundModel> {
     };
     let (input, output) = (Known::exactly(ModalitySet::TEXT), Known::exactly(operation.gives()));
     let operations = [operation].into_iter().collect();
-    Some(FoundModel { operations: Some(operations), input, output, ..FoundModel::new(name) })
+    Some(FoundModel { operations: Some(operations), input, output, ..FoundModel::default() })
 }

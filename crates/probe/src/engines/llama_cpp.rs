@@ -5,37 +5,31 @@ use serde_json::{Value, json};
 
 use crate::asker::{Answer, Asker};
 use crate::listing::{Listing, tokens};
-use crate::words;
+use crate::{Probed, words};
 
 /// None where it does not say more than its list.
-pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Option<Found> {
+pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Option<Probed> {
     let props = asker.get("/props").await.ok().filter(Answer::is_ok)?.json;
-    let mut found =
-        Found { engine: Some("llama.cpp".into()), version: words(&props["build_info"]), ..Found::default() };
+    let (engine, version) = (Some("llama.cpp".to_owned()), words(&props["build_info"]));
     if props["role"] == "router" {
         // To ask for what a model can do, it would have to be loaded.
-        found.models = listing.models.iter().map(|entry| super::stated::model(entry, None)).collect();
-        return Some(found);
+        let models = super::models(listing, |entry| super::stated::model(entry, None));
+        return Some(Probed { found: Found { engine, version, models, any_name: false }, doubts: Vec::new() });
     }
-    found.any_name = true;
     let is_off = async |path| asker.post(path, &json!({})).await.is_ok_and(|answer| answer.status == 501);
     let (no_embeddings, no_rerank) = (is_off("/v1/embeddings").await, is_off("/v1/rerank").await);
     let (input, operations) = (input(&props["modalities"]), operations(&props["modalities"], no_embeddings, no_rerank));
-    if input.has(Modality::Video).is_none() {
-        found.doubts.push("whether it takes video: this release of llama.cpp does not say".into());
-    }
     let context = tokens(&props["default_generation_settings"]["n_ctx"]);
-    found.models = listing
-        .models
-        .iter()
-        .map(|entry| {
-            let model = super::listed(entry);
-            let limits = context.map_or(model.limits, |tokens| model.limits.with_context(tokens));
-            let output = Known::exactly(operations.gives());
-            FoundModel { input, output, operations: Some(operations), limits, ..model }
-        })
-        .collect();
-    Some(found)
+    let models = super::models(listing, |entry| {
+        let model = super::listed(entry);
+        let limits = context.map_or(model.limits, |tokens| model.limits.with_context(tokens));
+        let output = Known::exactly(operations.gives());
+        FoundModel { input, output, operations: Some(operations), limits, ..model }
+    });
+    let is_unknown = input.has(Modality::Video).is_none();
+    let doubts = is_unknown.then(|| "whether it takes video: this release of llama.cpp does not say".to_owned());
+    let doubts = doubts.into_iter().collect();
+    Some(Probed { found: Found { engine, version, models, any_name: true }, doubts })
 }
 
 fn input(modalities: &Value) -> Known {

@@ -1,19 +1,21 @@
 //! Ollama: many models, each of which says what it can do without being loaded.
 
+use std::collections::BTreeMap;
+
 use futures::future;
 use futures::stream::{self, StreamExt as _};
-use routing::{Found, FoundModel, Known, Modality, ModalitySet, Operation, OperationSet};
+use routing::{Found, FoundModel, Known, Modality, ModalitySet, ModelName, Operation, OperationSet};
 use serde_json::{Value, json};
 
 use crate::asker::{Answer, Asker};
 use crate::listing::{Listed, Listing, tokens};
-use crate::words;
+use crate::{Probed, words};
 
 /// How many models are asked for at once.
 const AT_ONCE: usize = 8;
 
 /// None where it is none. SGLang and LocalAI answer to paths of Ollama's as well, and have another list, or another page of their own.
-pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Option<Found> {
+pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Option<Probed> {
     let version = asker.get("/api/version").await.ok().filter(Answer::is_ok)?;
     let version = words(&version.json["version"])?;
     let (tags, local_ai) = future::join(asker.get("/api/tags"), asker.get("/.well-known/localai.json")).await;
@@ -27,9 +29,12 @@ pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Option<Found> 
         shows.push(show(asker, entry));
     }
     let models: Vec<FoundModel> = stream::iter(shows).buffered(AT_ONCE).collect().await;
-    let untold = models.iter().filter(|model| model.operations.is_none());
-    let doubts = super::few(untold.map(|model| format!("what {} takes: /api/show does not say", model.name)).collect());
-    Some(Found { engine: Some("Ollama".into()), version: Some(version), models, doubts, ..Found::default() })
+    let names = listing.models.iter().map(|entry| entry.name.clone());
+    let models: BTreeMap<ModelName, FoundModel> = names.zip(models).collect();
+    let untold = models.iter().filter(|(_, model)| model.operations.is_none());
+    let doubts = super::few(untold.map(|(name, _)| format!("what {name} takes: /api/show does not say")).collect());
+    let found = Found { engine: Some("Ollama".into()), version: Some(version), models, any_name: false };
+    Some(Probed { found, doubts })
 }
 
 async fn show(asker: &Asker<'_>, entry: &Listed) -> FoundModel {

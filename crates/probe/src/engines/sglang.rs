@@ -7,36 +7,29 @@ use serde_json::Value;
 use crate::asker::{Answer, Asker};
 use crate::listing::{Listing, tokens};
 use crate::mounted::Mounted;
-use crate::words;
+use crate::{Probed, words};
 
 /// None where it does not say more than its list.
-pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Option<Found> {
+pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Option<Probed> {
     // Newer names first; the answer to the second holds every argument of the server, keys among them, and is read by field.
     let info = either(asker, "/model_info", "/get_model_info");
     let server = either(asker, "/server_info", "/get_server_info");
     let (info, server, mounted) = future::join3(info, server, Mounted::by_method(asker)).await;
     let (info, server) = (info?, server.unwrap_or_default());
-    let mut found = Found { engine: Some("SGLang".into()), version: words(&server["version"]), ..Found::default() };
-    let is_generation = info["is_generation"].as_bool();
-    let operations = operations(is_generation, mounted.as_ref());
+    let operations = operations(info["is_generation"].as_bool(), mounted.as_ref());
     let input = input(&info, &server);
     let output = operations.map_or(Known::NOTHING, |all| Known::exactly(all.gives()));
-    for modality in [Modality::Image, Modality::Audio, Modality::Video] {
-        if input.has(modality).is_none() {
-            found.doubts.push(format!("whether it takes {modality}: this release of SGLang does not say"));
-        }
-    }
     let limits = limits(&server["limit_mm_data_per_request"]);
-    found.models = listing
-        .models
-        .iter()
-        .map(|entry| {
-            let model = super::listed(entry);
-            let limits = model.limits.context().map_or(limits, |tokens| limits.with_context(tokens));
-            FoundModel { input, output, operations, limits, ..model }
-        })
-        .collect();
-    Some(found)
+    let unknown =
+        [Modality::Image, Modality::Audio, Modality::Video].into_iter().filter(|one| input.has(*one).is_none());
+    let doubts = unknown.map(|modality| format!("whether it takes {modality}: this release of SGLang does not say"));
+    let models = super::models(listing, |entry| {
+        let model = super::listed(entry);
+        let limits = model.limits.context().map_or(limits, |tokens| limits.with_context(tokens));
+        FoundModel { input, output, operations, limits, ..model }
+    });
+    let found = Found { engine: Some("SGLang".into()), version: words(&server["version"]), models, any_name: false };
+    Some(Probed { found, doubts: doubts.collect() })
 }
 
 async fn either(asker: &Asker<'_>, newer: &'static str, older: &'static str) -> Option<Value> {

@@ -6,9 +6,10 @@
 //! speech (`entrypoints/chat_utils.py`; the answers are recorded in `testdata/vllm`).
 
 use futures::future::{self, join_all};
-use routing::{Found, FoundModel, Known, Modality, Operation};
+use routing::{Found, FoundModel, Known, Modality, Operation, OperationSet};
 use serde_json::{Value, json};
 
+use crate::Probed;
 use crate::asker::{Answer, Asker};
 use crate::listing::{Listed, Listing};
 use crate::mounted::Mounted;
@@ -33,63 +34,54 @@ enum Says {
 }
 
 /// What can be found out of a server of this kind.
-pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Found {
-    let mounted = Mounted::by_method(asker).await;
-    let mounted = mounted.as_ref();
+pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Probed {
     let mut bases: Vec<&Listed> = Vec::new();
     for listed in listing.models.iter().filter(|listed| listed.parent.is_none()) {
         if !bases.iter().any(|base| listed.is_same_as(base)) {
             bases.push(listed);
         }
     }
-    let engine = if mounted.is_some_and(|mounted| mounted.is_omni) { "vLLM-Omni" } else { "vLLM" };
     let (first, rest) = bases.split_at(bases.len().min(MAX_ASKED));
+    let (version, mounted) = future::join(super::version(asker, "/version"), Mounted::by_method(asker)).await;
+    let is_omni = mounted.as_ref().is_some_and(|mounted| mounted.is_omni);
+    // vLLM-Omni mounts what no model of it can do as well.
+    let operations = mounted.filter(|_| !is_omni).map(|mounted| mounted.operations);
     // No closure: the compiler does not see that what one returns may move between threads.
     let mut looks = Vec::new();
     for base in first {
-        looks.push(model(asker, base, mounted));
+        looks.push(model(asker, base, operations));
     }
-    let (version, looks) = future::join(super::version(asker, "/version"), join_all(looks)).await;
-    let mut found = Found { engine: Some(engine.into()), version, ..Found::default() };
-    if mounted.is_some_and(|mounted| mounted.is_omni) {
-        found.doubts.push("what it answers with: vLLM-Omni has every path, whatever its model can do".into());
-    }
-    if let Some(next) = rest.first() {
-        found.doubts.push(format!(
-            "what {} and {} more take: {MAX_ASKED} models of a server are asked for",
-            next.name,
-            rest.len() - 1
-        ));
-    }
+    let mut doubts = Vec::new();
     let mut known: Vec<(&Listed, FoundModel)> = Vec::new();
-    for (base, (model, doubts)) in first.iter().zip(looks) {
-        found.doubts.extend(doubts);
+    for (base, (model, of_model)) in first.iter().zip(join_all(looks).await) {
+        doubts.extend(of_model);
         known.push((base, model));
     }
+    if let Some(next) = rest.first() {
+        let more = rest.len() - 1;
+        doubts.push(format!("what {} and {more} more take: {MAX_ASKED} models of a server are asked for", next.name));
+    }
+    if is_omni {
+        doubts.push("what it answers with: vLLM-Omni has every path, whatever its model can do".into());
+    }
     // Another name of a model takes what the model does, and so does an adapter.
-    let of = |listed: &Listed| known.iter().find(|(base, _)| listed.is_same_as(base) || listed.is_adapter_of(base));
-    found.models = listing
-        .models
-        .iter()
-        .map(|listed| match of(listed) {
-            Some((_, model)) => {
-                FoundModel { name: listed.name.clone(), parent: listed.parent.clone(), ..model.clone() }
-            }
-            None => super::listed(listed),
-        })
-        .collect();
-    found
+    let of = |entry: &Listed| known.iter().find(|(base, _)| entry.is_same_as(base) || entry.is_adapter_of(base));
+    let models = super::models(listing, |entry| match of(entry) {
+        Some((_, model)) => FoundModel { parent: entry.parent.clone(), ..model.clone() },
+        None => super::listed(entry),
+    });
+    let engine = if is_omni { "vLLM-Omni" } else { "vLLM" };
+    Probed { found: Found { engine: Some(engine.into()), version, models, any_name: false }, doubts }
 }
 
 /// A model, and what could not be told of it.
-async fn model(asker: &Asker<'_>, listed: &Listed, mounted: Option<&Mounted>) -> (FoundModel, Vec<String>) {
+async fn model(asker: &Asker<'_>, listed: &Listed, operations: Option<OperationSet>) -> (FoundModel, Vec<String>) {
     let mut model = super::listed(listed);
     model.input = Known::NOTHING.with(Modality::Embedding, false);
-    // vLLM-Omni mounts what no model of it can do as well.
-    if let Some(mounted) = mounted.filter(|mounted| !mounted.is_omni) {
-        model.operations = Some(mounted.operations);
-        model.input = model.input.with(Modality::Text, mounted.operations.iter().any(takes_text));
-        model.output = Known::exactly(mounted.operations.gives());
+    if let Some(operations) = operations {
+        model.operations = Some(operations);
+        model.input = model.input.with(Modality::Text, operations.iter().any(takes_text));
+        model.output = Known::exactly(operations.gives());
     }
     let mut doubts = Vec::new();
     let answers = join_all(QUESTIONS.map(|(modality, kind)| ask(asker, &listed.name, modality, kind))).await;

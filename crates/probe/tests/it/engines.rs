@@ -3,7 +3,7 @@
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use modelserver_sim::{Options, Sim};
-use routing::Found;
+use probe::Probed;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{at, probe, serve, takes};
 
 /// vLLM as the simulator has it, which is held against recordings of the real one.
-async fn vllm(models: &[&str]) -> Found {
+async fn vllm(models: &[&str]) -> Probed {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = at(listener.local_addr().unwrap());
     let models = models.iter().map(|model| model.parse().unwrap()).collect();
@@ -21,7 +21,7 @@ async fn vllm(models: &[&str]) -> Found {
 }
 
 /// What is found out where these paths answer so.
-async fn found(answers: &[(&'static str, Value)]) -> Found {
+async fn found(answers: &[(&'static str, Value)]) -> Probed {
     let mut router = Router::new();
     // Operations, as SGLang mounts them whatever its model can do.
     for path in ["/v1/chat/completions", "/v1/embeddings"] {
@@ -45,7 +45,7 @@ fn list(owned_by: &str, entries: &[Value]) -> (&'static str, Value) {
 #[tokio::test]
 async fn vllm_is_asked_for_each_modality_and_says_its_limits() {
     let found = vllm(&["m=text,image<=4:text:chat completions,tokenize:4096"]).await;
-    assert_eq!(found.what(), "vLLM 0.32.0");
+    assert_eq!(found.found.what(), "vLLM 0.32.0");
     assert_eq!(
         takes(&found),
         ["m: text+image not audio+video+embedding for chat completions, tokenize, other, context 4096, image ≤ 4"]
@@ -81,13 +81,13 @@ async fn an_adapter_takes_what_its_model_does_and_another_name_of_a_model_as_wel
     assert_eq!(
         takes(&found),
         [
+            format!("alias: {of_base}"),
             format!("base: {of_base}"),
             format!("lora: {of_base}"),
-            format!("alias: {of_base}"),
             "lost: - not - for ?, context 99".into()
         ]
     );
-    assert_eq!(found.models[1].parent.as_deref(), Some("base"));
+    assert_eq!(found.found.models["lora"].parent.as_deref(), Some("base"));
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn sglang_says_it_in_flags() {
     let server = json!({"version": "0.5.23", "limit_mm_data_per_request": {"image": 3}, "api_key": "secret", "enable_multimodal": null});
     let info = json!({"is_generation": true, "has_image_understanding": true, "has_audio_understanding": false});
     let newer = found(&[models.clone(), ("/model_info", info), ("/server_info", server.clone())]).await;
-    assert_eq!(newer.what(), "SGLang 0.5.23");
+    assert_eq!(newer.found.what(), "SGLang 0.5.23");
     assert_eq!(
         takes(&newer),
         ["vl: text+image not audio+embedding for chat completions, other, context 32768, image ≤ 3"]
@@ -115,8 +115,8 @@ async fn llama_cpp_says_it_in_its_props_and_answers_to_any_name() {
     let props = json!({"build_info": "b7000", "modalities": {"vision": true, "audio": false},
         "default_generation_settings": {"n_ctx": 8192}, "chat_template": "…"});
     let one = found(&[list("llamacpp", &[json!({"id": "gemma"})]), ("/props", props)]).await;
-    assert!(one.any_name);
-    assert_eq!(one.what(), "llama.cpp b7000");
+    assert!(one.found.any_name);
+    assert_eq!(one.found.what(), "llama.cpp b7000");
     let operations = "chat completions, completions, responses, messages, embeddings, rerank, tokenize";
     assert_eq!(takes(&one), [format!("gemma: text+image not audio+embedding for {operations}, context 8192")]);
     let entry =
@@ -124,7 +124,7 @@ async fn llama_cpp_says_it_in_its_props_and_answers_to_any_name() {
     let router =
         found(&[list("llamacpp", &[entry]), ("/props", json!({"role": "router", "build_info": "b7000"}))]).await;
     assert_eq!(
-        (takes(&router), router.any_name),
+        (takes(&router), router.found.any_name),
         (vec!["a: text+image not audio+video+embedding for ?, -".to_owned()], false)
     );
 }
@@ -140,7 +140,7 @@ async fn ollama_says_it_of_each_model() {
         .route("/api/tags", get(move || std::future::ready(Json(tags))))
         .route("/api/show", post(move || std::future::ready(Json(show))));
     let found = probe(&serve(router).await).await.unwrap();
-    assert_eq!(found.what(), "Ollama 0.33.0");
+    assert_eq!(found.found.what(), "Ollama 0.33.0");
     let operations = "chat completions, completions, responses, messages";
     assert_eq!(
         takes(&found),
@@ -153,7 +153,7 @@ async fn servers_of_one_task_say_which() {
     let tgi = json!({"model_id": "org/m", "router": "text-generation-router", "version": "3.3.7", "max_total_tokens": 2048,
         "model_pipeline_tag": "image-text-to-text"});
     let tgi = found(&[list("org/m", &[json!({"id": "org/m"})]), ("/info", tgi)]).await;
-    assert_eq!(tgi.what(), "TGI 3.3.7");
+    assert_eq!(tgi.found.what(), "TGI 3.3.7");
     assert_eq!(
         takes(&tgi),
         ["org/m: text+image not audio+video+embedding for chat completions, completions, context 2048"]
@@ -167,7 +167,7 @@ async fn servers_of_one_task_say_which() {
     let xinference =
         json!({"id": "x", "model_type": "LLM", "model_ability": ["chat", "vision"], "context_length": 1024});
     let xinference = found(&[list("xinference", &[xinference])]).await;
-    assert_eq!(xinference.what(), "Xinference");
+    assert_eq!(xinference.found.what(), "Xinference");
     assert_eq!(takes(&xinference), ["x: text+image not audio+video+embedding for chat completions, context 1024"]);
 }
 
@@ -178,9 +178,9 @@ async fn lists_that_say_more_are_found_and_an_unknown_server_is_said_to_be_one()
         json!({"data": [{"id": "a", "input_modalities": ["text", "video"], "output_modalities": ["text", "image"]}]});
     let local_ai = found(&[plain.clone(), ("/v1/models/capabilities", rich)]).await;
     assert_eq!(takes(&local_ai), ["a: text+video not image+audio+embedding for ?, -"]);
-    assert_eq!(local_ai.models[0].output.yes().to_string(), "text+image");
+    assert_eq!(local_ai.found.models["a"].output.yes().to_string(), "text+image");
     let unknown = found(&[plain]).await;
-    assert_eq!(unknown.what(), "not recognised");
+    assert_eq!(unknown.found.what(), "not recognised");
     assert_eq!(takes(&unknown), ["a: - not - for ?, -"]);
     assert_eq!(unknown.doubts, ["what a takes: its server does not say"]);
 }

@@ -22,7 +22,7 @@ fn vllm_list(names: impl IntoIterator<Item = String>) -> Json<Value> {
 
 /// What is said of a server that answers everything so.
 async fn said_of(router: Router) -> String {
-    probe(&serve(router).await).await.map_or_else(|failure| failure.to_string(), |found| found.what())
+    probe(&serve(router).await).await.map_or_else(|failure| failure.to_string(), |probed| probed.found.what())
 }
 
 #[tokio::test]
@@ -55,7 +55,7 @@ async fn a_key_is_asked_for_and_given() {
     let without = probe(&server).await.unwrap_err();
     assert_eq!(without.to_string(), "asks for an API key (status 401); give one with --api-key");
     let with = Prober::new(Some("sesame")).unwrap().probe(&server).await.unwrap();
-    assert_eq!(with.models.len(), 1);
+    assert_eq!(with.found.models.len(), 1);
     assert!(Prober::new(Some("a\nb")).is_err());
 }
 
@@ -81,7 +81,7 @@ async fn of_ten_thousand_models_as_many_are_taken_as_there_may_be() {
     let server =
         Router::new().route("/v1/models", get(async move || vllm_list(names()))).route("/tokenize", post(tokenize));
     let found = probe(&serve(server).await).await.unwrap();
-    assert_eq!(found.models.len(), 256);
+    assert_eq!(found.found.models.len(), 256);
     assert!(found.doubts.iter().any(|doubt| doubt.starts_with("9744 entries")), "{:?}", found.doubts);
     assert!(found.doubts.len() < 40);
     assert_eq!(asked.load(Ordering::Relaxed), 24);
@@ -92,7 +92,7 @@ async fn names_that_are_none_are_passed_over() {
     let names = ["good".to_owned(), String::new(), "x".repeat(300), "a\nb".into(), "good".into()];
     let found =
         probe(&serve(Router::new().route("/v1/models", get(async move || vllm_list(names)))).await).await.unwrap();
-    assert_eq!(found.models.len(), 1);
+    assert_eq!(found.found.models.len(), 1);
     assert!(found.doubts.last().unwrap().starts_with("4 entries"), "{:?}", found.doubts);
 }
 

@@ -9,8 +9,8 @@ mod watch;
 use std::net::SocketAddr;
 
 use axum::Router;
-use probe::{Failure, Prober, Server};
-use routing::{AppProtocol, Found};
+use probe::{Failure, Probed, Prober, Server};
+use routing::{AppProtocol, FoundModel, ModelName};
 use tokio::net::TcpListener;
 
 /// Serves these paths at an address of their own.
@@ -25,15 +25,15 @@ fn at(address: SocketAddr) -> Server {
     Server::at(address, AppProtocol::Http)
 }
 
-async fn probe(server: &Server) -> Result<Found, Failure> {
+async fn probe(server: &Server) -> Result<Probed, Failure> {
     Prober::new(None).unwrap().probe(server).await
 }
 
 /// What each model takes, and what surely not, in a line.
-fn takes(found: &Found) -> Vec<String> {
-    let line = |model: &routing::FoundModel| {
+fn takes(probed: &Probed) -> Vec<String> {
+    let line = |(name, model): (&ModelName, &FoundModel)| {
         let operations = model.operations.map_or("?".into(), |operations| operations.to_string());
-        format!("{}: {} not {} for {operations}, {}", model.name, model.input.yes(), model.input.no(), model.limits)
+        format!("{name}: {} not {} for {operations}, {}", model.input.yes(), model.input.no(), model.limits)
     };
-    found.models.iter().map(line).collect()
+    probed.found.models.iter().map(line).collect()
 }

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use modelserver_sim::{Options, Sim};
-use probe::{Failure, Pace, Prober};
-use routing::Found;
+use probe::{Failure, Pace, Probed, Prober};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -49,7 +48,7 @@ async fn start(address: SocketAddr, model: &str) -> Running {
 #[tokio::test]
 async fn what_changes_is_told_and_what_stays_is_not() {
     let server = start(([127, 0, 0, 1], 0).into(), "m=text,image:text:chat completions,tokenize").await;
-    let (tell, mut told) = mpsc::channel::<Result<Found, Failure>>(8);
+    let (tell, mut told) = mpsc::channel::<Result<Probed, Failure>>(8);
     let address = server.address;
     let watched = at(address);
     tokio::spawn(async move { Prober::new(None).unwrap().watch(&watched, QUICK, &tell, |said| said).await });

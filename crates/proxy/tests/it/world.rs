@@ -200,7 +200,7 @@ impl Answer {
 fn table(text: &[SocketAddr], vision: &[SocketAddr], app_protocol: AppProtocol) -> RoutingTable {
     let pool = |addresses: &[SocketAddr]| {
         let endpoint = |(place, address): (usize, &SocketAddr)| {
-            (format!("pod-{place}").into(), Endpoint { address: *address, uid: "u".into(), capability: None })
+            (format!("pod-{place}").into(), Endpoint::new(*address, "u".into()))
         };
         let endpoints = addresses.iter().enumerate().map(endpoint).collect();
         Arc::new(Pool { app_protocol, endpoints, ..Pool::default() })

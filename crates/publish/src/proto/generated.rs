@@ -121,7 +121,7 @@ pub struct Rewrite {
     pub weight: u32,
 }
 /// Endpoints point up to their pool, so that a pod that comes or goes moves one small message.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Endpoint {
     #[prost(message, optional, tag = "1")]
     pub key: ::core::option::Option<EndpointKey>,
@@ -134,6 +134,68 @@ pub struct Endpoint {
     /// Of its pod, in hexadecimal digits; empty where nobody says.
     #[prost(string, tag = "4")]
     pub uid: ::prost::alloc::string::String,
+    /// Absent where nobody asked it, or it did not answer. A reader that does not know it believes what is declared, as it did before.
+    #[prost(message, optional, tag = "5")]
+    pub found: ::core::option::Option<Found>,
+}
+/// What an endpoint was found to be.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Found {
+    /// Empty where it is not recognised.
+    #[prost(string, tag = "1")]
+    pub engine: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "3")]
+    pub models: ::prost::alloc::vec::Vec<FoundModel>,
+    /// Whether it answers to any name.
+    #[prost(bool, tag = "4")]
+    pub any_name: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FoundModel {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Of an adapter; empty for others.
+    #[prost(string, tag = "2")]
+    pub parent: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub input: ::core::option::Option<Known>,
+    #[prost(message, optional, tag = "4")]
+    pub output: ::core::option::Option<Known>,
+    /// Absent where nobody knows.
+    #[prost(message, optional, tag = "5")]
+    pub operations: ::core::option::Option<Operations>,
+    #[prost(message, optional, tag = "6")]
+    pub limits: ::core::option::Option<Limits>,
+}
+/// Modalities that are there, and such as are not; of the others nobody knows.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Known {
+    #[prost(enumeration = "Modality", repeated, tag = "1")]
+    pub yes: ::prost::alloc::vec::Vec<i32>,
+    #[prost(enumeration = "Modality", repeated, tag = "2")]
+    pub no: ::prost::alloc::vec::Vec<i32>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Operations {
+    #[prost(enumeration = "Operation", repeated, tag = "1")]
+    pub all: ::prost::alloc::vec::Vec<i32>,
+}
+/// How much one request may bring. What is absent is not limited.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Limits {
+    #[prost(uint32, optional, tag = "1")]
+    pub context_tokens: ::core::option::Option<u32>,
+    #[prost(message, repeated, tag = "2")]
+    pub items: ::prost::alloc::vec::Vec<Items>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Items {
+    #[prost(enumeration = "Modality", tag = "1")]
+    pub modality: i32,
+    #[prost(uint32, tag = "2")]
+    pub most: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EndpointKey {
@@ -164,7 +226,7 @@ pub struct Model {
     #[prost(uint32, tag = "7")]
     pub first_byte_timeout_seconds: u32,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Target {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
@@ -177,6 +239,9 @@ pub struct Target {
     /// Name of a model family; one that a reader does not know is as none.
     #[prost(string, tag = "5")]
     pub family: ::prost::alloc::string::String,
+    /// As its object says. A reader that does not know it lets the model server refuse, as it did before.
+    #[prost(message, optional, tag = "6")]
+    pub limits: ::core::option::Option<Limits>,
 }
 /// A modality or an operation that a reader does not know is skipped: that narrows what is offered.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

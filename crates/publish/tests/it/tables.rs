@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use routing::{
-    AppProtocol, Capability, Criticality, Endpoint, Family, Format, HostPattern, MediaPolicy, MediaRule, MediaSource,
-    Modality, ModalitySet, Model, Operation, OperationSet, Pool, PoolPolicy, Rewrite, RoutingTable, Target,
-    UnsafeFeature,
+    AppProtocol, Capability, Criticality, Endpoint, Family, Format, Found, FoundModel, HostPattern, Known, Limits,
+    MediaPolicy, MediaRule, MediaSource, Modality, ModalitySet, Model, Operation, OperationSet, Pool, PoolPolicy,
+    Rewrite, RoutingTable, Target, UnsafeFeature,
 };
 
 fn name<N: From<String> + std::fmt::Debug>() -> impl Strategy<Value = N> {
@@ -28,6 +28,34 @@ fn capability() -> impl Strategy<Value = Capability> {
     })
 }
 
+fn limits() -> impl Strategy<Value = Limits> {
+    let items = proptest::collection::vec((0..5_usize, 0..9_u32), 0..3);
+    (proptest::option::of(1..9_u32), items).prop_map(|(context, items)| {
+        let limits = context.map_or(Limits::NONE, |tokens| Limits::NONE.with_context(tokens));
+        items.into_iter().fold(limits, |limits, (modality, items)| limits.with_items(Modality::ALL[modality], items))
+    })
+}
+
+fn known() -> impl Strategy<Value = Known> {
+    let told = proptest::collection::vec((0..5_usize, any::<bool>()), 0..4);
+    told.prop_map(|told| told.into_iter().fold(Known::NOTHING, |known, (one, is)| known.with(Modality::ALL[one], is)))
+}
+
+fn found() -> impl Strategy<Value = Found> {
+    let operations = capability().prop_map(|capability| capability.operations);
+    let model = (proptest::option::of(name()), known(), known(), proptest::option::of(operations), limits()).prop_map(
+        |(parent, input, output, operations, limits)| FoundModel { parent, input, output, operations, limits },
+    );
+    let models = proptest::collection::btree_map(name(), model, 0..3);
+    let engine = || proptest::option::of("[ab]");
+    (engine(), engine(), models, any::<bool>()).prop_map(|(engine, version, models, any_name)| Found {
+        engine,
+        version,
+        models,
+        any_name,
+    })
+}
+
 fn policy() -> impl Strategy<Value = PoolPolicy> {
     let rewrite = (name(), 1..5_u32).prop_map(|(name, weight)| Rewrite { name, weight });
     let some = proptest::collection::vec(rewrite, 1..3).boxed();
@@ -41,8 +69,10 @@ fn policy() -> impl Strategy<Value = PoolPolicy> {
 }
 
 fn pool() -> impl Strategy<Value = Pool> {
-    let endpoint = (0..3_u8, any::<bool>(), "[ab]?", proptest::option::of(capability())).prop_map(
-        |(host, six, uid, capability)| Endpoint {
+    let found = proptest::option::of(found());
+    let endpoint = (0..3_u8, any::<bool>(), "[ab]?", proptest::option::of(capability()), found).prop_map(
+        |(host, six, uid, capability, found)| Endpoint {
+            found: found.map(Arc::new),
             uid: uid.as_str().into(),
             address: if six {
                 SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(host)], 8000))
@@ -58,10 +88,16 @@ fn pool() -> impl Strategy<Value = Pool> {
 }
 
 fn model() -> impl Strategy<Value = Model> {
-    let target =
-        (name(), name(), capability(), 0..30_usize, 1..9_u32).prop_map(|(name, pool, capability, family, weight)| {
-            Target { name, pool, capability, family: Family::ALL.get(family).copied(), weight }
-        });
+    let target = (name(), name(), capability(), 0..30_usize, limits(), 1..9_u32).prop_map(
+        |(name, pool, capability, family, limits, weight)| Target {
+            name,
+            pool,
+            capability,
+            family: Family::ALL.get(family).copied(),
+            limits,
+            weight,
+        },
+    );
     let criticality =
         prop_oneof![Just(Criticality::Critical), Just(Criticality::Standard), Just(Criticality::Sheddable)];
     let rule = (proptest::option::of(0..9_u32), proptest::option::of(0..9_u64), any::<bool>()).prop_map(
@@ -110,7 +146,7 @@ pub(crate) fn table() -> impl Strategy<Value = RoutingTable> {
 pub(crate) fn one_pool(pool: &str, hosts: &[u8]) -> RoutingTable {
     let endpoint = |host: &u8| {
         let address = SocketAddr::from(([10, 0, 0, *host], 8000));
-        (Arc::from(format!("pod-{host}")), Endpoint { address, uid: "".into(), capability: None })
+        (Arc::from(format!("pod-{host}")), Endpoint::new(address, "".into()))
     };
     let facts = Pool { endpoints: hosts.iter().map(endpoint).collect(), ..Pool::default() };
     RoutingTable { pools: [(pool.into(), Arc::new(facts))].into(), ..RoutingTable::default() }

@@ -11,6 +11,7 @@ fn target(spec: &str) -> Target {
         pool: pool.into(),
         capability: Capability::new(set(input), set(output)),
         family: None,
+        limits: Limits::NONE,
         weight: 1,
     }
 }
@@ -129,11 +130,11 @@ fn a_scope_keeps_its_pool_and_the_models_that_live_there() {
 #[test]
 fn an_endpoint_narrows_and_never_widens() {
     let address = "10.0.0.1:8000".parse().unwrap();
-    let silent = Endpoint { address, uid: "".into(), capability: None };
-    let text = Endpoint { address, uid: "".into(), capability: Some(Capability::TEXT) };
+    let silent = Endpoint::new(address, "".into());
+    let text = Endpoint { capability: Some(Capability::TEXT), ..Endpoint::new(address, "".into()) };
     let image = need("image", "");
-    assert!(silent.covers(image));
-    assert!(!text.covers(image));
+    assert!(silent.covers(None, image));
+    assert!(!text.covers(None, image));
 }
 
 #[test]

@@ -7,7 +7,14 @@ use routing::{Capability, Modality, ModalitySet, Operation};
 const NOTHING: Requirement = Requirement::new(Operation::ChatCompletions, ModalitySet::EMPTY, ModalitySet::EMPTY);
 const IMAGE: Requirement =
     Requirement::new(Operation::ChatCompletions, ModalitySet::of(&[Modality::Image]), ModalitySet::EMPTY);
-const ANYTHING: SchedulingRequest<'_> = SchedulingRequest { need: NOTHING, subset: None, content: None };
+const ANYTHING: SchedulingRequest<'_> = SchedulingRequest {
+    need: NOTHING,
+    model: None,
+    size: Size::of(0),
+    limits: Limits::NONE,
+    subset: None,
+    content: None,
+};
 
 /// A prompt of a hundred milliseconds, of which the server has nothing.
 const NOTHING_THERE: Work = Work { reading: 100.0, encoding: 0.0, saved: 0.0 };
@@ -34,7 +41,7 @@ struct Server {
 
 fn server(port: u16, load: Load) -> Server {
     let address = SocketAddr::from(([10, 0, 0, 1], port));
-    Server { endpoint: Endpoint { address, uid: "".into(), capability: None }, load, health: WELL, work: NOTHING_THERE }
+    Server { endpoint: Endpoint::new(address, "".into()), load, health: WELL, work: NOTHING_THERE }
 }
 
 impl Server {
@@ -120,7 +127,14 @@ fn what_nobody_has_goes_where_everybody_sends_it() {
 
 #[test]
 fn an_endpoint_that_cannot_take_it_is_never_ranked() {
-    let request = SchedulingRequest { need: IMAGE, subset: None, content: None };
+    let request = SchedulingRequest {
+        need: IMAGE,
+        model: None,
+        size: Size::of(0),
+        limits: Limits::NONE,
+        subset: None,
+        content: None,
+    };
     let text = || server(1, IDLE).taking(Capability::TEXT);
     assert_eq!(rank(&request, &[text(), server(2, IDLE)]), Ok(vec![2]));
     assert_eq!(rank(&request, &[text()]), Err(Exhausted::Filtered(Filter::Capability)));
@@ -130,7 +144,14 @@ fn an_endpoint_that_cannot_take_it_is_never_ranked() {
 #[test]
 fn the_reason_is_the_filter_that_the_best_of_them_reached() {
     let subset = Subset::parse(["10.0.0.1:9"]);
-    let request = SchedulingRequest { need: IMAGE, subset: Some(&subset), content: None };
+    let request = SchedulingRequest {
+        need: IMAGE,
+        model: None,
+        size: Size::of(0),
+        limits: Limits::NONE,
+        subset: Some(&subset),
+        content: None,
+    };
     let servers = [server(2, IDLE), server(1, IDLE).taking(Capability::TEXT)];
     assert_eq!(rank(&request, &servers), Err(Exhausted::Filtered(Filter::Subset)));
 }
@@ -138,7 +159,14 @@ fn the_reason_is_the_filter_that_the_best_of_them_reached() {
 #[test]
 fn a_subset_is_obeyed() {
     let subset = Subset::parse(["10.0.0.1:2"]);
-    let request = SchedulingRequest { need: NOTHING, subset: Some(&subset), content: None };
+    let request = SchedulingRequest {
+        need: NOTHING,
+        model: None,
+        size: Size::of(0),
+        limits: Limits::NONE,
+        subset: Some(&subset),
+        content: None,
+    };
     assert_eq!(rank(&request, &[server(1, IDLE), server(2, IDLE)]), Ok(vec![2]));
 }
 

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use api::{
-    EndpointPickerRef, FailureMode, InferenceModel, InferenceModelSpec, InferencePool, InferencePoolSpec, Modalities,
-    PoolRef, PoolSelector, Port, PortNumber, TargetModel,
+    EndpointPickerRef, FailureMode, InferenceModel, InferenceModelSpec, InferencePool, InferencePoolSpec, MaxItems,
+    Modalities, PoolRef, PoolSelector, Port, PortNumber, TargetLimits, TargetModel,
 };
-use routing::{Capability, ModalitySet, Model, OperationSet, Pool, RoutingTable, Target};
+use routing::{Capability, Limits, Modality, ModalitySet, Model, OperationSet, Pool, RoutingTable, Target};
 use serde::Serialize;
 
 use crate::fleet::object_name;
@@ -109,6 +109,15 @@ fn target(target: &Target) -> TargetModel {
             api::Operation::ALL.into_iter().filter(|one| operations.contains(index::operation(*one))).collect()
         },
         family: None,
+        limits: limits(target.limits),
         weight: None,
     }
+}
+
+fn limits(limits: Limits) -> Option<TargetLimits> {
+    let [image, audio, video] = [Modality::Image, Modality::Audio, Modality::Video].map(|one| limits.items(one));
+    let max_items = MaxItems { image, audio, video };
+    let max_items = Some(max_items).filter(|items| *items != MaxItems::default());
+    let all = TargetLimits { context_length: limits.context(), max_items };
+    Some(all).filter(|all| *all != TargetLimits::default())
 }

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use probe::{Failure, Pace, Prober, Server};
+use probe::{Failure, Pace, Probed, Prober, Server};
 use routing::{AppProtocol, Found};
 use tokio::sync::mpsc::{self, Sender};
 use tokio::task::AbortHandle;
@@ -31,7 +32,7 @@ type News = (SocketAddr, Told);
 enum Told {
     Said {
         label: String,
-        said: Result<Found, Failure>,
+        said: Result<Probed, Failure>,
     },
     /// Its name does not lead there any more.
     Gone,
@@ -40,8 +41,8 @@ enum Told {
 /// A server that has been asked: what it said last, and what it was when it last answered.
 struct Known {
     label: String,
-    last: Result<Found, Failure>,
-    found: Option<Found>,
+    last: Result<Probed, Failure>,
+    found: Option<Arc<Found>>,
 }
 
 /// All of them, by address.
@@ -173,7 +174,7 @@ impl Fleet {
             Told::Said { label, said } => {
                 let before = self.0.remove(&address);
                 tell_of(&label, before.as_ref().map(|known| &known.last), &said);
-                let found = said.as_ref().ok().cloned().or_else(|| before?.found);
+                let found = said.as_ref().ok().map(|probed| Arc::new(probed.found.clone())).or_else(|| before?.found);
                 self.0.insert(address, Known { label, last: said, found });
             }
         }
@@ -200,11 +201,11 @@ impl Fleet {
 }
 
 /// A line for whoever reads the log.
-fn tell_of(server: &str, before: Option<&Result<Found, Failure>>, now: &Result<Found, Failure>) {
+fn tell_of(server: &str, before: Option<&Result<Probed, Failure>>, now: &Result<Probed, Failure>) {
     match (before, now) {
         (_, Err(failure)) => tracing::warn!(server, "{failure}"),
-        (Some(Err(_)), Ok(found)) => tracing::info!(server, is = found.what(), "it answers again"),
-        (Some(Ok(_)), Ok(found)) => tracing::info!(server, is = found.what(), "it is another than it was"),
-        (None, Ok(found)) => tracing::debug!(server, is = found.what(), "found out"),
+        (Some(Err(_)), Ok(probed)) => tracing::info!(server, is = probed.found.what(), "it answers again"),
+        (Some(Ok(_)), Ok(probed)) => tracing::info!(server, is = probed.found.what(), "it is another than it was"),
+        (None, Ok(probed)) => tracing::debug!(server, is = probed.found.what(), "found out"),
     }
 }

@@ -1,0 +1,138 @@
+//! Asks the model servers of every pool what they are, and tells the event loop. Every replica does, so that a hand-over changes no table.
+//!
+//! ```text
+//!  Compiled ──endpoints──► a watch for each server ──news──► Event::Found ──► index
+//! ```
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use index::{Compiled, Event, ObjectKey, ServerKey};
+use probe::{Failure, Pace, Probed, Prober, Server};
+use routing::AppProtocol;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+/// A pod that starts anew is not ready for a while, so its server is asked at once when it is back: glances are for models that are loaded into a
+/// server that runs.
+const PACE: Pace = Pace { glance: Duration::from_secs(10), whole: Duration::from_mins(5) };
+
+/// How long the first tables wait for answers. Without them pickers would believe what is declared until the answers are in, and pickers that were
+/// told better by the controller before would unlearn it.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
+
+/// Asks, as long as it is run.
+pub(crate) struct Probing {
+    pub(crate) prober: Prober,
+    /// Whose endpoints are asked.
+    pub(crate) compiled: watch::Receiver<Option<Arc<Compiled>>>,
+    pub(crate) events: mpsc::Sender<Event>,
+    /// True once every server of the first tables has answered, or long enough was waited for it.
+    pub(crate) has_looked: watch::Sender<bool>,
+}
+
+/// A server, and the way to it.
+type Way = (ServerKey, SocketAddr, AppProtocol);
+
+/// Ends a watch when it is dropped.
+struct Watcher(AbortHandle);
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Probing {
+    /// Runs until the event loop is gone.
+    pub(crate) async fn run(mut self) {
+        let (tell, mut told) = mpsc::channel::<(ServerKey, Result<Probed, Failure>)>(64);
+        let mut watchers: HashMap<Way, Watcher> = HashMap::new();
+        // Servers that the first look waits for, and how long.
+        let mut first: Option<(HashSet<ServerKey>, Instant)> = None;
+        loop {
+            let look_ends = first.as_ref().map(|(_, until)| *until);
+            tokio::select! {
+                changed = self.compiled.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let Some(compiled) = self.compiled.borrow_and_update().clone() else { continue };
+                    let ways = ways(&compiled);
+                    watchers.retain(|way, _| ways.contains(way));
+                    if !*self.has_looked.borrow() && first.is_none() {
+                        let servers = ways.iter().map(|(server, ..)| server.clone()).collect();
+                        first = Some((servers, Instant::now() + FIRST_LOOK));
+                    }
+                    for way in ways {
+                        let watcher = |way: &Way| Watcher(tokio::spawn(watch(way.clone(), self.prober.clone(), tell.clone())).abort_handle());
+                        watchers.entry(way).or_insert_with_key(watcher);
+                    }
+                }
+                Some((server, said)) = told.recv() => {
+                    if let Some((waited_for, _)) = &mut first {
+                        waited_for.remove(&server);
+                    }
+                    if !self.note(server, said).await {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep_until(look_ends.unwrap_or_else(Instant::now)), if look_ends.is_some() => {
+                    first = Some((HashSet::new(), Instant::now()));
+                }
+            }
+            if first.as_ref().is_some_and(|(waited_for, _)| waited_for.is_empty()) {
+                first = None;
+                self.has_looked.send_replace(true);
+            }
+        }
+    }
+
+    /// Passes on what was found. What could not be asked is what it was: a server that does not answer may serve all the same.
+    async fn note(&self, server: ServerKey, said: Result<Probed, Failure>) -> bool {
+        let (pod, port) = (&server.pod, server.port);
+        match said {
+            Ok(Probed { found, doubts }) => {
+                tracing::info!(%pod, port, is = found.what(), models = found.models.len(), "model server asked");
+                for doubt in doubts {
+                    tracing::debug!(%pod, port, "not found out: {doubt}");
+                }
+                self.events.send(Event::Found(server, Arc::new(found))).await.is_ok()
+            }
+            Err(failure) => {
+                tracing::debug!(%pod, port, "the model server {failure}");
+                true
+            }
+        }
+    }
+}
+
+async fn watch(
+    (key, address, protocol): Way,
+    prober: Prober,
+    tell: mpsc::Sender<(ServerKey, Result<Probed, Failure>)>,
+) {
+    let server = Server::at(address, protocol);
+    // An error is that nobody listens any more.
+    _ = prober.watch(&server, PACE, &tell, |said| (key.clone(), said)).await;
+}
+
+/// Every server of every pool, once.
+fn ways(compiled: &Compiled) -> HashSet<Way> {
+    let mut ways = HashSet::new();
+    for (namespace, table) in &compiled.tables {
+        for pool in table.pools.values() {
+            for (name, endpoint) in &pool.endpoints {
+                // The index names endpoints so.
+                let Some((pod, _)) = name.rsplit_once("-rank-") else { continue };
+                let pod = ObjectKey::new(namespace, pod);
+                let server = ServerKey { pod, uid: endpoint.uid, port: endpoint.address.port() };
+                ways.insert((server, endpoint.address, pool.app_protocol));
+            }
+        }
+    }
+    ways
+}

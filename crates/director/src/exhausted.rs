@@ -1,0 +1,69 @@
+//! Why no endpoint of a route can take a request.
+
+use routing::{Capability, Endpoint, Exceeded, Limits, NoRoute, Route};
+use scheduling::{Exhausted, Filter};
+
+use crate::Rejection;
+use crate::transaction::Undecided;
+
+impl Undecided {
+    pub(crate) fn no_endpoints(&self, route: &Route<'_>, exhausted: Exhausted) -> Rejection {
+        if let Some((model, _)) = route.model
+            && self.snapshot.table.pools_of_models.contains_key(model)
+            && route.pools().iter().all(|pool| !self.snapshot.table.pools.contains_key(*pool))
+        {
+            return self.no_route(NoRoute::out_of_scope(model, &route.pools()));
+        }
+        let refusal = match exhausted {
+            Exhausted::Filtered(Filter::Limits) => self.exceeded(route),
+            Exhausted::Filtered(Filter::Capability) if route.model.is_none() => self.uncovered(route),
+            _ => None,
+        };
+        refusal.unwrap_or_else(|| {
+            let pools = route.pools().iter().map(ToString::to_string).collect();
+            let need = self.request.requires;
+            Rejection::NoEndpoints { model: self.request.model.clone(), pools, need, exhausted }
+        })
+    }
+
+    /// That the request brings more than whoever takes most of it.
+    fn exceeded(&self, route: &Route<'_>) -> Option<Rejection> {
+        let mut loosest: Option<(Limits, Exceeded)> = None;
+        let mut draw = self.draw;
+        for target in route.tiers().iter().flat_map(|tier| tier.order(&mut draw)) {
+            let content = self.content_at(target.name(), target.family());
+            let asked = self.asked(&content, &target);
+            let able = |endpoint: &&Endpoint| endpoint.covers(asked.model, asked.need);
+            for endpoint in self.snapshot.slots(target.pool()).iter().map(|slot| &slot.endpoint).filter(able) {
+                let limits = asked.limits.intersection(endpoint.limits(asked.model));
+                let Some(exceeded) = limits.exceeded_by(asked.size) else { continue };
+                if loosest.is_none_or(|(known, _)| known.union(limits) != known) {
+                    loosest = Some((limits, exceeded));
+                }
+            }
+        }
+        let (_, exceeded) = loosest?;
+        let at = match exceeded {
+            Exceeded::Items { modality, limit, .. } => {
+                let items = self.request.media.iter().filter(|item| item.modality == modality);
+                items.skip(limit as usize).map(|item| item.at.clone()).next()
+            }
+            Exceeded::Context { .. } => None,
+        };
+        let model = self.request.model.clone().unwrap_or_default();
+        Some(Rejection::Exceeds { model, exceeded, at })
+    }
+
+    /// That nobody was found to take it of a pool that is asked as it is: what a declaration would have said.
+    fn uncovered(&self, route: &Route<'_>) -> Option<Rejection> {
+        let model = self.request.model.as_deref().unwrap_or_default();
+        let offered = |pool: &&routing::PoolName| {
+            let name = self.snapshot.listed(pool, model);
+            let slots = self.snapshot.slots(pool).iter();
+            slots.filter_map(|slot| slot.endpoint.narrow(Capability::ANY, name)).reduce(Capability::union)
+        };
+        let offered = route.pools().iter().filter_map(offered).reduce(Capability::union)?;
+        let missing = self.request.requires.missing_from(offered);
+        Some(self.no_route(NoRoute::Uncovered { model: model.to_owned(), offered, missing, alternatives: Vec::new() }))
+    }
+}

@@ -1,0 +1,131 @@
+//! What endpoints were found to be, and how much of it a request may bring.
+
+use routing::{Found, FoundModel, Known, Limits, Modality};
+
+use super::*;
+
+/// Endpoints by their hosts, and what each was found to be; none for one that did not answer.
+type Servers<'a> = &'a [(u8, Option<&'a Arc<Found>>)];
+
+/// A server of one model that takes these, within limits.
+fn server(model: &str, takes: &str, limits: Limits) -> Arc<Found> {
+    let operations = Some([Operation::ChatCompletions].into_iter().collect());
+    let found = FoundModel { input: Known::exactly(super::set(takes)), operations, limits, ..FoundModel::default() };
+    Arc::new(Found { models: BTreeMap::from([(model.into(), found)]), ..Found::default() })
+}
+
+fn pool_found(servers: Servers<'_>) -> Arc<Pool> {
+    let mut pool = Pool::default();
+    for (host, found) in servers {
+        let endpoint = Endpoint { found: found.cloned(), ..Endpoint::new(address(*host), Uid::NONE) };
+        pool.endpoints.insert(format!("pod-{host}").into(), endpoint);
+    }
+    Arc::new(pool)
+}
+
+/// A pool that nobody declares a model of.
+fn undeclared(servers: Servers<'_>) -> World {
+    let pools = BTreeMap::from([("p".into(), pool_found(servers))]);
+    World::new(RoutingTable { pools, ..RoutingTable::default() })
+}
+
+/// Model `chat` in two tiers, the first of which is tighter, each with its servers.
+fn declared(text: Target, vision: Target, servers: [Servers<'_>; 2]) -> World {
+    let pools = BTreeMap::from([("text".into(), pool_found(servers[0])), ("vision".into(), pool_found(servers[1]))]);
+    let models = BTreeMap::from([("chat".into(), Arc::new(Model::new(vec![text, vision])))]);
+    World::new(RoutingTable { models, pools, ..RoutingTable::default() })
+}
+
+fn chat(images: usize, letters: usize) -> String {
+    let image = r#",{"type":"image_url","image_url":{"url":"https://a.example.com/x"}}"#.repeat(images);
+    let text = "x".repeat(letters);
+    format!(r#"{{"model":"chat","messages":[{{"role":"user","content":[{{"type":"text","text":"{text}"}}{image}]}}]}}"#)
+}
+
+fn refusal(asked: Result<Dispatch, Rejection>) -> (crate::Code, String) {
+    let rejection = asked.expect_err("it is refused");
+    (rejection.code(), rejection.to_string())
+}
+
+#[test]
+fn a_picture_goes_where_one_was_found_to_be_taken_and_to_whoever_did_not_say() {
+    let (blind, sighted) = (server("chat", "text", Limits::NONE), server("chat", "text+image", Limits::NONE));
+    let world = undeclared(&[(1, Some(&blind)), (2, Some(&sighted)), (3, None)]);
+    // Each picture has a home of its own.
+    let picture = |number: u64| IMAGE.replace("com/x", &format!("com/{number}"));
+    let went: std::collections::BTreeSet<_> =
+        (0..40).map(|number| address_of(&world.ask_with(&picture(number), None, number).unwrap())).collect();
+    assert_eq!(went, [address(2), address(3)].into());
+    let world = undeclared(&[(1, Some(&blind))]);
+    let (code, message) = refusal(world.ask(IMAGE));
+    assert_eq!((code.as_str(), &*message), ("unsupported_modality", "model \"chat\" takes text, not image"));
+}
+
+#[test]
+fn a_model_that_some_servers_list_goes_to_those_and_one_that_none_lists_to_any() {
+    let (base, adapter) = (server("base", "text", Limits::NONE), server("chat", "text", Limits::NONE));
+    let world = undeclared(&[(1, Some(&base)), (2, Some(&adapter)), (3, Some(&base))]);
+    let all = |model: &str| -> std::collections::BTreeSet<_> {
+        let body = TEXT.replace("chat", model);
+        (0..40).map(|seed| address_of(&world.ask_with(&body, None, seed).unwrap())).collect()
+    };
+    assert_eq!(all("chat"), [address(2)].into());
+    assert_eq!(all("loaded-when-asked").len(), 3);
+}
+
+#[test]
+fn more_items_than_a_target_takes_go_to_one_that_takes_them_and_what_all_refuse_is_refused_with_numbers() {
+    let limited = |items| Limits::NONE.with_items(Modality::Image, items);
+    let (few, many) = (server("few", "text+image", limited(2)), server("many", "text+image+audio", limited(4)));
+    let target = |pool: &str, name: &str, input: &str| Target::new(name, pool, capability(input));
+    let world = declared(
+        target("text", "few", "text+image"),
+        target("vision", "many", "text+image+audio"),
+        [&[(1, Some(&few))], &[(11, Some(&many))]],
+    );
+    let pool_for = |images| world.ask(&chat(images, 1)).map(|dispatch| pool_of(&dispatch).to_owned());
+    assert_eq!(pool_for(2).unwrap(), "text");
+    assert_eq!(pool_for(3).unwrap(), "vision");
+    assert_eq!(pool_for(4).unwrap(), "vision");
+    let (code, message) = refusal(world.ask(&chat(5, 1)));
+    assert_eq!(code.as_str(), "too_many_media_items");
+    assert_eq!(message, "model \"chat\" takes at most 4 image items at once, not 5");
+    let at = world.ask(&chat(5, 1)).unwrap_err().param();
+    assert_eq!(at.as_deref(), Some("messages[0].content[5]"), "the first that is too much");
+}
+
+#[test]
+fn a_prompt_that_seems_too_long_for_a_target_goes_to_a_longer_one_and_near_a_limit_the_engine_decides() {
+    let declared_limits = |tokens| Limits::NONE.with_context(tokens);
+    let target = |pool: &str, input: &str, limits| Target { limits, ..Target::new("m", pool, capability(input)) };
+    let world = declared(
+        target("text", "text", declared_limits(1000)),
+        target("vision", "text+image", declared_limits(4000)),
+        [&[(1, None)], &[(11, None)]],
+    );
+    let pool_for = |letters| world.ask(&chat(0, letters)).map(|dispatch| pool_of(&dispatch).to_owned());
+    // Four letters a token.
+    assert_eq!(pool_for(3_000).unwrap(), "text");
+    assert_eq!(pool_for(6_000).unwrap(), "vision");
+    // Too long for both by the estimate, which may be wrong: whoever is nearest to it decides.
+    let near = world.ask(&chat(0, 20_000)).unwrap();
+    assert_eq!((pool_of(&near), near.plan.why.lacks), ("vision", Some(Filter::Context)));
+    let (code, message) = refusal(world.ask(&chat(0, 70_000)));
+    assert_eq!(code.as_str(), "context_length_exceeded");
+    assert!(
+        message
+            .starts_with("model \"chat\" has a context length of 4000 tokens, and the prompt is estimated to have 17"),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_was_found_is_listed_where_nobody_declares_models() {
+    let found = server("tiny", "text+image", Limits::NONE.with_context(4096));
+    let world = undeclared(&[(1, Some(&found)), (2, None)]);
+    let snapshot = world.handler.director.snapshot().unwrap();
+    let list: serde_json::Value = serde_json::from_slice(&snapshot.list(false, "serving")).unwrap();
+    assert_eq!(list["data"][0]["id"], "tiny");
+    assert_eq!(list["data"][0]["context_length"], 4096);
+    assert_eq!(list["data"][0]["architecture"]["input_modalities"], serde_json::json!(["text", "image"]));
+}
