@@ -1,219 +1,124 @@
-//! Real model servers behind our picker: what do their own caches say of where it sends requests?
-//!
-//! ```text
-//!  clients ──► vLLM, any of them ──────────┐
-//!          ──► picker ──► vLLM            ──► counters of each: tokens and pictures that were in its caches
-//! ```
+//! Real model servers: vLLM on CPU with tiny models of every kind, which `e2e/engines` writes and starts.
 
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use fastrand::Rng;
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 
-use crate::compare::start_picker;
 use crate::{Client, Process, root};
 
-/// Servers of vLLM on CPU, with a tiny model.
+mod caches;
+mod check;
+
+/// A Python environment with `e2e/engines/requirements.txt`, and what is done with it.
 #[derive(Debug)]
 pub struct Engines {
-    /// A Python environment with `e2e/engines/requirements.txt`.
     pub python: PathBuf,
+    /// Servers whose caches are looked at.
     pub servers: usize,
     /// Requests to each of the two ways.
     pub requests: usize,
 }
 
-/// What servers' caches counted, all together.
-#[derive(Debug, Clone, Copy, Default)]
-struct Counters {
-    tokens: f64,
-    tokens_there: f64,
-    pictures: f64,
-    pictures_there: f64,
-}
-
-/// One way to the servers, measured.
-struct Row {
-    name: &'static str,
-    counters: Counters,
-    /// Of each request, until it was answered.
-    took: Vec<Duration>,
-    length: Duration,
-}
-
 /// How long servers may take to start, on a machine that has never done it.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// Requests at once.
-const CLIENTS: usize = 8;
+/// A server to start.
+#[derive(Debug, Clone)]
+struct Spec {
+    name: String,
+    /// As `tiny_models.py` calls it.
+    model: &'static str,
+    /// Flags of its own; `{models}` stands for the folder with the models.
+    args: Vec<String>,
+}
 
-/// Applications with a long prompt of their own, and pictures that are asked about.
-const APPLICATIONS: usize = 16;
-const PICTURES: usize = 60;
+/// Servers that run, by name. They end with it.
+#[derive(Debug)]
+struct Fleet {
+    process: Process,
+    addresses: BTreeMap<String, SocketAddr>,
+}
 
-impl Engines {
-    /// Starts everything, asks, and says what became of it, as a table.
-    pub async fn bench(&self, folder: &Path, tell: impl Fn(&str)) -> Result<String> {
-        let (_fleet, addresses) = self.start(folder, &tell).await?;
-        let servers: Vec<Client> = addresses.iter().map(|address| Client::new(*address)).collect();
-        let (_picker, picker) = start_picker(folder, &addresses).await?;
-        // Different texts and pictures each time, so that nothing of one is there for the other.
-        tell("asking the servers, any of them");
-        let by_chance = self.measured("any of them", &servers, &servers, 1).await?;
-        tell("asking the picker");
-        let by_cost = self.measured("thalamus", &[Client::new(picker)], &servers, 2).await?;
-        Ok(table(&[by_chance, by_cost]))
+impl Spec {
+    fn new(name: impl Into<String>, model: &'static str, args: &[&str]) -> Self {
+        Self { name: name.into(), model, args: args.iter().map(ToString::to_string).collect() }
     }
+}
 
+impl Fleet {
     /// The servers, once they answer.
-    async fn start(&self, folder: &Path, tell: &impl Fn(&str)) -> Result<(Process, Vec<SocketAddr>)> {
-        let (python, scripts) = (self.python.join("bin/python"), root().join("e2e/engines"));
-        let model = folder.join("model");
-        tell("writing a tiny model");
-        let written = Command::new(&python).arg(scripts.join("tiny_models.py")).arg(&model).output();
+    async fn start(python: &Path, folder: &Path, specs: &[Spec], tell: &impl Fn(&str)) -> Result<Self> {
+        let (python, scripts, models) = (python.join("bin/python"), root().join("e2e/engines"), folder.join("models"));
+        let mut kinds: Vec<&str> = specs.iter().map(|spec| spec.model).collect();
+        if kinds.contains(&"text") {
+            kinds.push("lora");
+        }
+        kinds.sort_unstable();
+        kinds.dedup();
+        tell(&format!("writing {} tiny models", kinds.len()));
+        let written = Command::new(&python)
+            .arg("-Wignore")
+            .arg(scripts.join("tiny_models.py"))
+            .arg(&models)
+            .args(&kinds)
+            .output();
         let written = written.with_context(|| format!("running {}", python.display()))?;
         ensure!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
         // Taken and given back, so that nobody else has them for now.
         let taken: Vec<TcpListener> =
-            (0..self.servers).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
-        let addresses: Vec<SocketAddr> = taken.iter().map(TcpListener::local_addr).collect::<std::io::Result<_>>()?;
+            specs.iter().map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
+        let ports: Vec<SocketAddr> = taken.iter().map(TcpListener::local_addr).collect::<std::io::Result<_>>()?;
         drop(taken);
-        let mut args = vec!["-Wignore".to_owned(), scripts.join("fleet.py").display().to_string()];
-        args.extend([model.display().to_string(), folder.display().to_string()]);
-        args.extend(addresses.iter().map(|address| address.port().to_string()));
-        let fleet = Process::start(folder, "fleet", &python, &args, &[])?;
+        let addresses: BTreeMap<String, SocketAddr> = specs.iter().map(|spec| spec.name.clone()).zip(ports).collect();
+        let servers: Vec<Value> = specs
+            .iter()
+            .map(|spec| {
+                let args: Vec<String> =
+                    spec.args.iter().map(|arg| arg.replace("{models}", &models.display().to_string())).collect();
+                json!({"model": models.join(spec.model), "port": addresses[&spec.name].port(), "args": args})
+            })
+            .collect();
+        let list = folder.join("servers.json");
+        std::fs::write(&list, Value::from(servers).to_string()).context("writing the list of servers")?;
+        let args = ["-Wignore".into(), scripts.join("fleet.py"), folder.to_owned(), list];
+        let fleet = Self { process: Process::start_to_talk_to(folder, "fleet", &python, &args)?, addresses };
         let began = Instant::now();
-        for (number, address) in addresses.iter().enumerate() {
-            let client = Client::new(*address);
-            while !client.get("/health").await.is_ok_and(|answer| answer.status == 200) {
-                if began.elapsed() > PATIENCE {
-                    bail!("{address} does not answer after {PATIENCE:?}; see {}\n{}", folder.display(), fleet.tail());
-                }
-                tokio::time::sleep(Duration::from_millis(500)).await;
+        for (number, name) in fleet.addresses.keys().enumerate() {
+            fleet.until_healthy(name, folder).await?;
+            tell(&format!("{} of {} servers answer, after {} s", number + 1, specs.len(), began.elapsed().as_secs()));
+        }
+        Ok(fleet)
+    }
+
+    async fn until_healthy(&self, name: &str, folder: &Path) -> Result<()> {
+        let (client, began) = (self.client(name), Instant::now());
+        while !client.get("/health").await.is_ok_and(|answer| answer.status == 200) {
+            if began.elapsed() > PATIENCE {
+                bail!("{name} does not answer after {PATIENCE:?}; see {}\n{}", folder.display(), self.process.tail());
             }
-            tell(&format!("{} of {} servers answer, after {} s", number + 1, self.servers, began.elapsed().as_secs()));
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        Ok((fleet, addresses))
+        Ok(())
     }
 
-    /// The same questions in the same order, whoever is asked: any of `ways`, by chance, which is what a Service does.
-    async fn measured(&self, name: &'static str, ways: &[Client], servers: &[Client], salt: u64) -> Result<Row> {
-        let before = counters(servers).await?;
-        let questions: Arc<Vec<Value>> = Arc::new(questions(self.requests, salt));
-        let (next, began) = (Arc::new(AtomicUsize::new(0)), Instant::now());
-        let mut clients = JoinSet::new();
-        for _ in 0..CLIENTS {
-            let (questions, next, ways) = (Arc::clone(&questions), Arc::clone(&next), ways.to_vec());
-            clients.spawn(async move {
-                let mut took = Vec::new();
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(question) = questions.get(number) else { return anyhow::Ok(took) };
-                    let began = Instant::now();
-                    let answer = ways[fastrand::usize(..ways.len())].chat(question).await?;
-                    ensure!(answer.status == 200, "{}", answer.shown());
-                    took.push(began.elapsed());
-                }
-            });
-        }
-        let mut took = Vec::new();
-        while let Some(some) = clients.join_next().await {
-            took.extend(some.context("a client ended early")??);
-        }
-        let length = began.elapsed();
-        took.sort_unstable();
-        Ok(Row { name, counters: counters(servers).await?.since(before), took, length })
+    fn address(&self, name: &str) -> SocketAddr {
+        self.addresses[name]
     }
-}
 
-/// Half of them to applications with a prompt of twelve kilobytes each, half about pictures of 150 KB.
-fn questions(count: usize, salt: u64) -> Vec<Value> {
-    let mut rng = Rng::with_seed(7);
-    let pictures: Vec<String> = (0..PICTURES as u64).map(|number| picture(salt * 1000 + number)).collect();
-    let question = |number: usize| {
-        let ask = format!("question {number}?");
-        let messages = if number.is_multiple_of(2) {
-            let application = rng.usize(..APPLICATIONS);
-            let system = format!("{salt}, application {application}: ") + &"be brief and kind. ".repeat(640);
-            json!([{"role": "system", "content": system}, {"role": "user", "content": ask}])
-        } else {
-            let url = json!({"url": &*pictures[rng.usize(..PICTURES)]});
-            json!([{"role": "user", "content": [{"type": "image_url", "image_url": url}, {"type": "text", "text": ask}]}])
-        };
-        json!({"model": "m", "max_tokens": 8, "stream": true, "messages": messages})
-    };
-    (0..count).map(question).collect()
-}
-
-/// A bitmap of 224 × 224, as a URL: every picture library reads them, and none need write them.
-fn picture(number: u64) -> String {
-    const SIDE: u32 = 224;
-    let pixels = SIDE * SIDE * 3;
-    let mut bitmap = b"BM".to_vec();
-    for word in [pixels + 54, 0, 54, 40, SIDE, SIDE, 1 | 24 << 16, 0, pixels, 0, 0, 0, 0] {
-        bitmap.extend_from_slice(&word.to_le_bytes());
+    fn client(&self, name: &str) -> Client {
+        Client::new(self.address(name))
     }
-    let mut rng = Rng::with_seed(number);
-    bitmap.extend(std::iter::repeat_with(|| rng.u8(..)).take(pixels as usize));
-    format!("data:image/bmp;base64,{}", BASE64_STANDARD.encode(bitmap))
-}
 
-async fn counters(servers: &[Client]) -> Result<Counters> {
-    let mut all = Counters::default();
-    for server in servers {
-        let metrics = server.get("/metrics").await?.text();
-        let sum = |name: &str| -> f64 {
-            let of =
-                metrics.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
-            of.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-        };
-        all.tokens += sum("vllm:prefix_cache_queries_total");
-        all.tokens_there += sum("vllm:prefix_cache_hits_total");
-        all.pictures += sum("vllm:mm_cache_queries_total");
-        all.pictures_there += sum("vllm:mm_cache_hits_total");
+    /// Starts a server anew with other flags.
+    fn restart(&mut self, name: &str, args: &[&str]) -> Result<()> {
+        let line = json!({"port": self.address(name).port(), "args": args});
+        let stdin = self.process.stdin().context("the fleet listens to nobody")?;
+        writeln!(stdin, "{line}").context("talking to the fleet")
     }
-    Ok(all)
-}
-
-impl Counters {
-    fn since(self, before: Self) -> Self {
-        Self {
-            tokens: self.tokens - before.tokens,
-            tokens_there: self.tokens_there - before.tokens_there,
-            pictures: self.pictures - before.pictures,
-            pictures_there: self.pictures_there - before.pictures_there,
-        }
-    }
-}
-
-fn table(rows: &[Row]) -> String {
-    let mut text = String::from(
-        "| asked | tokens in a prefix cache | pictures in a cache | answered, median | 99th percentile | requests a second |\n|---|---|---|---|---|---|",
-    );
-    for Row { name, counters, took, length } in rows {
-        let share = |some: f64, of: f64| some / of.max(1.0) * 100.0;
-        let Counters { tokens, tokens_there, pictures, pictures_there } = *counters;
-        let at = |percent: usize| took.get(took.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default();
-        #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
-        let rate = took.len() as f64 / length.as_secs_f64();
-        _ = write!(
-            text,
-            "\n| {name} | {:.0} % | {:.0} % | {} ms | {} ms | {rate:.0} |",
-            share(tokens_there, tokens),
-            share(pictures_there, pictures),
-            at(50).as_millis(),
-            at(99).as_millis(),
-        );
-    }
-    text
 }

@@ -71,8 +71,11 @@ enum Action {
         #[arg(long, allow_hyphen_values = true)]
         flag: Vec<String>,
     },
-    /// Ask real model servers, any of them and by a picker, and print what their caches say.
+    /// Ask real model servers: whether what is found of them is what they do, and what their caches say of where requests go.
     Engines {
+        /// This part alone.
+        #[arg(long, value_enum)]
+        only: Option<PartOfEngines>,
         /// A Python environment with vLLM for CPU.
         #[arg(long, env = "THALAMUS_ENGINES")]
         python: PathBuf,
@@ -103,6 +106,12 @@ enum Action {
         #[arg(long)]
         seed: Option<u64>,
     },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum PartOfEngines {
+    Check,
+    Caches,
 }
 
 #[expect(clippy::print_stdout, reason = "figures are what one of the commands is for")]
@@ -139,10 +148,16 @@ async fn main() -> Result<()> {
             println!("{table}");
             if write { e2e::write_table(&table) } else { Ok(()) }
         }
-        Action::Engines { python, servers, requests } => {
+        Action::Engines { only, python, servers, requests } => {
             let folder = fresh(&folder, "engines")?;
             let engines = Engines { python, servers, requests };
-            println!("{}", engines.bench(&folder, |line| eprintln!("engines: {line}")).await?);
+            let tell = |line: &str| eprintln!("engines: {line}");
+            if only != Some(PartOfEngines::Caches) {
+                println!("{}", engines.check(&fresh(&folder, "check")?, tell).await?);
+            }
+            if only != Some(PartOfEngines::Check) {
+                println!("{}", engines.bench(&fresh(&folder, "caches")?, tell).await?);
+            }
             Ok(())
         }
         Action::Echo { one, other } => e2e::echo([one, other]).await,

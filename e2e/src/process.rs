@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
@@ -34,12 +34,28 @@ impl Process {
         args: &[A],
         env: &[(&str, &str)],
     ) -> Result<Self> {
+        Self::start_with(folder, name, program, args, env, Stdio::null())
+    }
+
+    /// The same, and it may be talked to: see [`Self::stdin`].
+    pub fn start_to_talk_to<A: AsRef<OsStr>>(folder: &Path, name: &str, program: &Path, args: &[A]) -> Result<Self> {
+        Self::start_with(folder, name, program, args, &[], Stdio::piped())
+    }
+
+    fn start_with<A: AsRef<OsStr>>(
+        folder: &Path,
+        name: &str,
+        program: &Path,
+        args: &[A],
+        env: &[(&str, &str)],
+        stdin: Stdio,
+    ) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let output = File::create(&log).with_context(|| format!("making {}", log.display()))?;
         let mut child = Command::new(program)
             .args(args)
             .envs(env.iter().copied())
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(output.try_clone().context("a log has two writers")?)
             .stderr(output)
             .process_group(0)
@@ -53,6 +69,11 @@ impl Process {
             }
         }
         Ok(Self { name: name.to_owned(), child: Some(child), log })
+    }
+
+    /// Where it reads, if anybody may write there.
+    pub fn stdin(&mut self) -> Option<&mut ChildStdin> {
+        self.child.as_mut()?.stdin.as_mut()
     }
 
     pub fn pid(&self) -> u32 {

@@ -55,8 +55,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Start real model servers (vLLM on CPU, with a tiny model), ask any of them and by a picker, and print what their own caches say:
-    /// `cargo xtask engines --servers 4`. Installs 6 GB, once.
+    /// Start real model servers (vLLM on CPU, with tiny models), and print whether what is found of them is what they do, and what their own
+    /// caches say of where requests go: `cargo xtask engines --only check`. Installs 6 GB, once.
     Engines {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,

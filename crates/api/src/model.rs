@@ -29,6 +29,11 @@ use crate::crds::{conditions_schema, input_modalities_schema, output_modalities_
     printcolumn(name = "Output", type_ = "string", json_path = ".status.summary.output"),
     printcolumn(name = "Criticality", type_ = "string", json_path = ".spec.criticality", priority = 1),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.summary.ready"),
+    printcolumn(
+        name = "Verified",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Verified")].status"#
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

@@ -16,7 +16,7 @@ impl Undecided {
         }
         let refusal = match exhausted {
             Exhausted::Filtered(Filter::Limits) => self.exceeded(route),
-            Exhausted::Filtered(Filter::Capability) if route.model.is_none() => self.uncovered(route),
+            Exhausted::Filtered(Filter::Capability) => self.uncovered(route),
             _ => None,
         };
         refusal.unwrap_or_else(|| {
@@ -54,16 +54,22 @@ impl Undecided {
         Some(Rejection::Exceeds { model, exceeded, at })
     }
 
-    /// That nobody was found to take it of a pool that is asked as it is: what a declaration would have said.
+    /// That every endpoint that is ready was asked, and none takes it: trying again does not help. What is merely declared of pods may be about to
+    /// come back.
     fn uncovered(&self, route: &Route<'_>) -> Option<Rejection> {
-        let model = self.request.model.as_deref().unwrap_or_default();
-        let offered = |pool: &&routing::PoolName| {
-            let name = self.snapshot.listed(pool, model);
-            let slots = self.snapshot.slots(pool).iter();
-            slots.filter_map(|slot| slot.endpoint.narrow(Capability::ANY, name)).reduce(Capability::union)
-        };
-        let offered = route.pools().iter().filter_map(offered).reduce(Capability::union)?;
+        let mut offered: Option<Capability> = None;
+        let mut draw = self.draw;
+        for target in route.tiers().iter().flat_map(|tier| tier.order(&mut draw)) {
+            let asked = self.asked(&self.content_at(target.name(), target.family()), &target);
+            for endpoint in self.snapshot.slots(target.pool()).iter().map(|slot| &slot.endpoint) {
+                endpoint.found.as_ref()?;
+                let own = endpoint.narrow(target.capability(), asked.model);
+                offered = offered.into_iter().chain(own).reduce(Capability::union);
+            }
+        }
+        let offered = offered?;
         let missing = self.request.requires.missing_from(offered);
-        Some(self.no_route(NoRoute::Uncovered { model: model.to_owned(), offered, missing, alternatives: Vec::new() }))
+        let model = self.request.model.clone().unwrap_or_default();
+        Some(self.no_route(NoRoute::Uncovered { model, offered, missing, alternatives: Vec::new() }))
     }
 }

@@ -251,8 +251,11 @@ pub(crate) fn endpoints_ready(selected: &Selected<'_>, declared: Option<Capabili
     if !kinds.is_empty() {
         message += &format!(": {}", kinds.join(", "));
     }
-    if verified > 0 {
-        message += &format!("; {verified} verified");
+    // Short: kubectl shows it in a column.
+    match verified {
+        0 => {}
+        all if all == ready => message += ", verified",
+        some => message += &format!("; {some} verified"),
     }
     let words = selected.pods.iter().find_map(|(key, pod)| Some((&key.name, pod.unknown_words.first()?)));
     if let Some((pod, word)) = words {

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use anyhow::{Context as _, Result};
-use api::{Condition, InferenceModel, InferencePool, PickerTemplate};
+use api::{Condition, InferenceModel, InferencePool, Modalities, PickerTemplate};
 use daemon::Table;
 use index::{Change, Compiled, Event, Index, ManagedPicker, ObjectKey};
 use k8s_openapi::NamespaceResourceScope;
@@ -11,7 +11,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::ListParams;
 use kube::{Api, Client, Resource};
-use routing::{Capability, RoutingTable, Target};
+use routing::{Capability, ModalitySet, RoutingTable, Target};
 use serde::de::DeserializeOwned;
 use thalamus::screen::{Screen, line};
 
@@ -58,7 +58,7 @@ where
 /// A row for each pool and target in it.
 fn table(index: &Index, compiled: &Compiled) -> Table {
     let mut view = Table::default();
-    view.row(["NAMESPACE", "POOL", "ENDPOINTS", "PICKERS", "MODEL", "TARGET", "TAKES", "GIVES", "ON OFFER"]);
+    view.row(["NAMESPACE", "POOL", "ENDPOINTS", "PICKERS", "MODEL", "TARGET", "TAKES", "GIVES", "ON OFFER", "FOUND"]);
     for (key, report) in &compiled.pools {
         let table = &compiled.tables[&key.namespace];
         let endpoints = report.verdicts.iter().find(|verdict| verdict.type_ == "EndpointsReady");
@@ -71,19 +71,38 @@ fn table(index: &Index, compiled: &Compiled) -> Table {
             alone = false;
             let Capability { input, output, .. } = target.capability;
             let offered = offered(table, target);
+            let found = found(index, &key.namespace, model);
             let of_target =
-                [model.to_string(), target.name.to_string(), input.to_string(), output.to_string(), offered];
+                [model.to_string(), target.name.to_string(), input.to_string(), output.to_string(), offered, found];
             view.row(of_pool.iter().map(|&cell| cell.to_owned()).chain(of_target));
         }
         if alone {
             // A picker of the whole namespace goes by models where there are any, or another pool.
             let is_only = table.models.is_empty() && table.pools.len() == 1;
             let served = if is_only { "as is" } else { "as is, by a picker of this pool only" };
-            let anything = ["(none)", "-", "-", "-", served];
+            let anything = ["(none)", "-", "-", "-", served, "-"];
             view.row(of_pool.iter().chain(&anything).map(|&cell| cell.to_owned()));
         }
     }
     view
+}
+
+/// What its servers were found to take, by the controller's word: `text+image`, with what nobody could tell as `video?`; `-` where none was asked.
+fn found(index: &Index, namespace: &str, model: &str) -> String {
+    let mut models =
+        index.models().filter(|(key, object)| key.namespace == namespace && object.spec.model_name == model);
+    let status = models.find_map(|(_, object)| object.status.as_ref());
+    let Some(status) = status.filter(|status| status.conditions.iter().any(|one| one.type_ == "Verified")) else {
+        return "-".into();
+    };
+    let input = |of: &Option<Modalities>| -> ModalitySet {
+        of.iter().flat_map(|modalities| &modalities.input).map(|one| index::modality(*one)).collect()
+    };
+    let found = input(&status.found);
+    let unknown = input(&status.modalities).difference(found);
+    let known = Some(found).filter(|found| !found.is_empty()).map(|found| found.to_string());
+    let words: Vec<String> = known.into_iter().chain(unknown.iter().map(|one| format!("{one}?"))).collect();
+    words.join(", ")
 }
 
 /// What of a target ready endpoints offer now.

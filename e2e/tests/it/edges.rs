@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::{PodSpec, eventually};
 
 use crate::Shared;
-use crate::routing::{chat, image, text, three_pools, two_text_pods, until_answered};
+use crate::routing::{chat, text, three_pools, two_text_pods, until_answered};
 
 pub(crate) async fn a_client_that_hangs_up_is_felt_by_the_model_server(shared: &Shared) -> Result<()> {
     let mut world = shared.world_of_all_ways().await?;
@@ -61,15 +61,16 @@ pub(crate) async fn the_next_endpoint_is_tried_when_one_cannot_be_reached(shared
 pub(crate) async fn a_model_servers_refusal_is_the_clients_answer(shared: &Shared) -> Result<()> {
     let mut world = shared.world_of_all_ways().await?;
     world.apply_pool("text")?;
-    // The owner says more than the server can do: the server's own words reach the client, and it goes on being asked.
-    world.apply_model("m", "{modelName: m, poolRef: {name: text}, modalities: {input: [Text, Image]}}")?;
+    // The owner names a model that the server has not: the server's own words reach the client, and it goes on being asked.
+    world.apply_model("m", "{modelName: m, poolRef: {name: text}}")?;
+    world.apply_model("other", "{modelName: other, poolRef: {name: text}}")?;
     world.kubelet.run(PodSpec::new("text-0", "text", &["m=text"])).await?;
     until_answered(&world, &chat("m", &text()), "200 text-0").await?;
     for client in world.ways() {
         for _ in 0..20 {
-            let answer = client.chat(&chat("m", &image())).await?;
+            let answer = client.chat(&chat("other", &text())).await?;
             ensure!(
-                answer.status == 400 && answer.text().contains("m is not a multimodal model"),
+                answer.status == 404 && answer.text().contains("The model `other` does not exist"),
                 "{}",
                 answer.shown()
             );

@@ -304,7 +304,7 @@ pub(crate) async fn where_gateways_are_at_home_nothing_is_taken_from_anybody(sha
         "{apiVersion: v1, kind: Service, metadata: {name: thalamus-picker}, spec: {selector: {app: thalamus-picker}, ports: [{name: ext-proc, \
          port: 9002}, {name: http, port: 8080}]}}",
     )?;
-    until_condition(&world, "inferencepool", "text", "EndpointsReady=True EndpointsReady: 1/1: 1 text").await
+    until_condition(&world, "inferencepool", "text", "EndpointsReady=True EndpointsReady: 1/1: 1 text, verified").await
 }
 
 /// Envoy that keeps bodies, as docs/gateways.md says: what the picker reads of one does not come back.

@@ -16,7 +16,7 @@ fn row(shown: &str, first: &str) -> Option<Vec<String>> {
     Some(cells)
 }
 
-async fn until_row(world: &World, kind: &str, name: &str, expected: &[&str]) -> Result<()> {
+pub(crate) async fn until_row(world: &World, kind: &str, name: &str, expected: &[&str]) -> Result<()> {
     eventually(&format!("kubectl get {kind} shows {expected:?}"), async || {
         let shown = world.kubectl(&["get", kind, "-o", "wide"])?;
         ensure!(row(&shown, name).is_some_and(|cells| cells == expected), "{shown}");
@@ -40,7 +40,7 @@ pub(crate) async fn until_condition(world: &World, kind: &str, name: &str, expec
 async fn settled_pools(world: &mut World) -> Result<()> {
     three_pools(world).await?;
     for (pool, takes) in [("text", "text"), ("vision", "text+image"), ("omni", "text+image+audio")] {
-        let ready = format!("EndpointsReady=True EndpointsReady: 1/1: 1 {takes}");
+        let ready = format!("EndpointsReady=True EndpointsReady: 1/1: 1 {takes}, verified");
         until_condition(world, "inferencepool", pool, &ready).await?;
         let programmed = "Programmed=True Programmed: 1 of 1 pickers use it";
         until_condition(world, "inferencepool", pool, programmed).await?;
@@ -49,7 +49,7 @@ async fn settled_pools(world: &mut World) -> Result<()> {
         world,
         "inferencemodel",
         "chat",
-        &["chat", "chat", "text,vision,omni", "text+image+audio", "text+audio", "Standard", "3/3"],
+        &["chat", "chat", "text,vision,omni", "text+image+audio", "text+audio", "Standard", "3/3", "True"],
     )
     .await
 }
@@ -57,13 +57,18 @@ async fn settled_pools(world: &mut World) -> Result<()> {
 pub(crate) async fn get_shows_the_truth_at_a_glance(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
     three_pools(&mut world).await?;
-    until_row(&world, "inferencepool", "vision", &["vision", "thalamus-picker", "False", "True", "1/1: 1 text+image"])
-        .await?;
+    until_row(
+        &world,
+        "inferencepool",
+        "vision",
+        &["vision", "thalamus-picker", "False", "True", "1/1: 1 text+image, verified"],
+    )
+    .await?;
     until_row(
         &world,
         "inferencemodel",
         "chat",
-        &["chat", "chat", "text,vision,omni", "text+image+audio", "text+audio", "Standard", "3/3"],
+        &["chat", "chat", "text,vision,omni", "text+image+audio", "text+audio", "Standard", "3/3", "True"],
     )
     .await?;
     world.kubelet.set_ready("omni-0", false).await?;
@@ -78,7 +83,7 @@ pub(crate) async fn get_shows_the_truth_at_a_glance(shared: &Shared) -> Result<(
         &world,
         "inferencemodel",
         "chat",
-        &["chat", "chat", "text,vision,omni", "text+image", "text", "Standard", "2/3"],
+        &["chat", "chat", "text,vision,omni", "text+image", "text", "Standard", "2/3", "True"],
     )
     .await?;
     until_condition(
@@ -214,7 +219,8 @@ pub(crate) async fn entries_of_others_are_never_touched(shared: &Shared) -> Resu
     let patch = format!(r#"{{"status":{{"parents":[{theirs},{}]}}}}"#, ours[0]);
     world.kubectl(&["patch", "inferencepool", "text", "--subresource=status", "--type=merge", "-p", &patch])?;
     world.kubelet.run(PodSpec::new("text-0", "text", &["m=text"])).await?;
-    until_condition(&world, "inferencepool", "text", "EndpointsReady=True EndpointsReady: 1/1").await?;
+    until_condition(&world, "inferencepool", "text", "EndpointsReady=True EndpointsReady: 1/1: 1 text, verified")
+        .await?;
     let parents = parents(&world)?;
     ensure!(parents.len() == 2 && parents.contains(&serde_json::from_str::<Value>(theirs)?), "{parents:?}");
     let shown = world.kubectl(&["get", "inferencepool", "text", "-o", "wide"])?;

@@ -16,6 +16,7 @@ mod bad_input;
 mod crds;
 mod edges;
 mod failures;
+mod found;
 mod gateways;
 mod guide;
 mod kubectl;
@@ -192,6 +193,11 @@ fn data_plane(trials: &mut Trials) {
         a_model_servers_refusal_is_the_clients_answer,
         health_is_told_under_every_name_over_tls_and_in_plain_text,
         metrics_tell_what_happened,
+    );
+    claims!(trials, found:
+        what_is_declared_and_not_so_is_said_and_not_believed,
+        what_nobody_declares_is_found_listed_and_routed_by_name,
+        a_restart_of_the_controller_widens_nothing,
     );
     claims!(trials, gateways:
         the_bytes_that_istio_sent_are_answered,

@@ -42,8 +42,8 @@ pub(crate) async fn status_is_one_table_and_what_is_wrong(shared: &Shared) -> Re
     let (content, shown) = plugin(&world, &["status"])?;
     let namespace = &world.namespace;
     for row in [
-        format!("{namespace} vision 1/1 current chat v text+image text all"),
-        format!("{namespace} omni 0/1 current chat o text+image+audio text+audio nothing"),
+        format!("{namespace} vision 1/1 current chat v text+image text all text+image"),
+        format!("{namespace} omni 0/1 current chat o text+image+audio text+audio nothing text+image"),
         format!(
             "InferencePool {namespace}/omni EndpointsReady: NoneReady 0/1: no pod is ready: kubectl get pods -l pool=omni"
         ),

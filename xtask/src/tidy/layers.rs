@@ -88,7 +88,7 @@ const LAYERS: [&[Crate]; 6] = [
     &[
         member("xtask", &["api", "director", "media", "request"], &["tokio", "kube-client"]),
         member("fuzz", &["director", "ext-proc", "h2-authority", "media", "request", "routing"], KUBERNETES),
-        member("e2e", &["api", "ext-proc", "publish", "routing", "thalamus", "modelserver-sim"], &[]),
+        member("e2e", &["api", "ext-proc", "probe", "publish", "routing", "thalamus", "modelserver-sim"], &[]),
     ],
 ];
 

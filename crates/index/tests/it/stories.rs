@@ -1,9 +1,11 @@
 //! One story a test.
 
-use index::{Change, Compiled, Event, Index, Listed, ManagedByDefault};
+use index::{Change, Compiled, Event, Index, Listed, ManagedByDefault, Stale};
 use serde_json::json;
 
-use crate::world::{index, key, model, objective, pod, pod_event, pool, pool_of, rewrite, said, service, template};
+use crate::world::{
+    found, index, key, model, objective, pod, pod_event, pool, pool_of, rewrite, said, service, template,
+};
 
 fn addresses(compiled: &Compiled, pool: &str) -> Vec<String> {
     compiled.tables["serving"].pools[pool].endpoints.values().map(|endpoint| endpoint.address.to_string()).collect()
@@ -388,4 +390,71 @@ fn objectives_give_priorities_to_their_pool() {
     let compiled = index([pool("p"), pool("q"), objective("batch", "p", -5)]).compile();
     let priorities = |pool: &str| compiled.tables["serving"].pools[pool].policy.priorities.get("batch").copied();
     assert_eq!((priorities("p"), priorities("q")), (Some(-5), None));
+}
+
+#[test]
+fn what_a_server_was_found_to_be_narrows_what_is_declared_and_is_said() {
+    let declared = json!({"modelName": "m", "poolRef": {"name": "p"}, "targetModels": [{"name": "t"}], "modalities": {"input": ["Text", "Image"]}});
+    let pods = ["a", "b"].map(|name| pod_event(&pod(name, "p", &format!("10.0.0.{}", name.as_bytes()[0]))));
+    let mut index = index(pods.into_iter().chain([pool("p"), model("m", 0, declared)]));
+    let said_of = |index: &Index, type_| said(&index.compile().models[&key("m")].verdicts, type_);
+    assert!(
+        index.compile().models[&key("m")].verdicts.iter().all(|verdict| verdict.type_ != "Verified"),
+        "nobody was asked"
+    );
+
+    // One answers, and is of text alone.
+    assert_ne!(index.observe(found("a", &["t"])), Stale::NOTHING);
+    assert_eq!(index.observe(found("a", &["t"])), Stale::NOTHING, "the same again");
+    assert_eq!(
+        said_of(&index, "Verified"),
+        "False Contradicted: a-rank-0 (vLLM) does not take image, which is declared of t"
+    );
+    let compiled = index.compile();
+    assert_eq!(compiled.models[&key("m")].found.input, [api::Modality::Text]);
+    assert_eq!(compiled.models[&key("m")].summary.input, "text+image", "the other may take it");
+    assert_eq!(
+        said(&compiled.pools[&key("p")].verdicts, "EndpointsReady"),
+        "True EndpointsReady: 2/2: 1 text, 1 text+image; 1 verified"
+    );
+    let _ = index.observe(found("b", &["t"]));
+    let compiled = index.compile();
+    assert_eq!(compiled.models[&key("m")].summary.input, "text");
+    assert_eq!(
+        said_of(&index, "Available"),
+        "False ModalityLost: image is declared as input, but not offered by any ready endpoint"
+    );
+
+    // Nobody lists what is declared: then lists do not decide, and a person is told.
+    let _ = index.observe(found("a", &["x"]));
+    let _ = index.observe(found("b", &["y"]));
+    assert_eq!(
+        said_of(&index, "Verified"),
+        "False Contradicted: no server of pool p lists the model t; they list x, y"
+    );
+    assert_eq!(index.compile().models[&key("m")].summary.input, "text+image");
+
+    // What was found of a pod is not believed of the next one of its name.
+    let mut next = pod("a", "p", "10.0.0.97");
+    next["metadata"]["uid"] = json!("another");
+    let _ = index.observe(pod_event(&next));
+    assert!(index.compile().tables["serving"].pools["p"].endpoints["a-rank-0"].found.is_none());
+    assert_eq!(index.observe(found("a", &["t"])), Stale::NOTHING, "an answer of the pod that is gone");
+}
+
+#[test]
+fn an_adapter_that_some_pods_have_is_theirs_and_no_contradiction() {
+    let declared = json!({"modelName": "lora", "poolRef": {"name": "p"}});
+    let pods = ["a", "b"].map(|name| pod_event(&pod(name, "p", &format!("10.0.0.{}", name.as_bytes()[0]))));
+    let events = pods.into_iter().chain([
+        pool("p"),
+        model("m", 0, declared),
+        found("a", &["base", "lora"]),
+        found("b", &["base"]),
+    ]);
+    let compiled = index(events).compile();
+    assert_eq!(
+        said(&compiled.models[&key("m")].verdicts, "Verified"),
+        "True Verified: 2 of 2 endpoints answered, and none contradicts what is declared"
+    );
 }

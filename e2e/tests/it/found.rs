@@ -1,0 +1,119 @@
+//! What model servers are found to be, and what becomes of it.
+
+use anyhow::{Result, ensure};
+use e2e::{PodSpec, eventually};
+use serde_json::Value;
+
+use crate::Shared;
+use crate::kubectl::{until_condition, until_row};
+use crate::routing::{answered, audio, chat, image, text, until_answered};
+
+pub(crate) async fn what_is_declared_and_not_so_is_said_and_not_believed(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    world.apply_pool("mixed")?;
+    world.apply_model("m", "{modelName: m, poolRef: {name: mixed}, modalities: {input: [Text, Image]}}")?;
+    world.kubelet.run(PodSpec::new("blind-0", "mixed", &["m=text"])).await?;
+    until_condition(
+        &world,
+        "inferencemodel",
+        "m",
+        "Verified=False Contradicted: blind-0-rank-0 (vLLM 0.32.0) does not take image, which is declared of m",
+    )
+    .await?;
+    until_row(&world, "inferencemodel", "m", &["m", "m", "mixed", "text", "text", "Standard", "1/1", "False"]).await?;
+    until_answered(&world, &chat("m", &image()), "400 unsupported_modality: model \"m\" takes text, not image").await?;
+    let events = world.kubectl(&[
+        "get",
+        "events",
+        "-o",
+        "jsonpath={range .items[*]}{.action} {.reason}: {.message}{\"\\n\"}{end}",
+    ])?;
+    ensure!(events.contains("Verified Contradicted: blind-0-rank-0"), "nobody is told:\n{events}");
+
+    // One that takes pictures joins: they all go there, text goes to either.
+    world.kubelet.run(PodSpec::new("eyes-0", "mixed", &["m=text,image<=2"])).await?;
+    until_answered(&world, &chat("m", &image()), "200 eyes-0").await?;
+    for _ in 0..10 {
+        answered(&world, &chat("m", &image()), "200 eyes-0").await?;
+    }
+    until_condition(
+        &world,
+        "inferencepool",
+        "mixed",
+        "EndpointsReady=True EndpointsReady: 2/2: 1 text, 1 text+image, verified",
+    )
+    .await?;
+    let three = Value::from(vec![image()[1].clone(), image()[1].clone(), image()[1].clone()]);
+    answered(
+        &world,
+        &chat("m", &three),
+        "400 too_many_media_items: model \"m\" takes at most 2 image items at once, not 3",
+    )
+    .await?;
+
+    // And what is put right is right again.
+    world.kubelet.delete("blind-0").await?;
+    until_condition(
+        &world,
+        "inferencemodel",
+        "m",
+        "Verified=True Verified: 1 of 1 endpoints answered, and none contradicts what is declared",
+    )
+    .await
+}
+
+pub(crate) async fn what_nobody_declares_is_found_listed_and_routed_by_name(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    world.apply_pool("p")?;
+    world.kubelet.run(PodSpec::new("base-0", "p", &["base=text"])).await?;
+    world.kubelet.run(PodSpec::new("lora-0", "p", &["base=text", "lora=text"])).await?;
+    until_condition(&world, "inferencepool", "p", "EndpointsReady=True EndpointsReady: 2/2: 2 text, verified").await?;
+    eventually("both are listed", async || {
+        let list = world.http.get("/v1/models").await?.json();
+        let names: Vec<&str> =
+            list["data"].as_array().into_iter().flatten().filter_map(|one| one["id"].as_str()).collect();
+        ensure!(names == ["base", "lora"], "{list}");
+        Ok(())
+    })
+    .await?;
+    for _ in 0..10 {
+        answered(&world, &chat("lora", &text()), "200 lora-0").await?;
+    }
+    answered(&world, &chat("lora", &audio()), "400 unsupported_modality: model \"lora\" takes text, not audio").await?;
+    // What nobody lists is the servers' to know.
+    let unknown = world.gateway.chat(&chat("nobodys", &text())).await?;
+    ensure!(unknown.status == 404 && unknown.text().contains("does not exist. Valid aliases"), "{}", unknown.shown());
+    Ok(())
+}
+
+/// A hand-over and a restart: what was found is known at once, or waited for.
+pub(crate) async fn a_restart_of_the_controller_widens_nothing(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    world.apply_pool("mixed")?;
+    world.apply_model("m", "{modelName: m, poolRef: {name: mixed}, modalities: {input: [Text, Image]}}")?;
+    world.kubelet.run(PodSpec::new("blind-0", "mixed", &["m=text"])).await?;
+    world.kubelet.run(PodSpec::new("eyes-0", "mixed", &["m=text,image"])).await?;
+    until_condition(
+        &world,
+        "inferencepool",
+        "mixed",
+        "EndpointsReady=True EndpointsReady: 2/2: 1 text, 1 text+image, verified",
+    )
+    .await?;
+    until_answered(&world, &chat("m", &image()), "200 eyes-0").await?;
+    world.kill_controller();
+    world.start_controller().await?;
+    // Until the new one has told its table, and beyond.
+    eventually("the new controller's table is in use", async || {
+        for _ in 0..5 {
+            answered(&world, &chat("m", &image()), "200 eyes-0").await?;
+        }
+        ensure!(world.controller_admin.get("/ready").await?.status == 200, "it is not ready");
+        Ok(())
+    })
+    .await?;
+    for _ in 0..20 {
+        answered(&world, &chat("m", &image()), "200 eyes-0").await?;
+    }
+    Ok(())
+}
