@@ -76,6 +76,9 @@ enum Action {
         /// This part alone.
         #[arg(long, value_enum)]
         only: Option<PartOfEngines>,
+        /// Write their answers to what the simulator is held against.
+        #[arg(long)]
+        record: bool,
         /// A Python environment with vLLM for CPU.
         #[arg(long, env = "THALAMUS_ENGINES")]
         python: PathBuf,
@@ -148,12 +151,12 @@ async fn main() -> Result<()> {
             println!("{table}");
             if write { e2e::write_table(&table) } else { Ok(()) }
         }
-        Action::Engines { only, python, servers, requests } => {
+        Action::Engines { only, record, python, servers, requests } => {
             let folder = fresh(&folder, "engines")?;
             let engines = Engines { python, servers, requests };
             let tell = |line: &str| eprintln!("engines: {line}");
             if only != Some(PartOfEngines::Caches) {
-                println!("{}", engines.check(&fresh(&folder, "check")?, tell).await?);
+                println!("{}", engines.check(&fresh(&folder, "check")?, record, tell).await?);
             }
             if only != Some(PartOfEngines::Check) {
                 println!("{}", engines.bench(&fresh(&folder, "caches")?, tell).await?);

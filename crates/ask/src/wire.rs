@@ -97,6 +97,7 @@ impl From<Question> for proto::Question {
             bytes,
             objective,
             flow,
+            is_batch,
             prompt,
         } = request;
         let words = |set: ModalitySet| set.iter().map(|modality| modality.as_str().to_owned()).collect();
@@ -131,6 +132,7 @@ impl From<Question> for proto::Question {
             anthropic: dialect == Dialect::Anthropic,
             prompt: Some(prompt_out(prompt)),
             flow,
+            is_batch,
         }
     }
 }
@@ -161,6 +163,7 @@ impl TryFrom<proto::Question> for Question {
             anthropic,
             prompt,
             flow,
+            is_batch,
         } = question;
         let operation = known("operation", &Operation::ALL, Operation::as_str, &operation)?;
         let resource = resource.and_then(|resource| resource.resource).ok_or(Undecodable::Missing("resource"))?;
@@ -190,6 +193,7 @@ impl TryFrom<proto::Question> for Question {
             bytes,
             objective,
             flow,
+            is_batch,
             prompt: Prompt::default(),
         };
         // A reader that is older says none: what is no media is text.

@@ -97,8 +97,9 @@ pub struct Args {
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub probe: bool,
 
-    /// The API key that model servers ask for, for these questions. Clients bring their own.
-    #[arg(long, env = "THALAMUS_API_KEY", hide_env_values = true)]
+    /// The API key for these questions, where model servers ask for one. It is sent to the pods of every pool that is watched: whoever may create
+    /// pools and pods there can read it. Clients bring their own.
+    #[arg(long, env = "THALAMUS_PROBE_API_KEY", hide_env_values = true)]
     pub probe_api_key: Option<String>,
 
     /// Serve pickers in plain text and admit anyone. On loopback only, for trying things out.

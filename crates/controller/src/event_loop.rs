@@ -124,10 +124,8 @@ impl EventLoop {
                 }
                 () = looked(&mut self.first_look) => {
                     self.first_look = None;
-                    if let Some(compiled) = self.compiled.borrow().clone() {
-                        self.publish(&compiled, true);
-                    }
-                    status_due.within(STATUS_DELAY);
+                    // Compiled once more, since the last of what was found may not be in it yet.
+                    changed = Some(Changed::again(changed, Stale::All, Instant::now()));
                 }
                 _ = standing.changed() => status_due.within(STATUS_DELAY),
                 _ = self.managed.states.changed() => status_due.within(STATUS_DELAY),

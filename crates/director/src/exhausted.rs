@@ -54,14 +54,18 @@ impl Undecided {
         Some(Rejection::Exceeds { model, exceeded, at })
     }
 
-    /// That every endpoint that is ready was asked, and none takes it: trying again does not help. What is merely declared of pods may be about to
-    /// come back.
+    /// That every pool has endpoints, all of them were asked, and none takes it: trying again does not help. What is merely declared of pods may be
+    /// about to come back.
     fn uncovered(&self, route: &Route<'_>) -> Option<Rejection> {
         let mut offered: Option<Capability> = None;
         let mut draw = self.draw;
         for target in route.tiers().iter().flat_map(|tier| tier.order(&mut draw)) {
             let asked = self.asked(&self.content_at(target.name(), target.family()), &target);
-            for endpoint in self.snapshot.slots(target.pool()).iter().map(|slot| &slot.endpoint) {
+            let slots = self.snapshot.slots(target.pool());
+            if slots.is_empty() {
+                return None;
+            }
+            for endpoint in slots.iter().map(|slot| &slot.endpoint) {
                 endpoint.found.as_ref()?;
                 let own = endpoint.narrow(target.capability(), asked.model);
                 offered = offered.into_iter().chain(own).reduce(Capability::union);

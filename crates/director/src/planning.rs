@@ -180,7 +180,14 @@ impl Undecided {
         }
     }
 
+    /// How much one prompt of it brings, as far as that can be told: of several in one request each has the limits to itself, and speech is cut into
+    /// pieces that fit.
     fn size(&self, content: &Content) -> Size {
+        use Operation::{ChatCompletions, Messages, Responses};
+        let is_one = matches!(self.request.requires.operation, ChatCompletions | Messages | Responses);
+        if !is_one || self.request.is_batch {
+            return Size::default();
+        }
         let items = self.request.media.iter().map(|item| item.modality);
         items.fold(Size::of(content.tokens), Size::with_item)
     }

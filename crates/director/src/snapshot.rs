@@ -53,7 +53,7 @@ pub(crate) struct Slots {
     pool: Arc<Pool>,
     pub(crate) all: Vec<Slot>,
     /// What its endpoints say of themselves and were found to be, each once: thousands are the same.
-    words: Vec<Words>,
+    words: HashSet<Words>,
     /// What some of them list: see [`Found::offer`].
     listed: HashSet<ModelName>,
 }
@@ -255,7 +255,8 @@ impl Snapshot {
         let of_target = |target: &Target| {
             let slots = self.pools.get(&target.pool)?;
             let model = slots.listed(&target.name);
-            let found = slots.alike().map(|endpoint| endpoint.limits(model)).reduce(Limits::union);
+            let serves = |endpoint: &Endpoint| endpoint.narrow(target.capability, model).is_some();
+            let found = slots.alike().filter(serves).map(|endpoint| endpoint.limits(model)).reduce(Limits::union);
             Some(target.limits.intersection(found?))
         };
         model.targets.iter().filter_map(of_target).reduce(Limits::union).unwrap_or_default()
@@ -298,6 +299,8 @@ impl Slots {
     fn new(name: &PoolName, pool: &Arc<Pool>, before: Option<&Self>, board: &Board) -> Self {
         let known: HashMap<&EndpointId, &Arc<EndpointState>> =
             before.iter().flat_map(|before| &before.all).map(|slot| (slot.state.id(), &slot.state)).collect();
+        let finds: HashSet<Arc<Found>> =
+            pool.endpoints.values().filter_map(|endpoint| endpoint.found.clone()).collect();
         let slot = |(endpoint_name, endpoint): (&Arc<str>, &Endpoint)| {
             let id = EndpointId {
                 pool: name.clone(),
@@ -309,16 +312,13 @@ impl Slots {
                 Some(state) => Arc::clone(state),
                 None => board.enter(id),
             };
-            Slot { endpoint: endpoint.clone(), state }
+            // One copy of what thousands are: it is looked at for each of them.
+            let found = endpoint.found.as_ref().map(|found| Arc::clone(finds.get(found).unwrap_or(found)));
+            Slot { endpoint: Endpoint { found, ..endpoint.clone() }, state }
         };
-        let mut words: Vec<Words> = Vec::new();
-        for Endpoint { capability, found, .. } in pool.endpoints.values() {
-            if !words.iter().any(|known| known.0 == *capability && known.1 == *found) {
-                words.push((*capability, found.clone()));
-            }
-        }
-        let found = words.iter().filter_map(|(_, found)| found.as_ref());
-        let listed = found.flat_map(|found| found.models.keys().cloned()).collect();
+        let words = pool.endpoints.values().map(|endpoint| (endpoint.capability, endpoint.found.clone()));
+        let words = words.collect();
+        let listed = finds.iter().flat_map(|found| found.models.keys().cloned()).collect();
         Self { pool: Arc::clone(pool), all: pool.endpoints.iter().map(slot).collect(), words, listed }
     }
 

@@ -251,7 +251,7 @@ impl Undecided {
         let is_one_pool = snapshot.table.models.is_empty() && snapshot.table.pools.len() <= 1;
         let route = match &request.resource {
             // Where nobody declared a model and there is one pool, its own servers know which they have.
-            Resource::Models { all } if !is_one_pool => {
+            Resource::Models { all } if !is_one_pool || !snapshot.found().is_empty() => {
                 return Ok(Decided::Reply(Reply::models(snapshot, *all, namespace)));
             }
             Resource::Model { id, all } if !is_one_pool => {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use routing::{Draw, PoolName, Route};
+use routing::{Draw, ModelName, PoolName, Route};
 use scheduling::{Asks, Filter, Lane};
 
 use crate::dispatch::micros;
 use crate::queue::{NoPlace, Ticket};
+use crate::snapshot::Slot;
 use crate::transaction::Undecided;
 use crate::{Plan, Rejection, RequestHandler, Step, Timer};
 
@@ -84,10 +85,7 @@ impl Undecided {
         // Of those alone that could use the same endpoint.
         let first = plan.first();
         let endpoint = self.snapshot.slot_of(first.endpoint()).map(|slot| &slot.endpoint);
-        let could = |lane: &Lane| {
-            endpoint.is_some_and(|endpoint| endpoint.may_cover(lane.need))
-                && lane.subset.as_ref().is_none_or(|subset| subset.allows(first.address))
-        };
+        let could = |lane: &Lane| endpoint.is_some_and(|endpoint| lane.could_use(endpoint));
         if !is_full && !queue.is_before(first.pool(), priority, could) {
             return Ok(None);
         }
@@ -100,10 +98,32 @@ impl Undecided {
         }
         let flow = self.request.flow.or(self.request.prompt.session);
         let of_caller = || self.caller.iter().fold(0, |hash, byte| Draw::mixed(hash, u64::from(*byte)));
-        let (pools, subset) = (self.pools_of(route), self.bound.subset.clone());
-        let lane = Arc::new(Lane { pools, need: self.request.requires, subset });
+        let lane = Arc::new(self.lane(route));
         let work = micros(plan.first().work.all());
         Ok(Some(Asks { lane, priority, flow: flow.unwrap_or_else(of_caller), work }))
+    }
+
+    /// Those that can go to the same endpoints as this request.
+    fn lane(&self, route: &Route<'_>) -> Lane {
+        let (mut models, mut size, mut draw) = (Vec::new(), None, self.draw);
+        for target in route.tiers().iter().flat_map(|tier| tier.order(&mut draw)) {
+            let asked = self.asked(&self.content_at(target.name(), target.family()), &target);
+            let slots = self.snapshot.slots(target.pool());
+            let is_too_much = |slot: &Slot| slot.endpoint.limits(asked.model).exceeded_by(asked.size).is_some();
+            if slots.iter().any(is_too_much) {
+                size = Some(asked.size);
+            }
+            models.extend(asked.model.map(ModelName::from));
+        }
+        models.sort();
+        models.dedup();
+        Lane {
+            pools: self.pools_of(route),
+            need: self.request.requires,
+            models,
+            size,
+            subset: self.bound.subset.clone(),
+        }
     }
 
     pub(crate) fn enter(&self, asks: Asks) -> Result<Ticket, Rejection> {

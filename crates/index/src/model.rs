@@ -155,6 +155,9 @@ fn invalid(object: &InferenceModel) -> Option<String> {
         if target.name.chars().any(char::is_control) {
             return Some(format!("the name of target model {:?} contains control characters", target.name));
         }
+        if target.limits.is_some_and(|limits| limits.context_length == Some(0)) {
+            return Some(format!("the contextLength of target model {:?} must be at least 1", target.name));
+        }
         if let Some(unknown) = target.family.as_deref().and_then(|family| family.parse::<Family>().err()) {
             let known: Vec<&str> = Family::ALL.iter().map(|family| family.as_str()).collect();
             return Some(format!("{unknown}; expected one of {}", known.join(", ")));

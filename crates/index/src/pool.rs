@@ -243,7 +243,7 @@ pub(crate) fn endpoints_ready(selected: &Selected<'_>, declared: Option<Capabili
             *kinds.entry(takes).or_default() += 1;
         }
     }
-    let verified = pool.endpoints.values().filter(|endpoint| endpoint.found.is_some()).count();
+    let verified = pool.endpoints.values().filter(|endpoint| is_verified(endpoint, declared)).count();
     let mut kinds: Vec<(ModalitySet, usize)> = kinds.into_iter().collect();
     kinds.sort_by_key(|(takes, count)| (std::cmp::Reverse(*count), *takes));
     let kinds: Vec<String> = kinds.iter().map(|(takes, count)| format!("{count} {takes}")).collect();
@@ -262,6 +262,12 @@ pub(crate) fn endpoints_ready(selected: &Selected<'_>, declared: Option<Capabili
         message += &format!("; pod {pod} is annotated with the unknown word {word:?}");
     }
     Verdict::yes(ENDPOINTS_READY, "EndpointsReady", message)
+}
+
+/// Whether an endpoint was asked, and takes all that is declared for its pool and that it does not take back itself.
+fn is_verified(endpoint: &Endpoint, declared: Option<Capability>) -> bool {
+    let own = Endpoint { found: None, ..endpoint.clone() };
+    endpoint.found.is_some() && takes(endpoint, declared) == takes(&own, declared).or(takes(endpoint, declared))
 }
 
 /// What an endpoint takes of what is declared for its pool; of one that nothing is declared for, what it says or was found to take.

@@ -40,8 +40,7 @@ pub(crate) fn verified(targets: &[Target], table: &RoutingTable) -> Option<Verdi
     }
     let mut message = format!("{asked} of {all} endpoints answered, and none contradicts what is declared");
     if !unknown.is_empty() {
-        let is = if unknown.len() == 1 { "is" } else { "are" };
-        _ = write!(message, "; whether {} {is} taken could not be told of all", unknown.in_words());
+        _ = write!(message, "; unknown for some endpoints: {}", unknown.in_words());
     }
     Some(Verdict::yes(VERIFIED, "Verified", message))
 }
@@ -51,7 +50,7 @@ pub(crate) fn found(targets: &[Target], table: &RoutingTable) -> Capability {
     let nothing = Capability::new(ModalitySet::EMPTY, ModalitySet::EMPTY).limited_to(OperationSet::EMPTY);
     let of_target = |target: &Target| {
         let endpoints = table.pools.get(&target.pool).into_iter().flat_map(|pool| pool.endpoints.values());
-        let models = endpoints.filter_map(|endpoint| endpoint.found.as_ref()?.models.get(&target.name));
+        let models = endpoints.filter_map(|endpoint| endpoint.found.as_ref()?.model(&target.name));
         let models = models.map(|model| Capability::new(model.input.yes(), model.output.yes()));
         models.map(|model| model.intersection(target.capability)).fold(nothing, Capability::union)
     };
@@ -84,7 +83,7 @@ fn contradiction(name: &str, endpoint: &Endpoint, target: &Target, model: Option
         operations.map(|all| all.iter().filter(|one| !offer.capability.operations.contains(*one)).collect());
     let operations: OperationSet = operations.unwrap_or(OperationSet::EMPTY);
     let what = if !input.is_empty() {
-        format!("does not take {}", input.in_words())
+        format!("does not accept {}", input.in_words())
     } else if !output.is_empty() {
         format!("does not answer with {}", output.in_words())
     } else if !operations.is_empty() {
@@ -94,12 +93,14 @@ fn contradiction(name: &str, endpoint: &Endpoint, target: &Target, model: Option
         let (declared, found) = context?;
         format!("has a context length of {found} tokens, not {declared}")
     };
-    Some(format!("{name} ({}) {what}, which is declared of {}", found.what(), target.name))
+    Some(format!("{name} ({}) {what}, as {} declares", found.what(), target.name))
 }
 
 /// What is declared of a target and nobody could tell of an endpoint that answered.
 fn untold(endpoint: &Endpoint, target: &Target, model: Option<&str>) -> ModalitySet {
-    let Some(model) = endpoint.found.as_ref().and_then(|found| found.models.get(model?)) else {
+    // Of a model that nobody lists, one that answers to any name says something all the same.
+    let name = model.unwrap_or(&target.name);
+    let Some(model) = endpoint.found.as_ref().and_then(|found| found.model(name)) else {
         return ModalitySet::EMPTY;
     };
     let is_untold = |modality: &Modality| model.input.has(*modality).is_none();

@@ -8,6 +8,7 @@ mod answer;
 mod args;
 mod jobs;
 mod metrics;
+pub mod questions;
 mod reading;
 mod realtime;
 mod refusal;

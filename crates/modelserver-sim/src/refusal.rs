@@ -65,6 +65,11 @@ pub(crate) fn not_mounted() -> Response {
     (StatusCode::NOT_FOUND, Json(json!({"detail": "Not Found"}))).into_response()
 }
 
+/// What is asked for by another method.
+pub(crate) fn not_allowed() -> Response {
+    (StatusCode::METHOD_NOT_ALLOWED, Json(json!({"detail": "Method Not Allowed"}))).into_response()
+}
+
 fn not_multimodal(model: &str) -> Response {
     refuse(StatusCode::BAD_REQUEST, "BadRequestError", &format!("{model} is not a multimodal model"), None)
 }

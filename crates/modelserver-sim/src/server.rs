@@ -120,6 +120,7 @@ impl Sim {
         }
         router
             .fallback(async || refusal::not_mounted())
+            .method_not_allowed_fallback(async || refusal::not_allowed())
             .layer(axum::extract::DefaultBodyLimit::disable())
             .with_state(self)
     }

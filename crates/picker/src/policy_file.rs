@@ -200,8 +200,9 @@ fn filters(preferred: Vec<PreferenceName>) -> Result<Vec<Filter>> {
     if let (Some(queue), Some(room)) = (place(PreferenceName::Queue), place(PreferenceName::Room)) {
         ensure!(queue < room, "whatever lacks queue lacks room as well: name queue first");
     }
-    let required = Filter::ALL.into_iter().filter(|filter| filter.is_of_request());
-    Ok(required.chain(preferred.into_iter().map(PreferenceName::filter)).collect())
+    let required = Filter::ALL.into_iter().filter(|filter| filter.is_required());
+    // Where a prompt seems to fit is no matter of taste.
+    Ok(required.chain(preferred.into_iter().map(PreferenceName::filter)).chain([Filter::Context]).collect())
 }
 
 fn weighted(weights: Vec<(Scorer, f32)>) -> Result<Preference> {

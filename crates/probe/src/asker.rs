@@ -12,7 +12,7 @@ use hyper_util::client::legacy::connect::HttpInfo;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::{Failure, Server};
+use crate::{Failure, Server, clean};
 
 /// How much one answer may say. What vLLM says of its paths are 400 KB.
 const MAX_BYTES: usize = 4 << 20;
@@ -86,7 +86,7 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let deepest = std::iter::successors(Some(error), |error| error.source()).last().map(ToString::to_string);
     let text = deepest.unwrap_or_default();
     let text = text.split(" (os error").next().unwrap_or_default();
-    text.chars().filter(|c| !c.is_control()).take(120).collect::<String>().to_lowercase()
+    clean(text, 120).to_lowercase()
 }
 
 /// As it is said: a wait of less than a second is one.
@@ -114,7 +114,7 @@ impl Answer {
             (Value::Null, _) if content_type.starts_with("text/html") => format!("status {status} and HTML"),
             (Value::Null, _) => format!("status {status} and no JSON"),
             (_, "") => format!("status {status} and JSON of another shape"),
-            (_, message) => format!("status {status}: {}", message.chars().take(120).collect::<String>()),
+            (_, message) => format!("status {status}: {}", clean(message, 120)),
         }
     }
 

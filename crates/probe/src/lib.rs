@@ -36,6 +36,16 @@ pub struct Probed {
 
 /// What a server says in a few words: a version, a name.
 fn words(value: &serde_json::Value) -> Option<String> {
-    let words = value.as_str()?.chars().filter(|c| !c.is_control()).take(64).collect::<String>();
-    (!words.is_empty()).then_some(words)
+    Some(clean(value.as_str()?, 64)).filter(|words| !words.is_empty())
+}
+
+/// So many characters of what a server says, without those that a terminal would act on.
+fn clean(text: &str, most: usize) -> String {
+    text.chars().filter(|c| is_shown(*c)).take(most).collect()
+}
+
+/// Whether a character shows as itself: control characters do not, nor do those that turn the direction of what follows.
+fn is_shown(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

@@ -61,7 +61,7 @@ impl Listing {
 
 impl Listed {
     fn of(entry: &Value) -> Option<Self> {
-        let is_name = |name: &&str| !name.is_empty() && name.len() <= MAX_NAME && !name.chars().any(char::is_control);
+        let is_name = |name: &&str| !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(crate::is_shown);
         let name = |key: &str| entry[key].as_str().filter(is_name);
         Some(Self {
             name: name("id")?.into(),

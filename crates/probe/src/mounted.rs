@@ -15,7 +15,7 @@ pub(crate) struct Mounted {
 }
 
 /// One path of each operation that vLLM, SGLang and their kin have.
-const PATHS: [(&str, Operation); 18] = [
+const PATHS: [(&str, Operation); 19] = [
     ("/v1/chat/completions", Operation::ChatCompletions),
     ("/v1/completions", Operation::Completions),
     ("/v1/responses", Operation::Responses),
@@ -34,6 +34,7 @@ const PATHS: [(&str, Operation); 18] = [
     ("/v1/videos/sync", Operation::Videos), // the other is asked with GET as well
     ("/tokenize", Operation::Tokenize),
     ("/generate", Operation::Generate),
+    ("/inference/v1/generate", Operation::Generate),
 ];
 
 /// A path that vLLM-Omni alone has.
@@ -67,11 +68,10 @@ impl Mounted {
     }
 }
 
-/// What cannot be asked for is not said to be missing: a WebSocket is no path of a description, and what is no operation is not looked for.
+/// What cannot be asked for is not said to be missing: a WebSocket is no path of a description.
 fn with_unasked(operations: OperationSet) -> OperationSet {
     let hears = operations.contains(Operation::Transcriptions);
-    let operations = if hears { operations.with(Operation::Realtime) } else { operations };
-    if operations.is_empty() { operations } else { operations.with(Operation::Other) }
+    if hears { operations.with(Operation::Realtime) } else { operations }
 }
 
 /// None where the answer is neither.

@@ -19,7 +19,7 @@ use crate::{Failure, Probed, Server};
 const WHOLE: Duration = Duration::from_secs(10);
 
 /// How long its list may take, without which there is nothing to ask of.
-const LIST: Duration = Duration::from_secs(5);
+const LIST: Duration = Duration::from_secs(2);
 
 pub(crate) const CONNECT: Duration = Duration::from_secs(2);
 
@@ -74,6 +74,7 @@ impl Prober {
     /// That a server answers, and what tells when it is another than it was: as little as can be asked. `eye` is whose connection is looked at
     /// as well.
     pub(crate) async fn sign(&self, eye: &Clients, server: &Server) -> Result<Sign, Failure> {
+        let _turn = self.turns.acquire().await;
         let asker = Asker { client: eye.speaking(server.protocol), ..self.asker(server, LIST) };
         let (listing, connection) = list(&asker).await?;
         Ok(Sign { listed: listing.map(Listing::entries), connection })

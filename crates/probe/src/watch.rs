@@ -38,10 +38,13 @@ impl Prober {
         let (mut why, mut lost_for_nothing) = (Why::Due, 0);
         loop {
             let before = self.sign(&eye, server).await;
-            let said = self.probe(server).await;
+            let said = match &before {
+                Ok(_) => self.probe(server).await,
+                Err(failure) => Err(failure.clone()),
+            };
             if last.as_ref() != Some(&said) {
                 tell.send(news(said.clone())).await?;
-                last = Some(said);
+                (last, lost_for_nothing) = (Some(said), 0);
             } else if why == Why::Lost {
                 lost_for_nothing += 1;
             }

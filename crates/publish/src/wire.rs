@@ -11,14 +11,15 @@ use routing::{
 
 use crate::{Delta, EndpointKey, PoolHead, proto};
 
-/// The newest schema that this build understands. Raise it when a field is added that narrows what is allowed, and say in [`schema_of_model`] or
+/// The newest schema that this build understands. Raise it when a field is added that narrows what is allowed, and not where a model server would refuse
+/// the rest itself (what was found, limits); say in [`schema_of_model`] or
 /// [`schema_of_endpoint`] what needs it: readers that would miss it are not sent what has it.
 pub const SCHEMA: u32 = 2;
 
 /// What every reader understands.
 const OLDEST: u32 = 1;
 
-/// Largest message either end takes. Ten thousand endpoints are about 1 MB.
+/// Largest message either end takes. Ten thousand endpoints are about 1 MB, and what was found of each adds some 200 bytes a model.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
 /// A resource that could not be read.

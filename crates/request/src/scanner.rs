@@ -64,6 +64,7 @@ pub struct Scanner {
     objective: Option<String>,
     session: Option<u64>,
     flow: Option<u64>,
+    is_batch: bool,
     body: Body,
 }
 
@@ -105,6 +106,8 @@ pub struct InferenceRequest {
     pub objective: Option<String>,
     /// With whose requests it takes turns, as its head says: a hash.
     pub flow: Option<u64>,
+    /// Whether it is several chats in one (vLLM's `/chat/completions/batch`).
+    pub is_batch: bool,
     pub prompt: Prompt,
 }
 
@@ -183,7 +186,9 @@ impl Scanner {
         let objective = head.objective.filter(|name| name.len() <= MAX_OBJECTIVE_BYTES).map(str::to_owned);
         let hash = |name: Option<&str>| name.filter(|name| !name.is_empty()).map(|name| prompt::hash_of(key, name));
         let (session, flow) = (hash(head.session), hash(head.fairness));
-        Ok(Self { resource, limits, declared: head.content_length, objective, session, flow, body })
+        let path = head.path.split('?').next().unwrap_or_default();
+        let is_batch = path.trim_end_matches('/').ends_with("/batch");
+        Ok(Self { resource, limits, declared: head.content_length, objective, session, flow, is_batch, body })
     }
 
     /// What the path asks for.
@@ -251,6 +256,7 @@ impl Scanner {
             bytes,
             objective,
             flow: self.flow,
+            is_batch: self.is_batch,
             prompt: Prompt { session: self.session, ..prompt.finish() },
         })
     }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Capability, Limits, Modality, ModalitySet, ModelName, OperationSet, Requirement};
+use crate::{Capability, Limits, Modality, ModalitySet, ModelName, Operation, OperationSet};
 
 /// One model server.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Found {
     /// What it is, as people call it; none where it is not recognised.
     pub engine: Option<String>,
@@ -17,7 +17,7 @@ pub struct Found {
 }
 
 /// One model of a server.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct FoundModel {
     /// The model that this is an adapter of.
     pub parent: Option<ModelName>,
@@ -36,7 +36,7 @@ pub struct Offer {
 }
 
 /// Modalities that are surely there, and such as surely are not; of the others nobody knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Known {
     yes: ModalitySet,
     no: ModalitySet,
@@ -48,17 +48,20 @@ impl Found {
     /// What it does for a request of this model; or, where none is named, for one that no endpoint of its pool lists: a list that has not what
     /// everybody asks for does not decide, since some engines load an adapter when it is asked for. None where it does not serve the model.
     pub fn offer(&self, model: Option<&str>) -> Option<Offer> {
-        // One that answers to any name does so with its one model.
-        let otherwise = || self.models.values().next().filter(|_| self.any_name).map(FoundModel::offer);
         match model {
-            Some(model) => self.models.get(model).map(FoundModel::offer).or_else(otherwise),
-            None => Some(otherwise().unwrap_or(Offer::ANYTHING)),
+            Some(model) => self.model(model).map(FoundModel::offer),
+            None => Some(self.of_any_name().map_or(Offer::ANYTHING, FoundModel::offer)),
         }
     }
 
-    /// Whether it may cover `need` by one of its models.
-    pub fn may_cover(&self, need: Requirement) -> bool {
-        self.models.values().any(|model| model.capability().covers(need))
+    /// What answers to a name.
+    pub fn model(&self, name: &str) -> Option<&FoundModel> {
+        self.models.get(name).or_else(|| self.of_any_name())
+    }
+
+    /// One that answers to any name does so with its one model.
+    fn of_any_name(&self) -> Option<&FoundModel> {
+        self.models.values().next().filter(|_| self.any_name)
     }
 
     /// `vLLM 0.32.0`; `not recognised` where it is not.
@@ -80,7 +83,10 @@ impl FoundModel {
         Capability {
             input: declared.input.difference(self.input.no),
             output: declared.output.difference(self.output.no),
-            operations: self.operations.map_or(declared.operations, |own| declared.operations.intersection(own)),
+            operations: self.operations.map_or(declared.operations, |own| {
+                // What no operation is was not looked for.
+                declared.operations.intersection(own.with(Operation::Other))
+            }),
         }
     }
 

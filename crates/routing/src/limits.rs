@@ -14,7 +14,7 @@ pub struct Limits {
 }
 
 /// How much a request brings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Size {
     /// Of its prompt, as far as that can be told without a tokenizer.
     pub tokens: u64,
@@ -136,12 +136,12 @@ impl fmt::Display for Limits {
     }
 }
 
-/// `takes at most 4 image items at once, not 5`.
+/// `takes at most 4 image items in a request, and this one has 5`.
 impl fmt::Display for Exceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Items { modality, limit, items } => {
-                write!(f, "takes at most {limit} {modality} items at once, not {items}")
+                write!(f, "takes at most {limit} {modality} items in a request, and this one has {items}")
             }
             Self::Context { limit, tokens } => {
                 write!(f, "has a context length of {limit} tokens, and the prompt is estimated to have {tokens}")

@@ -311,12 +311,6 @@ impl Endpoint {
         self.capability.is_none_or(|own| own.covers(need)) && self.found.as_ref().is_none_or(covers)
     }
 
-    /// Whether it may cover `need` of one model or another.
-    pub fn may_cover(&self, need: Requirement) -> bool {
-        let may = |found: &Arc<Found>| found.may_cover(need);
-        self.capability.is_none_or(|own| own.covers(need)) && self.found.as_ref().is_none_or(may)
-    }
-
     /// How much one request for a model may bring, as found.
     pub fn limits(&self, model: Option<&str>) -> Limits {
         let offer = self.found.as_ref().and_then(|found| found.offer(model));

@@ -12,7 +12,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use routing::{Modality, PoolName, Requirement};
+use routing::{Endpoint, Modality, ModelName, PoolName, Requirement, Size};
 
 use crate::Subset;
 
@@ -21,6 +21,10 @@ use crate::Subset;
 pub struct Lane {
     pub pools: Vec<PoolName>,
     pub need: Requirement,
+    /// What endpoints are asked for, as far as some list it; none where any endpoint of the pools may take it.
+    pub models: Vec<ModelName>,
+    /// How much it brings, where that is too much for some of them.
+    pub size: Option<Size>,
     pub subset: Option<Subset>,
 }
 
@@ -87,6 +91,16 @@ struct Flow<T> {
 const SPARE: usize = 64;
 
 impl Lane {
+    /// Whether one of it could go there, whatever its target declares.
+    pub fn could_use(&self, endpoint: &Endpoint) -> bool {
+        let fits = |model: Option<&str>| {
+            endpoint.covers(model, self.need)
+                && self.size.is_none_or(|size| endpoint.limits(model).exceeded_by(size).is_none())
+        };
+        let may = if self.models.is_empty() { fits(None) } else { self.models.iter().any(|model| fits(Some(model))) };
+        may && self.subset.as_ref().is_none_or(|subset| subset.allows(endpoint.address))
+    }
+
     /// What its requests carry that is the most work.
     pub fn heaviest(&self) -> Modality {
         let all = self.need.input.union(self.need.output);

@@ -7,18 +7,18 @@ use crate::{Candidate, SchedulingRequest};
 /// Keeps or removes one candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Filter {
-    /// The endpoint's own word covers what the request needs.
+    /// What the endpoint says of itself, and was found to do, covers what the request needs.
     Capability,
     /// The endpoint is among those that the gateway allows, if it named any.
     Subset,
     /// The request surely brings no more than is taken at once.
     Limits,
-    /// Its prompt seems to fit into the context length.
-    Context,
     /// The server gives some sign of life, and gets on with its work.
     Responsive,
     /// What it was sent of late, it answered.
     Answering,
+    /// The prompt seems to fit into the context length.
+    Context,
     /// Another request had better wait here than in its queue.
     Queue,
     /// Another request would not only wait there.
@@ -30,9 +30,9 @@ impl Filter {
         Self::Capability,
         Self::Subset,
         Self::Limits,
-        Self::Context,
         Self::Responsive,
         Self::Answering,
+        Self::Context,
         Self::Queue,
         Self::Room,
     ];
@@ -54,11 +54,6 @@ impl Filter {
     /// Whether an endpoint that fails it cannot take the request. One that fails another filter is asked when nobody better is left.
     pub const fn is_required(self) -> bool {
         matches!(self, Self::Capability | Self::Subset | Self::Limits)
-    }
-
-    /// Whether it looks at what the request needs, and not at how the endpoint does: no policy leaves such out.
-    pub const fn is_of_request(self) -> bool {
-        matches!(self, Self::Capability | Self::Subset | Self::Limits | Self::Context)
     }
 
     pub fn keeps(self, request: &SchedulingRequest<'_>, candidate: &Candidate<'_>) -> bool {

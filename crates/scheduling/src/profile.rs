@@ -41,9 +41,9 @@ pub struct Ranked {
     pub work: Work,
     /// The less, the better: milliseconds, or what scorers leave of 1.
     pub cost: f32,
-    /// The most important of the preferred filters that it fails.
+    /// The most important of the preferred filters that it fails; one of the endpoint's state before that of the prompt's length.
     pub lacks: Option<Filter>,
-    /// How important that filter is; 0 where it lacks nothing. Whoever has less comes first, whatever the scores.
+    /// How important all are that it fails together; 0 where it lacks nothing. Whoever has less comes first, whatever the scores.
     pub demotion: usize,
     /// What it would cost if the endpoint had nothing of the request in its caches.
     pub cost_anew: f32,
@@ -212,7 +212,7 @@ impl Profile {
         }
     }
 
-    /// The required filter that it fails; or the preferred one, and how far from the last.
+    /// The required filter that it fails; or the preferred one, and how important all of those are that it fails.
     fn judge(
         &self,
         request: &SchedulingRequest<'_>,
@@ -224,8 +224,10 @@ impl Profile {
                 if filter.is_required() {
                     return Err(*filter);
                 }
-                if lacks.0.is_none() {
-                    lacks = (Some(*filter), self.filters.len() - number);
+                // A bit for each, so that of those that lack one the better ones come first all the same.
+                lacks.1 |= 1 << (self.filters.len() - number);
+                if matches!(lacks.0, None | Some(Filter::Context)) {
+                    lacks.0 = Some(*filter);
                 }
             }
         }

@@ -373,6 +373,7 @@ fn request(job: &Job) -> InferenceRequest {
         model_span: None,
         bytes: job.tokens() * 4,
         objective: Some(job.priority.to_string()),
+        is_batch: false,
         flow: None,
         prompt: prompt(job),
     }

@@ -28,7 +28,7 @@ pub struct Args {
 enum Command {
     /// Run a demo: simulated model servers, the example manifests, and one request of each kind.
     Demo(DemoArgs),
-    /// Serve a folder of objects: InferencePool, InferenceModel and Pod, in YAML or JSON. Changes are picked up as they are saved.
+    /// Serve model servers by their addresses, or a folder of objects. What changes is noticed.
     Serve(ServeArgs),
     /// Check objects before they are applied: what the controller would say of them once all pods are ready. Fails if something is wrong.
     Check(CheckArgs),

@@ -93,6 +93,12 @@ fn target(name: &ModelName, pool: &PoolName, members: &[&Member]) -> Option<Targ
 /// Targets of one model that take and give the same are equals, even where one engine has a path more than the other: each endpoint says which it
 /// has.
 fn alike(targets: &mut [Target]) {
+    // Whoever names no operation would be left out wherever another names one: that nobody could tell is no reason.
+    let named = targets.iter().map(|target| target.capability).filter(|capability| capability.declares_operations());
+    let named = named.fold(OperationSet::EMPTY, |all, capability| all.union(capability.operations));
+    for target in targets.iter_mut().filter(|target| !named.is_empty() && !target.capability.declares_operations()) {
+        target.capability.operations = named;
+    }
     let sides = |target: &Target| (target.capability.input, target.capability.output);
     for place in 0..targets.len() {
         let same = targets.iter().filter(|other| sides(other) == sides(&targets[place]));
@@ -206,6 +212,8 @@ mod tests {
         let first = way(&table, "m", TEXT).unwrap();
         assert!(table.pools[&*first].endpoints.contains_key("s2"), "{table:?}");
         assert!(way(&table, "m", &[Modality::Text, Modality::Video]).is_some());
+        let need = Requirement::new(Operation::ChatCompletions, ModalitySet::TEXT, ModalitySet::TEXT);
+        assert_eq!(table.route(Some("m"), need).unwrap().tiers().len(), 2, "and it is tried");
     }
 
     #[test]

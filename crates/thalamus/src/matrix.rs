@@ -2,7 +2,7 @@
 
 use daemon::Table;
 use probe::{Failure, Probed};
-use routing::{FoundModel, Known, Modality, ModelName, Operation, OperationSet};
+use routing::{FoundModel, Known, Modality, ModelName, OperationSet};
 
 use crate::screen::{Screen, line};
 
@@ -91,8 +91,7 @@ fn gives(output: Known) -> String {
 
 fn serves(operations: Option<OperationSet>) -> String {
     let Some(operations) = operations else { return "?".into() };
-    let named: OperationSet = operations.iter().filter(|operation| *operation != Operation::Other).collect();
-    if named.is_empty() { "-".into() } else { named.to_string() }
+    if operations.is_empty() { "-".into() } else { operations.to_string() }
 }
 
 fn doubts(asked: &Asked<'_>) -> Vec<String> {

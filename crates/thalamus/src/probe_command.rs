@@ -30,7 +30,7 @@ pub(crate) struct ProbeArgs {
 /// The key of model servers that ask for one.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct KeyArgs {
-    /// The API key that model servers ask for, for Thalamus's own questions. Clients bring their own.
+    /// The API key for Thalamus's own questions, where model servers ask for one. Clients bring their own.
     #[arg(long, env = "THALAMUS_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
 }

@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::Method;
+use modelserver_sim::questions::questions;
 use probe::Prober;
 use routing::{AppProtocol, Found, FoundModel, Modality, Operation};
 use serde_json::{Value, json};
@@ -49,8 +50,12 @@ fn specs() -> Vec<Spec> {
 
 impl Engines {
     /// Starts everything, and tells each check with what came of it. Fails where one does not hold.
-    pub async fn check(&self, folder: &Path, tell: impl Fn(&str)) -> Result<String> {
+    pub async fn check(&self, folder: &Path, record: bool, tell: impl Fn(&str)) -> Result<String> {
         let mut fleet = Fleet::start(&self.python, folder, &specs(), &tell).await?;
+        if record {
+            tell("recording answers for the simulator");
+            self::record(&fleet).await?;
+        }
         let mut outcomes: Vec<Outcome> = Vec::new();
         let finds = finds(&fleet).await?;
         outcomes.push(("what is found is what each does", found_is_what_each_does(&fleet, &finds).await));
@@ -58,6 +63,7 @@ impl Engines {
         tell("serving all of them");
         let (_serving, served) = serve(folder, &fleet).await?;
         let before = refusals(&fleet).await?;
+        ensure!(before > 0.0, "engines count what they refused before, or nothing is known of it");
         outcomes.push(("every kind of request is answered", everything_is_answered(&served).await));
         let sent_wrong = refusals(&fleet).await? - before;
         let none_sent_wrong = if sent_wrong == 0.0 {
@@ -75,6 +81,23 @@ impl Engines {
         ensure!(all_hold, "{table}");
         Ok(table)
     }
+}
+
+/// Writes what the simulator is held against.
+async fn record(fleet: &Fleet) -> Result<()> {
+    let mut recorded = Vec::new();
+    for question in questions() {
+        let client = fleet.client(question.server);
+        let answer = match &question.body {
+            Some(body) => client.post(question.path, body.to_string()).await?,
+            None => client.get(question.path).await?,
+        };
+        recorded.push(question.recorded(answer.status, &answer.json()));
+    }
+    let lines: Vec<String> = recorded.iter().map(serde_json::to_string).collect::<serde_json::Result<_>>()?;
+    let file = root().join("crates/modelserver-sim/testdata/vllm.json");
+    std::fs::write(&file, format!("[\n{}\n]\n", lines.join(",\n")))
+        .with_context(|| format!("writing {}", file.display()))
 }
 
 fn table(outcomes: &[Outcome]) -> String {
@@ -200,7 +223,7 @@ async fn everything_is_answered(served: &Client) -> Result<String> {
 async fn limits_decide(served: &Client) -> Result<String> {
     let pictures = [Modality::Image; 3];
     let refused = served.chat(&chat("limited", &pictures)).await?;
-    let says = "model \"limited\" takes at most 2 image items at once, not 3";
+    let says = "model \"limited\" takes at most 2 image items in a request, and this one has 3";
     ensure!(refused.shown() == format!("400 too_many_media_items: {says}"), "{}", refused.shown());
     let elsewhere = served.chat(&chat("any", &pictures)).await?;
     ensure!(elsewhere.status == 200, "three pictures for any: {}", elsewhere.shown());

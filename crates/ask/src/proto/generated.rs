@@ -88,6 +88,9 @@ pub struct Question {
     /// With whose requests it takes turns where there is not enough for all: a hash, by the same key.
     #[prost(fixed64, optional, tag = "21")]
     pub flow: ::core::option::Option<u64>,
+    /// It is several chats in one.
+    #[prost(bool, tag = "22")]
+    pub is_batch: bool,
 }
 /// A prompt, piece by piece, in its order. Texts are hashed by the key that the picker gave with the stream (`thalamus-hash-key` of its
 /// head, in hexadecimal digits).

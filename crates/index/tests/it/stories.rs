@@ -406,16 +406,13 @@ fn what_a_server_was_found_to_be_narrows_what_is_declared_and_is_said() {
     // One answers, and is of text alone.
     assert_ne!(index.observe(found("a", &["t"])), Stale::NOTHING);
     assert_eq!(index.observe(found("a", &["t"])), Stale::NOTHING, "the same again");
-    assert_eq!(
-        said_of(&index, "Verified"),
-        "False Contradicted: a-rank-0 (vLLM) does not take image, which is declared of t"
-    );
+    assert_eq!(said_of(&index, "Verified"), "False Contradicted: a-rank-0 (vLLM) does not accept image, as t declares");
     let compiled = index.compile();
     assert_eq!(compiled.models[&key("m")].found.input, [api::Modality::Text]);
     assert_eq!(compiled.models[&key("m")].summary.input, "text+image", "the other may take it");
     assert_eq!(
         said(&compiled.pools[&key("p")].verdicts, "EndpointsReady"),
-        "True EndpointsReady: 2/2: 1 text, 1 text+image; 1 verified"
+        "True EndpointsReady: 2/2: 1 text, 1 text+image"
     );
     let _ = index.observe(found("b", &["t"]));
     let compiled = index.compile();

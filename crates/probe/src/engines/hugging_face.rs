@@ -27,7 +27,7 @@ pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Option<Probed>
 }
 
 fn generates(info: &Value) -> FoundModel {
-    let operations = [Operation::ChatCompletions, Operation::Completions].into_iter().collect();
+    let operations = [Operation::ChatCompletions, Operation::Completions, Operation::Generate].into_iter().collect();
     let input = match info["model_pipeline_tag"].as_str() {
         Some("image-text-to-text") => Known::exactly(ModalitySet::of(&[Modality::Text, Modality::Image])),
         Some(_) => Known::exactly(ModalitySet::TEXT),

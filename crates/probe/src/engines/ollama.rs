@@ -30,7 +30,12 @@ pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Option<Probed>
     }
     let models: Vec<FoundModel> = stream::iter(shows).buffered(AT_ONCE).collect().await;
     let names = listing.models.iter().map(|entry| entry.name.clone());
-    let models: BTreeMap<ModelName, FoundModel> = names.zip(models).collect();
+    let mut models: BTreeMap<ModelName, FoundModel> = names.zip(models).collect();
+    // It answers to a name without its tag as well, where that is the usual one.
+    let untagged =
+        |(name, model): (&ModelName, &FoundModel)| Some((name.strip_suffix(":latest")?.into(), model.clone()));
+    let untagged: Vec<(ModelName, FoundModel)> = models.iter().filter_map(untagged).collect();
+    models.extend(untagged);
     let untold = models.iter().filter(|(_, model)| model.operations.is_none());
     let doubts = super::few(untold.map(|(name, _)| format!("what {name} takes: /api/show does not say")).collect());
     let found = Found { engine: Some("Ollama".into()), version: Some(version), models, any_name: false };
@@ -66,7 +71,7 @@ fn operations(can: impl Fn(&str) -> bool) -> OperationSet {
         ChatCompletions, Completions, Embeddings, ImageEdits, ImageGenerations, Messages, Responses, Transcriptions,
     };
     let all: [(&str, &[Operation]); 4] = [
-        ("completion", &[ChatCompletions, Completions, Responses, Messages]),
+        ("completion", &[ChatCompletions, Completions, Responses, Messages, Embeddings]),
         ("embedding", &[Embeddings]),
         ("audio", &[Transcriptions]),
         ("image", &[ImageGenerations, ImageEdits]),

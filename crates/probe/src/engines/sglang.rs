@@ -42,13 +42,13 @@ async fn either(asker: &Asker<'_>, newer: &'static str, older: &'static str) -> 
 }
 
 fn operations(is_generation: Option<bool>, mounted: Option<&Mounted>) -> Option<OperationSet> {
-    use Operation::{Classify, Embeddings, Other, Pooling, Rerank, Score, Tokenize};
+    use Operation::{Classify, Embeddings, Pooling, Rerank, Score, Tokenize};
     let about: OperationSet = [Embeddings, Pooling, Classify, Rerank, Score].into_iter().collect();
     let mounted = mounted?.operations;
     Some(if is_generation? {
         mounted.iter().filter(|operation| !about.contains(*operation)).collect()
     } else {
-        mounted.intersection(about.with(Tokenize).with(Other))
+        mounted.intersection(about.with(Tokenize))
     })
 }
 

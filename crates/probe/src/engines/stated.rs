@@ -6,6 +6,15 @@ use serde_json::Value;
 use crate::listing::Listed;
 use crate::mounted::Mounted;
 
+/// What a server of a language model may have; which of them, nobody says.
+const CHATS: [Operation; 5] = [
+    Operation::ChatCompletions,
+    Operation::Completions,
+    Operation::Responses,
+    Operation::Messages,
+    Operation::Tokenize,
+];
+
 /// What one entry says.
 pub(super) fn model(entry: &Listed, mounted: Option<&Mounted>) -> FoundModel {
     let mut model = super::listed(entry);
@@ -23,6 +32,12 @@ pub(super) fn model(entry: &Listed, mounted: Option<&Mounted>) -> FoundModel {
     let kind = ["task", "model_type", "type"].into_iter().find_map(|key| task(json[key].as_str()?));
     let Some((input, operations)) = kind.or_else(|| of_abilities(json)) else { return model };
     model.input = Known::exactly(input);
+    if operations.contains(Operation::Transcriptions) {
+        // A prompt may stand beside the sound.
+        model.input = [Modality::Image, Modality::Video, Modality::Embedding]
+            .into_iter()
+            .fold(Known::NOTHING.with(Modality::Audio, true), |known, other| known.with(other, false));
+    }
     model.operations = Some(operations);
     model.output = Known::exactly(operations.gives());
     model
@@ -44,15 +59,13 @@ pub(super) fn modalities(list: &Value) -> Option<Known> {
 
 /// What a server for one task takes: Speaches' `task`, Xinference's `model_type`, LM Studio's `type`.
 pub(super) fn task(word: &str) -> Option<(ModalitySet, OperationSet)> {
-    use Operation::{
-        ChatCompletions, Completions, Embeddings, Pooling, Rerank, Score, Speech, Transcriptions, Translations,
-    };
+    use Operation::{Embeddings, Pooling, Rerank, Score, Speech, Transcriptions, Translations};
     if word == "vlm" {
         let input = ModalitySet::of(&[Modality::Text, Modality::Image]);
-        return Some((input, [ChatCompletions, Completions].into_iter().collect()));
+        return Some((input, CHATS.into_iter().collect()));
     }
     let (input, operations): (_, &[Operation]) = match word {
-        "llm" => (Modality::Text, &[ChatCompletions, Completions]),
+        "llm" => (Modality::Text, &CHATS),
         "automatic-speech-recognition" => (Modality::Audio, &[Transcriptions, Translations]),
         "text-to-speech" => (Modality::Text, &[Speech]),
         "embedding" | "embeddings" | "feature-extraction" | "sentence-similarity" => {

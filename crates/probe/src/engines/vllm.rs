@@ -3,7 +3,7 @@
 //! It says of no model what it takes. `POST /tokenize` reads the messages of a chat as a chat does, counts the items of each modality against
 //! what the model takes at most, and looks at an item's URL only after that; so a message of items that lead nowhere is answered by the
 //! count alone, in milliseconds, and nothing is fetched, decoded or generated. Tried on vLLM 0.32 with models of text, image, audio, video and
-//! speech (`entrypoints/chat_utils.py`; the answers are recorded in `testdata/vllm`).
+//! speech (`entrypoints/chat_utils.py`; the answers are recorded in `modelserver-sim/testdata`).
 
 use futures::future::{self, join_all};
 use routing::{Found, FoundModel, Known, Modality, Operation, OperationSet};
@@ -80,7 +80,10 @@ async fn model(asker: &Asker<'_>, listed: &Listed, operations: Option<OperationS
     model.input = Known::NOTHING.with(Modality::Embedding, false);
     if let Some(operations) = operations {
         model.operations = Some(operations);
-        model.input = model.input.with(Modality::Text, operations.iter().any(takes_text));
+        // What writes down speech may take a text beside it.
+        if operations.iter().any(takes_text) {
+            model.input = model.input.with(Modality::Text, true);
+        }
         model.output = Known::exactly(operations.gives());
     }
     let mut doubts = Vec::new();
@@ -107,8 +110,8 @@ async fn ask(asker: &Asker<'_>, model: &str, modality: Modality, kind: &str) -> 
 
 /// Of the operations of vLLM's, all but those on speech begin with text.
 fn takes_text(operation: Operation) -> bool {
-    use Operation::{Other, Realtime, Tokenize, Transcriptions, Translations};
-    !matches!(operation, Transcriptions | Translations | Realtime | Tokenize | Other)
+    use Operation::{Realtime, Tokenize, Transcriptions, Translations};
+    !matches!(operation, Transcriptions | Translations | Realtime | Tokenize)
 }
 
 /// A message of items whose URL is of a scheme that nobody has.

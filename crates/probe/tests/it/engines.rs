@@ -48,16 +48,16 @@ async fn vllm_is_asked_for_each_modality_and_says_its_limits() {
     assert_eq!(found.found.what(), "vLLM 0.32.0");
     assert_eq!(
         takes(&found),
-        ["m: text+image not audio+video+embedding for chat completions, tokenize, other, context 4096, image ≤ 4"]
+        ["m: text+image not audio+video+embedding for chat completions, tokenize, context 4096, image ≤ 4"]
     );
     assert!(found.doubts.is_empty(), "{:?}", found.doubts);
     let whisper = vllm(&["w=audio<=1:text:transcriptions,tokenize"]).await;
     assert_eq!(
         takes(&whisper),
-        ["w: audio not text+image+video+embedding for transcriptions, realtime, tokenize, other, audio ≤ 1"]
+        ["w: audio not image+video+embedding for transcriptions, realtime, tokenize, audio ≤ 1"]
     );
     let text = vllm(&["t=text:text:completions,tokenize"]).await;
-    assert_eq!(takes(&text), ["t: text not image+audio+video+embedding for completions, tokenize, other, -"]);
+    assert_eq!(takes(&text), ["t: text not image+audio+video+embedding for completions, tokenize, -"]);
 }
 
 #[tokio::test]
@@ -97,16 +97,13 @@ async fn sglang_says_it_in_flags() {
     let info = json!({"is_generation": true, "has_image_understanding": true, "has_audio_understanding": false});
     let newer = found(&[models.clone(), ("/model_info", info), ("/server_info", server.clone())]).await;
     assert_eq!(newer.found.what(), "SGLang 0.5.23");
-    assert_eq!(
-        takes(&newer),
-        ["vl: text+image not audio+embedding for chat completions, other, context 32768, image ≤ 3"]
-    );
+    assert_eq!(takes(&newer), ["vl: text+image not audio+embedding for chat completions, context 32768, image ≤ 3"]);
     assert_eq!(newer.doubts, ["whether it takes video: this release of SGLang does not say"]);
     let of_text = json!({"is_generation": true, "has_image_understanding": false, "has_audio_understanding": false});
     let older = found(&[models.clone(), ("/get_model_info", of_text)]).await;
-    assert_eq!(takes(&older), ["vl: text not image+audio+video+embedding for chat completions, other, context 32768"]);
+    assert_eq!(takes(&older), ["vl: text not image+audio+video+embedding for chat completions, context 32768"]);
     let embeds = found(&[models, ("/get_model_info", json!({"is_generation": false}))]).await;
-    assert_eq!(takes(&embeds), ["vl: text not embedding for embeddings, other, context 32768"]);
+    assert_eq!(takes(&embeds), ["vl: text not embedding for embeddings, context 32768"]);
     assert!(!format!("{newer:?}{older:?}").contains("secret"));
 }
 
@@ -141,7 +138,7 @@ async fn ollama_says_it_of_each_model() {
         .route("/api/show", post(move || std::future::ready(Json(show))));
     let found = probe(&serve(router).await).await.unwrap();
     assert_eq!(found.found.what(), "Ollama 0.33.0");
-    let operations = "chat completions, completions, responses, messages";
+    let operations = "chat completions, completions, responses, messages, embeddings";
     assert_eq!(
         takes(&found),
         [format!("llava:7b: text+image not audio+video+embedding for {operations}, context 4096")]
@@ -156,14 +153,14 @@ async fn servers_of_one_task_say_which() {
     assert_eq!(tgi.found.what(), "TGI 3.3.7");
     assert_eq!(
         takes(&tgi),
-        ["org/m: text+image not audio+video+embedding for chat completions, completions, context 2048"]
+        ["org/m: text+image not audio+video+embedding for chat completions, completions, generate, context 2048"]
     );
     // It has no list of models at all.
     let tei = json!({"model_id": "BAAI/bge", "model_type": {"embedding": {"pooling": "cls"}}, "max_input_length": 512, "version": "1.8"});
     let tei = found(&[("/info", tei)]).await;
     assert_eq!(takes(&tei), ["BAAI/bge: text not image+audio+video+embedding for embeddings, context 512"]);
     let speaches = found(&[list("org", &[json!({"id": "w", "task": "automatic-speech-recognition"})])]).await;
-    assert_eq!(takes(&speaches), ["w: audio not text+image+video+embedding for transcriptions, translations, -"]);
+    assert_eq!(takes(&speaches), ["w: audio not image+video+embedding for transcriptions, translations, -"]);
     let xinference =
         json!({"id": "x", "model_type": "LLM", "model_ability": ["chat", "vision"], "context_length": 1024});
     let xinference = found(&[list("xinference", &[xinference])]).await;

@@ -5,6 +5,8 @@ use super::*;
 fn lane(pools: &str, input: ModalitySet) -> Arc<Lane> {
     Arc::new(Lane {
         pools: pools.split(' ').map(Into::into).collect(),
+        models: Vec::new(),
+        size: None,
         need: Requirement::new(Operation::ChatCompletions, input, ModalitySet::TEXT),
         subset: None,
     })

@@ -27,7 +27,10 @@ const NAMES: Duration = Duration::from_secs(5);
 const PACE: Pace = Pace { glance: Duration::from_secs(1), whole: Duration::from_secs(30) };
 
 /// What became known of one address.
-type News = (SocketAddr, Told);
+type News = (Way, Told);
+
+/// A server as somebody named it, and one of the addresses that the name leads to.
+type Way = (String, SocketAddr);
 
 enum Told {
     Said {
@@ -45,9 +48,9 @@ struct Known {
     found: Option<Arc<Found>>,
 }
 
-/// All of them, by address.
+/// All of them.
 #[derive(Default)]
-struct Fleet(BTreeMap<SocketAddr, Known>);
+struct Fleet(BTreeMap<Way, Known>);
 
 pub(super) async fn run(
     servers: Vec<Server>,
@@ -133,24 +136,25 @@ async fn follow(server: Server, prober: Prober, tell: Sender<News>) {
             if let Some(watcher) = watchers.remove(&address) {
                 watcher.abort();
             }
-            if tell.send((address, Told::Gone)).await.is_err() {
+            if tell.send(((server.to_string(), address), Told::Gone)).await.is_err() {
                 return;
             }
         }
         let is_one = now.len() == 1;
         for address in now {
             let label = if is_one { server.to_string() } else { format!("{server} ({})", address.ip()) };
-            let watcher = || tokio::spawn(watch(label, address, prober.clone(), tell.clone())).abort_handle();
+            let way = (server.to_string(), address);
+            let watcher = || tokio::spawn(watch(label, way, prober.clone(), tell.clone())).abort_handle();
             watchers.entry(address).or_insert_with(watcher);
         }
         tokio::time::sleep(NAMES).await;
     }
 }
 
-async fn watch(label: String, address: SocketAddr, prober: Prober, tell: Sender<News>) {
-    let server = Server::at(address, AppProtocol::Http);
+async fn watch(label: String, way: Way, prober: Prober, tell: Sender<News>) {
+    let server = Server::at(way.1, AppProtocol::Http);
     // An error is that nobody listens any more.
-    _ = prober.watch(&server, PACE, &tell, |said| (address, Told::Said { label: label.clone(), said })).await;
+    _ = prober.watch(&server, PACE, &tell, |said| (way.clone(), Told::Said { label: label.clone(), said })).await;
 }
 
 /// Where a name leads: all addresses of the family that the first is of, since most servers have one of each.
@@ -164,31 +168,34 @@ async fn addresses(server: &Server) -> Result<BTreeSet<SocketAddr>> {
 // === impl Fleet ===
 
 impl Fleet {
-    fn learn(&mut self, (address, told): News) {
+    fn learn(&mut self, (way, told): News) {
         match told {
             Told::Gone => {
-                if let Some(known) = self.0.remove(&address) {
+                if let Some(known) = self.0.remove(&way) {
                     tracing::info!(server = known.label, "its name does not lead there any more");
                 }
             }
             Told::Said { label, said } => {
-                let before = self.0.remove(&address);
+                let before = self.0.remove(&way);
                 tell_of(&label, before.as_ref().map(|known| &known.last), &said);
                 let found = said.as_ref().ok().map(|probed| Arc::new(probed.found.clone())).or_else(|| before?.found);
-                self.0.insert(address, Known { label, last: said, found });
+                self.0.insert(way, Known { label, last: said, found });
             }
         }
     }
 
+    /// Whether each of so many names led to a server that has said something.
     fn has_asked(&self, servers: usize) -> bool {
-        self.0.len() >= servers
+        self.0.keys().map(|(name, _)| name).collect::<BTreeSet<_>>().len() >= servers
     }
 
     /// Those that ever answered. One that is away stays: whoever serves it knows what to do with a server that is silent.
     fn members(&self) -> Vec<Member> {
-        let member = |(address, known): (&SocketAddr, &Known)| {
+        let mut seen = BTreeSet::new();
+        let member = |((_, address), known): (&Way, &Known)| {
             let found = known.found.clone()?;
-            Some(Member { label: known.label.clone(), address: *address, found })
+            // Two names may lead to one server.
+            seen.insert(*address).then(|| Member { label: known.label.clone(), address: *address, found })
         };
         self.0.iter().filter_map(member).collect()
     }

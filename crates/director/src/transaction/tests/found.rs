@@ -89,7 +89,7 @@ fn more_items_than_a_target_takes_go_to_one_that_takes_them_and_what_all_refuse_
     assert_eq!(pool_for(4).unwrap(), "vision");
     let (code, message) = refusal(world.ask(&chat(5, 1)));
     assert_eq!(code.as_str(), "too_many_media_items");
-    assert_eq!(message, "model \"chat\" takes at most 4 image items at once, not 5");
+    assert_eq!(message, "model \"chat\" takes at most 4 image items in a request, and this one has 5");
     let at = world.ask(&chat(5, 1)).unwrap_err().param();
     assert_eq!(at.as_deref(), Some("messages[0].content[5]"), "the first that is too much");
 }
@@ -128,4 +128,21 @@ fn what_was_found_is_listed_where_nobody_declares_models() {
     assert_eq!(list["data"][0]["id"], "tiny");
     assert_eq!(list["data"][0]["context_length"], 4096);
     assert_eq!(list["data"][0]["architecture"]["input_modalities"], serde_json::json!(["text", "image"]));
+}
+
+/// Each of several prompts in one request has the limits to itself, and speech is cut into pieces.
+#[test]
+fn limits_are_of_one_prompt() {
+    let limits = Limits::NONE.with_context(10).with_items(Modality::Image, 1);
+    let target = |pool: &str, input: &str| Target { limits, ..Target::new("m", pool, capability(input)) };
+    let world = declared(target("text", "text"), target("vision", "text+image"), [&[(1, None)], &[(11, None)]]);
+    let ask = |path: &str, body: &str| world.step(&head(path), body, Bound::default(), 0);
+    let (long, images) = (chat(0, 1000), chat(2, 1));
+    let refused = |path: &str, body: &str| ask(path, body).map_err(|rejection| rejection.code().as_str()).err();
+    assert_eq!(refused("/v1/chat/completions", &long), Some("context_length_exceeded"));
+    assert_eq!(refused("/v1/chat/completions", &images), Some("too_many_media_items"));
+    assert_eq!(refused("/v1/chat/completions/batch", &long), None);
+    assert_eq!(refused("/v1/chat/completions/batch", &images), None);
+    let many = format!(r#"{{"model":"chat","prompt":["{}"]}}"#, "x".repeat(1000));
+    assert_eq!(refused("/v1/completions", &many), None);
 }
