@@ -9,7 +9,9 @@ use bytes::Bytes;
 use director::{Bound, Director, HeldBody, RequestHandler, Step};
 use divan::Bencher;
 use request::{RequestHead, splice};
-use routing::{Capability, Draw, Endpoint, Modality, ModalitySet, Model, Pool, RoutingTable, Target};
+use routing::{
+    Capability, Draw, Endpoint, Found, FoundModel, Known, Modality, ModalitySet, Model, Pool, RoutingTable, Target,
+};
 
 fn main() {
     divan::main();
@@ -112,6 +114,21 @@ fn request_with_a_picture(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn request_of_1_kb(bencher: Bencher<'_, '_>) {
     run(bencher, table(), &body(false));
+}
+
+/// The same endpoints, each of which was asked, and lists the model and 15 others: what that adds to a decision.
+#[divan::bench]
+fn request_of_1_kb_where_endpoints_were_asked(bencher: Bencher<'_, '_>) {
+    let mut table = table();
+    for pool in table.pools.values_mut() {
+        for endpoint in Arc::make_mut(pool).endpoints.values_mut() {
+            let text = FoundModel { input: Known::NOTHING.with(Modality::Text, true), ..FoundModel::default() };
+            let names = (0..15).map(|number| format!("other-{number}")).chain(["m".to_owned()]);
+            let models = names.map(|name| (name.into(), text.clone())).collect();
+            endpoint.found = Some(Arc::new(Found { models, ..Found::default() }));
+        }
+    }
+    run(bencher, table, &body(false));
 }
 
 #[divan::bench]
