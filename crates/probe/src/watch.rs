@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use daemon::Clients;
+use routing::Found;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::SendError;
 use tokio::time::Instant;
@@ -35,13 +36,20 @@ impl Prober {
         // Of its own, so that there is one connection, which ends with the process at the other end.
         let eye = Clients::new(CONNECT);
         let mut last: Option<Result<Probed, Failure>> = None;
+        let mut known: Option<Found> = None;
         let (mut why, mut lost_for_nothing) = (Why::Due, 0);
         loop {
             let before = self.sign(&eye, server).await;
-            let said = match &before {
+            let mut said = match &before {
                 Ok(_) => self.probe(server).await,
                 Err(failure) => Err(failure.clone()),
             };
+            if let Ok(probed) = &mut said {
+                if let Some(known) = &known {
+                    probed.found = std::mem::take(&mut probed.found).remembering(known);
+                }
+                known = Some(probed.found.clone());
+            }
             if last.as_ref() != Some(&said) {
                 tell.send(news(said.clone())).await?;
                 (last, lost_for_nothing) = (Some(said), 0);

@@ -64,6 +64,19 @@ impl Found {
         self.models.values().next().filter(|_| self.any_name)
     }
 
+    /// What is known of a server that was asked again. What could not be told this time is what it was, as long as it is the same release with the
+    /// same models: one that is busy for a moment has not forgotten what it takes.
+    #[must_use]
+    pub fn remembering(mut self, before: &Self) -> Self {
+        let is_same = (&self.engine, &self.version) == (&before.engine, &before.version);
+        if is_same && self.models.keys().eq(before.models.keys()) {
+            for (model, before) in self.models.values_mut().zip(before.models.values()) {
+                model.remember(before);
+            }
+        }
+        self
+    }
+
     /// `vLLM 0.32.0`; `not recognised` where it is not.
     pub fn what(&self) -> String {
         match (&self.engine, &self.version) {
@@ -88,6 +101,16 @@ impl FoundModel {
                 declared.operations.intersection(own.with(Operation::Other))
             }),
         }
+    }
+
+    fn remember(&mut self, before: &Self) {
+        let untold = Modality::ALL.into_iter().filter(|modality| self.input.has(*modality).is_none());
+        for (modality, limit) in untold.filter_map(|modality| Some((modality, before.limits.items(modality)?))) {
+            self.limits = self.limits.with_items(modality, limit);
+        }
+        self.input = self.input.or(before.input);
+        self.output = self.output.or(before.output);
+        self.operations = self.operations.or(before.operations);
     }
 
     fn offer(&self) -> Offer {
@@ -128,6 +151,12 @@ impl Known {
         }
     }
 
+    /// What this says, and of the rest what another says.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self { yes: self.yes.union(other.yes.difference(self.no)), no: self.no.union(other.no.difference(self.yes)) }
+    }
+
     /// Whether it is there; none where nobody knows.
     pub const fn has(self, modality: Modality) -> Option<bool> {
         match (self.yes.contains(modality), self.no.contains(modality)) {
@@ -142,5 +171,41 @@ impl Known {
 
     pub const fn no(self) -> ModalitySet {
         self.no
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(version: &str, input: Known, limits: Limits) -> Found {
+        let model = FoundModel { input, limits, ..FoundModel::default() };
+        Found { version: Some(version.into()), models: BTreeMap::from([("m".into(), model)]), ..Found::default() }
+    }
+
+    #[test]
+    fn what_is_not_told_again_is_what_it_was_and_what_is_told_is_not() {
+        let told = Known::NOTHING.with(Modality::Image, true).with(Modality::Audio, false);
+        let before = found("1", told, Limits::NONE.with_items(Modality::Image, 4));
+        let busy = found("1", Known::NOTHING, Limits::NONE);
+        assert_eq!(busy.clone().remembering(&before), before);
+        let blind = found("1", Known::NOTHING.with(Modality::Image, false), Limits::NONE);
+        let now = blind.clone().remembering(&before);
+        assert_eq!(now.models["m"].input, Known::NOTHING.with(Modality::Image, false).with(Modality::Audio, false));
+        assert_eq!(now.models["m"].limits, Limits::NONE);
+        let newer = found("2", Known::NOTHING, Limits::NONE);
+        assert_eq!(newer.clone().remembering(&before), newer, "another release");
+    }
+
+    #[test]
+    fn unknown_narrows_nothing_and_no_narrows_what_is_declared() {
+        let model = FoundModel {
+            input: Known::NOTHING.with(Modality::Image, false),
+            operations: Some([Operation::ChatCompletions].into_iter().collect()),
+            ..FoundModel::default()
+        };
+        let narrowed = model.narrow(Capability::ANY);
+        assert!(!narrowed.input.contains(Modality::Image) && narrowed.input.contains(Modality::Video));
+        assert!(narrowed.operations.contains(Operation::Other) && !narrowed.operations.contains(Operation::Speech));
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::Mutex;
 
 use cluster_watch::testing::answer;
-use index::Change;
+use index::{Change, ServerKey};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use prometheus_client::registry::Registry;
+use routing::Found;
 use serde_json::json;
 
 use super::*;
@@ -27,6 +28,10 @@ struct Running {
 
 impl Running {
     fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    fn start_with(first_look: Option<watch::Receiver<bool>>) -> Self {
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
         let heard = Arc::clone(&asked);
         let client = Client::new(
@@ -59,7 +64,7 @@ impl Running {
             terms,
             has_gateways,
             managed,
-            None,
+            first_look,
         );
         tokio::spawn(event_loop.run());
         Self { events: sender, ready, compiled, terms: term, wanted, asked, _gateways: gateways, _states: states }
@@ -215,4 +220,23 @@ async fn pods_change_no_picker_that_is_wanted_and_pools_do() {
     running.say(Event::Pool(Change::Deleted(ObjectKey::new("a", "p")))).await;
     pass(60).await;
     assert!(running.wanted.has_changed().unwrap() && running.wanted.borrow().namespaces.is_empty());
+}
+
+/// The last of what was found may come with the word that all were asked.
+#[tokio::test(start_paused = true)]
+async fn the_first_tables_wait_for_what_servers_are_found_to_be() {
+    let (looked, first_look) = watch::channel(false);
+    let running = Running::start_with(Some(first_look));
+    running.list_all().await;
+    running.say(Event::Pod(Change::Applied(pod(1)))).await;
+    pass(100).await;
+    assert_eq!((running.endpoints().map(|all| all.len()), *running.ready.borrow()), (Some(1), false));
+
+    let server = ServerKey { pod: ObjectKey::new("a", "pod-1"), uid: "uid-1".into(), port: 8000 };
+    let found = Found { engine: Some("vLLM".into()), ..Found::default() };
+    running.say(Event::Found(server, Arc::new(found))).await;
+    looked.send_replace(true);
+    running.ready.clone().wait_for(|ready| *ready).await.unwrap();
+    let compiled = running.compiled.borrow().clone().unwrap();
+    assert!(compiled.tables["a"].pools["p"].endpoints["pod-1-rank-0"].found.is_some(), "told without it");
 }
