@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use request::InferenceRequest;
-use routing::Draw;
+use routing::{Draw, Offers};
 use scheduling::Explained;
 
 use crate::transaction::Undecided;
@@ -69,6 +69,7 @@ impl Undecided {
             for target in tier.order(&mut draw) {
                 let content = self.content_at(target.name(), target.family());
                 let asked = self.asked(&content, &target);
+                let mut offers = Offers::of_model(asked.model);
                 for (place, slot) in self.snapshot.slots(target.pool()).iter().enumerate() {
                     considered.push(Considered {
                         tier: number + 1,
@@ -76,7 +77,7 @@ impl Undecided {
                         pool: target.pool().to_string(),
                         endpoint: slot.state.id().name.to_string(),
                         address: slot.endpoint.address,
-                        verdict: profile.explain(&asked, &slot.candidate(place, now, &content)),
+                        verdict: profile.explain(&asked, &slot.candidate(place, now, &content, &mut offers)),
                     });
                 }
             }

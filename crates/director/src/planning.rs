@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use media::NameScope;
 use request::{Owned, OwnedKind, Resource, Splice};
-use routing::{Capability, Family, ModelName, NoRoute, Operation, OrderedTarget, Route, Size, UnsafeFeature};
+use routing::{Capability, Family, ModelName, NoRoute, Offers, Operation, OrderedTarget, Route, Size, UnsafeFeature};
 use scheduling::{Exhausted, Filter, Ranked, SchedulingRequest, Work};
 
 use crate::content::Content;
@@ -123,7 +123,8 @@ impl Undecided {
                 let asked = self.asked(&content, &target);
                 let allowed = |slot: &Slot| owner.is_none_or(|owner| slot.state.id() == owner);
                 let candidates = slots.iter().enumerate().filter(|(_, slot)| allowed(slot));
-                let candidates = candidates.map(|(place, slot)| slot.candidate(place, now, &content));
+                let mut offers = Offers::of_model(asked.model);
+                let candidates = candidates.map(|(place, slot)| slot.candidate(place, now, &content, &mut offers));
                 match profile.run(&asked, candidates, MAX_PER_TARGET, &mut draw) {
                     Ok(ranking) => {
                         unspoilt += ranking.iter().filter(|ranked| ranked.lacks.is_none()).count();

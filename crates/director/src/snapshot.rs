@@ -11,8 +11,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use request::OwnedKind;
 use routing::{
-    AppProtocol, Capability, Endpoint, Found, Limits, Modality, Model, ModelName, Offer, Operation, Pool, PoolName,
-    RoutingTable, Target, Uid,
+    AppProtocol, Capability, Endpoint, Found, Limits, Modality, Model, ModelName, Offer, Offers, Operation, Pool,
+    PoolName, RoutingTable, Target, Uid,
 };
 use scheduling::{Candidate, Profiles, SATURATED_WAITING};
 
@@ -341,10 +341,16 @@ impl Slots {
 
 impl Slot {
     /// `now` is a stamp of the board's clock.
-    pub(crate) fn candidate(&self, place: usize, now: u64, content: &Content) -> Candidate<'_> {
+    pub(crate) fn candidate(
+        &self,
+        place: usize,
+        now: u64,
+        content: &Content,
+        offers: &mut Offers<'_>,
+    ) -> Candidate<'_> {
         let Self { endpoint, state } = self;
         let (load, health, work) = (state.load_at(now), state.health_at(now), state.work(content));
-        Candidate { endpoint, load, health, work, place }
+        Candidate { endpoint, offer: offers.at(endpoint), load, health, work, place }
     }
 
     fn known(&self, app_protocol: AppProtocol) -> KnownEndpoint {

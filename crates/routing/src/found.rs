@@ -1,8 +1,9 @@
 //! What a model server was found to be when it was asked, as far as that could be told.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::{Capability, Limits, Modality, ModalitySet, ModelName, Operation, OperationSet};
+use crate::{Capability, Endpoint, Limits, Modality, ModalitySet, ModelName, Operation, OperationSet};
 
 /// One model server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -120,6 +121,35 @@ impl FoundModel {
     /// What it is taken to offer where nobody declares anything: what may be there is, since an engine refuses better than a guess does.
     pub fn capability(&self) -> Capability {
         self.narrow(Capability::ANY)
+    }
+}
+
+/// What endpoints offer of one model, looked up once for those that were found to be the same: thousands are.
+#[derive(Debug)]
+pub struct Offers<'m> {
+    model: Option<&'m str>,
+    last: Option<(*const Found, Option<Offer>)>,
+}
+
+impl<'m> Offers<'m> {
+    /// Of a model, as for [`Found::offer`].
+    pub const fn of_model(model: Option<&'m str>) -> Self {
+        Self { model, last: None }
+    }
+
+    /// What one offers, anything where nobody asked it; none where it does not serve the model.
+    pub fn at(&mut self, endpoint: &Endpoint) -> Option<Offer> {
+        let Some(found) = &endpoint.found else { return Some(Offer::ANYTHING) };
+        // Compared, and never followed.
+        let place = Arc::as_ptr(found);
+        match self.last {
+            Some((last, offer)) if std::ptr::eq(last, place) => offer,
+            _ => {
+                let offer = found.offer(self.model);
+                self.last = Some((place, offer));
+                offer
+            }
+        }
     }
 }
 

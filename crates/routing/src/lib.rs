@@ -33,7 +33,7 @@ pub use client::client_of;
 pub use draw::Draw;
 pub use family::{Family, UnknownFamily};
 pub use format::{Format, UnknownFormat};
-pub use found::{Found, FoundModel, Known, Offer};
+pub use found::{Found, FoundModel, Known, Offer, Offers};
 pub use limits::{Exceeded, Limits, Size};
 pub use media::{HostPattern, MediaPolicy, MediaRule, MediaSource, UnsafeFeature};
 pub use modality::{Modality, ModalitySet, UnknownModality};

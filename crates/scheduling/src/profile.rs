@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use routing::{Draw, Endpoint, Limits, Requirement, Size};
+use routing::{Draw, Endpoint, Limits, Offer, Requirement, Size};
 
 use crate::{Cost, Filter, Health, Load, Scorer, Subset, Work};
 
@@ -24,6 +24,8 @@ pub struct SchedulingRequest<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
     pub endpoint: &'a Endpoint,
+    /// What it was found to offer of the model; none where it does not serve it.
+    pub offer: Option<Offer>,
     pub load: Load,
     pub health: Health,
     /// What the request asks of it.
@@ -106,12 +108,18 @@ const NEAR: f32 = 0.05;
 /// The same where nobody has what a prompt begins with, and it is worth something that all send it to the same endpoint.
 const NEAR_HOME: f32 = 0.1;
 
-// === impl SchedulingRequest ===
+// === impl Candidate ===
 
-impl SchedulingRequest<'_> {
-    /// How much one endpoint takes at once: what its target declares and what was found there.
-    pub(crate) fn limits_at(&self, endpoint: &Endpoint) -> Limits {
-        self.limits.intersection(endpoint.limits(self.model))
+impl Candidate<'_> {
+    /// Whether what it says of itself and was found to do covers what is needed.
+    pub(crate) fn covers(&self, need: Requirement) -> bool {
+        let own = self.endpoint.capability.is_none_or(|own| own.covers(need));
+        own && self.offer.is_some_and(|offer| offer.capability.covers(need))
+    }
+
+    /// How much it takes at once: what its target declares and what was found there.
+    pub(crate) fn limits(&self, declared: Limits) -> Limits {
+        self.offer.map_or(declared, |offer| declared.intersection(offer.limits))
     }
 }
 

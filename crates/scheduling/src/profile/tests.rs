@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::{SATURATED_WAITING, Scraped};
-use routing::{Capability, Modality, ModalitySet, Operation};
+use routing::{Capability, Modality, ModalitySet, Offer, Operation};
 
 const NOTHING: Requirement = Requirement::new(Operation::ChatCompletions, ModalitySet::EMPTY, ModalitySet::EMPTY);
 const IMAGE: Requirement =
@@ -62,6 +62,7 @@ impl Server {
 fn candidates(servers: &[Server]) -> impl Iterator<Item = Candidate<'_>> {
     servers.iter().enumerate().map(|(place, Server { endpoint, load, health, work })| Candidate {
         endpoint,
+        offer: Some(Offer::ANYTHING),
         load: *load,
         health: *health,
         work: *work,
