@@ -42,6 +42,12 @@ impl Reply {
         let model = snapshot.table.models.get(name)?;
         model_value(snapshot, name, model, all, owner).map(|model| Self::ok(model.to_string().into()))
     }
+
+    /// One that nobody declares and some endpoint was found to serve.
+    pub(crate) fn found(snapshot: &Snapshot, name: &str, owner: &str) -> Self {
+        let offer = snapshot.found().get(name).copied().unwrap_or(Offer::ANYTHING);
+        Self::ok(entry(name, owner, 0, true, offer).to_string().into())
+    }
 }
 
 /// In OpenAI's shape, with the `architecture` that OpenRouter and llama.cpp say modalities by.

@@ -250,7 +250,7 @@ impl Undecided {
         let namespace = &handler.namespace;
         let is_one_pool = snapshot.table.models.is_empty() && snapshot.table.pools.len() <= 1;
         let route = match &request.resource {
-            // Where nobody declared a model and there is one pool, its own servers know which they have.
+            // Where nobody declared a model and there is one pool, its own servers know which they have: what they were found to have, or what they say.
             Resource::Models { all } if !is_one_pool || !snapshot.found().is_empty() => {
                 return Ok(Decided::Reply(Reply::models(snapshot, *all, namespace)));
             }
@@ -260,6 +260,9 @@ impl Undecided {
                 }
                 let reply = Reply::model(snapshot, id, *all, namespace);
                 return reply.map(Decided::Reply).ok_or_else(|| Rejection::NotServedNow { model: id.clone() });
+            }
+            Resource::Model { id, .. } if snapshot.found().contains_key(&**id) => {
+                return Ok(Decided::Reply(Reply::found(snapshot, id, namespace)));
             }
             Resource::Owned(what) | Resource::Cancel(what) => {
                 let owner = owner.ok_or_else(|| Rejection::UnknownOwned { owned: what.clone() })?;

@@ -76,6 +76,8 @@ pub(crate) async fn what_nobody_declares_is_found_listed_and_routed_by_name(shar
         Ok(())
     })
     .await?;
+    let one = world.http.get("/v1/models/lora").await?.json();
+    ensure!(one["architecture"]["input_modalities"] == serde_json::json!(["text"]), "{one}");
     for _ in 0..10 {
         answered(&world, &chat("lora", &text()), "200 lora-0").await?;
     }
