@@ -146,3 +146,24 @@ fn limits_are_of_one_prompt() {
     let many = format!(r#"{{"model":"chat","prompt":["{}"]}}"#, "x".repeat(1000));
     assert_eq!(refused("/v1/completions", &many), None);
 }
+
+/// What waits for a model that one endpoint lists keeps nobody from the others.
+#[test]
+fn a_model_that_waits_for_its_one_server_holds_nobody_up() {
+    let (base, both) = (server("base", "text", Limits::NONE), {
+        let mut both = (*server("base", "text", Limits::NONE)).clone();
+        both.models.insert("lora".into(), both.models["base"].clone());
+        Arc::new(both)
+    });
+    let mut world = undeclared(&[(1, Some(&both)), (2, Some(&base))]);
+    Arc::get_mut(&mut world.handler).unwrap().queue = crate::QueueLimits::default();
+    let ask = |model: &str, subset: Option<&Subset>| world.ask_with(&TEXT.replace("chat", model), subset, 0);
+    let first = Subset::parse(["10.0.0.1:8000"]);
+    let running: Vec<_> = (0..5).map(|_| ask("lora", Some(&first)).unwrap()).collect();
+    world.fill(&[1]);
+    let body = TEXT.replace("chat", "lora");
+    let waiting = world.step(&head("/v1/chat/completions"), &body, Bound::default(), 0).unwrap();
+    assert!(matches!(waiting, Step::Wait(_)), "{waiting:?}");
+    assert_eq!(address_of(&ask("base", None).unwrap()), address(2));
+    drop((running, waiting));
+}
