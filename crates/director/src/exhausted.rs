@@ -1,6 +1,6 @@
 //! Why no endpoint of a route can take a request.
 
-use routing::{Capability, Endpoint, Exceeded, Limits, NoRoute, Route};
+use routing::{Capability, Exceeded, Limits, NoRoute, Offers, Route, Tier};
 use scheduling::{Exhausted, Filter};
 
 use crate::Rejection;
@@ -29,13 +29,12 @@ impl Undecided {
     /// That the request brings more than whoever takes most of it.
     fn exceeded(&self, route: &Route<'_>) -> Option<Rejection> {
         let mut loosest: Option<(Limits, Exceeded)> = None;
-        let mut draw = self.draw;
-        for target in route.tiers().iter().flat_map(|tier| tier.order(&mut draw)) {
-            let content = self.content_at(target.name(), target.family());
-            let asked = self.asked(&content, &target);
-            let able = |endpoint: &&Endpoint| endpoint.covers(asked.model, asked.need);
-            for endpoint in self.snapshot.slots(target.pool()).iter().map(|slot| &slot.endpoint).filter(able) {
-                let limits = asked.limits.intersection(endpoint.limits(asked.model));
+        for target in route.tiers().iter().flat_map(Tier::targets) {
+            let asked = self.asked(&self.content_at(target.name(), target.family()), &target);
+            let mut offers = Offers::of_model(self.listed(&target));
+            for slot in self.snapshot.slots(target.pool()) {
+                let able = offers.at(&slot.endpoint).filter(|offer| offer.capability.covers(asked.need));
+                let Some(limits) = able.map(|offer| asked.limits.intersection(offer.limits)) else { continue };
                 let Some(exceeded) = limits.exceeded_by(asked.size) else { continue };
                 if loosest.is_none_or(|(known, _)| known.union(limits) != known) {
                     loosest = Some((limits, exceeded));
@@ -58,18 +57,15 @@ impl Undecided {
     /// about to come back.
     fn uncovered(&self, route: &Route<'_>) -> Option<Rejection> {
         let mut offered: Option<Capability> = None;
-        let mut draw = self.draw;
-        for target in route.tiers().iter().flat_map(|tier| tier.order(&mut draw)) {
-            let asked = self.asked(&self.content_at(target.name(), target.family()), &target);
+        for target in route.tiers().iter().flat_map(Tier::targets) {
             let slots = self.snapshot.slots(target.pool());
-            if slots.is_empty() {
+            if slots.is_empty() || slots.iter().any(|slot| slot.endpoint.found.is_none()) {
                 return None;
             }
-            for endpoint in slots.iter().map(|slot| &slot.endpoint) {
-                endpoint.found.as_ref()?;
-                let own = endpoint.narrow(target.capability(), asked.model);
-                offered = offered.into_iter().chain(own).reduce(Capability::union);
-            }
+            let mut offers = Offers::of_model(self.listed(&target));
+            let own = slots.iter().filter_map(|slot| offers.at(&slot.endpoint));
+            let own = own.map(|offer| target.capability().intersection(offer.capability));
+            offered = offered.into_iter().chain(own).reduce(Capability::union);
         }
         let offered = offered?;
         let missing = self.request.requires.missing_from(offered);

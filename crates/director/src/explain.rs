@@ -69,7 +69,7 @@ impl Undecided {
             for target in tier.order(&mut draw) {
                 let content = self.content_at(target.name(), target.family());
                 let asked = self.asked(&content, &target);
-                let mut offers = Offers::of_model(asked.model);
+                let mut offers = Offers::of_model(self.listed(&target));
                 for (place, slot) in self.snapshot.slots(target.pool()).iter().enumerate() {
                     considered.push(Considered {
                         tier: number + 1,

@@ -123,7 +123,7 @@ impl Undecided {
                 let asked = self.asked(&content, &target);
                 let allowed = |slot: &Slot| owner.is_none_or(|owner| slot.state.id() == owner);
                 let candidates = slots.iter().enumerate().filter(|(_, slot)| allowed(slot));
-                let mut offers = Offers::of_model(asked.model);
+                let mut offers = Offers::of_model(self.listed(&target));
                 let candidates = candidates.map(|(place, slot)| slot.candidate(place, now, &content, &mut offers));
                 match profile.run(&asked, candidates, MAX_PER_TARGET, &mut draw) {
                     Ok(ranking) => {
@@ -170,15 +170,19 @@ impl Undecided {
     }
 
     pub(crate) fn asked<'a>(&'a self, content: &Content, target: &OrderedTarget<'a>) -> SchedulingRequest<'a> {
-        let model = target.name().map(|name| &**name).or(self.request.model.as_deref());
         SchedulingRequest {
             need: self.request.requires,
-            model: model.and_then(|model| self.snapshot.listed(target.pool(), model)),
             size: self.size(content),
             limits: target.limits(),
             subset: self.bound.subset.as_ref(),
             content: content.home(),
         }
+    }
+
+    /// What the endpoints of a target are asked for, where some of them list it: see [`routing::Found::offer`].
+    pub(crate) fn listed<'a>(&'a self, target: &OrderedTarget<'a>) -> Option<&'a str> {
+        let model = target.name().map(|name| &**name).or(self.request.model.as_deref())?;
+        self.snapshot.listed(target.pool(), model)
     }
 
     /// How much one prompt of it brings, as far as that can be told: of several in one request each has the limits to itself, and speech is cut into

@@ -43,10 +43,10 @@ impl Reply {
         model_value(snapshot, name, model, all, owner).map(|model| Self::ok(model.to_string().into()))
     }
 
-    /// One that nobody declares and some endpoint was found to serve.
-    pub(crate) fn found(snapshot: &Snapshot, name: &str, owner: &str) -> Self {
-        let offer = snapshot.found().get(name).copied().unwrap_or(Offer::ANYTHING);
-        Self::ok(entry(name, owner, 0, true, offer).to_string().into())
+    /// One that nobody declares; none where no endpoint was found to serve it either.
+    pub(crate) fn found(snapshot: &Snapshot, name: &str, owner: &str) -> Option<Self> {
+        let offer = snapshot.found().get(name)?;
+        Some(Self::ok(entry(name, owner, 0, true, *offer).to_string().into()))
     }
 }
 
@@ -58,8 +58,7 @@ pub(crate) fn list_of_models(snapshot: &Snapshot, all: bool, owner: &str) -> Byt
     let mut list = json!({"object": "list", "data": data});
     // Where nobody declares any, what was found is served by its name.
     if models.is_empty() && snapshot.table.pools.len() == 1 {
-        let found = snapshot.found();
-        let found = found.iter().map(|(name, offer)| entry(name, owner, 0, true, *offer));
+        let found = snapshot.found().iter().map(|(name, offer)| entry(name, owner, 0, true, *offer));
         list["data"] = found.collect();
     } else if models.is_empty() {
         list["message"] =

@@ -45,6 +45,8 @@ struct Made {
     lists: [OnceLock<Bytes>; 2],
     /// The pools whose servers make what only they know.
     makers: [OnceLock<HashSet<PoolName>>; 2],
+    /// What endpoints were found to serve.
+    found: OnceLock<BTreeMap<ModelName, Offer>>,
 }
 
 /// The endpoints of a pool.
@@ -255,25 +257,26 @@ impl Snapshot {
         let of_target = |target: &Target| {
             let slots = self.pools.get(&target.pool)?;
             let model = slots.listed(&target.name);
-            let serves = |endpoint: &Endpoint| endpoint.narrow(target.capability, model).is_some();
-            let found = slots.alike().filter(serves).map(|endpoint| endpoint.limits(model)).reduce(Limits::union);
+            let found = slots.alike().filter_map(|endpoint| Some(endpoint.offer(model)?.limits)).reduce(Limits::union);
             Some(target.limits.intersection(found?))
         };
         model.targets.iter().filter_map(of_target).reduce(Limits::union).unwrap_or_default()
     }
 
     /// What endpoints were found to serve: each name with what is offered of it, and how much at once.
-    pub(crate) fn found(&self) -> BTreeMap<ModelName, Offer> {
-        let mut all: BTreeMap<ModelName, Offer> = BTreeMap::new();
-        for endpoint in self.pools.values().flat_map(|slots| slots.alike()) {
-            for (name, model) in endpoint.found.iter().flat_map(|found| &found.models) {
-                let Some(capability) = endpoint.narrow(model.capability(), Some(name)) else { continue };
-                let known = all.entry(name.clone()).or_insert(Offer { capability, limits: model.limits });
-                known.capability = known.capability.union(capability);
-                known.limits = known.limits.union(model.limits);
+    pub(crate) fn found(&self) -> &BTreeMap<ModelName, Offer> {
+        self.made.found.get_or_init(|| {
+            let mut all: BTreeMap<ModelName, Offer> = BTreeMap::new();
+            for endpoint in self.pools.values().flat_map(|slots| slots.alike()) {
+                for name in endpoint.found.iter().flat_map(|found| found.models.keys()) {
+                    let Some(offer) = endpoint.offer(Some(name)) else { continue };
+                    let known = all.entry(name.clone()).or_insert(offer);
+                    known.capability = known.capability.union(offer.capability);
+                    known.limits = known.limits.union(offer.limits);
+                }
             }
-        }
-        all
+            all
+        })
     }
 
     /// The name where some endpoint of the pool lists it.

@@ -261,9 +261,10 @@ impl Undecided {
                 let reply = Reply::model(snapshot, id, *all, namespace);
                 return reply.map(Decided::Reply).ok_or_else(|| Rejection::NotServedNow { model: id.clone() });
             }
-            Resource::Model { id, .. } if snapshot.found().contains_key(&**id) => {
-                return Ok(Decided::Reply(Reply::found(snapshot, id, namespace)));
-            }
+            Resource::Model { id, .. } => match Reply::found(snapshot, id, namespace) {
+                Some(reply) => return Ok(Decided::Reply(reply)),
+                None => self.route()?,
+            },
             Resource::Owned(what) | Resource::Cancel(what) => {
                 let owner = owner.ok_or_else(|| Rejection::UnknownOwned { owned: what.clone() })?;
                 return self.to_owner(what, owner).map(Decided::Plan);

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use routing::{Draw, ModelName, PoolName, Route};
+use routing::{Draw, ModelName, Offers, PoolName, Route, Tier};
 use scheduling::{Asks, Filter, Lane};
 
 use crate::dispatch::micros;
 use crate::queue::{NoPlace, Ticket};
-use crate::snapshot::Slot;
 use crate::transaction::Undecided;
 use crate::{Plan, Rejection, RequestHandler, Step, Timer};
 
@@ -105,15 +104,16 @@ impl Undecided {
 
     /// Those that can go to the same endpoints as this request.
     fn lane(&self, route: &Route<'_>) -> Lane {
-        let (mut models, mut size, mut draw) = (Vec::new(), None, self.draw);
-        for target in route.tiers().iter().flat_map(|tier| tier.order(&mut draw)) {
+        let (mut models, mut size) = (Vec::new(), None);
+        for target in route.tiers().iter().flat_map(Tier::targets) {
             let asked = self.asked(&self.content_at(target.name(), target.family()), &target);
-            let slots = self.snapshot.slots(target.pool());
-            let is_too_much = |slot: &Slot| slot.endpoint.limits(asked.model).exceeded_by(asked.size).is_some();
-            if slots.iter().any(is_too_much) {
+            let model = self.listed(&target);
+            let mut offers = Offers::of_model(model);
+            let mut offered = self.snapshot.slots(target.pool()).iter().filter_map(|slot| offers.at(&slot.endpoint));
+            if offered.any(|offer| offer.limits.exceeded_by(asked.size).is_some()) {
                 size = Some(asked.size);
             }
-            models.extend(asked.model.map(ModelName::from));
+            models.extend(model.map(ModelName::from));
         }
         models.sort();
         models.dedup();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
 use api::{AppProtocol, InferencePool};
-use routing::{Capability, Endpoint, ModalitySet, Pool, PoolPolicy, RoutingTable, Target};
+use routing::{Capability, Endpoint, FoundModel, ModalitySet, Pool, PoolPolicy, RoutingTable, Target};
 
 use crate::condition::Verdict;
 use crate::finds::Finds;
@@ -266,20 +266,23 @@ pub(crate) fn endpoints_ready(selected: &Selected<'_>, declared: Option<Capabili
 
 /// Whether an endpoint was asked, and takes all that is declared for its pool and that it does not take back itself.
 fn is_verified(endpoint: &Endpoint, declared: Option<Capability>) -> bool {
-    let own = Endpoint { found: None, ..endpoint.clone() };
-    endpoint.found.is_some() && takes(endpoint, declared) == takes(&own, declared).or(takes(endpoint, declared))
+    let said = said_to_take(endpoint, declared);
+    endpoint.found.is_some() && said.is_none_or(|said| takes(endpoint, declared) == Some(said))
 }
 
 /// What an endpoint takes of what is declared for its pool; of one that nothing is declared for, what it says or was found to take.
 fn takes(endpoint: &Endpoint, declared: Option<Capability>) -> Option<ModalitySet> {
-    let found = endpoint.found.as_ref().map(|found| match declared {
-        Some(_) => {
-            found.models.values().map(|model| model.capability().input).fold(ModalitySet::EMPTY, ModalitySet::union)
-        }
-        None => found.models.values().map(|model| model.input.yes()).fold(ModalitySet::EMPTY, ModalitySet::union),
-    });
-    let sets = [declared.map(|declared| declared.input), endpoint.capability.map(|own| own.input), found];
-    sets.into_iter().flatten().reduce(ModalitySet::intersection)
+    // Where something is declared, what nobody could tell stands.
+    let of_model = |model: &FoundModel| if declared.is_some() { model.capability().input } else { model.input.yes() };
+    let found = endpoint.found.as_ref().map(|found| found.models.values().map(of_model));
+    let found = found.map(|models| models.fold(ModalitySet::EMPTY, ModalitySet::union));
+    said_to_take(endpoint, declared).into_iter().chain(found).reduce(ModalitySet::intersection)
+}
+
+/// The same without what was found.
+fn said_to_take(endpoint: &Endpoint, declared: Option<Capability>) -> Option<ModalitySet> {
+    let own = endpoint.capability.map(|own| own.input);
+    declared.map(|declared| declared.input).into_iter().chain(own).reduce(ModalitySet::intersection)
 }
 
 /// The models that have targets in several pools, by each of these, with the others.

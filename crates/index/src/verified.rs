@@ -1,5 +1,6 @@
 //! Whether model servers do what is declared of them, by what they were found to be.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use routing::{Capability, Endpoint, Modality, ModalitySet, OperationSet, Pool, RoutingTable, Target};
@@ -19,8 +20,10 @@ pub(crate) fn verified(targets: &[Target], table: &RoutingTable) -> Option<Verdi
         let Some(pool) = table.pools.get(&target.pool) else { continue };
         all += pool.endpoints.len();
         asked += pool.endpoints.values().filter(|endpoint| endpoint.found.is_some()).count();
-        wrong.extend(nobody_lists(target, pool));
         let name = pool.listed(&target.name);
+        if name.is_none() {
+            wrong.extend(nobody_lists(target, pool));
+        }
         for (endpoint_name, endpoint) in &pool.endpoints {
             wrong.extend(contradiction(endpoint_name, endpoint, target, name));
             unknown = unknown.union(untold(endpoint, target, name));
@@ -57,16 +60,14 @@ pub(crate) fn found(targets: &[Target], table: &RoutingTable) -> Capability {
     targets.iter().map(of_target).fold(nothing, Capability::union)
 }
 
-/// That servers of a pool list models, and none lists the target's.
+/// That servers of a pool list models, where none lists the target's.
 fn nobody_lists(target: &Target, pool: &Pool) -> Option<String> {
     let found = || pool.endpoints.values().filter_map(|endpoint| endpoint.found.as_ref());
-    if found().next().is_none() || found().any(|found| found.any_name) || pool.listed(&target.name).is_some() {
+    if found().next().is_none() || found().any(|found| found.any_name) {
         return None;
     }
-    let mut names: Vec<&str> = found().flat_map(|found| found.models.keys()).map(|name| &**name).collect();
-    names.sort_unstable();
-    names.dedup();
-    names.truncate(TOLD);
+    let names: BTreeSet<&str> = found().flat_map(|found| found.models.keys()).map(|name| &**name).collect();
+    let names: Vec<&str> = names.into_iter().take(TOLD).collect();
     let lists = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
     Some(format!("no server of pool {} lists the model {}; they list {lists}", target.pool, target.name))
 }

@@ -6,7 +6,7 @@ use routing::{Operation, OperationSet};
 
 use crate::asker::{Answer, Asker};
 
-/// What `/openapi.json` lists. Servers that are made with FastAPI serve one.
+/// What a server has paths for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mounted {
     pub(crate) operations: OperationSet,
@@ -58,7 +58,7 @@ impl Mounted {
         serves.then(|| Self { operations: with_unasked(operations), is_omni })
     }
 
-    /// None where it is no such description.
+    /// By the description that servers made with FastAPI give of themselves (`/openapi.json`); none where it is no such.
     pub(crate) fn of(answer: &Answer) -> Option<Self> {
         let paths = answer.json["paths"].as_object().filter(|_| answer.is_ok())?;
         let there =

@@ -364,8 +364,7 @@ fn decode_endpoint(endpoint: proto::Endpoint) -> Result<(EndpointKey, Endpoint),
 fn decode_found(found: proto::Found) -> Found {
     let known = |known: Option<proto::Known>| {
         let proto::Known { yes, no } = known.unwrap_or_default();
-        let none = decode_modalities(&no).iter().fold(Known::NOTHING, |known, modality| known.with(modality, false));
-        decode_modalities(&yes).iter().fold(none, |known, modality| known.with(modality, true))
+        Known::new(decode_modalities(&yes), decode_modalities(&no))
     };
     let operations = |all: proto::Operations| all.all.iter().filter_map(|one| decode_operation(*one)).collect();
     let model = |model: proto::FoundModel| {

@@ -137,9 +137,19 @@ impl<'m> Offers<'m> {
         Self { model, last: None }
     }
 
-    /// What one offers, anything where nobody asked it; none where it does not serve the model.
+    /// What one offers: anything but what it says itself, or was found, not to do. None where it does not serve the model.
     pub fn at(&mut self, endpoint: &Endpoint) -> Option<Offer> {
-        let Some(found) = &endpoint.found else { return Some(Offer::ANYTHING) };
+        let offer = match &endpoint.found {
+            Some(found) => self.of(found),
+            None => Some(Offer::ANYTHING),
+        };
+        // Few say anything themselves, and this is asked of every endpoint for every request.
+        let Some(own) = endpoint.capability else { return offer };
+        offer.map(|offer| Offer { capability: offer.capability.intersection(own), ..offer })
+    }
+
+    #[inline]
+    fn of(&mut self, found: &Arc<Found>) -> Option<Offer> {
         // Compared, and never followed.
         let place = Arc::as_ptr(found);
         match self.last {
@@ -165,20 +175,22 @@ impl Offer {
 impl Known {
     pub const NOTHING: Self = Self { yes: ModalitySet::EMPTY, no: ModalitySet::EMPTY };
 
+    /// These are there, and those are not; what is said to be both is there.
+    pub const fn new(yes: ModalitySet, no: ModalitySet) -> Self {
+        Self { yes, no: no.difference(yes) }
+    }
+
     /// These and no others.
     pub const fn exactly(these: ModalitySet) -> Self {
-        Self { yes: these, no: ModalitySet::ALL.difference(these) }
+        Self::new(these, ModalitySet::ALL)
     }
 
     /// That a modality is there, or is not.
     #[must_use]
     pub const fn with(self, modality: Modality, is_there: bool) -> Self {
         let it = ModalitySet::EMPTY.with(modality);
-        if is_there {
-            Self { yes: self.yes.union(it), no: self.no.difference(it) }
-        } else {
-            Self { yes: self.yes.difference(it), no: self.no.union(it) }
-        }
+        let (yes, no) = if is_there { (it, ModalitySet::EMPTY) } else { (ModalitySet::EMPTY, it) };
+        Self { yes, no }.or(self)
     }
 
     /// What this says, and of the rest what another says.

@@ -157,6 +157,11 @@ impl<'t> Route<'t> {
 // === impl Tier ===
 
 impl<'t> Tier<'t> {
+    /// The targets in the order of the object.
+    pub fn targets(&self) -> impl Iterator<Item = OrderedTarget<'t>> {
+        self.choices.iter().copied().map(OrderedTarget)
+    }
+
     /// The targets in the order they are to be tried: the first is drawn by weight, and so is each next one among the rest.
     pub fn order(&self, draw: &mut Draw) -> Vec<OrderedTarget<'t>> {
         let mut rest: Vec<Choice<'t>> = self.choices.clone();
@@ -177,7 +182,7 @@ impl<'t> Tier<'t> {
     }
 }
 
-/// A target in the order of a draw.
+/// A target, in whichever order.
 #[derive(Debug, Clone, Copy)]
 pub struct OrderedTarget<'t>(Choice<'t>);
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::route::{NoRoute, Route};
 use crate::{
-    Capability, Family, Found, Limits, MediaPolicy, ModalitySet, ModelName, OperationSet, PoolName, PoolPolicy,
-    Requirement, Uid,
+    Capability, Family, Found, Limits, MediaPolicy, ModalitySet, ModelName, Offer, Offers, OperationSet, PoolName,
+    PoolPolicy, Requirement, Uid,
 };
 
 /// What one namespace serves. Names are unique within it. Models and pools are shared: the next table is mostly the one before.
@@ -305,25 +305,14 @@ impl Endpoint {
         Self { address, uid, capability: None, found: None }
     }
 
-    /// Whether what this endpoint says of itself, and what was found of it, covers `need`; `model` as for [`Found::offer`].
-    pub fn covers(&self, model: Option<&str>, need: Requirement) -> bool {
-        let covers = |found: &Arc<Found>| found.offer(model).is_some_and(|offer| offer.capability.covers(need));
-        self.capability.is_none_or(|own| own.covers(need)) && self.found.as_ref().is_none_or(covers)
+    /// What it offers of a model, which is as for [`Found::offer`]; see [`Offers::at`].
+    pub fn offer(&self, model: Option<&str>) -> Option<Offer> {
+        Offers::of_model(model).at(self)
     }
 
-    /// How much one request for a model may bring, as found.
-    pub fn limits(&self, model: Option<&str>) -> Limits {
-        let offer = self.found.as_ref().and_then(|found| found.offer(model));
-        offer.map_or(Limits::NONE, |offer| offer.limits)
-    }
-
-    /// What it offers of what is declared: all but what it says or was found not to do. None where it does not serve the model.
+    /// What it offers of what is declared. None where it does not serve the model.
     pub fn narrow(&self, declared: Capability, model: Option<&str>) -> Option<Capability> {
-        let declared = self.capability.map_or(declared, |own| declared.intersection(own));
-        match &self.found {
-            None => Some(declared),
-            Some(found) => Some(declared.intersection(found.offer(model)?.capability)),
-        }
+        self.offer(model).map(|offer| declared.intersection(offer.capability))
     }
 }
 

@@ -94,8 +94,10 @@ impl Lane {
     /// Whether one of it could go there, whatever its target declares.
     pub fn could_use(&self, endpoint: &Endpoint) -> bool {
         let fits = |model: Option<&str>| {
-            endpoint.covers(model, self.need)
-                && self.size.is_none_or(|size| endpoint.limits(model).exceeded_by(size).is_none())
+            endpoint.offer(model).is_some_and(|offer| {
+                offer.capability.covers(self.need)
+                    && self.size.is_none_or(|size| offer.limits.exceeded_by(size).is_none())
+            })
         };
         let may = if self.models.is_empty() { fits(None) } else { self.models.iter().any(|model| fits(Some(model))) };
         may && self.subset.as_ref().is_none_or(|subset| subset.allows(endpoint.address))

@@ -58,9 +58,9 @@ impl Filter {
 
     pub fn keeps(self, request: &SchedulingRequest<'_>, candidate: &Candidate<'_>) -> bool {
         match self {
-            Self::Capability => candidate.covers(request.need),
-            Self::Limits => candidate.limits(request.limits).exceeded_by(request.size).is_none(),
-            Self::Context => candidate.limits(request.limits).seem_to_hold(request.size),
+            Self::Capability => candidate.offer.is_some_and(|offer| offer.capability.covers(request.need)),
+            Self::Limits => request.limits_at(candidate).exceeded_by(request.size).is_none(),
+            Self::Context => request.limits_at(candidate).seem_to_hold(request.size),
             Self::Subset => request.subset.is_none_or(|subset| subset.allows(candidate.endpoint.address)),
             Self::Responsive => candidate.health.responsive,
             Self::Answering => candidate.health.answering,

@@ -10,8 +10,6 @@ use crate::{Cost, Filter, Health, Load, Scorer, Subset, Work};
 #[derive(Debug, Clone, Copy)]
 pub struct SchedulingRequest<'a> {
     pub need: Requirement,
-    /// What endpoints are asked for, as for [`routing::Found::offer`].
-    pub model: Option<&'a str>,
     /// How much it brings, and how much of that its target takes as its object says.
     pub size: Size,
     pub limits: Limits,
@@ -24,7 +22,7 @@ pub struct SchedulingRequest<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
     pub endpoint: &'a Endpoint,
-    /// What it was found to offer of the model; none where it does not serve it.
+    /// What it offers of the model that is asked for; none where it does not serve it.
     pub offer: Option<Offer>,
     pub load: Load,
     pub health: Health,
@@ -108,18 +106,12 @@ const NEAR: f32 = 0.05;
 /// The same where nobody has what a prompt begins with, and it is worth something that all send it to the same endpoint.
 const NEAR_HOME: f32 = 0.1;
 
-// === impl Candidate ===
+// === impl SchedulingRequest ===
 
-impl Candidate<'_> {
-    /// Whether what it says of itself and was found to do covers what is needed.
-    pub(crate) fn covers(&self, need: Requirement) -> bool {
-        let own = self.endpoint.capability.is_none_or(|own| own.covers(need));
-        own && self.offer.is_some_and(|offer| offer.capability.covers(need))
-    }
-
-    /// How much it takes at once: what its target declares and what was found there.
-    pub(crate) fn limits(&self, declared: Limits) -> Limits {
-        self.offer.map_or(declared, |offer| declared.intersection(offer.limits))
+impl SchedulingRequest<'_> {
+    /// How much one endpoint takes at once: what its target declares, and what was found there.
+    pub(crate) fn limits_at(&self, candidate: &Candidate<'_>) -> Limits {
+        candidate.offer.map_or(self.limits, |offer| self.limits.intersection(offer.limits))
     }
 }
 

@@ -3,9 +3,7 @@
 use std::net::SocketAddr;
 
 use proptest::prelude::*;
-use routing::{
-    Capability, Draw, Endpoint, Limits, Modality, ModalitySet, Offer, Operation, OperationSet, Requirement, Size,
-};
+use routing::{Capability, Draw, Endpoint, Limits, Modality, ModalitySet, Operation, OperationSet, Requirement, Size};
 use scheduling::{Candidate, Cost, Filter, Health, Load, Profile, SchedulingRequest, Scraped, Work};
 
 const EVERY: usize = 100;
@@ -77,10 +75,9 @@ fn rank(servers: &[Server], need: Requirement, limit: usize, seed: u64) -> Vec<u
     let endpoints: Vec<Endpoint> = servers.iter().zip(8000..).map(endpoint).collect();
     let candidates =
         endpoints.iter().zip(servers).enumerate().map(|(place, (endpoint, Server { load, health, work, .. }))| {
-            Candidate { endpoint, offer: Some(Offer::ANYTHING), load: *load, health: *health, work: *work, place }
+            Candidate { endpoint, offer: endpoint.offer(None), load: *load, health: *health, work: *work, place }
         });
-    let request =
-        SchedulingRequest { need, model: None, size: Size::of(0), limits: Limits::NONE, subset: None, content: None };
+    let request = SchedulingRequest { need, size: Size::of(0), limits: Limits::NONE, subset: None, content: None };
     let ranking = Profile::default().run(&request, candidates, limit, &mut Draw::new(seed));
     ranking.map_or_else(|_| Vec::new(), |ranking| ranking.iter().map(|ranked| ranked.place).collect())
 }

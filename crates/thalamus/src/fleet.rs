@@ -228,7 +228,10 @@ mod tests {
         assert_eq!(table.route(Some("m"), need).unwrap().tiers().len(), 1);
         let endpoints = table.pools.values().flat_map(|pool| pool.endpoints.values());
         let responses = Requirement::new(Operation::Responses, ModalitySet::TEXT, ModalitySet::TEXT);
-        assert_eq!(endpoints.filter(|endpoint| endpoint.covers(Some("m"), responses)).count(), 1);
+        assert_eq!(
+            endpoints.filter(|endpoint| endpoint.offer(Some("m")).unwrap().capability.covers(responses)).count(),
+            1
+        );
     }
 
     #[test]

@@ -60,9 +60,7 @@ pub(crate) async fn run(args: ProbeArgs, screen: Screen) -> Result<ExitCode> {
             line(&serde_json::to_string_pretty(&all).context("writing JSON")?);
         }
         Output::Table => {
-            let asked = |(server, said): &(&Server, Result<Probed, Failure>)| (server.to_string(), said.clone());
-            let asked: Vec<_> = all.iter().map(asked).collect();
-            let asked = asked.iter().map(|(server, said)| Asked { server: server.clone(), said: said.as_ref() });
+            let asked = all.iter().map(|(server, said)| Asked { server: server.to_string(), said: said.as_ref() });
             matrix::show(screen, &asked.collect::<Vec<_>>());
         }
     }

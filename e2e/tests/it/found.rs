@@ -1,7 +1,7 @@
 //! What model servers are found to be, and what becomes of it.
 
 use anyhow::{Result, ensure};
-use e2e::{PodSpec, eventually};
+use e2e::{PodSpec, World, eventually};
 use serde_json::Value;
 
 use crate::Shared;
@@ -9,10 +9,7 @@ use crate::kubectl::{until_condition, until_row};
 use crate::routing::{answered, audio, chat, image, text, until_answered};
 
 pub(crate) async fn what_is_declared_and_not_so_is_said_and_not_believed(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
-    world.apply_pool("mixed")?;
-    world.apply_model("m", "{modelName: m, poolRef: {name: mixed}, modalities: {input: [Text, Image]}}")?;
-    world.kubelet.run(PodSpec::new("blind-0", "mixed", &["m=text"])).await?;
+    let mut world = declared_to_see_and_blind(shared).await?;
     until_condition(
         &world,
         "inferencemodel",
@@ -36,13 +33,7 @@ pub(crate) async fn what_is_declared_and_not_so_is_said_and_not_believed(shared:
     for _ in 0..10 {
         answered(&world, &chat("m", &image()), "200 eyes-0").await?;
     }
-    until_condition(
-        &world,
-        "inferencepool",
-        "mixed",
-        "EndpointsReady=True EndpointsReady: 2/2: 1 text, 1 text+image; 1 verified",
-    )
-    .await?;
+    until_one_sees(&world).await?;
     let three = Value::from(vec![image()[1].clone(), image()[1].clone(), image()[1].clone()]);
     answered(
         &world,
@@ -90,18 +81,9 @@ pub(crate) async fn what_nobody_declares_is_found_listed_and_routed_by_name(shar
 
 /// A hand-over and a restart: what was found is known at once, or waited for.
 pub(crate) async fn a_restart_of_the_controller_widens_nothing(shared: &Shared) -> Result<()> {
-    let mut world = shared.world().await?;
-    world.apply_pool("mixed")?;
-    world.apply_model("m", "{modelName: m, poolRef: {name: mixed}, modalities: {input: [Text, Image]}}")?;
-    world.kubelet.run(PodSpec::new("blind-0", "mixed", &["m=text"])).await?;
+    let mut world = declared_to_see_and_blind(shared).await?;
     world.kubelet.run(PodSpec::new("eyes-0", "mixed", &["m=text,image"])).await?;
-    until_condition(
-        &world,
-        "inferencepool",
-        "mixed",
-        "EndpointsReady=True EndpointsReady: 2/2: 1 text, 1 text+image; 1 verified",
-    )
-    .await?;
+    until_one_sees(&world).await?;
     until_answered(&world, &chat("m", &image()), "200 eyes-0").await?;
     world.kill_controller();
     world.start_controller().await?;
@@ -115,4 +97,19 @@ pub(crate) async fn a_restart_of_the_controller_widens_nothing(shared: &Shared) 
         answered(&world, &chat("m", &image()), "200 eyes-0").await?;
     }
     Ok(())
+}
+
+/// A model that is declared to take pictures, and the one server of it, which does not.
+async fn declared_to_see_and_blind(shared: &Shared) -> Result<World> {
+    let mut world = shared.world().await?;
+    world.apply_pool("mixed")?;
+    world.apply_model("m", "{modelName: m, poolRef: {name: mixed}, modalities: {input: [Text, Image]}}")?;
+    world.kubelet.run(PodSpec::new("blind-0", "mixed", &["m=text"])).await?;
+    Ok(world)
+}
+
+/// Until it is told of one server of two that it takes pictures.
+async fn until_one_sees(world: &World) -> Result<()> {
+    let told = "EndpointsReady=True EndpointsReady: 2/2: 1 text, 1 text+image; 1 verified";
+    until_condition(world, "inferencepool", "mixed", told).await
 }

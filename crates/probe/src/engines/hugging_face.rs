@@ -31,9 +31,7 @@ fn generates(info: &Value) -> FoundModel {
     let input = match info["model_pipeline_tag"].as_str() {
         Some("image-text-to-text") => Known::exactly(ModalitySet::of(&[Modality::Text, Modality::Image])),
         Some(_) => Known::exactly(ModalitySet::TEXT),
-        None => [Modality::Audio, Modality::Video]
-            .into_iter()
-            .fold(Known::NOTHING.with(Modality::Text, true), |known, other| known.with(other, false)),
+        None => Known::new(ModalitySet::TEXT, ModalitySet::of(&[Modality::Audio, Modality::Video])),
     };
     let output = Known::exactly(ModalitySet::TEXT);
     FoundModel { operations: Some(operations), input, output, ..FoundModel::default() }

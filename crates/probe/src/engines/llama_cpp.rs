@@ -1,6 +1,6 @@
 //! llama.cpp's server: of one model, which answers to any name, or of several, which it loads when they are asked for.
 
-use routing::{Found, FoundModel, Known, Modality, Operation, OperationSet};
+use routing::{Found, FoundModel, Known, Modality, ModalitySet, Operation, OperationSet};
 use serde_json::{Value, json};
 
 use crate::asker::{Answer, Asker};
@@ -33,7 +33,7 @@ pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Option<Probed>
 }
 
 fn input(modalities: &Value) -> Known {
-    let text = Known::NOTHING.with(Modality::Text, true).with(Modality::Embedding, false);
+    let text = Known::new(ModalitySet::TEXT, ModalitySet::of(&[Modality::Embedding]));
     if modalities["vision"] == false {
         // What sees nothing sees no film.
         let audio = modalities["audio"].as_bool();
@@ -57,8 +57,6 @@ fn operations(modalities: &Value, no_embeddings: bool, no_rerank: bool) -> Opera
 
 #[cfg(test)]
 mod tests {
-    use routing::ModalitySet;
-
     use super::*;
 
     #[test]

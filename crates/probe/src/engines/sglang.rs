@@ -53,7 +53,7 @@ fn operations(is_generation: Option<bool>, mounted: Option<&Mounted>) -> Option<
 }
 
 fn input(info: &Value, server: &Value) -> Known {
-    let text = Known::NOTHING.with(Modality::Text, true).with(Modality::Embedding, false);
+    let text = Known::new(ModalitySet::TEXT, ModalitySet::of(&[Modality::Embedding]));
     // One that is told to be, or found to be, of text alone.
     let is_of_text = server["language_model_only"] == true || server["enable_multimodal"] == false;
     let flags = [("has_image_understanding", Modality::Image), ("has_audio_understanding", Modality::Audio)];

@@ -34,9 +34,8 @@ pub(super) fn model(entry: &Listed, mounted: Option<&Mounted>) -> FoundModel {
     model.input = Known::exactly(input);
     if operations.contains(Operation::Transcriptions) {
         // A prompt may stand beside the sound.
-        model.input = [Modality::Image, Modality::Video, Modality::Embedding]
-            .into_iter()
-            .fold(Known::NOTHING.with(Modality::Audio, true), |known, other| known.with(other, false));
+        let all_but_text = ModalitySet::ALL.difference(ModalitySet::TEXT);
+        model.input = Known::new(ModalitySet::of(&[Modality::Audio]), all_but_text);
     }
     model.operations = Some(operations);
     model.output = Known::exactly(operations.gives());
@@ -44,7 +43,7 @@ pub(super) fn model(entry: &Listed, mounted: Option<&Mounted>) -> FoundModel {
 }
 
 /// A list of words; those that name no modality say something that is not asked here.
-pub(super) fn modalities(list: &Value) -> Option<Known> {
+fn modalities(list: &Value) -> Option<Known> {
     let words = list.as_array()?.iter().filter_map(Value::as_str);
     // OpenRouter's words for what comes out.
     let known = words.filter_map(|word| match word {
@@ -58,7 +57,7 @@ pub(super) fn modalities(list: &Value) -> Option<Known> {
 }
 
 /// What a server for one task takes: Speaches' `task`, Xinference's `model_type`, LM Studio's `type`.
-pub(super) fn task(word: &str) -> Option<(ModalitySet, OperationSet)> {
+fn task(word: &str) -> Option<(ModalitySet, OperationSet)> {
     use Operation::{Embeddings, Pooling, Rerank, Score, Speech, Transcriptions, Translations};
     if word == "vlm" {
         let input = ModalitySet::of(&[Modality::Text, Modality::Image]);

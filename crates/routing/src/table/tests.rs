@@ -133,8 +133,8 @@ fn an_endpoint_narrows_and_never_widens() {
     let silent = Endpoint::new(address, "".into());
     let text = Endpoint { capability: Some(Capability::TEXT), ..Endpoint::new(address, "".into()) };
     let image = need("image", "");
-    assert!(silent.covers(None, image));
-    assert!(!text.covers(None, image));
+    assert!(silent.offer(None).unwrap().capability.covers(image));
+    assert!(!text.offer(None).unwrap().capability.covers(image));
 }
 
 #[test]

@@ -2,19 +2,13 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::{SATURATED_WAITING, Scraped};
-use routing::{Capability, Modality, ModalitySet, Offer, Operation};
+use routing::{Capability, Modality, ModalitySet, Operation};
 
 const NOTHING: Requirement = Requirement::new(Operation::ChatCompletions, ModalitySet::EMPTY, ModalitySet::EMPTY);
 const IMAGE: Requirement =
     Requirement::new(Operation::ChatCompletions, ModalitySet::of(&[Modality::Image]), ModalitySet::EMPTY);
-const ANYTHING: SchedulingRequest<'_> = SchedulingRequest {
-    need: NOTHING,
-    model: None,
-    size: Size::of(0),
-    limits: Limits::NONE,
-    subset: None,
-    content: None,
-};
+const ANYTHING: SchedulingRequest<'_> =
+    SchedulingRequest { need: NOTHING, size: Size::of(0), limits: Limits::NONE, subset: None, content: None };
 
 /// A prompt of a hundred milliseconds, of which the server has nothing.
 const NOTHING_THERE: Work = Work { reading: 100.0, encoding: 0.0, saved: 0.0 };
@@ -62,7 +56,7 @@ impl Server {
 fn candidates(servers: &[Server]) -> impl Iterator<Item = Candidate<'_>> {
     servers.iter().enumerate().map(|(place, Server { endpoint, load, health, work })| Candidate {
         endpoint,
-        offer: Some(Offer::ANYTHING),
+        offer: endpoint.offer(None),
         load: *load,
         health: *health,
         work: *work,
@@ -128,14 +122,8 @@ fn what_nobody_has_goes_where_everybody_sends_it() {
 
 #[test]
 fn an_endpoint_that_cannot_take_it_is_never_ranked() {
-    let request = SchedulingRequest {
-        need: IMAGE,
-        model: None,
-        size: Size::of(0),
-        limits: Limits::NONE,
-        subset: None,
-        content: None,
-    };
+    let request =
+        SchedulingRequest { need: IMAGE, size: Size::of(0), limits: Limits::NONE, subset: None, content: None };
     let text = || server(1, IDLE).taking(Capability::TEXT);
     assert_eq!(rank(&request, &[text(), server(2, IDLE)]), Ok(vec![2]));
     assert_eq!(rank(&request, &[text()]), Err(Exhausted::Filtered(Filter::Capability)));
@@ -147,7 +135,6 @@ fn the_reason_is_the_filter_that_the_best_of_them_reached() {
     let subset = Subset::parse(["10.0.0.1:9"]);
     let request = SchedulingRequest {
         need: IMAGE,
-        model: None,
         size: Size::of(0),
         limits: Limits::NONE,
         subset: Some(&subset),
@@ -162,7 +149,6 @@ fn a_subset_is_obeyed() {
     let subset = Subset::parse(["10.0.0.1:2"]);
     let request = SchedulingRequest {
         need: NOTHING,
-        model: None,
         size: Size::of(0),
         limits: Limits::NONE,
         subset: Some(&subset),

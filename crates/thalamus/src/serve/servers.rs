@@ -1,6 +1,6 @@
 //! Model servers by their addresses: found out, shown, served, and watched.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -65,10 +65,9 @@ pub(super) async fn run(
     }
     let screen = Screen::of_stdout();
     let (tell, mut news) = mpsc::channel(64);
-    let servers: BTreeSet<String> = servers.into_iter().map(|server| server.to_string()).collect();
+    let servers: HashSet<Server> = servers.into_iter().collect();
     for server in &servers {
-        let server: Server = server.parse().context("an address that was one before")?;
-        tokio::spawn(follow(server, prober.clone(), tell.clone()));
+        tokio::spawn(follow(server.clone(), prober.clone(), tell.clone()));
     }
     drop(tell);
     let mut fleet = Fleet::default();

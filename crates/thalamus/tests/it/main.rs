@@ -4,3 +4,4 @@ mod check;
 mod demo;
 mod serve;
 mod servers;
+mod serving;

@@ -2,10 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "what helps a test may panic like it")]
 
-use std::io::{BufRead as _, BufReader};
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use modelserver_sim::{Options, Sim};
@@ -13,36 +13,15 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::serving::{Serving, command};
+
 struct Served {
     folder: TempDir,
-    process: Child,
-    address: String,
-    ext_proc: String,
+    serving: Serving,
 }
 
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn command(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_thalamus"));
-    command
-        .args([
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--ext-proc-listen",
-            "127.0.0.1:0",
-            "--log-format",
-            "json",
-            "--manifests",
-        ])
-        .arg(folder)
-        .stderr(Stdio::piped());
-    command
+fn args(folder: &Path) -> [&OsStr; 4] {
+    ["--ext-proc-listen".as_ref(), "127.0.0.1:0".as_ref(), "--manifests".as_ref(), folder.as_os_str()]
 }
 
 /// Serves a folder with these files.
@@ -51,34 +30,14 @@ fn serve(files: &[(&str, String)]) -> Served {
     for (name, text) in files {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
-    let mut process = command(folder.path()).spawn().unwrap();
-    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let line = lines.find(|line| line.contains(r#""message":"serving""#)).expect("it serves");
-    // Read on, or the process would stop at a full pipe.
-    std::thread::spawn(move || lines.for_each(drop));
-    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-    let said = |port: &str| line[port].as_str().unwrap().to_owned();
-    Served { folder, process, address: said("listen"), ext_proc: said("ext_proc") }
+    let serving = Serving::start(&args(folder.path()));
+    Served { folder, serving }
 }
 
 impl Served {
-    fn ask(&self, model: &str) -> String {
-        let body = serde_json::json!({"model": model, "messages": [{"role": "user", "content": "hi"}]}).to_string();
-        let url = format!("http://{}/v1/chat/completions", self.address);
-        let output = Command::new("curl").args(["-s", &url, "-d", &body]).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
     #[track_caller]
     fn until(&self, model: &str, expected: &str) {
-        let given_up = Instant::now() + Duration::from_secs(30);
-        loop {
-            let answer = self.ask(model);
-            if answer.contains(expected) {
-                return;
-            }
-            assert!(Instant::now() < given_up, "{answer} instead of {expected}");
-        }
+        self.serving.until(model, &"hi".into(), expected);
     }
 }
 
@@ -137,7 +96,7 @@ fn what_cannot_be_read_is_named_by_file_object_and_field() {
     let said = |text: &str| {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("bad.yaml"), text).unwrap();
-        let output = command(folder.path()).output().unwrap();
+        let output = command(&args(folder.path())).output().unwrap();
         assert!(!output.status.success());
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
@@ -160,7 +119,7 @@ fn gateways_find_an_endpoint_picker() {
     let request = served.folder.path().join("request");
     std::fs::write(&request, [0; 5]).unwrap();
     let asks = |scheme: &str| {
-        let url = format!("{scheme}://{}/grpc.health.v1.Health/Check", served.ext_proc);
+        let url = format!("{scheme}://{}/grpc.health.v1.Health/Check", served.serving.address("ext_proc"));
         let body = format!("@{}", request.display());
         let mut curl = Command::new("curl");
         curl.args(["-sk", "-H", "content-type: application/grpc", "-H", "te: trailers", "--data-binary", &body, &url]);

@@ -2,9 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what helps a test may panic like it")]
 
-use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use modelserver_sim::{Options, Sim};
@@ -12,6 +11,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::serving::Serving;
 
 /// A model server that ends when it is told to, with its connections.
 struct Server {
@@ -40,52 +41,6 @@ impl Server {
     async fn end(self) {
         self.stop.cancel();
         self.serve.await.unwrap();
-    }
-}
-
-/// `thalamus serve`, and what it shows.
-struct Serving {
-    process: Child,
-    address: String,
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Serving {
-    fn start(args: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_thalamus"));
-        command.args(["--log-format", "json", "serve", "--listen", "127.0.0.1:0"]).args(args);
-        let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let line = lines.find(|line| line.contains(r#""message":"serving""#)).expect("it serves");
-        // Read on, or the process would stop at a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        let line: Value = serde_json::from_str(&line).unwrap();
-        Self { process, address: line["listen"].as_str().unwrap().to_owned() }
-    }
-
-    fn ask(&self, model: &str, content: &Value) -> String {
-        let body = json!({"model": model, "messages": [{"role": "user", "content": content}]}).to_string();
-        let url = format!("http://{}/v1/chat/completions", self.address);
-        let output = Command::new("curl").args(["-s", &url, "-d", &body]).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    #[track_caller]
-    fn until(&self, model: &str, content: &Value, expected: &str) {
-        let given_up = Instant::now() + Duration::from_secs(30);
-        loop {
-            let answer = self.ask(model, content);
-            if answer.contains(expected) {
-                return;
-            }
-            assert!(Instant::now() < given_up, "{answer} instead of {expected}");
-        }
     }
 }
 
