@@ -9,6 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 pub(crate) struct Metrics {
     running: AtomicU64,
     waiting: AtomicU64,
+    started: AtomicU64,
     stopped: AtomicU64,
     aborted: AtomicU64,
 }
@@ -33,6 +34,8 @@ enum End {
 impl Metrics {
     pub(crate) fn text(&self, model: &str, slots: usize) -> String {
         let read = |value: &AtomicU64| value.load(Ordering::Relaxed);
+        // What has ended comes first: nothing is counted twice that ends meanwhile.
+        let (stopped, aborted) = (read(&self.stopped), read(&self.aborted));
         let (running, waiting) = (read(&self.running), read(&self.waiting));
         #[expect(clippy::cast_precision_loss, reason = "a handful of slots")]
         let cache = running as f64 / slots as f64;
@@ -43,10 +46,8 @@ impl Metrics {
              # TYPE vllm:num_requests_waiting gauge\nvllm:num_requests_waiting{{{labels}}} {waiting}.0\n\
              # TYPE vllm:kv_cache_usage_perc gauge\nvllm:kv_cache_usage_perc{{{labels}}} {cache}\n\
              # TYPE vllm:request_success counter\n\
-             vllm:request_success_total{{{labels},finished_reason=\"stop\"}} {}.0\n\
-             vllm:request_success_total{{{labels},finished_reason=\"abort\"}} {}.0\n",
-            read(&self.stopped),
-            read(&self.aborted),
+             vllm:request_success_total{{{labels},finished_reason=\"stop\"}} {stopped}.0\n\
+             vllm:request_success_total{{{labels},finished_reason=\"abort\"}} {aborted}.0\n",
         )
     }
 }
@@ -57,10 +58,12 @@ impl Serving {
         Self { metrics: Arc::clone(metrics), slot: None, end: End::Aborted }
     }
 
-    pub(crate) fn start(&mut self, slot: OwnedSemaphorePermit) {
+    /// How many were started before it.
+    pub(crate) fn start(&mut self, slot: OwnedSemaphorePermit) -> u64 {
         self.metrics.waiting.fetch_sub(1, Ordering::Relaxed);
         self.metrics.running.fetch_add(1, Ordering::Relaxed);
         self.slot = Some(slot);
+        self.metrics.started.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn finish(&mut self) {
@@ -76,7 +79,7 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        let Metrics { running, waiting, stopped, aborted } = &*self.metrics;
+        let Metrics { running, waiting, stopped, aborted, .. } = &*self.metrics;
         (if self.slot.is_some() { running } else { waiting }).fetch_sub(1, Ordering::Relaxed);
         match self.end {
             End::Aborted => _ = aborted.fetch_add(1, Ordering::Relaxed),

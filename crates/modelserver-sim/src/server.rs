@@ -185,10 +185,10 @@ async fn generate(operation: Operation, State(sim): State<Sim>, uri: Uri, header
     let latency = sim.latency(&headers);
     let slots = Arc::clone(&sim.0.slots);
     let slot = slots.acquire_owned().await.expect("nobody closes the semaphore");
-    serving.start(slot);
+    let place = serving.start(slot);
     let (name, size) = (&sim.0.options.name, body.len());
     let headers: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
-    let facts = json!({"server": name, "requires": request.requires.to_string(), "bytes": size, "files": request.files,
+    let facts = json!({"server": name, "place": place, "requires": request.requires.to_string(), "bytes": size, "files": request.files,
         "digest": digest([&*body]), "headers": headers});
     let said = format!("{name} took {}", request.requires.input);
     let id = if operation == Operation::Responses { sim.0.responses.make(name) } else { String::new() };

@@ -1,6 +1,5 @@
 //! Do requests wait before full servers, and go in their order?
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -89,7 +88,7 @@ async fn until_waiting(world: &World, expected: usize) -> Result<()> {
 pub(crate) async fn requests_wait_before_full_servers_and_the_critical_go_first(shared: &Shared) -> Result<()> {
     let world = one_slot(shared, &[]).await?;
     let (_envoy, asking) = world.asking_module("queue", &[]).await?;
-    let order = Arc::<Mutex<Vec<&str>>>::default();
+    let server = Client::new(world.kubelet.address("text-0")?);
     for client in [&world.http, &world.gateway, &asking] {
         let mut filling = Filling::start(&world, client).await?;
         let shed = client.chat(&chat("sheddable", &text())).await?;
@@ -99,32 +98,47 @@ pub(crate) async fn requests_wait_before_full_servers_and_the_critical_go_first(
         let mut waiting = JoinSet::new();
         for (count, model) in [(3, "standard"), (1, "critical")] {
             for _ in 0..count {
-                let (client, order) = (Client::new(client.address()), Arc::clone(&order));
+                let client = Client::new(client.address());
                 waiting.spawn(async move {
                     let answer = client.chat(&chat(model, &text())).await?;
-                    order.lock().expect("no panics").push(model);
                     ensure!(answer.shown() == "200 text-0", "{}", answer.shown());
-                    anyhow::Ok(())
+                    anyhow::Ok((answer.json()["sim"]["place"].as_u64().context("no place")?, model))
                 });
             }
             // The critical one comes last.
             let expected = if model == "standard" { 3 } else { 4 };
             until_waiting(&world, filling.waiting + expected).await?;
         }
-        // A full server takes five of ours: now there is room for one.
+        // A full server takes five of ours: now there is room for one, which is there before the others may go.
+        let before = arrived(&server).await?;
         drop(filling.held.drain(..4 - filling.waiting).collect::<Vec<_>>());
-        let three = u64::try_from(filling.waiting + 3)?;
-        let is_there = |there, heard, waits| there == heard && there == 5 && waits == three;
-        Filling::until(&world, "the next one is at the server", is_there).await?;
+        eventually("the next one is at the server", async || {
+            let now = arrived(&server).await?;
+            ensure!(now == before + 1, "{before} before, {now} now");
+            Ok(())
+        })
+        .await?;
+        until_waiting(&world, filling.waiting + 3).await?;
         drop(filling);
+        let mut order = Vec::new();
         while let Some(done) = waiting.join_next().await {
-            done??;
+            order.push(done??);
         }
-        let order = std::mem::take(&mut *order.lock().expect("no panics"));
+        order.sort_unstable();
+        let order: Vec<&str> = order.into_iter().map(|(_, model)| model).collect();
         ensure!(order == ["critical", "standard", "standard", "standard"], "{order:?}");
         until_waiting(&world, 0).await?;
     }
     Ok(())
+}
+
+/// Requests that have reached this server, by its own word: whatever it works on, and whatever has ended there.
+async fn arrived(server: &Client) -> Result<u64> {
+    let metrics = server.get("/metrics").await?.text();
+    let counted = ["vllm:num_requests_", "vllm:request_success_total"];
+    let lines = metrics.lines().filter(|line| counted.iter().any(|name| line.starts_with(name)));
+    let number = |line: &str| line.rsplit(' ').next()?.strip_suffix(".0")?.parse::<u64>().ok();
+    lines.map(|line| number(line).with_context(|| format!("no number: {line}"))).sum()
 }
 
 pub(crate) async fn a_client_that_leaves_gives_up_its_place(shared: &Shared) -> Result<()> {
