@@ -35,6 +35,12 @@ def check(what, found, expected):
     assert found == expected, f"{what}: {found!r} instead of {expected!r}"
 
 
+def took(what, said, carried):
+    """A server refuses what it does not take. Which of those that do it was hangs on how busy each seems to be, and a gateway
+    tells the picker of an answer's end after the client."""
+    check(what, said.partition(" took ")[2], carried)
+
+
 def refused(what, error, ask, **expected):
     """The client's own exception, with the fields of our error in it."""
     try:
@@ -58,19 +64,19 @@ video = {"type": "video_url", "video_url": {"url": data_url("video/mp4", CLIP)}}
 
 # --- chat
 
-check("chat, text", chat().choices[0].message.content, "text-0 took text")
-check("chat, image", chat(image).choices[0].message.content, "vision-0 took text+image")
-check("chat, audio", chat(audio).choices[0].message.content, "omni-0 took text+audio")
+took("chat, text", chat().choices[0].message.content, "text")
+took("chat, image", chat(image).choices[0].message.content, "text+image")
+took("chat, audio", chat(audio).choices[0].message.content, "text+audio")
 answer = chat(modalities=["text", "audio"], audio={"voice": "alloy", "format": "wav"})
 check("chat, audio out", base64.b64decode(answer.choices[0].message.audio.data)[:4], b"RIFF")
 words = "".join(chunk.choices[0].delta.content or "" for chunk in chat(image, stream=True))
-check("chat, streamed", words, "vision-0 took text+image")
+took("chat, streamed", words, "text+image")
 tool = [
     {"role": "user", "content": "look"},
     {"role": "tool", "tool_call_id": "t", "content": [image]},
 ]
 answer = ai.chat.completions.create(model="chat", messages=tool)
-check("chat, image in a tool's result", answer.choices[0].message.content, "vision-0 took text+image")
+took("chat, image in a tool's result", answer.choices[0].message.content, "text+image")
 refused("chat, video", openai.BadRequestError, lambda: chat(video), code="unsupported_modality", param="messages[0].content[1]")
 refused(
     "chat, a model that is not there",
@@ -84,25 +90,25 @@ refused("chat, a private address", openai.BadRequestError, lambda: chat(inside),
 
 # --- completions, embeddings
 
-check("completions", ai.completions.create(model="chat", prompt="hi").choices[0].text, "text-0 took text")
+took("completions", ai.completions.create(model="chat", prompt="hi").choices[0].text, "text")
 check("embeddings", len(ai.embeddings.create(model="vectors", input=["a", "b"]).data[0].embedding) > 0, True)
 
 # --- responses
 
 answer = ai.responses.create(model="chat", input="hi")
-check("responses, text", answer.output_text, "text-0 took text")
+took("responses, text", answer.output_text, "text")
 content = [
     {"type": "input_text", "text": "what?"},
     {"type": "input_image", "detail": "auto", "image_url": data_url("image/png", PNG)},
 ]
 answer = ai.responses.create(model="chat", input=[{"role": "user", "content": content}])
-check("responses, image", answer.output_text, "vision-0 took text+image")
+took("responses, image", answer.output_text, "text+image")
 pdf = {"type": "input_file", "filename": "a.pdf", "file_data": data_url("application/pdf", b"%PDF-1.7")}
 answer = ai.responses.create(model="chat", input=[{"role": "user", "content": [pdf]}])
-check("responses, a document", answer.output_text, "vision-0 took image")
+took("responses, a document", answer.output_text, "image")
 events = ai.responses.create(model="chat", input="hi", stream=True)
 words = "".join(event.delta for event in events if event.type == "response.output_text.delta")
-check("responses, streamed", words, "text-0 took text")
+took("responses, streamed", words, "text")
 
 # --- audio
 
@@ -163,15 +169,15 @@ picture = {"type": "image", "source": {"type": "base64", "media_type": "image/pn
 linked = {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}
 document = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": b64(b"%PDF-1.7")}}
 words = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "some words"}}
-check("messages, text", message(hi).content[0].text, "text-0 took text")
-check("messages, image", message(picture, hi).content[0].text, "vision-0 took text+image")
-check("messages, image by URL", message(linked, hi).content[0].text, "vision-0 took text+image")
-check("messages, a document", message(document, hi).content[0].text, "vision-0 took text+image")
-check("messages, a document of words", message(words, hi).content[0].text, "text-0 took text")
+took("messages, text", message(hi).content[0].text, "text")
+took("messages, image", message(picture, hi).content[0].text, "text+image")
+took("messages, image by URL", message(linked, hi).content[0].text, "text+image")
+took("messages, a document", message(document, hi).content[0].text, "text+image")
+took("messages, a document of words", message(words, hi).content[0].text, "text")
 result = {"type": "tool_result", "tool_use_id": "t", "content": [picture]}
-check("messages, a tool's result", message(result, hi).content[0].text, "vision-0 took text+image")
+took("messages, a tool's result", message(result, hi).content[0].text, "text+image")
 with claude.messages.stream(model="chat", max_tokens=16, messages=[{"role": "user", "content": [picture, hi]}]) as stream:
-    check("messages, streamed", "".join(stream.text_stream), "vision-0 took text+image")
+    took("messages, streamed", "".join(stream.text_stream), "text+image")
 counted = claude.messages.count_tokens(model="chat", messages=[{"role": "user", "content": [hi]}])
 check("messages, counted", counted.input_tokens, 8)
 refused(

@@ -82,6 +82,9 @@ const VERSION: &str = "0.32.0";
 /// Lets one request take longer than the others; for tests that need it under way.
 const LATENCY_HEADER: &str = "x-sim-latency-ms";
 
+/// How many requests were started before this one.
+const PLACE: HeaderName = HeaderName::from_static("x-sim-place");
+
 /// Who answered; the same stands in the answer's `sim.server`.
 const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 
@@ -188,7 +191,7 @@ async fn generate(operation: Operation, State(sim): State<Sim>, uri: Uri, header
     let place = serving.start(slot);
     let (name, size) = (&sim.0.options.name, body.len());
     let headers: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
-    let facts = json!({"server": name, "place": place, "requires": request.requires.to_string(), "bytes": size, "files": request.files,
+    let facts = json!({"server": name, "requires": request.requires.to_string(), "bytes": size, "files": request.files,
         "digest": digest([&*body]), "headers": headers});
     let said = format!("{name} took {}", request.requires.input);
     let id = if operation == Operation::Responses { sim.0.responses.make(name) } else { String::new() };
@@ -219,6 +222,7 @@ async fn generate(operation: Operation, State(sim): State<Sim>, uri: Uri, header
     if let Ok(name) = name.parse() {
         response.headers_mut().insert(SERVED_BY, name);
     }
+    response.headers_mut().insert(PLACE, place.into());
     response
 }
 
