@@ -14,7 +14,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use publish::{Access, Scope, Subscriber, Subscription};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 use crate::kubelet::running;
@@ -281,7 +281,9 @@ fn subscribe(number: usize, pool: Option<usize>, at: SocketAddr, credentials: &C
     let access = move |_| Ok(Access { channel: endpoint.connect_lazy(), token: Some(token.clone()), others: false });
     let (sender, receiver) = watch::channel(Subscription::default());
     let scope = Scope { namespace: NAMESPACE.to_owned(), pool: pool.map(|pool| format!("pool{pool}")) };
-    tokio::spawn(Subscriber { picker: format!("picker-{number}"), scope }.run(access, sender));
+    tokio::spawn(
+        Subscriber { picker: format!("picker-{number}"), scope, contradicted: mpsc::channel(1).1 }.run(access, sender),
+    );
     Ok(Listener { pool, known: receiver })
 }
 

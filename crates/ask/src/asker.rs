@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use director::{Ending, Rejection};
+use director::{Ending, Refusal, Rejection};
 use http::StatusCode;
 use prost::Message as _;
 use request::{IdSeeker, OwnedKind};
@@ -46,6 +46,7 @@ pub struct Asked {
     status: Option<StatusCode>,
     first_byte: bool,
     seeker: Option<IdSeeker>,
+    refusal: Option<Refusal>,
     /// Whether the picker may count something for it.
     is_known: bool,
 }
@@ -130,7 +131,7 @@ impl Asker {
             None => return Err(Rejection::NobodyToAsk),
         };
         session.outbox.question(FromReader { number, message: Some(Said::Question(question)) });
-        Ok(Asked { session, number, status: None, first_byte: false, seeker: None, is_known: true })
+        Ok(Asked { session, number, status: None, first_byte: false, seeker: None, refusal: None, is_known: true })
     }
 }
 
@@ -272,6 +273,7 @@ impl Asked {
     /// The head of the answer. A bad one is told before its end.
     pub fn head(&mut self, status: StatusCode) {
         self.status = Some(status);
+        self.refusal = Refusal::of(status);
         if !status.is_success() {
             self.seeker = None;
             self.report(What::Head(status.as_u16().into()));
@@ -287,6 +289,9 @@ impl Asked {
             self.first_byte = true;
             self.report(What::FirstByte(self.status.map_or(0, |status| status.as_u16().into())));
         }
+        if let Some(refusal) = &mut self.refusal {
+            refusal.feed(bytes);
+        }
         let Some(seeker) = &mut self.seeker else { return };
         seeker.feed(bytes);
         if let Some(made) = seeker.found() {
@@ -297,6 +302,9 @@ impl Asked {
 
     /// The answer has ended well.
     pub fn ended(self) {
+        if let Some(unfit) = self.refusal.as_ref().and_then(Refusal::unfit) {
+            self.report(What::Unfit(wire::unfit_out(unfit)));
+        }
         self.end(Ending::Complete.as_str());
     }
 

@@ -327,6 +327,11 @@ impl Conversation {
                 attempt.first_byte(|| now);
             }
             report::Report::Made(id) => attempt.made(id),
+            report::Report::Unfit(unfit) => {
+                if let Some(unfit) = wire::unfit_in(unfit) {
+                    attempt.refused(unfit, now);
+                }
+            }
             report::Report::End(End { how, status }) => {
                 let Some(Running { mut attempt, .. }) = self.running.remove(&number) else { return };
                 if let Some(status) = status.and_then(status_in).filter(|_| !attempt.has_head()) {

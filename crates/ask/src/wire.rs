@@ -12,7 +12,7 @@ use request::{
     InferenceRequest, MediaItem, ModelSpan, NameEncoding, Owned, OwnedKind, PartPath, Piece, Placeholders, Prompt,
     Resource, Splice, UnsafeFeatureAt,
 };
-use routing::{Format, MediaSource, Modality, ModalitySet, Operation, Requirement, UnsafeFeature};
+use routing::{Format, MediaSource, Modality, ModalitySet, Operation, Requirement, Unfit, UnsafeFeature};
 
 use crate::proto;
 
@@ -432,4 +432,44 @@ pub(crate) fn reply_in(reply: proto::Reply) -> Decoded<Answer> {
     // A word of a newer picker is not passed on.
     let dropped = dropped.and_then(|word| Reply::DROPPED.into_iter().find(|known| *known == word));
     Ok(Answer::Reply(Reply { status, retry_after, allow, dropped, body }, code))
+}
+
+pub(crate) fn unfit_out(unfit: Unfit) -> proto::Unfit {
+    let unfit = match unfit {
+        Unfit::TextOnly => proto::unfit::Unfit::TextOnly(true),
+        Unfit::Items { modality, most } => {
+            proto::unfit::Unfit::Items(proto::MostItems { modality: modality.as_str().to_owned(), most })
+        }
+        Unfit::Length { context } => proto::unfit::Unfit::Length(proto::Length { context }),
+    };
+    proto::Unfit { unfit: Some(unfit) }
+}
+
+/// None where a newer reader knows of more.
+pub(crate) fn unfit_in(unfit: proto::Unfit) -> Option<Unfit> {
+    Some(match unfit.unfit? {
+        proto::unfit::Unfit::TextOnly(_) => Unfit::TextOnly,
+        proto::unfit::Unfit::Items(proto::MostItems { modality, most }) => {
+            Unfit::Items { modality: self::modality(&modality).ok()?, most }
+        }
+        proto::unfit::Unfit::Length(proto::Length { context }) => Unfit::Length { context },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_endpoint_does_not_take_passes_and_what_is_not_known_is_nothing() {
+        let items = |modality| Unfit::Items { modality, most: 2 };
+        let all = Modality::ALL.map(items).into_iter();
+        let lengths = [None, Some(8)].map(|context| Unfit::Length { context });
+        for unfit in all.chain(lengths).chain([Unfit::TextOnly]) {
+            assert_eq!(unfit_in(unfit_out(unfit)), Some(unfit));
+        }
+        assert_eq!(unfit_in(proto::Unfit { unfit: None }), None);
+        let items = proto::MostItems { modality: "smell".into(), most: 0 };
+        assert_eq!(unfit_in(proto::Unfit { unfit: Some(proto::unfit::Unfit::Items(items)) }), None);
+    }
 }

@@ -207,6 +207,7 @@ impl Args {
                 compiled: newest.clone(),
                 events: events.clone(),
                 has_looked: has_looked.clone(),
+                contradictions: publisher.contradictions(),
             }),
             None => None,
         };

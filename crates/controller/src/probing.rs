@@ -32,6 +32,8 @@ pub(crate) struct Probing {
     pub(crate) events: mpsc::Sender<Event>,
     /// True once every server of the first tables has answered, or long enough was waited for it.
     pub(crate) has_looked: watch::Sender<bool>,
+    /// Servers that refused what they were found to take.
+    pub(crate) contradictions: mpsc::Receiver<SocketAddr>,
 }
 
 /// A server, and the way to it.
@@ -72,6 +74,7 @@ impl Probing {
                         watchers.entry(way).or_insert_with_key(watcher);
                     }
                 }
+                Some(address) = self.contradictions.recv() => self.prober.doubt(address),
                 Some((server, said)) = told.recv() => {
                     if let Some((waited_for, _)) = &mut first {
                         waited_for.remove(&server);

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::{Duration, Instant};
 
-use routing::{PoolName, Uid};
+use routing::{ModalitySet, PoolName, Uid};
 use scheduling::{Health, Load, SATURATED_WAITING, Scraped, Work};
 
 use crate::cached::{Cached, Visit};
 use crate::content::Content;
 use crate::dispatch::micros;
 use crate::queue::Queue;
+use crate::refusals::Refusals;
 
 /// What an endpoint is, wherever it listens: a pod that comes back under an old name and address is another one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,6 +72,7 @@ pub struct EndpointState {
     /// Whether the last of them was a connection that it did not take.
     refused: AtomicBool,
     failed_at: AtomicU64,
+    refusals: Refusals,
 }
 
 /// One reading of an endpoint's metrics.
@@ -189,6 +191,7 @@ impl EndpointState {
             demerits: AtomicU32::new(0),
             refused: AtomicBool::new(false),
             failed_at: AtomicU64::new(0),
+            refusals: Refusals::default(),
         }
     }
 
@@ -355,7 +358,7 @@ impl EndpointState {
             |over: u32| lasts(&self.failed_at, FAILING_FOR * (1 << over.min(MAX_DOUBLINGS))) && self.pending() == 0;
         let answering = demerits.checked_sub(FAILING).is_none_or(is_back);
         let doubts = if self.refused.load(Relaxed) { 0 } else { demerits };
-        Health { responsive, answering, doubts }
+        Health { responsive, answering, doubts, refuses: self.refusals.current(now) }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
@@ -363,6 +366,16 @@ impl EndpointState {
         let (before, now) = (f32::from_bits(self.others_waiting.load(Relaxed)), waiting as f32);
         // A queue that is shorter is so for everybody.
         self.others_waiting.store((before + (now - before) * NEWS).min(now).to_bits(), Relaxed);
+    }
+
+    /// Notes that it refused these, or how much of them, at `at`; says whether that is to be told.
+    pub(crate) fn refuse(&self, refused: ModalitySet, at: Instant) -> bool {
+        self.refusals.note(refused, self.clock.stamp(at))
+    }
+
+    /// Something else is known of it than before.
+    pub(crate) fn forget_refusals(&self) {
+        self.refusals.forget();
     }
 
     /// What a content would ask of it.
@@ -480,7 +493,7 @@ impl EndpointState {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
+pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -118,6 +118,11 @@ impl Reservation {
         Ok(())
     }
 
+    /// Whether so little of the budget is held that a body may stay for longer than it must: a quarter.
+    pub fn is_of_plenty(&self) -> bool {
+        self.budget.held() <= self.budget.0.limit / 4
+    }
+
     /// Gives some back.
     pub fn shrink(&mut self, bytes: u64) {
         let bytes = bytes.min(self.bytes);

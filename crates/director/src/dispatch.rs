@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, StatusCode};
 use request::{Owned, OwnedKind, Splice};
-use routing::{AppProtocol, Capability, ModelName, PoolName, Requirement};
+use routing::{AppProtocol, Capability, Limits, ModalitySet, ModelName, PoolName, Requirement, Unfit};
 use scheduling::{Filter, Work};
 
 use crate::board::{EndpointId, EndpointState, Verdict};
 use crate::cached::Visit;
 use crate::content::Content;
 use crate::owners::{Learner, Owners};
+use crate::refusals::{self, Refusal};
 use crate::steering::is_steering;
-use crate::{Observer, Rejection};
+use crate::{Contradiction, Observer, Rejection};
 
 /// Where a request goes. The first attempt has begun: it counts at its endpoint from the decision on.
 #[derive(Debug)]
@@ -59,6 +60,8 @@ pub struct Attempt {
     pub splices: Arc<[Splice]>,
     /// What the request asked of it when that was decided.
     pub work: Work,
+    /// What it takes at once, as far as is known.
+    pub(crate) limits: Limits,
     pub(crate) content: Arc<Content>,
 }
 
@@ -91,6 +94,9 @@ pub struct RunningAttempt {
     number: usize,
     endpoint: Option<Served>,
     content: Arc<Content>,
+    /// What the request carries, and how much of it the endpoint was believed to take.
+    input: ModalitySet,
+    limits: Limits,
     /// Whether its answer begins before it ends.
     streams: bool,
     observer: Arc<dyn Observer>,
@@ -98,6 +104,8 @@ pub struct RunningAttempt {
     head: Option<(StatusCode, Instant)>,
     first_byte: Option<Instant>,
     learner: Option<Learner>,
+    /// What was read of an answer that may say that the endpoint does not take what it was believed to.
+    refusal: Option<Refusal>,
 }
 
 /// Whose answer it is.
@@ -196,6 +204,13 @@ impl Plan {
         (last.number + 1 < self.attempts.len()).then(|| self.begin(last.number + 1, at))
     }
 
+    /// Begins the next attempt after `last` whose endpoint may take what the one of `last` refused; whoever asks says next how that one ended.
+    pub fn next_that_may_take(&self, unfit: Unfit, last: &RunningAttempt, at: Instant) -> Option<RunningAttempt> {
+        let later = self.attempts.iter().enumerate().skip(last.number + 1);
+        let mut others = later.filter(|(_, attempt)| refusals::may_take(unfit, attempt.limits, last.limits));
+        others.next().map(|(number, _)| self.begin(number, at))
+    }
+
     /// Makes the same attempt once more: its endpoint cannot have seen it.
     pub fn again(&self, last: RunningAttempt, at: Instant) -> RunningAttempt {
         let number = last.number;
@@ -204,17 +219,20 @@ impl Plan {
     }
 
     pub(crate) fn begin(&self, number: usize, at: Instant) -> RunningAttempt {
-        let Attempt { state, address, content, .. } = &self.attempts[number];
+        let Attempt { state, address, content, limits, .. } = &self.attempts[number];
         let mut attempt = RunningAttempt {
             number,
             endpoint: Some(Served::begin(state, *address, content)),
             content: Arc::clone(content),
+            input: self.why.need.input,
+            limits: *limits,
             streams: self.streams,
             observer: Arc::clone(&self.observer),
             began: at,
             head: None,
             first_byte: None,
             learner: self.makes.map(|kind| Learner::new(&self.owners, kind)),
+            refusal: None,
         };
         // The first byte of an answer in one piece is its last.
         if !self.streams {
@@ -254,6 +272,7 @@ impl RunningAttempt {
         if !status.is_success() {
             self.learner = None;
         }
+        self.refusal = Refusal::of(status);
         if let (true, Some(Served { state, .. })) = (is_failure(status), &self.endpoint) {
             state.judge(Verdict::Failed, self.began, at);
         }
@@ -264,10 +283,25 @@ impl RunningAttempt {
         self.head.is_some()
     }
 
+    /// Whether the answer, by its head, may say that the endpoint does not take what it was believed to. Its body tells, where it is no longer
+    /// than [`crate::MAX_REFUSAL`]: [`Self::unfit`].
+    pub fn may_be_unfit(&self) -> bool {
+        self.refusal.is_some()
+    }
+
+    /// What an answer of which this is the whole body says that the endpoint does not take.
+    pub fn unfit(&self, body: &[u8]) -> Option<Unfit> {
+        self.refusal.as_ref()?;
+        refusals::read(body).filter(|unfit| unfit.is_about(self.input))
+    }
+
     /// Some of the answer's body.
     pub fn body(&mut self, bytes: &[u8], at: impl FnOnce() -> Instant) {
         if bytes.is_empty() {
             return;
+        }
+        if let Some(refusal) = &mut self.refusal {
+            refusal.feed(bytes);
         }
         self.first_byte(at);
         // Remembered as soon as it is said: whoever reads it may ask for it before the answer has ended.
@@ -313,8 +347,23 @@ impl RunningAttempt {
         }
     }
 
+    /// Somebody else has read in the answer what the endpoint does not take.
+    pub fn refused(&mut self, unfit: Unfit, at: Instant) {
+        let Some(Served { state, address, .. }) = &self.endpoint else { return };
+        if !unfit.is_about(self.input) || !refusals::contradicts(unfit, self.limits) {
+            return;
+        }
+        let refused = unfit.refused(self.input);
+        if state.refuse(refused, at) {
+            self.observer.contradicted(&Contradiction { endpoint: state.id(), address: *address, unfit, refused });
+        }
+    }
+
     /// The answer has ended well.
     pub fn ended(mut self, at: Instant) {
+        if let Some(unfit) = self.refusal.take().and_then(|refusal| refusal.unfit()) {
+            self.refused(unfit, at);
+        }
         self.close(Ending::Complete, Some(at));
     }
 
@@ -334,6 +383,7 @@ impl RunningAttempt {
         let is_told = self.endpoint.as_ref().is_some_and(|served| matches!(served.waits, Waits::Told { .. }));
         self.leave();
         self.endpoint = served.map(|(state, address)| Served::begin(&state, address, &self.content));
+        self.limits = Limits::NONE;
         if !is_told {
             self.first_byte_untold();
         }
@@ -485,6 +535,7 @@ impl fmt::Display for Why {
             None => Ok(()),
             Some(Filter::Queue | Filter::Room) => write!(f, " (all are full)"),
             Some(Filter::Answering) => write!(f, " (all failed recently)"),
+            Some(Filter::Willing) => write!(f, " (all refused such of late)"),
             Some(Filter::Context) => write!(f, " (the prompt seems too long for all)"),
             Some(_) => write!(f, " (none is responsive)"),
         }

@@ -9,8 +9,8 @@ use routing::{Draw, PoolName};
 
 use crate::transaction::Undecided;
 use crate::{
-    AttemptReport, Bound, Budget, Director, Dispatch, OwnerFinder, OwnerQuestion, Owners, Plan, QueueLimits, Rejection,
-    Reply, RunningAttempt, Search, Step, Timer, Transaction,
+    AttemptReport, Bound, Budget, Contradiction, Director, Dispatch, OwnerFinder, OwnerQuestion, Owners, Plan,
+    QueueLimits, Rejection, Reply, RunningAttempt, Search, Step, Timer, Transaction,
 };
 
 /// Is told what becomes of requests: log lines, counters, or a test's memory. Of the first three each request has one,
@@ -30,6 +30,9 @@ pub trait Observer: Send + Sync + std::fmt::Debug {
 
     /// An attempt has ended.
     fn attempted(&self, _: &AttemptReport<'_>) {}
+
+    /// An endpoint refused what it was believed to take. The same is told every ten seconds at most.
+    fn contradicted(&self, _: &Contradiction<'_>) {}
 
     /// A gateway sent it to an endpoint that was not among the attempts.
     fn served_elsewhere(&self, _: &Plan, _: SocketAddr) {}

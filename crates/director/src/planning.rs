@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use media::NameScope;
 use request::{Owned, OwnedKind, Resource, Splice};
-use routing::{Capability, Family, ModelName, NoRoute, Offers, Operation, OrderedTarget, Route, Size, UnsafeFeature};
+use routing::{
+    Capability, Family, Limits, ModelName, NoRoute, Offers, Operation, OrderedTarget, Route, Size, UnsafeFeature,
+};
 use scheduling::{Exhausted, Filter, Ranked, SchedulingRequest, Work};
 
 use crate::content::Content;
@@ -24,6 +26,8 @@ struct Found<'t> {
     tier: usize,
     equals: usize,
     is_swayed: bool,
+    /// What is taken there at once.
+    limits: Limits,
 }
 
 /// Why there is no endpoint to try.
@@ -92,11 +96,12 @@ impl Undecided {
         let mut attempts: Vec<Attempt> = Vec::with_capacity(found.len());
         let shared = route.model.is_some_and(|(_, model)| model.media.allowed.contains(&UnsafeFeature::SharedUuids));
         let uuids = if shared { &[][..] } else { &self.uuids };
-        for Found { slot, target, content, ranked, .. } in &found {
+        for Found { slot, target, content, ranked, limits, .. } in &found {
             let known = attempts.iter().find(|known| known.target.as_ref() == *target);
             let splices =
                 known.map_or_else(|| splices::of(&self.request, *target, uuids), |known| Arc::clone(&known.splices));
-            attempts.push(self.attempt(slot, *target, &splices, (content, ranked.work)));
+            let attempt = self.attempt(slot, *target, &splices, (content, ranked.work));
+            attempts.push(Attempt { limits: *limits, ..attempt });
         }
         let first_byte_timeout = route.model.and_then(|(_, model)| model.first_byte_timeout);
         Ok(self.plan_of(attempts, media_tokens, first_byte_timeout, why))
@@ -128,8 +133,13 @@ impl Undecided {
                 match profile.run(&asked, candidates, MAX_PER_TARGET, &mut draw) {
                     Ok(ranking) => {
                         unspoilt += ranking.iter().filter(|ranked| ranked.lacks.is_none()).count();
+                        let mut limits = |slot: &Slot| {
+                            let found = offers.at(&slot.endpoint).map_or(Limits::NONE, |offer| offer.limits);
+                            target.limits().intersection(found)
+                        };
                         found.extend(ranking.iter().map(|ranked| Found {
                             ranked: *ranked,
+                            limits: limits(&slots[ranked.place]),
                             content: Arc::clone(&content),
                             slot: &slots[ranked.place],
                             target: target.name(),
@@ -211,6 +221,7 @@ impl Undecided {
             target: target.cloned(),
             splices: Arc::clone(splices),
             work,
+            limits: Limits::NONE,
             content: Arc::clone(content),
         }
     }

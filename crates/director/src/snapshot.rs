@@ -300,8 +300,8 @@ impl Snapshot {
 
 impl Slots {
     fn new(name: &PoolName, pool: &Arc<Pool>, before: Option<&Self>, board: &Board) -> Self {
-        let known: HashMap<&EndpointId, &Arc<EndpointState>> =
-            before.iter().flat_map(|before| &before.all).map(|slot| (slot.state.id(), &slot.state)).collect();
+        let known: HashMap<&EndpointId, &Slot> =
+            before.iter().flat_map(|before| &before.all).map(|slot| (slot.state.id(), slot)).collect();
         let finds: HashSet<Arc<Found>> =
             pool.endpoints.values().filter_map(|endpoint| endpoint.found.clone()).collect();
         let slot = |(endpoint_name, endpoint): (&Arc<str>, &Endpoint)| {
@@ -312,7 +312,12 @@ impl Slots {
                 port: endpoint.address.port(),
             };
             let state = match known.get(&id) {
-                Some(state) => Arc::clone(state),
+                Some(before) => {
+                    if before.endpoint.found != endpoint.found {
+                        before.state.forget_refusals();
+                    }
+                    Arc::clone(&before.state)
+                }
                 None => board.enter(id),
             };
             // One copy of what thousands are: it is looked at for each of them.

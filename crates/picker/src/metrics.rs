@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use daemon::Rarely;
-use director::{AttemptReport, Budget, Director, Observer, Plan, Rejection, Reply};
+use director::{AttemptReport, Budget, Contradiction, Director, Observer, Plan, Rejection, Reply};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -13,6 +13,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use publish::Subscription;
 use request::InferenceRequest;
+use routing::Unfit;
+use tokio::sync::mpsc;
 
 use crate::picker::Connections;
 
@@ -40,6 +42,9 @@ pub struct Metrics {
     served_elsewhere: Counter,
     connections: Family<PortLabels, Gauge>,
     connections_refused: Family<PortLabels, Gauge>,
+    contradictions: Family<ContradictionLabels, Counter>,
+    /// Who is told of endpoints that contradict the table.
+    contradicted: Option<mpsc::Sender<SocketAddr>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -69,6 +74,13 @@ struct AttemptLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ContradictionLabels {
+    pool: String,
+    /// What was refused; `length` or `items` where there was too much.
+    of: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MediaLabels {
     modality: &'static str,
     source: &'static str,
@@ -85,9 +97,8 @@ struct WorkLabels {
 }
 
 impl Metrics {
-    /// Registers all of them.
-    pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self {
+    fn new() -> Self {
+        Self {
             decisions: Family::default(),
             rejections: Family::default(),
             failures: Family::default(),
@@ -113,7 +124,14 @@ impl Metrics {
             served_elsewhere: Counter::default(),
             connections: Family::default(),
             connections_refused: Family::default(),
-        };
+            contradictions: Family::default(),
+            contradicted: None,
+        }
+    }
+
+    /// Registers all of them.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::new();
         let registry = registry.sub_registry_with_prefix("thalamus_picker");
         registry.register(
             "decisions",
@@ -158,6 +176,11 @@ impl Metrics {
             "Requests that went elsewhere than they would if nothing of them were believed cached",
             metrics.cache_decisions.clone(),
         );
+        registry.register(
+            "contradictions",
+            "Refusals by which endpoints contradicted what they were believed to take, once in ten seconds for each",
+            metrics.contradictions.clone(),
+        );
         registry.register("buffered_bytes", "Bytes of request bodies currently held", metrics.buffered_bytes.clone());
         registry.register("requests_waiting", "Requests that wait for an endpoint with room", metrics.waiting.clone());
         registry.register(
@@ -190,6 +213,11 @@ impl Metrics {
     pub(crate) fn scraped(&self, succeeded: bool) {
         let outcome = if succeeded { "read" } else { "failed" };
         self.scrapes.get_or_create(&ScrapeLabels { outcome }).inc();
+    }
+
+    /// The same, telling the addresses of endpoints that contradict the table.
+    pub(crate) fn telling(self, contradicted: mpsc::Sender<SocketAddr>) -> Self {
+        Self { contradicted: Some(contradicted), ..self }
     }
 
     /// Brings what is known without tables up to date.
@@ -294,6 +322,26 @@ impl Observer for Metrics {
             took_ms = took.map(|passed| passed.as_millis()),
             "attempted"
         );
+    }
+
+    fn contradicted(&self, contradiction: &Contradiction<'_>) {
+        let Contradiction { endpoint, address, unfit, refused } = contradiction;
+        let of = match unfit {
+            Unfit::Length { .. } => "length".to_owned(),
+            Unfit::Items { most: 1.., .. } => "items".to_owned(),
+            Unfit::TextOnly | Unfit::Items { .. } => refused.to_string(),
+        };
+        tracing::warn!(
+            endpoint = &*endpoint.name,
+            %address,
+            pool = %endpoint.pool,
+            says = ?unfit,
+            "the endpoint refused what it is believed to take"
+        );
+        self.contradictions.get_or_create(&ContradictionLabels { pool: endpoint.pool.to_string(), of }).inc();
+        if let Some(contradicted) = &self.contradicted {
+            _ = contradicted.try_send(*address);
+        }
     }
 
     fn served_elsewhere(&self, plan: &Plan, address: SocketAddr) {

@@ -13,7 +13,7 @@ use proxy::{Cors, Proxy};
 use publish::{Access, Scope, Subscriber, Subscription};
 use request::Limits;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
@@ -78,6 +78,9 @@ pub(crate) struct Connections {
 /// How many requests a gateway may have under way on one connection: as many as Envoy begins on one that has not said how many it takes.
 const STREAMS_OF_A_CONNECTION: u32 = 1024;
 
+/// How many contradictions wait to be told. Each is told again where it is still so.
+const CONTRADICTIONS: usize = 64;
+
 /// How many questions a probe may have under way on one connection.
 const STREAMS_OF_A_PROBE: u32 = 16;
 
@@ -97,7 +100,8 @@ impl Picker {
         let director = Arc::new(Director::new(Instant::now()));
         // Until a controller says one that others have as well.
         director.set_hash_key(fastrand::u64(1..));
-        let metrics = Metrics::register(registry);
+        let (contradicts, contradicted) = mpsc::channel(CONTRADICTIONS);
+        let metrics = Metrics::register(registry).telling(contradicts);
         let handler = Arc::new(RequestHandler {
             director: Arc::clone(&director),
             limits: options.limits,
@@ -112,7 +116,7 @@ impl Picker {
             observer: Arc::new(metrics.clone()),
         });
         let (sender, subscription) = watch::channel(Subscription::default());
-        let subscriber = Subscriber { picker: options.name.clone(), scope: options.scope.clone() };
+        let subscriber = Subscriber { picker: options.name.clone(), scope: options.scope.clone(), contradicted };
         if let Some(file) = options.table_file.clone() {
             tokio::spawn(table_file::keep(file, options.scope.clone(), sender.clone()));
         }

@@ -201,8 +201,9 @@ fn filters(preferred: Vec<PreferenceName>) -> Result<Vec<Filter>> {
         ensure!(queue < room, "whatever lacks queue lacks room as well: name queue first");
     }
     let required = Filter::ALL.into_iter().filter(|filter| filter.is_required());
-    // Where a prompt seems to fit is no matter of taste.
-    Ok(required.chain(preferred.into_iter().map(PreferenceName::filter)).chain([Filter::Context]).collect())
+    // What was refused of late, and where a prompt seems to fit, is no matter of taste.
+    let rest = [Filter::Willing, Filter::Context];
+    Ok(required.chain(preferred.into_iter().map(PreferenceName::filter)).chain(rest).collect())
 }
 
 fn weighted(weights: Vec<(Scorer, f32)>) -> Result<Preference> {

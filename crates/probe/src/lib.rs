@@ -13,6 +13,7 @@
 //! - what cannot be told stays unknown, with the reason.
 
 mod asker;
+mod doubts;
 mod engines;
 mod failure;
 mod listing;

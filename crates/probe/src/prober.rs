@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::asker::Asker;
+use crate::doubts::Doubts;
 use crate::engines;
 use crate::listing::{Entries, Listing, MAX_MODELS};
 use crate::{Failure, Probed, Server};
@@ -32,6 +33,7 @@ pub struct Prober {
     clients: Clients,
     key: Option<HeaderValue>,
     turns: Arc<Semaphore>,
+    doubts: Doubts,
 }
 
 /// What tells that a server may be another than it was.
@@ -51,7 +53,21 @@ impl Prober {
             key.set_sensitive(true);
             key
         });
-        Ok(Self { clients: Clients::new(CONNECT), key, turns: Arc::new(Semaphore::new(AT_ONCE)) })
+        Ok(Self {
+            clients: Clients::new(CONNECT),
+            key,
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            doubts: Doubts::default(),
+        })
+    }
+
+    /// What was found of this server is doubtful: whoever watches it asks again.
+    pub fn doubt(&self, server: SocketAddr) {
+        self.doubts.doubt(server);
+    }
+
+    pub(crate) fn doubts(&self) -> &Doubts {
+        &self.doubts
     }
 
     /// Everything that can be found out of a server.

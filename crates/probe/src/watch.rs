@@ -20,12 +20,15 @@ pub struct Pace {
     pub whole: Duration,
 }
 
+/// How soon after a look a doubt is followed by another: many may have the same.
+const DOUBTED: Duration = Duration::from_secs(1);
+
 /// How often a connection may be lost without a cause that can be seen, before that counts for nothing.
 const LOST_FOR_NOTHING: u32 = 3;
 
 impl Prober {
     /// Asks until nobody listens, and tells what came of it whenever that is news: at once, when the server's list changes, when it comes
-    /// back, when it lost our connection, and from time to time.
+    /// back, when it lost our connection, when somebody doubts it, and from time to time.
     pub async fn watch<N>(
         &self,
         server: &Server,
@@ -35,10 +38,12 @@ impl Prober {
     ) -> Result<(), SendError<N>> {
         // Of its own, so that there is one connection, which ends with the process at the other end.
         let eye = Clients::new(CONNECT);
+        let mut doubts = self.doubts().of(server);
         let mut last: Option<Result<Probed, Failure>> = None;
         let mut known: Option<Found> = None;
         let (mut why, mut lost_for_nothing) = (Why::Due, 0);
         loop {
+            doubts.mark_unchanged();
             let before = self.sign(&eye, server).await;
             let mut said = match &before {
                 Ok(_) => self.probe(server).await,
@@ -56,9 +61,16 @@ impl Prober {
             } else if why == Why::Lost {
                 lost_for_nothing += 1;
             }
-            let due = Instant::now() + drawn(pace.whole);
+            let looked = Instant::now();
+            let due = looked + drawn(pace.whole);
             why = loop {
-                tokio::time::sleep(drawn(pace.glance)).await;
+                tokio::select! {
+                    () = tokio::time::sleep(drawn(pace.glance)) => {}
+                    Ok(()) = doubts.changed() => {
+                        tokio::time::sleep_until(looked + DOUBTED).await;
+                        break Why::Doubted;
+                    }
+                }
                 let is_known = matches!(last, Some(Ok(_)));
                 match (self.sign(&eye, server).await, &before) {
                     (Err(failure), _) if is_known => {
@@ -90,6 +102,8 @@ enum Why {
     Lost,
     /// It lists other models, or was away.
     Another,
+    /// It refused what it was found to take.
+    Doubted,
     Due,
 }
 

@@ -23,8 +23,9 @@ pub(crate) type ResponseBody = Either<Answer, Full<Bytes>>;
 #[derive(Debug)]
 pub(crate) struct Answer {
     body: Incoming,
-    /// Came while the head was held.
+    /// Came while the head was held; and whether that was all.
     first: Option<Frame<Bytes>>,
+    is_whole: bool,
     /// None once it has ended.
     attempt: Option<RunningAttempt>,
     plan: Plan,
@@ -62,7 +63,17 @@ impl Answer {
     ) -> Self {
         let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let events = kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream").then(Events::default);
-        Self { body, first: None, attempt: Some(attempt), plan, events, dialect, deadline: None, _under_way: under_way }
+        Self {
+            body,
+            first: None,
+            is_whole: false,
+            attempt: Some(attempt),
+            plan,
+            events,
+            dialect,
+            deadline: None,
+            _under_way: under_way,
+        }
     }
 
     /// Goes on with what came while the head was held.
@@ -72,6 +83,12 @@ impl Answer {
         }
         self.first = first;
         self
+    }
+
+    /// The same, where all of it came.
+    pub(crate) fn whole(mut self, bytes: Bytes) -> Self {
+        self.is_whole = true;
+        self.begun_with((!bytes.is_empty()).then(|| Frame::data(bytes)))
     }
 
     /// Goes on without anything.
@@ -85,8 +102,9 @@ impl Answer {
         http_body_util::BodyExt::frame(&mut self.body).await
     }
 
+    /// Whether nothing more comes of the model server's.
     pub(crate) fn is_over(&self) -> bool {
-        self.body.is_end_stream()
+        self.is_whole || self.body.is_end_stream()
     }
 
     /// It broke while its head was held: the client gets an answer of ours instead.
@@ -119,7 +137,7 @@ impl Answer {
                 events.pass(data);
             }
         }
-        if self.first.is_none() && self.body.is_end_stream() {
+        if self.first.is_none() && self.is_over() {
             self.end();
         }
         frame
@@ -182,12 +200,13 @@ impl Body for Answer {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none() && (self.attempt.is_none() || self.body.is_end_stream())
+        self.first.is_none() && (self.attempt.is_none() || self.is_over())
     }
 
     fn size_hint(&self) -> SizeHint {
-        match (&self.first, self.body.size_hint().exact()) {
-            (None, _) => self.body.size_hint(),
+        let rest = if self.is_whole { SizeHint::with_exact(0) } else { self.body.size_hint() };
+        match (&self.first, rest.exact()) {
+            (None, _) => rest,
             (Some(first), Some(rest)) => {
                 SizeHint::with_exact(rest + first.data_ref().map_or(0, |data| data.len() as u64))
             }

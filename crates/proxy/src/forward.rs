@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use director::{Attempt, Dialect, Dispatch, Plan, Rejection, RunningAttempt};
+use bytes::{Bytes, BytesMut};
+use director::{Attempt, Dialect, Dispatch, MAX_REFUSAL, Plan, Rejection, RunningAttempt};
 use http::Response;
 use http::request::Parts;
-use http_body_util::Either;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Either};
 use hyper::body::Incoming;
 use tokio::time::Instant as Deadline;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -19,6 +21,9 @@ use crate::upstream::{Failure, Upstream};
 /// has the head takes what follows for its answer. An engine that streams says its head at once and its first token when it has one: that
 /// is not waited for.
 const HELD_FOR: Duration = Duration::from_millis(50);
+
+/// How long a refusal is waited for that may be another endpoint's to answer: engines send theirs with its head.
+const REFUSAL_FOR: Duration = Duration::from_secs(1);
 
 /// How a request goes, whichever attempt it is at.
 #[derive(Debug)]
@@ -59,7 +64,17 @@ pub(crate) async fn forward(
         let failure = match sent {
             Ok(Ok(response)) => {
                 attempt.head(response.status(), now);
-                return hold(response, attempt, plan, limit, going).await;
+                let (head, mut answer) = response.into_parts();
+                let may_go_on = attempt.may_be_unfit() && body.is_kept();
+                let begun = if may_go_on { Begun::read(&mut answer).await } else { Begun::Not };
+                let Some((refusal, next)) = begun.refused(&attempt, &plan, now) else {
+                    return hold(head, (answer, begun), attempt, plan, limit, going).await;
+                };
+                tracing::debug!(endpoint = %address, "endpoint does not take what the request holds; trying another");
+                attempt.body(refusal, || now);
+                attempt.ended(now);
+                (attempt, tried, again) = (next, tried + 1, false);
+                continue;
             }
             Ok(Err(failure)) => failure,
             Err(TimedOut { waited }) => {
@@ -110,31 +125,68 @@ fn after(
     next
 }
 
+/// What came of an answer while its head was held.
+#[derive(Debug)]
+enum Begun {
+    /// It was not looked at, or nothing came.
+    Not,
+    Some(Bytes),
+    Whole(Bytes),
+    Broke(hyper::Error),
+}
+
+impl Begun {
+    /// Reads an answer that may be a refusal, as far as one is long.
+    async fn read(answer: &mut Incoming) -> Self {
+        let until = Deadline::now() + REFUSAL_FOR;
+        let mut bytes = BytesMut::new();
+        while bytes.len() <= MAX_REFUSAL {
+            match tokio::time::timeout_at(until, answer.frame()).await {
+                Ok(Some(Ok(frame))) => bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| &**data)),
+                Ok(Some(Err(error))) => return Self::Broke(error),
+                Ok(None) => return Self::Whole(bytes.freeze()),
+                Err(_) => break,
+            }
+        }
+        if bytes.is_empty() { Self::Not } else { Self::Some(bytes.freeze()) }
+    }
+
+    /// Where it refuses what another endpoint of the plan may take: what it says, and the attempt at that one.
+    fn refused(&self, attempt: &RunningAttempt, plan: &Plan, now: Instant) -> Option<(&[u8], RunningAttempt)> {
+        let Self::Whole(body) = self else { return None };
+        let unfit = attempt.unfit(body)?;
+        Some((body, plan.next_that_may_take(unfit, attempt, now)?))
+    }
+}
+
 /// Holds the head until the first byte after it, the end of the answer, or for a moment.
 async fn hold(
-    response: Response<Incoming>,
+    mut head: http::response::Parts,
+    (body, begun): (Incoming, Begun),
     attempt: RunningAttempt,
     plan: Plan,
     limit: Option<(Duration, Deadline)>,
     going: Going,
 ) -> Result<Response<ResponseBody>, Rejection> {
-    let (mut parts, body) = response.into_parts();
-    forwarding::remove_hop_by_hop(&mut parts.headers);
-    let mut answer = Answer::new(&parts.headers, body, attempt, plan, going);
-    let answer = if answer.is_over() {
-        answer.begun_with(None)
-    } else {
-        match tokio::time::timeout(HELD_FOR, answer.frame()).await {
+    forwarding::remove_hop_by_hop(&mut head.headers);
+    let mut answer = Answer::new(&head.headers, body, attempt, plan, going);
+    let broke = |answer: Answer, error| {
+        tracing::warn!(%error, "endpoint closed the connection after the head of its answer");
+        Err(answer.broke_off(Rejection::BrokenOff))
+    };
+    let answer = match begun {
+        Begun::Whole(bytes) => answer.whole(bytes),
+        Begun::Some(bytes) => answer.begun_with(Some(Frame::data(bytes))),
+        Begun::Broke(error) => return broke(answer, error),
+        Begun::Not if answer.is_over() => answer.begun_with(None),
+        Begun::Not => match tokio::time::timeout(HELD_FOR, answer.frame()).await {
             Ok(Some(Ok(frame))) => answer.begun_with(Some(frame)),
             Ok(None) => answer.begun_with(None),
-            Ok(Some(Err(error))) => {
-                tracing::warn!(%error, "endpoint closed the connection after the head of its answer");
-                return Err(answer.broke_off(Rejection::BrokenOff));
-            }
+            Ok(Some(Err(error))) => return broke(answer, error),
             Err(_) => answer.beginning_by(limit),
-        }
+        },
     };
-    Ok(Response::from_parts(parts, Either::Left(answer)))
+    Ok(Response::from_parts(head, Either::Left(answer)))
 }
 
 /// So long was waited.

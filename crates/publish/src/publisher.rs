@@ -1,9 +1,10 @@
 //! The controller's end: holds the newest tables, one for each scope that somebody asks for, and knows how its pickers stand.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::Stream;
@@ -43,6 +44,8 @@ pub struct Publisher {
     /// Moves when somebody connects, leaves, or answers.
     standing: Arc<watch::Sender<()>>,
     last_session: Arc<AtomicU64>,
+    /// Who hears of endpoints that contradict the table.
+    contradictions: Arc<OnceLock<mpsc::Sender<SocketAddr>>>,
 }
 
 #[derive(Debug)]
@@ -104,7 +107,12 @@ impl Publisher {
     pub fn new(first_revision: u64) -> Self {
         let known =
             Known { last_revision: first_revision, tables: None, feeds: BTreeMap::new(), left: BTreeMap::new() };
-        Self { known: Arc::new(Mutex::new(known)), standing: Arc::default(), last_session: Arc::default() }
+        Self {
+            known: Arc::new(Mutex::new(known)),
+            standing: Arc::default(),
+            last_session: Arc::default(),
+            contradictions: Arc::default(),
+        }
     }
 
     /// Counts on from `first_revision`, and gives every table a new number: a controller that takes over stands above the one before.
@@ -178,6 +186,24 @@ impl Publisher {
             }
         }
         standing
+    }
+
+    /// The addresses of endpoints that refused what the table says that they take, as pickers tell. Asked for once, before the first table, by whoever
+    /// finds out what servers are: pickers tell nobody else. More than can wait are forgotten, and told again where it is still so.
+    pub fn contradictions(&self) -> mpsc::Receiver<SocketAddr> {
+        let (sender, receiver) = mpsc::channel(256);
+        _ = self.contradictions.set(sender);
+        receiver
+    }
+
+    pub(crate) fn hears_contradictions(&self) -> bool {
+        self.contradictions.get().is_some()
+    }
+
+    pub(crate) fn contradicted(&self, address: SocketAddr) {
+        if let Some(sender) = self.contradictions.get() {
+            _ = sender.try_send(address);
+        }
     }
 
     /// Resolves at the next change of who is connected and what they acknowledged.

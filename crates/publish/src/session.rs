@@ -1,5 +1,6 @@
 //! One picker's connection: what it has, what it was sent, and what it said to that.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use routing::RoutingTable;
@@ -9,7 +10,7 @@ use tokio_stream::StreamExt as _;
 use tonic::{Status, Streaming};
 
 use crate::feed::{ConnectedPicker, Feed, Numbered};
-use crate::proto::{FromPicker, Nack, Update, from_picker};
+use crate::proto::{Contradicted, FromPicker, Nack, Update, from_picker};
 use crate::{Publisher, Scope};
 
 /// One picker's connection.
@@ -56,7 +57,13 @@ impl Session {
                 message = from_picker.next() => match message.and_then(Result::ok).and_then(|message| message.message) {
                     Some(from_picker::Message::Ack(ack)) => self.acknowledged(ack.revision),
                     Some(from_picker::Message::Nack(nack)) => self.refused(&nack),
-                    Some(from_picker::Message::Hello(_)) | None => return,
+                    Some(from_picker::Message::Contradicted(Contradicted { address }))
+                        if self.publisher.hears_contradictions() =>
+                    {
+                        self.contradicted(&address);
+                    }
+                    // What is out of order, or nobody wanted to know.
+                    Some(from_picker::Message::Hello(_) | from_picker::Message::Contradicted(_)) | None => return,
                 },
             }
         }
@@ -70,10 +77,11 @@ impl Session {
         }
         self.offered = Some(newest.revision);
         let is_kept = self.has.is_some() || self.scope.pool.is_none();
-        let Some(update) = self.feed.step(self.has.as_ref(), &newest, is_kept) else {
+        let Some(mut update) = self.feed.step(self.has.as_ref(), &newest, is_kept) else {
             self.acked(newest.revision);
             return Ok(());
         };
+        update.hears_contradictions = self.publisher.hears_contradictions();
         self.sent = Some(newest);
         let now = Instant::now();
         // Nobody is woken: that an answer is owed matters only once it has been for long.
@@ -109,6 +117,15 @@ impl Session {
             picker.refused = Some((nack.revision, why));
             picker.owing_since = None;
         });
+    }
+
+    /// Passed on where it is of an endpoint that this picker was told of.
+    fn contradicted(&self, address: &str) {
+        let Ok(address) = address.parse::<SocketAddr>() else { return };
+        let mut pools = self.has.iter().flat_map(|table| table.pools.values());
+        if pools.any(|pool| pool.endpoints.values().any(|endpoint| endpoint.address == address)) {
+            self.publisher.contradicted(address);
+        }
     }
 
     fn update_picker(&self, change: impl FnOnce(&mut ConnectedPicker)) {

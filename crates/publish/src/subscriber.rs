@@ -1,5 +1,6 @@
 //! The picker's end: keeps the last good table, whatever happens to the connection.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use crate::proto::routing_tables_client::RoutingTablesClient;
-use crate::proto::{Ack, FromPicker, Hello, Nack, Update, from_picker};
+use crate::proto::{Ack, Contradicted, FromPicker, Hello, Nack, Update, from_picker};
 use crate::{MAX_MESSAGE_BYTES, Scope, wire};
 
 /// Subscribes to one scope's tables.
@@ -20,6 +21,8 @@ pub struct Subscriber {
     /// Who we are, for people.
     pub picker: String,
     pub scope: Scope,
+    /// Endpoints that refused what the table says that they take. Told where somebody wants to know, while there is a session.
+    pub contradicted: mpsc::Receiver<SocketAddr>,
 }
 
 /// What is known at an instant.
@@ -77,7 +80,7 @@ impl Subscriber {
     /// `access` is asked before each session, since keys and tokens change and controllers come and go; it may say why there is none. It is
     /// told whether the one before ended the session in good order, after a table: that controller is the first to ask again.
     pub async fn run(
-        self,
+        mut self,
         mut access: impl FnMut(bool) -> Result<Access, String>,
         subscription: watch::Sender<Subscription>,
     ) {
@@ -115,7 +118,7 @@ impl Subscriber {
 
     /// One connection, from hello to its end. Says why it ended, unless the controller ended it in good order.
     async fn session(
-        &self,
+        &mut self,
         access: Access,
         subscription: &watch::Sender<Subscription>,
         backoff: &mut Backoff,
@@ -145,14 +148,29 @@ impl Subscriber {
         let mut updates =
             opened.map_err(|_| Status::deadline_exceeded("the controller does not answer"))??.into_inner();
         let mut has: Option<Arc<RoutingTable>> = None;
+        let mut are_heard = false;
         loop {
-            let Some(update) = updates.message().await? else {
+            let update = tokio::select! {
+                update = updates.message() => update?,
+                Some(address) = self.contradicted.recv() => {
+                    if are_heard {
+                        let contradicted = Contradicted { address: address.to_string() };
+                        let message = Some(from_picker::Message::Contradicted(contradicted));
+                        if answers.send(FromPicker { message }).await.is_err() {
+                            return Err(Status::unavailable("the controller went away"));
+                        }
+                    }
+                    continue;
+                }
+            };
+            let Some(update) = update else {
                 return match has {
                     Some(_) => Ok(()),
                     None => Err(Status::unavailable("the controller ended the stream before it sent a table")),
                 };
             };
             let revision = update.revision;
+            are_heard = update.hears_contradictions;
             let answer = match take(update, has.as_deref()) {
                 Ok(table) => {
                     let table = Arc::new(table);

@@ -102,6 +102,8 @@ pub(crate) fn encode(revision: u64, snapshot: bool, delta: &Delta) -> proto::Upd
         elsewhere: delta.elsewhere.iter().map(|(model, pools)| encode_elsewhere(model, pools)).collect(),
         removed_elsewhere: delta.removed_elsewhere.iter().map(ToString::to_string).collect(),
         hash_key: delta.hash_key,
+        // Said by the session that sends it.
+        hears_contradictions: false,
     }
 }
 

@@ -27,6 +27,7 @@ mod policy;
 mod route;
 mod table;
 mod uid;
+mod unfit;
 
 pub use capability::{Capability, Fit, Missing, Requirement};
 pub use client::client_of;
@@ -43,3 +44,4 @@ pub use policy::{PoolPolicy, Rewrite};
 pub use route::{NoRoute, OrderedTarget, Route, Tier};
 pub use table::{AppProtocol, Criticality, Endpoint, Model, Parts, Pool, RoutingTable, Target};
 pub use uid::Uid;
+pub use unfit::Unfit;

@@ -17,6 +17,8 @@ pub enum Filter {
     Responsive,
     /// What it was sent of late, it answered.
     Answering,
+    /// Of late it refused nothing of what the request carries.
+    Willing,
     /// The prompt seems to fit into the context length.
     Context,
     /// Another request had better wait here than in its queue.
@@ -26,16 +28,22 @@ pub enum Filter {
 }
 
 impl Filter {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Capability,
         Self::Subset,
         Self::Limits,
         Self::Responsive,
         Self::Answering,
+        Self::Willing,
         Self::Context,
         Self::Queue,
         Self::Room,
     ];
+
+    /// Whether it is about the request as much as about the endpoint: whoever waits, or says why there is no room, looks at the others first.
+    pub(crate) const fn is_of_the_request(self) -> bool {
+        matches!(self, Self::Willing | Self::Context)
+    }
 
     /// A lower-case word for logs and metric labels.
     pub const fn as_str(self) -> &'static str {
@@ -43,6 +51,7 @@ impl Filter {
             Self::Capability => "capability",
             Self::Subset => "subset",
             Self::Limits => "limits",
+            Self::Willing => "willing",
             Self::Context => "context",
             Self::Responsive => "responsive",
             Self::Answering => "answering",
@@ -61,6 +70,7 @@ impl Filter {
             Self::Capability => candidate.offer.is_some_and(|offer| offer.capability.covers(request.need)),
             Self::Limits => request.limits_at(candidate).exceeded_by(request.size).is_none(),
             Self::Context => request.limits_at(candidate).seem_to_hold(request.size),
+            Self::Willing => request.need.input.intersection(candidate.health.refuses).is_empty(),
             Self::Subset => request.subset.is_none_or(|subset| subset.allows(candidate.endpoint.address)),
             Self::Responsive => candidate.health.responsive,
             Self::Answering => candidate.health.answering,

@@ -1,5 +1,7 @@
 //! How busy and how healthy an endpoint is, as far as is known at the instant of a decision.
 
+use routing::ModalitySet;
+
 /// How busy an endpoint is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Load {
@@ -41,6 +43,8 @@ pub struct Health {
     pub answering: bool,
     /// How often it failed in a row, where that may be the fault of what it was asked: it took the connection.
     pub doubts: u32,
+    /// What it refused of late, whatever it is believed to take.
+    pub refuses: ModalitySet,
 }
 
 /// A queue this long means saturated. The value is llm-d's default for its utilisation detector.
@@ -107,6 +111,6 @@ impl Scraped {
 
 impl Default for Health {
     fn default() -> Self {
-        Self { responsive: true, answering: true, doubts: 0 }
+        Self { responsive: true, answering: true, doubts: 0, refuses: ModalitySet::EMPTY }
     }
 }

@@ -41,7 +41,7 @@ pub struct Ranked {
     pub work: Work,
     /// The less, the better: milliseconds, or what scorers leave of 1.
     pub cost: f32,
-    /// The most important of the preferred filters that it fails; one of the endpoint's state before that of the prompt's length.
+    /// The most important of the preferred filters that it fails; one of the endpoint's state before one of the request.
     pub lacks: Option<Filter>,
     /// How important all are that it fails together; 0 where it lacks nothing. Whoever has less comes first, whatever the scores.
     pub demotion: usize,
@@ -226,7 +226,7 @@ impl Profile {
                 }
                 // A bit for each, so that of those that lack one the better ones come first all the same.
                 lacks.1 |= 1 << (self.filters.len() - number);
-                if matches!(lacks.0, None | Some(Filter::Context)) {
+                if lacks.0.is_none_or(Filter::is_of_the_request) {
                     lacks.0 = Some(*filter);
                 }
             }

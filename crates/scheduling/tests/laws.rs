@@ -49,8 +49,11 @@ fn capability() -> impl Strategy<Value = Capability> {
 }
 
 fn server() -> impl Strategy<Value = Server> {
-    let health =
-        (any::<bool>(), any::<bool>()).prop_map(|(responsive, answering)| Health { responsive, answering, doubts: 0 });
+    let health = (any::<bool>(), any::<bool>()).prop_map(|(responsive, answering)| Health {
+        responsive,
+        answering,
+        ..Health::default()
+    });
     (proptest::option::of(capability()), load(), health, work()).prop_map(|(capability, load, health, work)| Server {
         capability,
         load,
@@ -138,7 +141,7 @@ proptest! {
         }
         prop_assert!(place(&worse) >= place(&servers));
         // And the worst there is: it fails, and then it falls silent.
-        for health in [Health { answering: false, ..worse[i].health }, Health { responsive: false, answering: false, doubts: 0 }] {
+        for health in [Health { answering: false, ..worse[i].health }, Health { responsive: false, answering: false, ..Health::default() }] {
             let before = place(&worse);
             worse[i].health = health;
             prop_assert!(place(&worse) >= before, "{:?}", health);

@@ -1,6 +1,7 @@
 //! Controller and picker in one process: the index on this side, the picker on the other, the real stream between.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use prometheus_client::registry::Registry;
 use publish::{Access, Publisher, Scope};
 use request::Limits;
 use routing::RoutingTable;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::manifests::Objects;
@@ -51,6 +53,11 @@ impl LocalController {
     /// Makes this the table of a namespace, the only one there is.
     pub(crate) fn publish(&mut self, namespace: &str, table: RoutingTable) {
         self.publisher.publish(BTreeMap::from([(namespace.to_owned(), Arc::new(table))]));
+    }
+
+    /// The servers that refuse what the table says that they take: see [`Publisher::contradictions`].
+    pub(crate) fn contradictions(&self) -> mpsc::Receiver<SocketAddr> {
+        self.publisher.contradictions()
     }
 
     /// A picker of this controller, over a pipe in memory.

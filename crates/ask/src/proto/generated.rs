@@ -325,7 +325,7 @@ pub struct Leaving {}
 /// What came of a request that was dispatched.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Report {
-    #[prost(oneof = "report::Report", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "report::Report", tags = "1, 2, 3, 4, 5")]
     pub report: ::core::option::Option<report::Report>,
 }
 /// Nested message and enum types in `Report`.
@@ -343,7 +343,42 @@ pub mod report {
         Made(::prost::alloc::string::String),
         #[prost(message, tag = "4")]
         End(super::End),
+        /// The answer says that its endpoint does not take what the request holds; an older picker hears nothing of it.
+        #[prost(message, tag = "5")]
+        Unfit(super::Unfit),
     }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Unfit {
+    #[prost(oneof = "unfit::Unfit", tags = "1, 2, 3")]
+    pub unfit: ::core::option::Option<unfit::Unfit>,
+}
+/// Nested message and enum types in `Unfit`.
+pub mod unfit {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Unfit {
+        /// Nothing but text is taken.
+        #[prost(bool, tag = "1")]
+        TextOnly(bool),
+        #[prost(message, tag = "2")]
+        Items(super::MostItems),
+        #[prost(message, tag = "3")]
+        Length(super::Length),
+    }
+}
+/// So many of a modality are taken at most.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MostItems {
+    #[prost(string, tag = "1")]
+    pub modality: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub most: u32,
+}
+/// The prompt is too long for a context of so many tokens; none where that was not said.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Length {
+    #[prost(uint32, optional, tag = "1")]
+    pub context: ::core::option::Option<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct End {

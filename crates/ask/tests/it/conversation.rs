@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ask::{Answer, Asked, Asker, Decisions, Dialect, Options, Question, Told};
-use director::{AttemptReport, Director, KnownEndpoint, Observer, OwnerFinder, Rejection, RequestHandler, Search};
+use director::{
+    AttemptReport, Contradiction, Director, KnownEndpoint, Observer, OwnerFinder, Rejection, RequestHandler, Search,
+};
 use http::StatusCode;
 use request::{Limits, Owned, OwnedKind, RequestHead, Resource, Scanner};
 use routing::{Capability, Endpoint, Modality, ModalitySet, Model, Operation, Pool, RoutingTable, Target};
@@ -25,6 +27,10 @@ use tonic::transport::{Channel, Endpoint as Way, Server};
 struct Heard(Arc<Mutex<Vec<String>>>);
 
 impl Observer for Heard {
+    fn contradicted(&self, contradiction: &Contradiction<'_>) {
+        self.0.lock().unwrap().push(format!("{:?}", contradiction.unfit));
+    }
+
     fn attempted(&self, report: &AttemptReport<'_>) {
         let status = report.status.map_or(0, |status| status.as_u16());
         let first = if report.to_first_byte.is_some() { ", a first byte" } else { "" };
@@ -151,7 +157,11 @@ impl World {
 
     /// A request that goes to the endpoint.
     async fn dispatched(&self) -> Asked {
-        let (asked, told) = self.ask(chat("m"));
+        self.sent(chat("m")).await
+    }
+
+    async fn sent(&self, question: Question) -> Asked {
+        let (asked, told) = self.ask(question);
         let answer = told.await.unwrap();
         let Ok(Answer::Dispatch(instruction)) = answer else { panic!("{answer:?}") };
         assert_eq!(instruction.address.ip().to_string(), "127.0.0.1");
@@ -197,6 +207,20 @@ async fn a_dispatched_request_counts_until_its_reader_says_how_it_ended() {
     world.picker.until_in_flight(0).await;
     let heard = ["complete 200, a first byte", "broke_off 503", "abandoned 0", "unreachable 0"];
     world.picker.until_heard(&heard).await;
+}
+
+#[tokio::test]
+async fn what_an_endpoint_refuses_is_known_to_the_picker() {
+    let world = World::start().await;
+    let mut question = chat("m");
+    question.request.requires.input = ModalitySet::of(&[Modality::Text, Modality::Image]);
+    let mut asked = world.sent(question).await;
+    asked.head(StatusCode::BAD_REQUEST);
+    let body = br#"{"error":{"message":"At most 0 image(s) may be provided in one prompt."}}"#;
+    body.chunks(7).for_each(|piece| asked.body(piece));
+    asked.ended();
+    let contradiction = "Items { modality: Image, most: 0 }";
+    world.picker.until_heard(&[contradiction, "complete 400, a first byte"]).await;
 }
 
 /// An owner finder that finds nobody until it is told to.

@@ -20,7 +20,7 @@ fn ours_says_for_whom_and_how() {
     let batch = profiles.of(Some("batch"), -3);
     assert_eq!(
         batch.filters,
-        [Filter::Capability, Filter::Subset, Filter::Limits, Filter::Responsive, Filter::Context]
+        [Filter::Capability, Filter::Subset, Filter::Limits, Filter::Responsive, Filter::Willing, Filter::Context]
     );
     assert_eq!(batch.prefers, Preference::Scores(vec![(Scorer::ShortestQueue, 2.0), (Scorer::FreeKvCache, 1.5)]));
     for (model, priority) in [("batch", 0), ("other", -3), ("other", 9)] {

@@ -6,7 +6,7 @@
 //! speech (`entrypoints/chat_utils.py`; the answers are recorded in `modelserver-sim/testdata`).
 
 use futures::future::{self, join_all};
-use routing::{Found, FoundModel, Known, Modality, Operation, OperationSet};
+use routing::{Found, FoundModel, Known, Modality, Operation, OperationSet, Unfit};
 use serde_json::{Value, json};
 
 use crate::Probed;
@@ -125,17 +125,15 @@ fn question(model: &str, kind: &str) -> Value {
 impl Says {
     fn of(answer: &Answer, modality: Modality) -> Self {
         let message = answer.error();
-        let at_most = message.strip_prefix("At most ").and_then(|rest| {
-            let (count, rest) = rest.split_once(' ')?;
-            rest.starts_with(&format!("{modality}(s)")).then(|| count.parse::<u32>().ok())?
-        });
-        match at_most {
+        match Unfit::of(message) {
             _ if answer.is_ok() => Self::Nothing("it answers to what cannot be answered".into()),
-            Some(0) => Self::Refuses,
-            Some(limit) => Self::Takes(Some(limit)),
-            None if message.ends_with("is not a multimodal model") => Self::Refuses,
+            Some(Unfit::TextOnly) => Self::Refuses,
+            Some(Unfit::Items { modality: of, most }) if of == modality => match most {
+                0 => Self::Refuses,
+                most => Self::Takes(Some(most)),
+            },
             None if message.starts_with("The URL must be either") => Self::Takes(None),
-            None => Self::Nothing(format!("it answers /tokenize with {}", answer.in_words())),
+            _ => Self::Nothing(format!("it answers /tokenize with {}", answer.in_words())),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod breaks;
 mod early;
+mod refusals;
 mod retries;
 mod silence;
 mod world;

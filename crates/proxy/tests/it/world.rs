@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use director::{AttemptReport, BodyTimeouts, Director, Observer, Plan, Rejection, RequestHandler};
+use director::{AttemptReport, BodyTimeouts, Contradiction, Director, Observer, Plan, Rejection, RequestHandler};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
@@ -97,6 +97,12 @@ pub(crate) struct Told(Arc<Mutex<Vec<String>>>);
 impl Observer for Told {
     fn failed(&self, _: &Plan, rejection: &Rejection) {
         self.0.lock().unwrap().push(format!("failed: {}", rejection.code().as_str()));
+    }
+
+    fn contradicted(&self, contradiction: &Contradiction<'_>) {
+        let (id, refused) = (contradiction.endpoint, contradiction.refused);
+        let refused = if refused.is_empty() { String::new() } else { refused.to_string() };
+        self.0.lock().unwrap().push(format!("contradicted: {}/{} {refused}", id.pool, id.name));
     }
 
     fn attempted(&self, report: &AttemptReport<'_>) {

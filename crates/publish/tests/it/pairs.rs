@@ -1,12 +1,13 @@
 //! Publisher and subscriber over a pipe that can be cut.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use publish::testing::RawPicker;
 use publish::{Access, Anyone, Authorizer, Publisher, Received, Scope, Standing, Subscriber, Subscription, Unusable};
 use routing::{Capability, MediaPolicy, MediaRule, Modality, Model, RoutingTable, Target};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,8 @@ use crate::tables::one_pool;
 pub(crate) struct Pair {
     pub(crate) publisher: Publisher,
     pub(crate) subscription: watch::Receiver<Subscription>,
+    /// Endpoints that refused what the table says.
+    contradicted: mpsc::Sender<SocketAddr>,
     /// What joins both ends; without it each sees the other gone.
     wires: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
@@ -46,8 +49,9 @@ impl Pair {
         let scope = Scope { namespace: "serving".into(), pool: pool.map(str::to_owned) };
         let (sender, subscription) = watch::channel(Subscription::default());
         let access = move |_| Ok(Access { channel: channel.clone(), token: token.clone(), others: false });
-        tokio::spawn(Subscriber { picker: "test".into(), scope }.run(access, sender));
-        Self { publisher, subscription, wires }
+        let (contradicted, receiver) = mpsc::channel(8);
+        tokio::spawn(Subscriber { picker: "test".into(), scope, contradicted: receiver }.run(access, sender));
+        Self { publisher, subscription, contradicted, wires }
     }
 
     pub(crate) fn publish(&self, table: RoutingTable) {
@@ -256,6 +260,44 @@ fn a_saved_table_comes_back_for_its_own_scope_alone() {
     assert_eq!(publish::restore(&bytes[..bytes.len() - 1], &scope(None)).unwrap_err(), Unusable::Garbled);
 }
 
+/// Of no endpoints.
+fn nothing() -> mpsc::Receiver<SocketAddr> {
+    mpsc::channel(1).1
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_servers_hears_of_endpoints_that_contradict_the_table_and_of_no_others() {
+    let pair = Pair::start(Some("a"));
+    let mut heard = pair.publisher.contradictions();
+    let mut table = one_pool("a", &[1, 2]);
+    table.pools.extend(one_pool("b", &[3]).pools);
+    let [ours, other_pools] = [("a", 2), ("b", 3)].map(|(pool, host)| {
+        let mut endpoints = table.pools[pool].endpoints.values().map(|endpoint| endpoint.address);
+        endpoints.find(|address| *address == SocketAddr::from(([10, 0, 0, host], 8000))).expect("is there")
+    });
+    pair.publish(table);
+    pair.until_standing(1, 1, &[]).await;
+    for address in [other_pools, SocketAddr::from(([9, 9, 9, 9], 9)), ours] {
+        pair.contradicted.send(address).await.expect("somebody listens");
+    }
+    let first = tokio::time::timeout(Duration::from_mins(1), heard.recv()).await.expect("in time");
+    assert_eq!(first, Some(ours), "of its pool alone, and no address that a picker makes up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_asks_servers_contradictions_are_told_to_nobody() {
+    let pair = Pair::start(None);
+    pair.publish(one_pool("a", &[1]));
+    pair.until_standing(1, 1, &[]).await;
+    // It would end the session, as an older controller does.
+    for _ in 0..20 {
+        pair.contradicted.send(SocketAddr::from(([10, 0, 0, 1], 8000))).await.expect("somebody listens");
+    }
+    pair.publish(one_pool("a", &[1, 2]));
+    pair.until_standing(1, 1, &[]).await;
+    assert_eq!(pair.wires.lock().expect("not poisoned").len(), 1, "the session goes on");
+}
+
 #[tokio::test(start_paused = true)]
 async fn pickers_of_different_scopes_are_sent_different_tables_of_one_revision() {
     let whole = Pair::start(None);
@@ -264,7 +306,7 @@ async fn pickers_of_different_scopes_are_sent_different_tables_of_one_revision()
     let (sender, mut subscription) = watch::channel(Subscription::default());
     let scope = Scope { namespace: "serving".into(), pool: Some("a".into()) };
     let access = move |_| Ok(Access { channel: channel.clone(), token: None, others: false });
-    tokio::spawn(Subscriber { picker: "one pool".into(), scope }.run(access, sender));
+    tokio::spawn(Subscriber { picker: "one pool".into(), scope, contradicted: nothing() }.run(access, sender));
     whole.until_standing(2, 0, &[]).await;
     let mut revisions = Vec::new();
     for hosts in [&[1, 2][..], &[1, 2, 3]] {
@@ -332,7 +374,7 @@ async fn while_another_controller_was_not_asked_nobody_waits_long() {
     };
     let (sender, _subscription) = watch::channel(Subscription::default());
     let scope = Scope { namespace: "serving".into(), pool: None };
-    tokio::spawn(Subscriber { picker: "test".into(), scope }.run(access, sender));
+    tokio::spawn(Subscriber { picker: "test".into(), scope, contradicted: nothing() }.run(access, sender));
     let mut last = asked.recv().await.expect("running");
     let mut longest_round = Duration::ZERO;
     for _ in 0..12 {

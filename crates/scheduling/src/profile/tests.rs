@@ -16,7 +16,7 @@ const ALL_THERE: Work = Work { reading: 1.0, encoding: 0.0, saved: 99.0 };
 
 const IDLE: Load = queue(0);
 const FULL: Load = queue(SATURATED_WAITING);
-const WELL: Health = Health { responsive: true, answering: true, doubts: 0 };
+const WELL: Health = Health { responsive: true, answering: true, doubts: 0, refuses: ModalitySet::EMPTY };
 
 const fn queue(waiting: u32) -> Load {
     Load {
@@ -49,7 +49,7 @@ impl Server {
     }
 
     fn of_health(self, responsive: bool, answering: bool) -> Self {
-        Self { health: Health { responsive, answering, doubts: 0 }, ..self }
+        Self { health: Health { responsive, answering, ..WELL }, ..self }
     }
 }
 
@@ -173,7 +173,7 @@ fn equals_share_the_first_place() {
 fn no_more_than_half_are_left_alone_unless_they_take_no_connection() {
     let order = |doubts: &[u32]| {
         let of = |(port, doubts): (u16, &u32)| Server {
-            health: Health { responsive: true, answering: *doubts == 9, doubts: *doubts },
+            health: Health { answering: *doubts == 9, doubts: *doubts, ..WELL },
             ..server(port, IDLE)
         };
         let servers: Vec<Server> = (0..).zip(doubts).map(of).collect();

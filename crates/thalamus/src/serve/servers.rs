@@ -94,6 +94,7 @@ pub(super) async fn run(
             line(&format!("  {step}"));
         }
     }
+    let mut contradictions = controller.contradictions();
     controller.publish(namespace, table.clone());
     let Serving { address, mut task } =
         ports.serve(&controller, namespace, &format!("{} servers", servers.len())).await?;
@@ -101,6 +102,7 @@ pub(super) async fn run(
     loop {
         tokio::select! {
             ended = &mut task => return ended.context("the server failed")?,
+            Some(address) = contradictions.recv() => prober.doubt(address),
             Some(some) = news.recv() => {
                 fleet.learn(some);
                 // What came meanwhile is one change with it.

@@ -1,0 +1,180 @@
+//! What an endpoint refused of late, whatever it is believed to take.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use http::StatusCode;
+use routing::{Limits, ModalitySet, Unfit};
+
+use crate::EndpointId;
+use crate::board::nanos;
+
+/// An endpoint refused what it was believed to take.
+#[derive(Debug)]
+pub struct Contradiction<'a> {
+    pub endpoint: &'a EndpointId,
+    pub address: SocketAddr,
+    pub unfit: Unfit,
+    /// Of what the request carried; empty where there was too much of it.
+    pub refused: ModalitySet,
+}
+
+/// What is read of an answer that may say that its server does not take what the request holds.
+#[derive(Debug, Default)]
+pub struct Refusal {
+    body: Vec<u8>,
+    /// Longer than a refusal is.
+    is_long: bool,
+}
+
+/// The modalities that an endpoint refused, as its state keeps them. A table that says something else of it makes them void.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    kinds: AtomicU8,
+    /// When it last did, and when that was last told, as stamps of the board's clock.
+    last: AtomicU64,
+    told: AtomicU64,
+}
+
+/// For how long a refusal counts: whoever asks model servers has mended the table by then, and where nobody does it is tried again.
+pub const REFUSAL_LASTS: Duration = Duration::from_mins(1);
+
+/// How often the same is told at most: each time somebody may ask the server what it is.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// How much of a refusal is read: engines have a sentence or two.
+pub const MAX_REFUSAL: usize = 16 << 10;
+
+impl Refusals {
+    /// Notes that it refused these, or how much of them; says whether that is to be told.
+    pub(crate) fn note(&self, refused: ModalitySet, now: u64) -> bool {
+        let known = self.current(now);
+        self.kinds.store(known.union(refused).bits(), Relaxed);
+        if !refused.is_empty() {
+            self.last.store(now, Relaxed);
+        }
+        let told = self.told.load(Relaxed);
+        let is_due = told == 0 || now.saturating_sub(told) >= nanos(TOLD_EVERY) || !known.is_superset(refused);
+        // Of several at once one tells.
+        is_due && self.told.compare_exchange(told, now, Relaxed, Relaxed).is_ok()
+    }
+
+    /// What it refuses, as far as is known at `now`.
+    pub(crate) fn current(&self, now: u64) -> ModalitySet {
+        let kinds = self.kinds.load(Relaxed);
+        if kinds == 0 || now.saturating_sub(self.last.load(Relaxed)) >= nanos(REFUSAL_LASTS) {
+            return ModalitySet::EMPTY;
+        }
+        ModalitySet::from_bits(kinds)
+    }
+
+    pub(crate) fn forget(&self) {
+        self.kinds.store(0, Relaxed);
+    }
+}
+
+impl Refusal {
+    /// Of an answer with this head. vLLM and SGLang say so with 400, llama.cpp and what is built on it with 400 or 500, by release.
+    pub fn of(status: StatusCode) -> Option<Self> {
+        matches!(status, StatusCode::BAD_REQUEST | StatusCode::INTERNAL_SERVER_ERROR).then(Self::default)
+    }
+
+    /// Some of the answer's body.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.is_long |= self.body.len() + bytes.len() > MAX_REFUSAL;
+        if !self.is_long {
+            self.body.extend_from_slice(bytes);
+        }
+    }
+
+    /// The answer has ended: what it says.
+    pub fn unfit(&self) -> Option<Unfit> {
+        if self.is_long { None } else { read(&self.body) }
+    }
+}
+
+/// What the body of an error says; none where it is about something else.
+pub(crate) fn read(body: &[u8]) -> Option<Unfit> {
+    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
+    // OpenAI's shape and Anthropic's, SGLang's, FastAPI's and Ollama's.
+    let places = [&json["error"]["message"], &json["message"], &json["detail"], &json["error"]];
+    places.into_iter().find_map(serde_json::Value::as_str).and_then(Unfit::of)
+}
+
+/// Whether a refusal speaks against what is believed of an endpoint. Near the end of a context its engine alone knows, and says nothing new.
+pub(crate) fn contradicts(unfit: Unfit, believed: Limits) -> bool {
+    match unfit {
+        Unfit::Length { context } => context.is_some_and(|told| believed.context().is_none_or(|known| told < known)),
+        Unfit::TextOnly | Unfit::Items { .. } => true,
+    }
+}
+
+/// Whether an endpoint of these limits may take what one of those refused; where that is not known, it may.
+pub(crate) fn may_take(unfit: Unfit, limits: Limits, refused_by: Limits) -> bool {
+    let is_above =
+        |limit: Option<u32>, known: Option<u32>| known.is_none_or(|known| limit.is_none_or(|limit| known > limit));
+    match unfit {
+        Unfit::Length { context } => is_above(context.or(refused_by.context()), limits.context()),
+        Unfit::Items { modality, most } => is_above(Some(most), limits.items(modality)),
+        Unfit::TextOnly => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use routing::Modality;
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn what_was_refused_is_known_for_a_while_and_told_once() {
+        let [image, audio] = [Modality::Image, Modality::Audio].map(|one| ModalitySet::of(&[one]));
+        let refusals = Refusals::default();
+        assert_eq!(refusals.current(SECOND), ModalitySet::EMPTY);
+        assert!(refusals.note(image, SECOND));
+        assert!(!refusals.note(image, 2 * SECOND), "the same");
+        assert!(refusals.note(audio, 3 * SECOND), "another kind");
+        assert!(!refusals.note(ModalitySet::EMPTY, 4 * SECOND), "how much of it, just after");
+        assert!(refusals.note(image, 14 * SECOND), "the same, later");
+        assert_eq!(refusals.current(73 * SECOND), image.union(audio));
+        assert_eq!(refusals.current(74 * SECOND), ModalitySet::EMPTY);
+        assert!(refusals.note(image, 80 * SECOND));
+        assert_eq!(refusals.current(80 * SECOND), image, "what is long past does not come back");
+        refusals.forget();
+        assert_eq!(refusals.current(80 * SECOND), ModalitySet::EMPTY);
+    }
+
+    #[test]
+    fn errors_are_read_in_every_shape() {
+        for body in [
+            r#"{"error":{"message":"m is not a multimodal model","type":"BadRequestError","param":null,"code":400}}"#,
+            r#"{"type":"error","error":{"type":"invalid_request_error","message":"m is not a multimodal model"}}"#,
+            r#"{"object":"error","message":"m is not a multimodal model","code":400}"#,
+            r#"{"detail":"m is not a multimodal model"}"#,
+            r#"{"error":"m is not a multimodal model"}"#,
+        ] {
+            assert_eq!(read(body.as_bytes()), Some(Unfit::TextOnly), "{body}");
+        }
+        for body in ["", "m is not a multimodal model", "[]", r#"{"error":{"message":"no"}}"#, r#"{"error":{"mess"#] {
+            assert_eq!(read(body.as_bytes()), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_new_contradicts_and_what_surely_refuses_likewise_is_not_asked() {
+        let context = |tokens| Limits::NONE.with_context(tokens);
+        let told = Unfit::Length { context: Some(8) };
+        assert!(contradicts(told, Limits::NONE) && contradicts(told, context(9)) && !contradicts(told, context(8)));
+        assert!(!contradicts(Unfit::Length { context: None }, Limits::NONE));
+        assert!(may_take(told, context(9), Limits::NONE) && may_take(told, Limits::NONE, Limits::NONE));
+        assert!(!may_take(told, context(8), Limits::NONE));
+        let untold = Unfit::Length { context: None };
+        assert!(may_take(untold, context(8), Limits::NONE) && !may_take(untold, context(8), context(8)));
+        let images = |most| Limits::NONE.with_items(Modality::Image, most);
+        let two = Unfit::Items { modality: Modality::Image, most: 2 };
+        assert!(may_take(two, images(3), images(4)) && !may_take(two, images(2), images(4)));
+    }
+}
