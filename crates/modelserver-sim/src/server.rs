@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State, WebSocketUpgrade};
-use axum::http::{HeaderMap, HeaderName, Uri, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use http_body_util::BodyExt as _;
 use routing::Operation;
@@ -42,6 +42,8 @@ pub struct Sim(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     options: Options,
+    /// Those that it has now.
+    models: Mutex<Arc<[ModelSpec]>>,
     slots: Arc<Semaphore>,
     metrics: Arc<Metrics>,
     jobs: Jobs,
@@ -79,6 +81,9 @@ const PATHS: [(&str, Operation); 24] = [
 /// The release of vLLM that it is held against.
 const VERSION: &str = "0.32.0";
 
+/// Where its models are replaced; for tests in which a server becomes another without a sign.
+const MODELS: &str = "/sim/models";
+
 /// Lets one request take longer than the others; for tests that need it under way.
 const LATENCY_HEADER: &str = "x-sim-latency-ms";
 
@@ -92,6 +97,7 @@ impl Sim {
     pub fn new(options: Options) -> Self {
         let slots = Arc::new(Semaphore::new(options.slots.max(1)));
         Self(Arc::new(Inner {
+            models: Mutex::new(options.models.clone().into()),
             options,
             slots,
             metrics: Arc::default(),
@@ -113,6 +119,7 @@ impl Sim {
             .route("/v1/models", get(models))
             .route("/version", get(async || Json(json!({"version": VERSION}))))
             .route("/openapi.json", get(mounted))
+            .route(MODELS, put(replace_models))
             .route("/v1/realtime", get(realtime))
             .route("/v1/videos/{id}", get(show_job).delete(delete_job))
             .route("/v1/videos/{id}/content", get(job_content))
@@ -134,6 +141,10 @@ impl Sim {
         PATHS.into_iter().filter(|(_, one)| models.iter().any(|model| model.capability.operations.contains(*one)))
     }
 
+    fn models(&self) -> Arc<[ModelSpec]> {
+        Arc::clone(&self.0.models.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn latency(&self, headers: &HeaderMap) -> Duration {
         let asked =
             headers.get(LATENCY_HEADER).and_then(|value| value.to_str().ok()).and_then(|value| value.parse().ok());
@@ -148,9 +159,21 @@ pub fn digest<'b>(chunks: impl IntoIterator<Item = &'b [u8]>) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-async fn metrics(State(Sim(sim)): State<Sim>) -> String {
-    let model = sim.options.models.first().map_or("", |model| &*model.name);
-    sim.metrics.text(model, sim.options.slots)
+async fn metrics(State(sim): State<Sim>) -> String {
+    let models = sim.models();
+    let model = models.first().map_or("", |model| &*model.name);
+    sim.0.metrics.text(model, sim.0.options.slots)
+}
+
+/// It has these from now on, in the words of `--model`, and goes on as if nothing had been.
+async fn replace_models(State(sim): State<Sim>, Json(models): Json<Vec<String>>) -> Response {
+    match models.iter().map(|model| model.parse()).collect::<Result<Arc<[ModelSpec]>, String>>() {
+        Ok(models) => {
+            *sim.0.models.lock().unwrap_or_else(PoisonError::into_inner) = models;
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Err(why) => (StatusCode::BAD_REQUEST, why).into_response(),
+    }
 }
 
 /// What FastAPI says of itself: every path, with its methods.
@@ -159,9 +182,9 @@ async fn mounted(State(sim): State<Sim>) -> Json<Value> {
     Json(json!({"openapi": "3.1.0", "info": {"title": "FastAPI", "version": "0.1.0"}, "paths": paths}))
 }
 
-async fn models(State(Sim(sim)): State<Sim>) -> Json<Value> {
+async fn models(State(sim): State<Sim>) -> Json<Value> {
     let model = |model: &ModelSpec| json!({"id": model.name, "object": "model", "created": 0, "owned_by": "vllm", "root": model.name, "parent": null, "max_model_len": model.limits.context()});
-    Json(json!({"object": "list", "data": sim.options.models.iter().map(model).collect::<Vec<_>>()}))
+    Json(json!({"object": "list", "data": sim.models().iter().map(model).collect::<Vec<_>>()}))
 }
 
 async fn generate(operation: Operation, State(sim): State<Sim>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
@@ -174,7 +197,8 @@ async fn generate(operation: Operation, State(sim): State<Sim>, uri: Uri, header
         Ok(request) => request,
         Err(error) => return serving.refuse(refusal::bad_json(&error)),
     };
-    let model = match refusal::admit(&sim.0.options.models, &request) {
+    let models = sim.models();
+    let model = match refusal::admit(&models, &request) {
         Ok(model) => model,
         Err(refused) => return serving.refuse(refused),
     };

@@ -1,8 +1,9 @@
 //! What model servers are found to be, and what becomes of it.
 
 use anyhow::{Result, ensure};
-use e2e::{PodSpec, World, eventually};
-use serde_json::Value;
+use e2e::{Client, PodSpec, World, eventually};
+use http::Method;
+use serde_json::{Value, json};
 
 use crate::Shared;
 use crate::kubectl::{until_condition, until_row};
@@ -68,7 +69,7 @@ pub(crate) async fn what_nobody_declares_is_found_listed_and_routed_by_name(shar
     })
     .await?;
     let one = world.http.get("/v1/models/lora").await?.json();
-    ensure!(one["architecture"]["input_modalities"] == serde_json::json!(["text"]), "{one}");
+    ensure!(one["architecture"]["input_modalities"] == json!(["text"]), "{one}");
     for _ in 0..10 {
         answered(&world, &chat("lora", &text()), "200 lora-0").await?;
     }
@@ -76,6 +77,41 @@ pub(crate) async fn what_nobody_declares_is_found_listed_and_routed_by_name(shar
     // What nobody lists is the servers' to know.
     let unknown = world.gateway.chat(&chat("nobodys", &text())).await?;
     ensure!(unknown.status == 404 && unknown.text().contains("does not exist. Valid aliases"), "{}", unknown.shown());
+    Ok(())
+}
+
+/// One that becomes blind without a sign: no new process, no other list, no lost connection. It is looked at anew in five minutes.
+pub(crate) async fn what_a_server_refuses_goes_to_another_and_has_it_asked_again(shared: &Shared) -> Result<()> {
+    let mut world = shared.world().await?;
+    world.apply_pool("mixed")?;
+    world.apply_model("m", "{modelName: m, poolRef: {name: mixed}, modalities: {input: [Text, Image]}}")?;
+    for pod in ["eyes-0", "eyes-1"] {
+        world.kubelet.run(PodSpec::new(pod, "mixed", &["m=text,image"])).await?;
+    }
+    let told = "EndpointsReady=True EndpointsReady: 2/2: 2 text+image, verified";
+    until_condition(&world, "inferencepool", "mixed", told).await?;
+    until_answered(&world, &chat("m", &text()), "200 eyes-0").await?;
+    let pictures = |count: u32| (0..count).map(|number| format!("data:image/png;base64,{number:08}"));
+    let server = Client::new(world.kubelet.address("eyes-0")?);
+    let json = [("content-type", "application/json")];
+    let blinded = server.send(Method::PUT, "/sim/models", &json, r#"["m=text"]"#.into()).await?;
+    ensure!(blinded.status == 204, "{}", blinded.shown());
+    for picture in pictures(20) {
+        let body = chat("m", &json!([{"type": "image_url", "image_url": {"url": picture}}]));
+        let answer = world.http.chat(&body).await?;
+        ensure!(answer.shown() == "200 eyes-1", "{}", answer.shown());
+    }
+    let metrics = world.picker_admin.get("/metrics").await?.text();
+    let contradicted = r#"thalamus_picker_contradictions_total{pool="mixed",of="image"} 1"#;
+    ensure!(metrics.contains(contradicted), "{metrics}");
+    until_one_sees(&world).await?;
+    let contradicted = "Verified=False Contradicted: eyes-0-rank-0 (vLLM 0.32.0) does not accept image, as m declares";
+    until_condition(&world, "inferencemodel", "m", contradicted).await?;
+    // By now every way knows it.
+    for picture in pictures(20) {
+        answered(&world, &chat("m", &json!([{"type": "image_url", "image_url": {"url": picture}}])), "200 eyes-1")
+            .await?;
+    }
     Ok(())
 }
 

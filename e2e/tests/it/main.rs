@@ -197,6 +197,7 @@ fn data_plane(trials: &mut Trials) {
     claims!(trials, found:
         what_is_declared_and_not_so_is_said_and_not_believed,
         what_nobody_declares_is_found_listed_and_routed_by_name,
+        what_a_server_refuses_goes_to_another_and_has_it_asked_again,
         a_restart_of_the_controller_widens_nothing,
     );
     claims!(trials, gateways:
