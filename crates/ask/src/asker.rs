@@ -9,6 +9,7 @@ use director::{Ending, Refusal, Rejection};
 use http::StatusCode;
 use prost::Message as _;
 use request::{IdSeeker, OwnedKind};
+use routing::ModalitySet;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -46,6 +47,8 @@ pub struct Asked {
     status: Option<StatusCode>,
     first_byte: bool,
     seeker: Option<IdSeeker>,
+    /// What the request carries.
+    input: ModalitySet,
     refusal: Option<Refusal>,
     /// Whether the picker may count something for it.
     is_known: bool,
@@ -119,7 +122,7 @@ impl Asker {
     /// as long as the result is kept.
     pub fn ask(&self, question: Question, told: impl FnOnce(Told) + Send + 'static) -> Result<Asked, Rejection> {
         let session = lock(&self.0.current).clone().ok_or(Rejection::NobodyToAsk)?;
-        let bytes = question.request.bytes;
+        let (bytes, input) = (question.request.bytes, question.request.requires.input);
         let question = proto::Question::from(question);
         if question.encoded_len() > MAX_QUESTION {
             return Err(Rejection::TooMuchToAsk { limit: MAX_QUESTION });
@@ -131,7 +134,16 @@ impl Asker {
             None => return Err(Rejection::NobodyToAsk),
         };
         session.outbox.question(FromReader { number, message: Some(Said::Question(question)) });
-        Ok(Asked { session, number, status: None, first_byte: false, seeker: None, refusal: None, is_known: true })
+        Ok(Asked {
+            session,
+            number,
+            status: None,
+            first_byte: false,
+            seeker: None,
+            input,
+            refusal: None,
+            is_known: true,
+        })
     }
 }
 
@@ -273,7 +285,7 @@ impl Asked {
     /// The head of the answer. A bad one is told before its end.
     pub fn head(&mut self, status: StatusCode) {
         self.status = Some(status);
-        self.refusal = Refusal::of(status);
+        self.refusal = Refusal::of(status, self.input);
         if !status.is_success() {
             self.seeker = None;
             self.report(What::Head(status.as_u16().into()));

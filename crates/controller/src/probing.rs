@@ -98,7 +98,7 @@ impl Probing {
     async fn note(&self, server: ServerKey, said: Result<Probed, Failure>) -> bool {
         let (pod, port) = (&server.pod, server.port);
         match said {
-            Ok(Probed { found, doubts }) => {
+            Ok(Probed { found, doubts, .. }) => {
                 tracing::info!(%pod, port, is = found.what(), models = found.models.len(), "model server asked");
                 for doubt in doubts {
                     tracing::debug!(%pod, port, "not found out: {doubt}");

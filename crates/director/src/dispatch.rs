@@ -106,6 +106,8 @@ pub struct RunningAttempt {
     learner: Option<Learner>,
     /// What was read of an answer that may say that the endpoint does not take what it was believed to.
     refusal: Option<Refusal>,
+    /// Whether it is known what its head says of the endpoint.
+    is_judged: bool,
 }
 
 /// Whose answer it is.
@@ -233,6 +235,7 @@ impl Plan {
             first_byte: None,
             learner: self.makes.map(|kind| Learner::new(&self.owners, kind)),
             refusal: None,
+            is_judged: false,
         };
         // The first byte of an answer in one piece is its last.
         if !self.streams {
@@ -272,10 +275,21 @@ impl RunningAttempt {
         if !status.is_success() {
             self.learner = None;
         }
-        self.refusal = Refusal::of(status);
-        if let (true, Some(Served { state, .. })) = (is_failure(status), &self.endpoint) {
+        self.refusal = Refusal::of(status, self.input);
+        // One that may be about what it was asked is judged when that has been read.
+        if self.refusal.is_none() {
+            self.judge_head();
+        }
+    }
+
+    fn judge_head(&mut self) {
+        if let (Some((status, at)), Some(Served { state, .. })) = (self.head, &self.endpoint)
+            && is_failure(status)
+            && !self.is_judged
+        {
             state.judge(Verdict::Failed, self.began, at);
         }
+        self.is_judged = true;
     }
 
     /// Whether the answer has begun.
@@ -350,7 +364,12 @@ impl RunningAttempt {
     /// Somebody else has read in the answer what the endpoint does not take.
     pub fn refused(&mut self, unfit: Unfit, at: Instant) {
         let Some(Served { state, address, .. }) = &self.endpoint else { return };
-        if !unfit.is_about(self.input) || !refusals::contradicts(unfit, self.limits) {
+        if !unfit.is_about(self.input) {
+            return;
+        }
+        // It is well, and says what it is.
+        self.is_judged = true;
+        if !refusals::contradicts(unfit, self.limits) {
             return;
         }
         let refused = unfit.refused(self.input);
@@ -415,6 +434,7 @@ impl RunningAttempt {
     }
 
     fn close(&mut self, ending: Ending, at: Option<Instant>) {
+        self.judge_head();
         let Some(served) = self.release() else { return };
         let Served { state, address, visit, .. } = &served;
         let status = self.head.map(|(status, _)| status);

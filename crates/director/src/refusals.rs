@@ -75,9 +75,11 @@ impl Refusals {
 }
 
 impl Refusal {
-    /// Of an answer with this head. vLLM and SGLang say so with 400, llama.cpp and what is built on it with 400 or 500, by release.
-    pub fn of(status: StatusCode) -> Option<Self> {
-        matches!(status, StatusCode::BAD_REQUEST | StatusCode::INTERNAL_SERVER_ERROR).then(Self::default)
+    /// Of an answer with this head, to a request of these modalities. Engines say so with 400; of media llama.cpp does with 500.
+    pub fn of(status: StatusCode, input: ModalitySet) -> Option<Self> {
+        let has_media = !input.difference(ModalitySet::TEXT).is_empty();
+        let may_be = status == StatusCode::BAD_REQUEST || has_media && status == StatusCode::INTERNAL_SERVER_ERROR;
+        may_be.then(Self::default)
     }
 
     /// Some of the answer's body.

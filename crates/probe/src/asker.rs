@@ -33,6 +33,8 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     /// Null where it is no JSON.
     pub(crate) json: Value,
+    /// Empty where it is JSON.
+    pub(crate) text: String,
     content_type: String,
     /// Our end of the connection that it came over, which tells connections apart.
     pub(crate) connection: Option<SocketAddr>,
@@ -76,8 +78,12 @@ impl Asker<'_> {
                 Failure::BrokeOff { path, why: innermost(error.as_ref()) }
             }
         })?;
-        let json = serde_json::from_slice(&body.to_bytes()).unwrap_or(Value::Null);
-        Ok(Answer { status, json, content_type, connection })
+        let body = body.to_bytes();
+        let (json, text) = match serde_json::from_slice(&body) {
+            Ok(json) => (json, String::new()),
+            Err(_) => (Value::Null, String::from_utf8_lossy(&body).into_owned()),
+        };
+        Ok(Answer { status, json, text, content_type, connection })
     }
 }
 
@@ -123,6 +129,7 @@ impl Answer {
         Self {
             status: StatusCode::from_u16(status).unwrap(),
             json,
+            text: String::new(),
             content_type: "application/json".into(),
             connection: None,
         }

@@ -86,7 +86,11 @@ fn stated(engine: Option<&str>, listing: &Listing, mounted: Option<&Mounted>) ->
     let models = models(listing, |entry| stated::model(entry, mounted));
     let unknown = models.iter().filter(|(_, model)| model.input.yes().is_empty());
     let doubts = unknown.map(|(name, _)| format!("what {name} takes: its server does not say")).collect();
-    Probed { found: Found { engine: engine.map(str::to_owned), models, ..Found::default() }, doubts: few(doubts) }
+    Probed {
+        found: Found { engine: engine.map(str::to_owned), models, ..Found::default() },
+        doubts: few(doubts),
+        ..Probed::default()
+    }
 }
 
 /// Each model of a list, by what is known of an entry.

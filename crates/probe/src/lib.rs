@@ -20,17 +20,20 @@ mod listing;
 mod mounted;
 mod prober;
 mod server;
+mod settings;
 mod watch;
 
 pub use failure::Failure;
 pub use prober::Prober;
 pub use server::{BadServer, Server};
+pub use settings::{KvEvents, Settings};
 pub use watch::Pace;
 
 /// What came of asking a model server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Probed {
     pub found: routing::Found,
+    pub settings: Settings,
     /// What could not be told and why, in sentences for people.
     pub doubts: Vec<String>,
 }

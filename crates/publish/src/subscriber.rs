@@ -172,7 +172,12 @@ impl Subscriber {
             let revision = update.revision;
             are_heard = update.hears_contradictions;
             let answer = match take(update, has.as_deref()) {
-                Ok(table) => {
+                Ok(mut table) => {
+                    // A controller that asks servers, and was started anew, has not heard of all of them yet.
+                    let before = subscription.borrow().received.as_ref().map(|received| Arc::clone(&received.table));
+                    if let Some(before) = before.filter(|_| are_heard) {
+                        table.remember(&before);
+                    }
                     let table = Arc::new(table);
                     has = Some(Arc::clone(&table));
                     *backoff = Backoff::default();

@@ -138,6 +138,27 @@ impl Target {
 // === impl RoutingTable ===
 
 impl RoutingTable {
+    /// What was found of endpoints before stays where nothing is said of it now: whoever asks them is not done yet. Of another pod, or at another
+    /// address, nothing is believed that was found before.
+    pub fn remember(&mut self, before: &Self) {
+        for (name, pool) in &mut self.pools {
+            let Some(before) = before.pools.get(name).filter(|before| !Arc::ptr_eq(before, pool)) else { continue };
+            let untold = pool.endpoints.iter().filter(|(_, endpoint)| endpoint.found.is_none());
+            let known = untold.filter_map(|(name, endpoint)| {
+                let known = before.endpoints.get(name).filter(|known| known.is_same_server(endpoint))?;
+                Some((Arc::clone(name), known.found.clone()?))
+            });
+            let known: Vec<(Arc<str>, Arc<Found>)> = known.collect();
+            if known.is_empty() {
+                continue;
+            }
+            let pool = Arc::make_mut(pool);
+            for (name, found) in known {
+                pool.endpoints.entry(name).and_modify(|endpoint| endpoint.found = Some(found));
+            }
+        }
+    }
+
     /// The targets for a request, the tightest fit first, or why there are none.
     ///
     /// `model` is none for a request that names no model (`GET /v1/models`), which only a scope without models can place. Where no model
@@ -300,6 +321,11 @@ impl Model {
 // === impl Endpoint ===
 
 impl Endpoint {
+    /// Whether both are one pod, at one address.
+    fn is_same_server(&self, other: &Self) -> bool {
+        self.uid != Uid::NONE && (self.uid, self.address) == (other.uid, other.address)
+    }
+
     /// One of which nothing more is known.
     pub const fn new(address: SocketAddr, uid: Uid) -> Self {
         Self { address, uid, capability: None, found: None }

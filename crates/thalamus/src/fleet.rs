@@ -28,8 +28,8 @@ pub(crate) struct Alias {
     pub(crate) models: Option<Vec<ModelName>>,
 }
 
-/// The table of these servers.
-pub(crate) fn table(members: &[Member], aliases: &[Alias]) -> RoutingTable {
+/// The table of these servers. Pools are called as they were in the one before.
+pub(crate) fn table(members: &[Member], aliases: &[Alias], before: &RoutingTable) -> RoutingTable {
     let mut kinds: BTreeMap<Vec<(ModelName, ModalitySet, ModalitySet)>, Vec<&Member>> = BTreeMap::new();
     for member in members {
         kinds.entry(kind(&member.found)).or_default().push(member);
@@ -37,7 +37,8 @@ pub(crate) fn table(members: &[Member], aliases: &[Alias]) -> RoutingTable {
     let mut table = RoutingTable::default();
     let mut targets: BTreeMap<ModelName, Vec<Target>> = BTreeMap::new();
     for members in kinds.values() {
-        let name = pool_name(&members[0].found, &table.pools);
+        let name = known_name(members, before, &table.pools);
+        let name = name.unwrap_or_else(|| pool_name(&members[0].found, &table.pools, before));
         let endpoints = members.iter().map(|member| (member.label.as_str().into(), endpoint(member))).collect();
         let pool = Pool { app_protocol: AppProtocol::Http, policy: PoolPolicy::default(), endpoints };
         for model in members[0].found.models.keys() {
@@ -107,10 +108,17 @@ fn alike(targets: &mut [Target]) {
     }
 }
 
+/// What the pool was called that some of these were in: what is known of endpoints goes by it.
+fn known_name(members: &[&Member], before: &RoutingTable, taken: &BTreeMap<PoolName, Arc<Pool>>) -> Option<PoolName> {
+    let was_in = |pool: &Pool| members.iter().any(|member| pool.endpoints.contains_key(&*member.label));
+    let mut known = before.pools.iter().filter(|(name, pool)| !taken.contains_key(*name) && was_in(pool));
+    known.next().map(|(name, _)| name.clone())
+}
+
 /// After its first model that is no adapter.
-fn pool_name(found: &Found, taken: &BTreeMap<PoolName, Arc<Pool>>) -> PoolName {
+fn pool_name(found: &Found, taken: &BTreeMap<PoolName, Arc<Pool>>, before: &RoutingTable) -> PoolName {
     let model = found.models.iter().find(|(_, model)| model.parent.is_none()).map_or("servers", |(name, _)| &**name);
-    object_name(model, |name| taken.contains_key(name)).into()
+    object_name(model, |name| taken.contains_key(name) || before.pools.contains_key(name)).into()
 }
 
 /// A name that Kubernetes takes, as near to a model's as that can be, and not taken yet.
@@ -159,6 +167,11 @@ mod tests {
         Member { label: format!("s{port}"), address: ([127, 0, 0, 1], port).into(), found }
     }
 
+    /// The first table of these.
+    fn table(members: &[Member], aliases: &[Alias]) -> RoutingTable {
+        super::table(members, aliases, &RoutingTable::default())
+    }
+
     /// One of its models as it should be.
     fn change(member: &mut Member, model: &str, change: impl FnOnce(&mut FoundModel)) {
         change(Arc::make_mut(&mut member.found).models.get_mut(model).unwrap());
@@ -183,6 +196,29 @@ mod tests {
         let (text, image) = (way(&table, "qwen", TEXT).unwrap(), way(&table, "qwen", SEES).unwrap());
         assert_ne!(text, image);
         assert_eq!(table.pools[&*text].endpoints.len(), 2);
+    }
+
+    #[test]
+    fn pools_keep_their_names_when_another_kind_joins_or_one_leaves() {
+        let (text, sees) = (server(1, &[("qwen", TEXT)]), server(2, &[("qwen", SEES)]));
+        let hears = server(3, &[("qwen", &[Modality::Text, Modality::Audio])]);
+        let pool_of = |table: &RoutingTable, label: &str| {
+            let mut pools = table.pools.iter().filter(|(_, pool)| pool.endpoints.contains_key(label));
+            pools.next().map(|(name, _)| name.to_string()).unwrap()
+        };
+        let mut before = table(std::slice::from_ref(&sees), &[]);
+        assert_eq!(pool_of(&before, "s2"), "qwen");
+        for members in [vec![&text, &sees], vec![&text, &sees, &hears], vec![&sees, &hears], vec![&hears]] {
+            let members: Vec<Member> = members.into_iter().cloned().collect();
+            let now = super::table(&members, &[], &before);
+            for member in members
+                .iter()
+                .filter(|member| before.pools.values().any(|pool| pool.endpoints.contains_key(&*member.label)))
+            {
+                assert_eq!(pool_of(&now, &member.label), pool_of(&before, &member.label));
+            }
+            before = now;
+        }
     }
 
     #[test]
@@ -236,7 +272,8 @@ mod tests {
 
     #[test]
     fn pools_have_names_that_kubernetes_takes() {
-        let of = |model: &str| pool_name(&server(1, &[(model, TEXT)]).found, &BTreeMap::new()).to_string();
+        let nothing = RoutingTable::default();
+        let of = |model: &str| pool_name(&server(1, &[(model, TEXT)]).found, &nothing.pools, &nothing).to_string();
         assert_eq!(of("Qwen/Qwen2.5-VL_7B:latest"), "qwen2-5-vl-7b-latest");
         assert_eq!(of("/models/7b/"), "model");
         assert_eq!(of("日本"), "model");

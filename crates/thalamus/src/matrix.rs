@@ -35,10 +35,14 @@ pub(crate) fn show(screen: Screen, all: &[Asked<'_>]) {
 
 fn servers(all: &[Asked<'_>]) -> Table {
     let mut table = Table::default();
-    table.row(["SERVER", "IS", "MODELS"]);
+    table.row(["SERVER", "IS", "MODELS", "SETTINGS"]);
     for Asked { server, said } in all {
         match said {
-            Ok(Probed { found, .. }) => table.row([server.clone(), found.what(), found.models.len().to_string()]),
+            Ok(Probed { found, settings, .. }) => {
+                let models = found.models.len().to_string();
+                let settings = Some(settings.in_words()).filter(|words| !words.is_empty());
+                table.row([server.clone(), found.what(), models, settings.unwrap_or_else(|| "?".into())]);
+            }
             Err(failure) => table.row([server.clone(), failure.to_string()]),
         }
     }

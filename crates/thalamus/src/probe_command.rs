@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use futures::future::join_all;
-use probe::{Failure, Probed, Prober, Server};
+use probe::{Failure, KvEvents, Probed, Prober, Server, Settings};
 use routing::{FoundModel, Known, Modality, Operation};
 use serde_json::{Map, Value, json};
 
@@ -72,15 +72,25 @@ pub(crate) async fn run(args: ProbeArgs, screen: Screen) -> Result<ExitCode> {
 fn as_json(server: &Server, said: &Result<Probed, Failure>) -> Value {
     match said {
         Err(failure) => json!({"server": server.to_string(), "error": failure.to_string()}),
-        Ok(Probed { found, doubts }) => json!({
+        Ok(Probed { found, settings, doubts }) => json!({
             "server": server.to_string(),
             "engine": found.engine,
             "version": found.version,
             "answersToAnyName": found.any_name,
             "models": found.models.iter().map(|(name, found)| model(name, found)).collect::<Vec<_>>(),
+            "settings": self::settings(settings),
             "notFoundOut": doubts,
         }),
     }
+}
+
+fn settings(settings: &Settings) -> Value {
+    let Settings { block_tokens, blocks, data_parallel_ranks, role, kv_events } = settings;
+    let publisher = |KvEvents { endpoint, replay, topic }: &KvEvents| json!({"endpoint": endpoint, "replayEndpoint": replay, "topic": topic});
+    json!({
+        "blockTokens": block_tokens, "blocks": blocks, "dataParallelRanks": data_parallel_ranks, "role": role,
+        "kvEvents": kv_events.iter().map(publisher).collect::<Vec<_>>(),
+    })
 }
 
 fn model(name: &str, model: &FoundModel) -> Value {

@@ -23,7 +23,7 @@ pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Option<Probed>
     }
     // TGI reads the name and passes over it.
     let found = Found { engine: Some(engine.into()), version: words(&info["version"]), models, any_name: true };
-    Some(Probed { found, doubts: doubts.into_iter().collect() })
+    Some(Probed { found, doubts: doubts.into_iter().collect(), ..Probed::default() })
 }
 
 fn generates(info: &Value) -> FoundModel {

@@ -14,7 +14,11 @@ pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Option<Probed>
     if props["role"] == "router" {
         // To ask for what a model can do, it would have to be loaded.
         let models = super::models(listing, |entry| super::stated::model(entry, None));
-        return Some(Probed { found: Found { engine, version, models, any_name: false }, doubts: Vec::new() });
+        return Some(Probed {
+            found: Found { engine, version, models, any_name: false },
+            doubts: Vec::new(),
+            ..Probed::default()
+        });
     }
     let is_off = async |path| asker.post(path, &json!({})).await.is_ok_and(|answer| answer.status == 501);
     let (no_embeddings, no_rerank) = (is_off("/v1/embeddings").await, is_off("/v1/rerank").await);
@@ -29,7 +33,7 @@ pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Option<Probed>
     let is_unknown = input.has(Modality::Video).is_none();
     let doubts = is_unknown.then(|| "whether it takes video: this release of llama.cpp does not say".to_owned());
     let doubts = doubts.into_iter().collect();
-    Some(Probed { found: Found { engine, version, models, any_name: true }, doubts })
+    Some(Probed { found: Found { engine, version, models, any_name: true }, doubts, ..Probed::default() })
 }
 
 fn input(modalities: &Value) -> Known {

@@ -39,7 +39,7 @@ pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Option<Probed>
     let untold = models.iter().filter(|(_, model)| model.operations.is_none());
     let doubts = super::few(untold.map(|(name, _)| format!("what {name} takes: /api/show does not say")).collect());
     let found = Found { engine: Some("Ollama".into()), version: Some(version), models, any_name: false };
-    Some(Probed { found, doubts })
+    Some(Probed { found, doubts, ..Probed::default() })
 }
 
 async fn show(asker: &Asker<'_>, entry: &Listed) -> FoundModel {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::asker::{Answer, Asker};
 use crate::listing::{Listing, tokens};
 use crate::mounted::Mounted;
-use crate::{Probed, words};
+use crate::{Probed, Settings, words};
 
 /// None where it does not say more than its list.
 pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Option<Probed> {
@@ -29,7 +29,7 @@ pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Option<Probed>
         FoundModel { input, output, operations, limits, ..model }
     });
     let found = Found { engine: Some("SGLang".into()), version: words(&server["version"]), models, any_name: false };
-    Some(Probed { found, doubts: doubts.collect() })
+    Some(Probed { found, settings: Settings::of_sglang(&server), doubts: doubts.collect() })
 }
 
 async fn either(asker: &Asker<'_>, newer: &'static str, older: &'static str) -> Option<Value> {

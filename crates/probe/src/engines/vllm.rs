@@ -9,10 +9,10 @@ use futures::future::{self, join_all};
 use routing::{Found, FoundModel, Known, Modality, Operation, OperationSet, Unfit};
 use serde_json::{Value, json};
 
-use crate::Probed;
 use crate::asker::{Answer, Asker};
 use crate::listing::{Listed, Listing};
 use crate::mounted::Mounted;
+use crate::{Probed, Settings};
 
 /// How many items a question has: a limit below it is found. One without an option of its own has 999.
 const ITEMS: usize = 64;
@@ -42,7 +42,9 @@ pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Probed {
         }
     }
     let (first, rest) = bases.split_at(bases.len().min(MAX_ASKED));
-    let (version, mounted) = future::join(super::version(asker, "/version"), Mounted::by_method(asker)).await;
+    let settings = Settings::of_vllm(asker);
+    let (version, mounted, settings) =
+        future::join3(super::version(asker, "/version"), Mounted::by_method(asker), settings).await;
     let is_omni = mounted.as_ref().is_some_and(|mounted| mounted.is_omni);
     // vLLM-Omni mounts what no model of it can do as well.
     let operations = mounted.filter(|_| !is_omni).map(|mounted| mounted.operations);
@@ -71,7 +73,7 @@ pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Probed {
         None => super::listed(entry),
     });
     let engine = if is_omni { "vLLM-Omni" } else { "vLLM" };
-    Probed { found: Found { engine: Some(engine.into()), version, models, any_name: false }, doubts }
+    Probed { found: Found { engine: Some(engine.into()), version, models, any_name: false }, settings, doubts }
 }
 
 /// A model, and what could not be told of it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use publish::testing::RawPicker;
 use publish::{Access, Anyone, Authorizer, Publisher, Received, Scope, Standing, Subscriber, Subscription, Unusable};
-use routing::{Capability, MediaPolicy, MediaRule, Modality, Model, RoutingTable, Target};
+use routing::{Capability, Found, MediaPolicy, MediaRule, Modality, Model, RoutingTable, Target};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -282,6 +282,37 @@ async fn who_asks_servers_hears_of_endpoints_that_contradict_the_table_and_of_no
     }
     let first = tokio::time::timeout(Duration::from_mins(1), heard.recv()).await.expect("in time");
     assert_eq!(first, Some(ours), "of its pool alone, and no address that a picker makes up");
+}
+
+/// A controller that was started anew knows a server before it has asked it; the deltas after that are on top of what is remembered.
+#[tokio::test(start_paused = true)]
+async fn what_was_found_outlives_a_controller_that_asks_servers_and_no_other() {
+    let with = |found: Option<&str>, hosts: &[u8]| {
+        let found = found.map(|engine| Arc::new(Found { engine: Some(engine.into()), ..Found::default() }));
+        let mut table = one_pool("p", hosts);
+        let pool = Arc::make_mut(table.pools.get_mut("p").expect("is there"));
+        let first = pool.endpoints.values_mut().next().expect("one at least");
+        (first.uid, first.found) = ("0000000000000001".into(), found);
+        table
+    };
+    let engine = |subscription: &Subscription| {
+        let pool = subscription.received.as_ref()?.table.pools.get("p")?;
+        pool.endpoints.values().next()?.found.as_ref()?.engine.clone()
+    };
+    for asks in [true, false] {
+        let mut pair = Pair::start(None);
+        let _heard = asks.then(|| pair.publisher.contradictions());
+        pair.publish(with(Some("first"), &[1]));
+        pair.until(|subscription| engine(subscription).as_deref() == Some("first")).await;
+        pair.publish(with(None, &[1, 2]));
+        let untold = pair.until(|subscription| hosts_of(subscription, "p") == Some(2)).await;
+        assert_eq!(engine(&untold).as_deref(), asks.then_some("first"));
+        pair.publish(with(None, &[1, 2, 3]));
+        let untold = pair.until(|subscription| hosts_of(subscription, "p") == Some(3)).await;
+        assert_eq!(engine(&untold).as_deref(), asks.then_some("first"));
+        pair.publish(with(Some("second"), &[1, 2, 3]));
+        pair.until(|subscription| engine(subscription).as_deref() == Some("second")).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -169,3 +169,50 @@ fn what_is_declared_beats_what_is_assumed_and_never_spills_over_to_it() {
     assert_eq!(pools(Operation::ChatCompletions, "audio"), ["chat", "omni"]);
     assert_eq!(pools(Operation::Transcriptions, "image"), ["omni"]);
 }
+
+#[test]
+fn what_was_found_of_a_pod_stays_while_nothing_is_said_of_it_and_of_another_nothing_is_believed() {
+    let found = |engine: &str| Some(Arc::new(Found { engine: Some(engine.into()), ..Found::default() }));
+    let endpoint = |uid: &str, host: u8, found| Endpoint {
+        found,
+        ..Endpoint::new(SocketAddr::from(([10, 0, 0, host], 8000)), uid.into())
+    };
+    let table = |endpoints: Vec<(&str, Endpoint)>| {
+        let endpoints = endpoints.into_iter().map(|(name, endpoint)| (name.into(), endpoint)).collect();
+        let pool = Pool { endpoints, ..Pool::default() };
+        RoutingTable { pools: [("p".into(), Arc::new(pool))].into(), ..RoutingTable::default() }
+    };
+    let before = table(vec![
+        ("same", endpoint("a", 1, found("old"))),
+        ("asked", endpoint("b", 2, found("old"))),
+        ("anew", endpoint("c", 3, found("old"))),
+        ("moved", endpoint("d", 4, found("old"))),
+        ("no-pod", endpoint("", 5, found("old"))),
+        ("gone", endpoint("e", 6, found("old"))),
+    ]);
+    let mut now = table(vec![
+        ("same", endpoint("a", 1, None)),
+        ("asked", endpoint("b", 2, found("new"))),
+        ("anew", endpoint("c2", 3, None)),
+        ("moved", endpoint("d", 44, None)),
+        ("no-pod", endpoint("", 5, None)),
+        ("new", endpoint("f", 7, None)),
+    ]);
+    now.remember(&before);
+    let known: Vec<(&str, Option<&str>)> = now.pools["p"]
+        .endpoints
+        .iter()
+        .map(|(name, endpoint)| (&**name, endpoint.found.as_ref().and_then(|found| found.engine.as_deref())))
+        .collect();
+    assert_eq!(
+        known,
+        [
+            ("anew", None),
+            ("asked", Some("new")),
+            ("moved", None),
+            ("new", None),
+            ("no-pod", None),
+            ("same", Some("old"))
+        ]
+    );
+}

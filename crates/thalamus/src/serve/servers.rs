@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use probe::{Failure, Pace, Probed, Prober, Server};
-use routing::{AppProtocol, Found};
+use routing::{AppProtocol, Found, RoutingTable};
 use tokio::sync::mpsc::{self, Sender};
 use tokio::task::AbortHandle;
 
@@ -83,7 +83,7 @@ pub(super) async fn run(
 
     let namespace = namespace.unwrap_or("default");
     let mut controller = LocalController::new();
-    let mut table = fleet::table(&fleet.members(), &aliases);
+    let mut table = fleet::table(&fleet.members(), &aliases, &RoutingTable::default());
     for alias in aliases.iter().filter(|alias| !table.models.contains_key(&*alias.name)) {
         tracing::warn!("--as {}: no server has any of its models yet", alias.name);
     }
@@ -109,7 +109,7 @@ pub(super) async fn run(
                 while let Ok(some) = news.try_recv() {
                     fleet.learn(some);
                 }
-                let now = fleet::table(&fleet.members(), &aliases);
+                let now = fleet::table(&fleet.members(), &aliases, &table);
                 if now != table {
                     table = now;
                     fleet.show(screen);
