@@ -76,6 +76,20 @@ impl Kubelet {
         Ok(address)
     }
 
+    /// Runs a pod that is another program, which `start` starts at its address, and says that it is ready.
+    pub async fn run_as(
+        &mut self,
+        pod: &PodSpec,
+        start: impl AsyncFnOnce(SocketAddr) -> Result<Process>,
+    ) -> Result<SocketAddr> {
+        self.create(pod).await?;
+        let address = SocketAddr::new(next_ip().parse().context("an address")?, PORT);
+        let process = start(address).await?;
+        self.running.insert(pod.name.clone(), (process, address));
+        self.set_status(&pod.name, &address.ip().to_string(), true).await?;
+        Ok(address)
+    }
+
     /// Makes the object, and nothing else.
     pub async fn create(&self, pod: &PodSpec) -> Result<()> {
         let object = json!({

