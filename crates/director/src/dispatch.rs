@@ -398,11 +398,11 @@ impl RunningAttempt {
 
     /// The gateway says that another served: it counts there from now on, and nowhere if that is no endpoint of ours. Nobody knows then who
     /// made what was made.
-    pub(crate) fn served_by(&mut self, served: Option<(Arc<EndpointState>, SocketAddr)>) {
+    pub(crate) fn served_by(&mut self, served: Option<(Arc<EndpointState>, SocketAddr)>, limits: Limits) {
         let is_told = self.endpoint.as_ref().is_some_and(|served| matches!(served.waits, Waits::Told { .. }));
         self.leave();
         self.endpoint = served.map(|(state, address)| Served::begin(&state, address, &self.content));
-        self.limits = Limits::NONE;
+        self.limits = limits;
         if !is_told {
             self.first_byte_untold();
         }

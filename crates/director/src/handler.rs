@@ -217,7 +217,9 @@ impl RequestHandler {
         if attempt.of(plan).address != address {
             let snapshot = self.director.snapshot();
             let slot = snapshot.as_ref().and_then(|snapshot| snapshot.slot_at(address));
-            attempt.served_by(slot.map(|slot| (Arc::clone(&slot.state), address)));
+            let planned = plan.attempts.iter().find(|attempt| attempt.address == address);
+            let limits = planned.map_or(routing::Limits::NONE, |attempt| attempt.limits);
+            attempt.served_by(slot.map(|slot| (Arc::clone(&slot.state), address)), limits);
         }
     }
 

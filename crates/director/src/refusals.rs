@@ -108,7 +108,8 @@ pub(crate) fn read(body: &[u8]) -> Option<Unfit> {
 pub(crate) fn contradicts(unfit: Unfit, believed: Limits) -> bool {
     match unfit {
         Unfit::Length { context } => context.is_some_and(|told| believed.context().is_none_or(|known| told < known)),
-        Unfit::TextOnly | Unfit::Items { .. } => true,
+        Unfit::Items { modality, most } => believed.items(modality).is_none_or(|known| most < known),
+        Unfit::TextOnly => true,
     }
 }
 
@@ -175,6 +176,10 @@ mod tests {
         assert!(!may_take(told, context(8), Limits::NONE));
         let untold = Unfit::Length { context: None };
         assert!(may_take(untold, context(8), Limits::NONE) && !may_take(untold, context(8), context(8)));
+        let no_more_than = |most| Unfit::Items { modality: Modality::Image, most };
+        let believed = Limits::NONE.with_items(Modality::Image, 2);
+        assert!(contradicts(no_more_than(0), believed) && contradicts(no_more_than(2), Limits::NONE));
+        assert!(!contradicts(no_more_than(2), believed), "as it was found");
         let images = |most| Limits::NONE.with_items(Modality::Image, most);
         let two = Unfit::Items { modality: Modality::Image, most: 2 };
         assert!(may_take(two, images(3), images(4)) && !may_take(two, images(2), images(4)));

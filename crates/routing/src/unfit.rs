@@ -21,7 +21,9 @@ impl Unfit {
     /// (`tools/server/server-common.cpp`), Ollama 0.33 (`model/model.go`).
     pub fn of(message: &str) -> Option<Self> {
         let message = message.trim().trim_end_matches(" None");
-        if message.ends_with(" is not a multimodal model") {
+        // Before it stands the model's name or path, one word: what a client wrote may end an error of another kind.
+        let model = message.strip_suffix(" is not a multimodal model");
+        if model.is_some_and(|model| !model.is_empty() && !model.contains(|c: char| c.is_whitespace())) {
             return Some(Self::TextOnly);
         }
         let none_of = |modality| Some(Self::Items { modality, most: 0 });
@@ -139,6 +141,8 @@ mod tests {
             "",
             "The URL must be either a HTTP, data or file URL.",
             "The model `x is not a multimodal model` does not exist.",
+            "Unexpected role: x is not a multimodal model",
+            " is not a multimodal model",
             "At most a few image(s) may be provided in one prompt.",
             "At most 2 tool(s) may be provided in one prompt.",
             "Unsupported chat content part type: 'image input is not supported'.",

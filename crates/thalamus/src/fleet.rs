@@ -36,7 +36,10 @@ pub(crate) fn table(members: &[Member], aliases: &[Alias], before: &RoutingTable
     }
     let mut table = RoutingTable::default();
     let mut targets: BTreeMap<ModelName, Vec<Target>> = BTreeMap::new();
-    for members in kinds.values() {
+    // The larger keep their names: of servers of which one has become another, that one is called anew.
+    let mut kinds: Vec<Vec<&Member>> = kinds.into_values().collect();
+    kinds.sort_by_key(|members| std::cmp::Reverse(members.len()));
+    for members in &kinds {
         let name = known_name(members, before, &table.pools);
         let name = name.unwrap_or_else(|| pool_name(&members[0].found, &table.pools, before));
         let endpoints = members.iter().map(|member| (member.label.as_str().into(), endpoint(member))).collect();
@@ -219,6 +222,17 @@ mod tests {
             }
             before = now;
         }
+    }
+
+    #[test]
+    fn of_servers_of_which_one_becomes_another_the_others_stay_where_they_are() {
+        let before = table(&[1, 2, 3].map(|port| server(port, &[("qwen", SEES)])), &[]);
+        let now = super::table(
+            &[server(1, &[("qwen", TEXT)]), server(2, &[("qwen", SEES)]), server(3, &[("qwen", SEES)])],
+            &[],
+            &before,
+        );
+        assert!(now.pools["qwen"].endpoints.keys().map(|label| &**label).eq(["s2", "s3"]));
     }
 
     #[test]
