@@ -84,6 +84,14 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// The sum of these lines, of metrics in Prometheus's text format.
+    pub fn sum(&self, is_counted: impl Fn(&str) -> bool) -> Result<f64> {
+        let text = self.text();
+        let number = |line: &str| line.rsplit(' ').next()?.parse::<f64>().ok();
+        let counted = text.lines().filter(|line| is_counted(line));
+        counted.map(|line| number(line).with_context(|| format!("no number: {line}"))).sum()
+    }
+
     /// The pod that answered, by its own word.
     pub fn server(&self) -> Option<String> {
         self.json()["sim"]["server"].as_str().map(str::to_owned)

@@ -34,6 +34,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How long a port of ours may take to become free again.
 const REBIND: Duration = Duration::from_secs(5);
 
+/// How often it is asked for meanwhile.
+const REBIND_RETRY: Duration = Duration::from_millis(50);
+
 /// How long pickers may take to notice the end of their streams.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -84,7 +87,7 @@ impl Port {
                 Ok(held) => break held,
                 Err(error) if Instant::now() >= given_up => return Err(error),
                 // The listener of the term before goes when its task does.
-                Err(_) => tokio::time::sleep(RETRY / 20).await,
+                Err(_) => tokio::time::sleep(REBIND_RETRY).await,
             }
         };
         held.listen(BACKLOG).with_context(|| format!("--listen: cannot listen on {}", self.address))

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::StatusCode;
-use routing::{Limits, ModalitySet, Unfit};
+use routing::{ERROR_MESSAGES, Limits, ModalitySet, Unfit};
 
 use crate::EndpointId;
 use crate::board::nanos;
@@ -99,9 +99,7 @@ impl Refusal {
 /// What the body of an error says; none where it is about something else.
 pub(crate) fn read(body: &[u8]) -> Option<Unfit> {
     let json: serde_json::Value = serde_json::from_slice(body).ok()?;
-    // OpenAI's shape and Anthropic's, SGLang's, FastAPI's and Ollama's.
-    let places = [&json["error"]["message"], &json["message"], &json["detail"], &json["error"]];
-    places.into_iter().find_map(serde_json::Value::as_str).and_then(Unfit::of)
+    ERROR_MESSAGES.iter().find_map(|place| json.pointer(place)?.as_str()).and_then(Unfit::of)
 }
 
 /// Whether a refusal speaks against what is believed of an endpoint. Near the end of a context its engine alone knows, and says nothing new.

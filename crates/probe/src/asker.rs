@@ -9,6 +9,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper_util::client::legacy::connect::HttpInfo;
+use routing::ERROR_MESSAGES;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -105,10 +106,9 @@ impl Answer {
         self.status == StatusCode::OK
     }
 
-    /// The message of an error in OpenAI's shape, or in FastAPI's; of an answer of another shape nothing.
+    /// The message of an error; of an answer of a shape that is none nothing.
     pub(crate) fn error(&self) -> &str {
-        let places = [&self.json["error"]["message"], &self.json["message"], &self.json["detail"], &self.json["error"]];
-        places.into_iter().find_map(Value::as_str).unwrap_or_default()
+        ERROR_MESSAGES.iter().find_map(|place| self.json.pointer(place)?.as_str()).unwrap_or_default()
     }
 
     /// What it is, where it is not what was expected.

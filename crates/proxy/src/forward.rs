@@ -9,6 +9,7 @@ use http::request::Parts;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Either};
 use hyper::body::Incoming;
+use routing::Unfit;
 use tokio::time::Instant as Deadline;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -67,11 +68,12 @@ pub(crate) async fn forward(
                 let (head, mut answer) = response.into_parts();
                 let may_go_on = attempt.may_be_unfit() && body.is_kept();
                 let begun = if may_go_on { Begun::read(&mut answer).await } else { Begun::Not };
-                let Some((refusal, next)) = begun.refused(&attempt, &plan, now) else {
+                let Some((unfit, next)) = begun.refused(&attempt, &plan, now) else {
                     return hold(head, (answer, begun), attempt, plan, limit, going).await;
                 };
                 tracing::debug!(endpoint = %address, "endpoint does not take what the request holds; trying another");
-                attempt.body(refusal, || now);
+                attempt.first_byte(|| now);
+                attempt.refused(unfit, now);
                 attempt.ended(now);
                 (attempt, tried, again) = (next, tried + 1, false);
                 continue;
@@ -152,10 +154,10 @@ impl Begun {
     }
 
     /// Where it refuses what another endpoint of the plan may take: what it says, and the attempt at that one.
-    fn refused(&self, attempt: &RunningAttempt, plan: &Plan, now: Instant) -> Option<(&[u8], RunningAttempt)> {
+    fn refused(&self, attempt: &RunningAttempt, plan: &Plan, now: Instant) -> Option<(Unfit, RunningAttempt)> {
         let Self::Whole(body) = self else { return None };
         let unfit = attempt.unfit(body)?;
-        Some((body, plan.next_that_may_take(unfit, attempt, now)?))
+        Some((unfit, plan.next_that_may_take(unfit, attempt, now)?))
     }
 }
 

@@ -44,4 +44,4 @@ pub use policy::{PoolPolicy, Rewrite};
 pub use route::{NoRoute, OrderedTarget, Route, Tier};
 pub use table::{AppProtocol, Criticality, Endpoint, Model, Parts, Pool, RoutingTable, Target};
 pub use uid::Uid;
-pub use unfit::Unfit;
+pub use unfit::{ERROR_MESSAGES, Unfit};

@@ -13,6 +13,9 @@ pub enum Unfit {
     Length { context: Option<u32> },
 }
 
+/// Where the message of an error stands in its JSON, as pointers (RFC 6901): OpenAI's shape and Anthropic's, SGLang's, FastAPI's and Ollama's.
+pub const ERROR_MESSAGES: [&str; 4] = ["/error/message", "/message", "/detail", "/error"];
+
 impl Unfit {
     /// What the message of an error says, by the words that engines have for it; none where it is about something else. A client's words may be
     /// in a message, so each is looked for where the engine writes it.

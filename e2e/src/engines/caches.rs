@@ -130,16 +130,13 @@ fn picture(number: u64) -> String {
 async fn counters(servers: &[Client]) -> Result<Counters> {
     let mut all = Counters::default();
     for server in servers {
-        let metrics = server.get("/metrics").await?.text();
-        let sum = |name: &str| -> f64 {
-            let of =
-                metrics.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
-            of.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-        };
-        all.tokens += sum("vllm:prefix_cache_queries_total");
-        all.tokens_there += sum("vllm:prefix_cache_hits_total");
-        all.pictures += sum("vllm:mm_cache_queries_total");
-        all.pictures_there += sum("vllm:mm_cache_hits_total");
+        let metrics = server.get("/metrics").await?;
+        let sum =
+            |name: &str| metrics.sum(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        all.tokens += sum("vllm:prefix_cache_queries_total")?;
+        all.tokens_there += sum("vllm:prefix_cache_hits_total")?;
+        all.pictures += sum("vllm:mm_cache_queries_total")?;
+        all.pictures_there += sum("vllm:mm_cache_hits_total")?;
     }
     Ok(all)
 }

@@ -265,11 +265,9 @@ async fn a_restart_is_noticed(fleet: &mut Fleet, served: &Client, folder: &Path)
 async fn refusals(fleet: &Fleet) -> Result<f64> {
     let mut sum = 0.0;
     for name in fleet.addresses.keys() {
-        let metrics = fleet.client(name).get("/metrics").await?.text();
-        let lines =
-            metrics.lines().filter(|line| line.starts_with("http_requests_total{") && line.contains("status=\"4xx\""));
-        let asked = lines.filter(|line| !line.contains("handler=\"/tokenize\"") && line.contains("method=\"POST\""));
-        sum += asked.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>();
+        let is_refusal = |line: &str| line.starts_with("http_requests_total{") && line.contains("status=\"4xx\"");
+        let is_asked = |line: &str| !line.contains("handler=\"/tokenize\"") && line.contains("method=\"POST\"");
+        sum += fleet.client(name).get("/metrics").await?.sum(|line| is_refusal(line) && is_asked(line))?;
     }
     Ok(sum)
 }

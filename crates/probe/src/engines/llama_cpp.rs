@@ -14,11 +14,7 @@ pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Option<Probed>
     if props["role"] == "router" {
         // To ask for what a model can do, it would have to be loaded.
         let models = super::models(listing, |entry| super::stated::model(entry, None));
-        return Some(Probed {
-            found: Found { engine, version, models, any_name: false },
-            doubts: Vec::new(),
-            ..Probed::default()
-        });
+        return Some(Probed { found: Found { engine, version, models, any_name: false }, ..Probed::default() });
     }
     let is_off = async |path| asker.post(path, &json!({})).await.is_ok_and(|answer| answer.status == 501);
     let (no_embeddings, no_rerank) = (is_off("/v1/embeddings").await, is_off("/v1/rerank").await);
