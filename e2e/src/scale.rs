@@ -282,7 +282,8 @@ fn subscribe(number: usize, pool: Option<usize>, at: SocketAddr, credentials: &C
     let (sender, receiver) = watch::channel(Subscription::default());
     let scope = Scope { namespace: NAMESPACE.to_owned(), pool: pool.map(|pool| format!("pool{pool}")) };
     tokio::spawn(
-        Subscriber { picker: format!("picker-{number}"), scope, contradicted: mpsc::channel(1).1 }.run(access, sender),
+        Subscriber { picker: format!("picker-{number}"), scope, contradicted: mpsc::channel(1).1, memory: None }
+            .run(access, sender),
     );
     Ok(Listener { pool, known: receiver })
 }

@@ -208,6 +208,7 @@ impl Args {
                 events: events.clone(),
                 has_looked: has_looked.clone(),
                 contradictions: publisher.contradictions(),
+                terms: terms.clone(),
             }),
             None => None,
         };

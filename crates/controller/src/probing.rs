@@ -16,6 +16,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::lease::Term;
+
 /// A pod that starts anew is not ready for a while, so its server is asked at once when it is back: glances are for models that are loaded into a
 /// server that runs.
 const PACE: Pace = Pace { glance: Duration::from_secs(10), whole: Duration::from_mins(5) };
@@ -34,6 +36,7 @@ pub(crate) struct Probing {
     pub(crate) has_looked: watch::Sender<bool>,
     /// Servers that refused what they were found to take.
     pub(crate) contradictions: mpsc::Receiver<SocketAddr>,
+    pub(crate) terms: watch::Receiver<Term>,
 }
 
 /// A server, and the way to it.
@@ -75,6 +78,12 @@ impl Probing {
                     }
                 }
                 Some(address) = self.contradictions.recv() => self.prober.doubt(address),
+                // Pickers told the leader before this one what they doubt.
+                Ok(()) = self.terms.changed() => {
+                    if self.terms.borrow_and_update().is_some() {
+                        self.prober.doubt_all();
+                    }
+                }
                 Some((server, said)) = told.recv() => {
                     if let Some((waited_for, _)) = &mut first {
                         waited_for.remove(&server);

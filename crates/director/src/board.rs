@@ -13,7 +13,7 @@ use crate::cached::{Cached, Visit};
 use crate::content::Content;
 use crate::dispatch::micros;
 use crate::queue::Queue;
-use crate::refusals::Refusals;
+use crate::refusals::{Belief, Refusals};
 
 /// What an endpoint is, wherever it listens: a pod that comes back under an old name and address is another one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -368,12 +368,17 @@ impl EndpointState {
         self.others_waiting.store((before + (now - before) * NEWS).min(now).to_bits(), Relaxed);
     }
 
-    /// Notes that it refused these, or how much of them, at `at`; says whether that is to be told.
-    pub(crate) fn refuse(&self, refused: ModalitySet, at: Instant) -> bool {
-        self.refusals.note(refused, self.clock.stamp(at))
+    /// What is believed of it, for an attempt that begins.
+    pub(crate) fn belief(&self) -> Belief {
+        self.refusals.belief()
     }
 
-    /// Something else is known of it than before.
+    /// Notes that it refused these, or how much of them, at `at`, to an attempt that began with this belief; says whether that is to be told.
+    pub(crate) fn refuse(&self, refused: ModalitySet, belief: Belief, at: Instant) -> bool {
+        self.refusals.note(refused, belief, self.clock.stamp(at))
+    }
+
+    /// Something else is known of what it takes than before.
     pub(crate) fn forget_refusals(&self) {
         self.refusals.forget();
     }

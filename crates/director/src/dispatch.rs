@@ -14,7 +14,7 @@ use crate::board::{EndpointId, EndpointState, Verdict};
 use crate::cached::Visit;
 use crate::content::Content;
 use crate::owners::{Learner, Owners};
-use crate::refusals::{self, Refusal};
+use crate::refusals::{self, Belief, Refusal};
 use crate::steering::is_steering;
 use crate::{Contradiction, Observer, Rejection};
 
@@ -117,6 +117,7 @@ struct Served {
     address: SocketAddr,
     visit: Visit,
     waits: Waits,
+    belief: Belief,
 }
 
 /// Work that waits at an endpoint, in microseconds of a reference server.
@@ -203,7 +204,12 @@ impl Plan {
 
     /// Begins the attempt after `last`, if there is one; whoever asks says next how that one ended.
     pub fn next_after(&self, last: &RunningAttempt, at: Instant) -> Option<RunningAttempt> {
-        (last.number + 1 < self.attempts.len()).then(|| self.begin(last.number + 1, at))
+        self.has_more_after(last).then(|| self.begin(last.number + 1, at))
+    }
+
+    /// Whether any attempt is left after `last`.
+    pub fn has_more_after(&self, last: &RunningAttempt) -> bool {
+        last.number + 1 < self.attempts.len()
     }
 
     /// Begins the next attempt after `last` whose endpoint may take what the one of `last` refused; whoever asks says next how that one ended.
@@ -363,7 +369,7 @@ impl RunningAttempt {
 
     /// Somebody else has read in the answer what the endpoint does not take.
     pub fn refused(&mut self, unfit: Unfit, at: Instant) {
-        let Some(Served { state, address, .. }) = &self.endpoint else { return };
+        let Some(Served { state, address, belief, .. }) = &self.endpoint else { return };
         if !unfit.is_about(self.input) {
             return;
         }
@@ -373,7 +379,7 @@ impl RunningAttempt {
             return;
         }
         let refused = unfit.refused(self.input);
-        if state.refuse(refused, at) {
+        if state.refuse(refused, *belief, at) {
             self.observer.contradicted(&Contradiction { endpoint: state.id(), address: *address, unfit, refused });
         }
     }
@@ -479,7 +485,8 @@ impl Served {
         let (work, visit) = state.enter(content);
         let own = micros(work.all());
         state.begin();
-        Self { state: Arc::clone(state), address, visit, waits: Waits::Told { own, before: state.queue(own) } }
+        let waits = Waits::Told { own, before: state.queue(own) };
+        Self { belief: state.belief(), state: Arc::clone(state), address, visit, waits }
     }
 
     /// It is gone, and with it what waited there for its first byte.
@@ -555,7 +562,7 @@ impl fmt::Display for Why {
             None => Ok(()),
             Some(Filter::Queue | Filter::Room) => write!(f, " (all are full)"),
             Some(Filter::Answering) => write!(f, " (all failed recently)"),
-            Some(Filter::Willing) => write!(f, " (all refused such of late)"),
+            Some(Filter::Willing) => write!(f, " (all refused the like of late)"),
             Some(Filter::Context) => write!(f, " (the prompt seems too long for all)"),
             Some(_) => write!(f, " (none is responsive)"),
         }

@@ -1,11 +1,11 @@
 //! What an endpoint refused of late, whatever it is believed to take.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::StatusCode;
-use routing::{ERROR_MESSAGES, Limits, ModalitySet, Unfit};
+use routing::{ERROR_MESSAGES, Limits, Modality, ModalitySet, Unfit};
 
 use crate::EndpointId;
 use crate::board::nanos;
@@ -28,31 +28,44 @@ pub struct Refusal {
     is_long: bool,
 }
 
-/// The modalities that an endpoint refused, as its state keeps them. A table that says something else of it makes them void.
+/// The modalities that an endpoint refused, as its state keeps them. A table that says something else of what it takes makes them void.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
-    kinds: AtomicU8,
-    /// When it last did, and when that was last told, as stamps of the board's clock.
-    last: AtomicU64,
+    /// When each was refused last, and when that was last told, as stamps of the board's clock.
+    last: [AtomicU64; Modality::ALL.len()],
     told: AtomicU64,
+    belief: AtomicU32,
 }
+
+/// What was believed of an endpoint when an attempt at it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Belief(u32);
 
 /// For how long a refusal counts: whoever asks model servers has mended the table by then, and where nobody does it is tried again.
 pub const REFUSAL_LASTS: Duration = Duration::from_mins(1);
 
-/// How often the same is told at most: each time somebody may ask the server what it is.
-const TOLD_EVERY: Duration = Duration::from_secs(10);
+/// How often the same is told at most: each time somebody may ask the server what it is, and where that finds nothing new it is as it was.
+const TOLD_EVERY: Duration = REFUSAL_LASTS;
 
 /// How much of a refusal is read: engines have a sentence or two.
 pub const MAX_REFUSAL: usize = 16 << 10;
 
 impl Refusals {
-    /// Notes that it refused these, or how much of them; says whether that is to be told.
-    pub(crate) fn note(&self, refused: ModalitySet, now: u64) -> bool {
+    pub(crate) fn belief(&self) -> Belief {
+        Belief(self.belief.load(Relaxed))
+    }
+
+    /// Notes that it refused these, or how much of them, to an attempt that began with this belief; says whether that is to be told. What
+    /// contradicts another belief than there is now says nothing.
+    pub(crate) fn note(&self, refused: ModalitySet, belief: Belief, now: u64) -> bool {
+        if belief != self.belief() {
+            return false;
+        }
         let known = self.current(now);
-        self.kinds.store(known.union(refused).bits(), Relaxed);
-        if !refused.is_empty() {
-            self.last.store(now, Relaxed);
+        for (modality, last) in Modality::ALL.into_iter().zip(&self.last) {
+            if refused.contains(modality) {
+                last.store(now, Relaxed);
+            }
         }
         let told = self.told.load(Relaxed);
         let is_due = told == 0 || now.saturating_sub(told) >= nanos(TOLD_EVERY) || !known.is_superset(refused);
@@ -62,15 +75,20 @@ impl Refusals {
 
     /// What it refuses, as far as is known at `now`.
     pub(crate) fn current(&self, now: u64) -> ModalitySet {
-        let kinds = self.kinds.load(Relaxed);
-        if kinds == 0 || now.saturating_sub(self.last.load(Relaxed)) >= nanos(REFUSAL_LASTS) {
-            return ModalitySet::EMPTY;
-        }
-        ModalitySet::from_bits(kinds)
+        let lasts = |last: &AtomicU64| {
+            let last = last.load(Relaxed);
+            last > 0 && now.saturating_sub(last) < nanos(REFUSAL_LASTS)
+        };
+        let all = Modality::ALL.into_iter().zip(&self.last);
+        all.filter(|(_, last)| lasts(last)).fold(ModalitySet::EMPTY, |all, (modality, _)| all.with(modality))
     }
 
     pub(crate) fn forget(&self) {
-        self.kinds.store(0, Relaxed);
+        self.belief.fetch_add(1, Relaxed);
+        for last in &self.last {
+            last.store(0, Relaxed);
+        }
+        self.told.store(0, Relaxed);
     }
 }
 
@@ -96,8 +114,11 @@ impl Refusal {
     }
 }
 
-/// What the body of an error says; none where it is about something else.
+/// What the body of an error says; none where it is about something else, or longer than a refusal is.
 pub(crate) fn read(body: &[u8]) -> Option<Unfit> {
+    if body.len() > MAX_REFUSAL {
+        return None;
+    }
     let json: serde_json::Value = serde_json::from_slice(body).ok()?;
     ERROR_MESSAGES.iter().find_map(|place| json.pointer(place)?.as_str()).and_then(Unfit::of)
 }
@@ -135,17 +156,23 @@ mod tests {
         let [image, audio] = [Modality::Image, Modality::Audio].map(|one| ModalitySet::of(&[one]));
         let refusals = Refusals::default();
         assert_eq!(refusals.current(SECOND), ModalitySet::EMPTY);
-        assert!(refusals.note(image, SECOND));
-        assert!(!refusals.note(image, 2 * SECOND), "the same");
-        assert!(refusals.note(audio, 3 * SECOND), "another kind");
-        assert!(!refusals.note(ModalitySet::EMPTY, 4 * SECOND), "how much of it, just after");
-        assert!(refusals.note(image, 14 * SECOND), "the same, later");
-        assert_eq!(refusals.current(73 * SECOND), image.union(audio));
-        assert_eq!(refusals.current(74 * SECOND), ModalitySet::EMPTY);
-        assert!(refusals.note(image, 80 * SECOND));
-        assert_eq!(refusals.current(80 * SECOND), image, "what is long past does not come back");
+        let first = refusals.belief();
+        assert!(refusals.note(image, first, SECOND));
+        assert!(!refusals.note(image, first, 2 * SECOND), "the same");
+        assert!(refusals.note(audio, first, 3 * SECOND), "another kind");
+        assert!(!refusals.note(ModalitySet::EMPTY, first, 4 * SECOND), "how much of it, just after");
+        assert!(!refusals.note(image, first, 14 * SECOND), "the same, soon after");
+        assert_eq!(refusals.current(62 * SECOND), image.union(audio));
+        assert_eq!(refusals.current(63 * SECOND), image, "one kind does not make another last");
+        assert!(refusals.note(image, first, 64 * SECOND), "the same, later");
+        assert_eq!(refusals.current(124 * SECOND), ModalitySet::EMPTY);
+        assert!(refusals.note(image, first, 130 * SECOND));
+        assert_eq!(refusals.current(130 * SECOND), image, "what is long past does not come back");
         refusals.forget();
-        assert_eq!(refusals.current(80 * SECOND), ModalitySet::EMPTY);
+        assert_eq!(refusals.current(130 * SECOND), ModalitySet::EMPTY);
+        assert!(!refusals.note(image, first, 131 * SECOND), "it spoke against what was believed before");
+        assert_eq!(refusals.current(131 * SECOND), ModalitySet::EMPTY);
+        assert!(refusals.note(image, refusals.belief(), 132 * SECOND), "and this against what is believed now");
     }
 
     #[test]
@@ -159,6 +186,8 @@ mod tests {
         ] {
             assert_eq!(read(body.as_bytes()), Some(Unfit::TextOnly), "{body}");
         }
+        let long = format!(r#"{{"error":"m is not a multimodal model"{}}}"#, " ".repeat(MAX_REFUSAL));
+        assert_eq!(read(long.as_bytes()), None, "longer than a refusal is");
         for body in ["", "m is not a multimodal model", "[]", r#"{"error":{"message":"no"}}"#, r#"{"error":{"mess"#] {
             assert_eq!(read(body.as_bytes()), None, "{body}");
         }

@@ -313,7 +313,7 @@ impl Slots {
             };
             let state = match known.get(&id) {
                 Some(before) => {
-                    if before.endpoint.found != endpoint.found {
+                    if !before.endpoint.takes_the_same_as(endpoint) {
                         before.state.forget_refusals();
                     }
                     Arc::clone(&before.state)

@@ -178,7 +178,7 @@ impl Metrics {
         );
         registry.register(
             "contradictions",
-            "Refusals by which endpoints contradicted what they were believed to take, once in ten seconds for each",
+            "Refusals by which endpoints contradicted what they were believed to take; the same of one endpoint counts once a minute",
             metrics.contradictions.clone(),
         );
         registry.register("buffered_bytes", "Bytes of request bodies currently held", metrics.buffered_bytes.clone());
@@ -335,8 +335,8 @@ impl Observer for Metrics {
             endpoint = &*endpoint.name,
             %address,
             pool = %endpoint.pool,
-            says = ?unfit,
-            "the endpoint refused what it is believed to take"
+            takes = %unfit,
+            "the endpoint says that it does not take what it is believed to"
         );
         self.contradictions.get_or_create(&ContradictionLabels { pool: endpoint.pool.to_string(), of }).inc();
         if let Some(contradicted) = &self.contradicted {

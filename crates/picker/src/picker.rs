@@ -116,11 +116,15 @@ impl Picker {
             observer: Arc::new(metrics.clone()),
         });
         let (sender, subscription) = watch::channel(Subscription::default());
-        let subscriber = Subscriber { picker: options.name.clone(), scope: options.scope.clone(), contradicted };
+        let (picker, scope) = (options.name.clone(), options.scope.clone());
+        let mut memory = None;
         if let Some(file) = options.table_file.clone() {
-            tokio::spawn(table_file::keep(file, options.scope.clone(), sender.clone()));
+            let restored = table_file::restored(&file, &scope);
+            memory =
+                restored.as_ref().ok().and_then(|known| known.received.as_ref()).map(|known| Arc::clone(&known.table));
+            tokio::spawn(table_file::keep(file, restored, scope.clone(), sender.clone()));
         }
-        tokio::spawn(subscriber.run(access, sender));
+        tokio::spawn(Subscriber { picker, scope, contradicted, memory }.run(access, sender));
         let (ready_sender, ready) = watch::channel(false);
         let (table_sender, tables) = watch::channel(0);
         let told = subscription::Told { ready: ready_sender, tables: table_sender };

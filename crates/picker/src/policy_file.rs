@@ -201,9 +201,12 @@ fn filters(preferred: Vec<PreferenceName>) -> Result<Vec<Filter>> {
         ensure!(queue < room, "whatever lacks queue lacks room as well: name queue first");
     }
     let required = Filter::ALL.into_iter().filter(|filter| filter.is_required());
-    // What was refused of late, and where a prompt seems to fit, is no matter of taste.
-    let rest = [Filter::Willing, Filter::Context];
-    Ok(required.chain(preferred.into_iter().map(PreferenceName::filter)).chain(rest).collect())
+    let mut preferred: Vec<Filter> = preferred.into_iter().map(PreferenceName::filter).collect();
+    // What was refused of late, and where a prompt seems to fit, is no matter of taste, and counts for more than how busy a server is.
+    let of_load = preferred.iter().position(|filter| matches!(filter, Filter::Queue | Filter::Room));
+    let place = of_load.unwrap_or(preferred.len());
+    preferred.splice(place..place, [Filter::Willing, Filter::Context]);
+    Ok(required.chain(preferred).collect())
 }
 
 fn weighted(weights: Vec<(Scorer, f32)>) -> Result<Preference> {

@@ -14,14 +14,28 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How often the file is written or touched: its time says when the controller last stood behind it.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Uses the table in `file` when none comes, and keeps the newest one there. Runs to the end of the process.
-pub(crate) async fn keep(file: PathBuf, scope: Scope, subscription: watch::Sender<Subscription>) {
+/// What is in `file`, as if its controller were lost now; or why that cannot be used.
+pub(crate) fn restored(file: &Path, scope: &Scope) -> Result<Subscription, String> {
+    let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
+    let modified = std::fs::metadata(file).and_then(|file| file.modified()).map_err(|error| error.to_string())?;
+    let received = publish::restore(&bytes, scope).map_err(|error| error.to_string())?;
+    let age_when_lost = SystemTime::now().duration_since(modified).unwrap_or_default();
+    Ok(Subscription { received: Some(received), lost_at: Some(Instant::now()), age_when_lost })
+}
+
+/// Uses the table that was `restored` when none comes, and keeps the newest one in `file`. Runs to the end of the process.
+pub(crate) async fn keep(
+    file: PathBuf,
+    restored: Result<Subscription, String>,
+    scope: Scope,
+    subscription: watch::Sender<Subscription>,
+) {
     let mut newest = subscription.subscribe();
     let came = newest.wait_for(|known| known.received.is_some());
     if tokio::time::timeout(PATIENCE, came).await.is_err() {
-        match restored(&file, &scope).await {
+        match restored {
             Ok(restored) => {
-                let age = restored.age_when_lost;
+                let age = restored.age(Instant::now());
                 // One that came from the controller meanwhile is newer.
                 if subscription.send_if_modified(|known| {
                     let none = known.received.is_none();
@@ -56,15 +70,6 @@ pub(crate) async fn keep(file: PathBuf, scope: Scope, subscription: watch::Sende
         }
         tokio::time::sleep(PAUSE).await;
     }
-}
-
-async fn restored(file: &Path, scope: &Scope) -> Result<Subscription, String> {
-    let bytes = tokio::fs::read(file).await.map_err(|error| error.to_string())?;
-    let modified =
-        tokio::fs::metadata(file).await.and_then(|file| file.modified()).map_err(|error| error.to_string())?;
-    let received = publish::restore(&bytes, scope).map_err(|error| error.to_string())?;
-    let age_when_lost = SystemTime::now().duration_since(modified).unwrap_or_default();
-    Ok(Subscription { received: Some(received), lost_at: Some(Instant::now()), age_when_lost })
 }
 
 /// All of it or nothing: a file that is half written when the machine dies would be worse than none. Without bytes the file is as it

@@ -26,6 +26,12 @@ impl Doubts {
         }
     }
 
+    pub(crate) fn doubt_all(&self) {
+        for doubted in self.lock().values() {
+            doubted.send_replace(());
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<()>>> {
         // Each change is whole before anything else could panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

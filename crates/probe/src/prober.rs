@@ -66,6 +66,11 @@ impl Prober {
         self.doubts.doubt(server);
     }
 
+    /// What was found of any server may be doubtful.
+    pub fn doubt_all(&self) {
+        self.doubts.doubt_all();
+    }
+
     pub(crate) fn doubts(&self) -> &Doubts {
         &self.doubts
     }

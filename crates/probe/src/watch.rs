@@ -20,8 +20,10 @@ pub struct Pace {
     pub whole: Duration,
 }
 
-/// How soon after a look a doubt is followed by another: many may have the same.
+/// How soon after a look a doubt is followed by another: many may have the same. Twice as long after each that found nothing new, up to
+/// 64 s: a server may never say what it was believed to.
 const DOUBTED: Duration = Duration::from_secs(1);
+const MAX_DOUBLINGS: u32 = 6;
 
 /// How often a connection may be lost without a cause that can be seen, before that counts for nothing.
 const LOST_FOR_NOTHING: u32 = 3;
@@ -41,7 +43,7 @@ impl Prober {
         let mut doubts = self.doubts().of(server);
         let mut last: Option<Result<Probed, Failure>> = None;
         let mut known: Option<Found> = None;
-        let (mut why, mut lost_for_nothing) = (Why::Due, 0);
+        let (mut why, mut lost_for_nothing, mut doubted_for_nothing) = (Why::Due, 0, 0);
         loop {
             doubts.mark_unchanged();
             let before = self.sign(&eye, server).await;
@@ -55,20 +57,28 @@ impl Prober {
                 }
                 known = Some(probed.found.clone());
             }
-            if last.as_ref() != Some(&said) {
+            if last.as_ref().is_some_and(|last| is_no_news(&said, last)) {
+                match why {
+                    Why::Lost => lost_for_nothing += 1,
+                    Why::Doubted => doubted_for_nothing = MAX_DOUBLINGS.min(doubted_for_nothing + 1),
+                    Why::Due => doubted_for_nothing = 0,
+                    Why::Another => {}
+                }
+            } else {
                 tell.send(news(said.clone())).await?;
-                (last, lost_for_nothing) = (Some(said), 0);
-            } else if why == Why::Lost {
-                lost_for_nothing += 1;
+                (last, lost_for_nothing, doubted_for_nothing) = (Some(said), 0, 0);
             }
             let looked = Instant::now();
             let due = looked + drawn(pace.whole);
+            let doubted_from = looked + DOUBTED * (1 << doubted_for_nothing);
+            let mut is_doubted = false;
             why = loop {
                 tokio::select! {
                     () = tokio::time::sleep(drawn(pace.glance)) => {}
-                    Ok(()) = doubts.changed() => {
-                        tokio::time::sleep_until(looked + DOUBTED).await;
-                        break Why::Doubted;
+                    () = tokio::time::sleep_until(doubted_from), if is_doubted => break Why::Doubted,
+                    Ok(()) = doubts.changed(), if !is_doubted => {
+                        is_doubted = true;
+                        continue;
                     }
                 }
                 let is_known = matches!(last, Some(Ok(_)));
@@ -92,6 +102,14 @@ impl Prober {
                 }
             };
         }
+    }
+}
+
+/// Whether the same was found. Its settings decide nothing, and a server that is busy does not say them.
+fn is_no_news(said: &Result<Probed, Failure>, last: &Result<Probed, Failure>) -> bool {
+    match (said, last) {
+        (Ok(said), Ok(last)) => (&said.found, &said.doubts) == (&last.found, &last.doubts),
+        _ => said == last,
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::body::{Answer, ResponseBody};
 use crate::forwarding;
-use crate::upload::Original;
+use crate::upload::{Original, Upload};
 use crate::upstream::{Failure, Upstream};
 
 /// How long the head of an answer is held for the first byte after it. A server that breaks off in between is common, and a client that
@@ -45,12 +45,13 @@ pub(crate) async fn forward(
     going: Going,
 ) -> Result<Response<ResponseBody>, Rejection> {
     let first_byte_timeout = plan.first_byte_timeout.or(going.first_byte_timeout);
+    let mut next_upload = None;
     let mut again = false;
     let mut tried = 1;
     loop {
         let Attempt { address, app_protocol, splices, .. } = attempt.of(&plan);
         let (address, protocol) = (*address, *app_protocol);
-        let Some(upload) = body.upload(splices) else {
+        let Some(upload) = next_upload.take().or_else(|| body.upload(splices)) else {
             // It went out to the endpoint before this one, and nothing to this one.
             attempt.unseen();
             return Err(plan.failed(Rejection::BrokenOff));
@@ -66,16 +67,17 @@ pub(crate) async fn forward(
             Ok(Ok(response)) => {
                 attempt.head(response.status(), now);
                 let (head, mut answer) = response.into_parts();
-                let may_go_on = attempt.may_be_unfit() && body.is_kept();
-                let begun = if may_go_on { Begun::read(&mut answer).await } else { Begun::Not };
-                let Some((unfit, next)) = begun.refused(&attempt, &plan, now) else {
+                let may_go_on = attempt.may_be_unfit() && plan.has_more_after(&attempt) && body.is_kept();
+                let begun = if may_go_on { Begun::read(&mut answer, limit).await } else { Begun::Not };
+                let now = Instant::now();
+                let Some(Refused { unfit, next, upload }) = begun.refused(&attempt, &plan, &body, now) else {
                     return hold(head, (answer, begun), attempt, plan, limit, going).await;
                 };
                 tracing::debug!(endpoint = %address, "endpoint does not take what the request holds; trying another");
                 attempt.first_byte(|| now);
                 attempt.refused(unfit, now);
                 attempt.ended(now);
-                (attempt, tried, again) = (next, tried + 1, false);
+                (attempt, next_upload, tried, again) = (next, Some(upload), tried + 1, false);
                 continue;
             }
             Ok(Err(failure)) => failure,
@@ -137,10 +139,20 @@ enum Begun {
     Broke(hyper::Error),
 }
 
+/// An answer that is another endpoint's to give.
+#[derive(Debug)]
+struct Refused {
+    unfit: Unfit,
+    next: RunningAttempt,
+    /// What goes there.
+    upload: Upload,
+}
+
 impl Begun {
     /// Reads an answer that may be a refusal, as far as one is long.
-    async fn read(answer: &mut Incoming) -> Self {
+    async fn read(answer: &mut Incoming, limit: Option<(Duration, Deadline)>) -> Self {
         let until = Deadline::now() + REFUSAL_FOR;
+        let until = limit.map_or(until, |(_, limit)| until.min(limit));
         let mut bytes = BytesMut::new();
         while bytes.len() <= MAX_REFUSAL {
             match tokio::time::timeout_at(until, answer.frame()).await {
@@ -154,10 +166,18 @@ impl Begun {
     }
 
     /// Where it refuses what another endpoint of the plan may take: what it says, and the attempt at that one.
-    fn refused(&self, attempt: &RunningAttempt, plan: &Plan, now: Instant) -> Option<(Unfit, RunningAttempt)> {
-        let Self::Whole(body) = self else { return None };
-        let unfit = attempt.unfit(body)?;
-        Some((unfit, plan.next_that_may_take(unfit, attempt, now)?))
+    fn refused(&self, attempt: &RunningAttempt, plan: &Plan, body: &Original, now: Instant) -> Option<Refused> {
+        let Self::Whole(said) = self else { return None };
+        let unfit = attempt.unfit(said)?;
+        let next = plan.next_that_may_take(unfit, attempt, now)?;
+        match body.upload(&next.of(plan).splices) {
+            Some(upload) => Some(Refused { unfit, next, upload }),
+            // The last of it has gone out meanwhile.
+            None => {
+                next.unseen();
+                None
+            }
+        }
     }
 }
 

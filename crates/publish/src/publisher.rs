@@ -189,7 +189,7 @@ impl Publisher {
     }
 
     /// The addresses of endpoints that refused what the table says that they take, as pickers tell. Asked for once, before the first table, by whoever
-    /// finds out what servers are: pickers tell nobody else. More than can wait are forgotten, and told again where it is still so.
+    /// finds out what servers are: pickers tell nobody else. What no longer finds room is dropped; where it is still so, it is told again.
     pub fn contradictions(&self) -> mpsc::Receiver<SocketAddr> {
         let (sender, receiver) = mpsc::channel(256);
         _ = self.contradictions.set(sender);

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use routing::RoutingTable;
 use tokio::sync::mpsc;
@@ -28,7 +29,12 @@ pub(crate) struct Session {
     sent: Option<Numbered>,
     /// The newest revision that was offered in some way, so that a refused one is not offered again and again.
     offered: Option<u64>,
+    /// How many contradictions came in the second that began then.
+    contradictions: (Instant, u32),
 }
+
+/// How many contradictions of one picker are heard in a second: each is looked up in all of its table. The others are told again where it is still so.
+const CONTRADICTIONS_PER_SECOND: u32 = 64;
 
 impl Session {
     pub(crate) fn new(
@@ -40,7 +46,19 @@ impl Session {
     ) -> Self {
         let (id, feed) = publisher.listen(&scope, schema, name.clone());
         tracing::info!(picker = name, %scope, schema, "picker connected");
-        Self { publisher, feed, id, name, scope, schema, updates, has: None, sent: None, offered: None }
+        Self {
+            publisher,
+            feed,
+            id,
+            name,
+            scope,
+            schema,
+            updates,
+            has: None,
+            sent: None,
+            offered: None,
+            contradictions: (Instant::now(), 0),
+        }
     }
 
     pub(crate) async fn run(mut self, mut from_picker: Streaming<FromPicker>) {
@@ -120,7 +138,15 @@ impl Session {
     }
 
     /// Passed on where it is of an endpoint that this picker was told of.
-    fn contradicted(&self, address: &str) {
+    fn contradicted(&mut self, address: &str) {
+        let now = Instant::now();
+        if now.duration_since(self.contradictions.0) >= Duration::from_secs(1) {
+            self.contradictions = (now, 0);
+        }
+        self.contradictions.1 += 1;
+        if self.contradictions.1 > CONTRADICTIONS_PER_SECOND {
+            return;
+        }
         let Ok(address) = address.parse::<SocketAddr>() else { return };
         let mut pools = self.has.iter().flat_map(|table| table.pools.values());
         if pools.any(|pool| pool.endpoints.values().any(|endpoint| endpoint.address == address)) {

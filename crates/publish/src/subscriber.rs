@@ -21,8 +21,10 @@ pub struct Subscriber {
     /// Who we are, for people.
     pub picker: String,
     pub scope: Scope,
-    /// Endpoints that refused what the table says that they take. Told where somebody wants to know, while there is a session.
+    /// Endpoints that refused what the table says that they take. Told where somebody wants to know; until then they wait.
     pub contradicted: mpsc::Receiver<SocketAddr>,
+    /// The table of the process before this one, where it left one: what it found of servers stands until a controller says something of them.
+    pub memory: Option<Arc<RoutingTable>>,
 }
 
 /// What is known at an instant.
@@ -152,13 +154,11 @@ impl Subscriber {
         loop {
             let update = tokio::select! {
                 update = updates.message() => update?,
-                Some(address) = self.contradicted.recv() => {
-                    if are_heard {
-                        let contradicted = Contradicted { address: address.to_string() };
-                        let message = Some(from_picker::Message::Contradicted(contradicted));
-                        if answers.send(FromPicker { message }).await.is_err() {
-                            return Err(Status::unavailable("the controller went away"));
-                        }
+                Some(address) = self.contradicted.recv(), if are_heard => {
+                    let contradicted = Contradicted { address: address.to_string() };
+                    let message = Some(from_picker::Message::Contradicted(contradicted));
+                    if answers.send(FromPicker { message }).await.is_err() {
+                        return Err(Status::unavailable("the controller went away"));
                     }
                     continue;
                 }
@@ -175,9 +175,16 @@ impl Subscriber {
                 Ok(mut table) => {
                     // A controller that asks servers, and was started anew, has not heard of all of them yet.
                     let before = subscription.borrow().received.as_ref().map(|received| Arc::clone(&received.table));
-                    if let Some(before) = before.filter(|_| are_heard) {
-                        table.remember(&before);
+                    if let Some(before) = before.or_else(|| self.memory.clone()).filter(|_| are_heard) {
+                        let endpoints = table.remember(&before);
+                        if endpoints > 0 {
+                            tracing::info!(
+                                endpoints,
+                                "the controller has not heard of all model servers yet; keeping what was found of them"
+                            );
+                        }
                     }
+                    self.memory = None;
                     let table = Arc::new(table);
                     has = Some(Arc::clone(&table));
                     *backoff = Backoff::default();

@@ -81,16 +81,6 @@ impl ModalitySet {
         list.split(',').filter(|word| !word.trim().is_empty()).map(str::parse::<Modality>).collect()
     }
 
-    /// For who keeps it in an atomic.
-    pub const fn bits(self) -> u8 {
-        self.0
-    }
-
-    /// What [`Self::bits`] said; other bits stand for nothing.
-    pub const fn from_bits(bits: u8) -> Self {
-        Self(bits & Self::ALL.0)
-    }
-
     pub const fn contains(self, modality: Modality) -> bool {
         self.0 & (1 << modality as u8) != 0
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::route::{NoRoute, Route};
 use crate::{
-    Capability, Family, Found, Limits, MediaPolicy, ModalitySet, ModelName, Offer, Offers, OperationSet, PoolName,
-    PoolPolicy, Requirement, Uid,
+    Capability, Family, Found, Known, Limits, MediaPolicy, ModalitySet, ModelName, Offer, Offers, OperationSet,
+    PoolName, PoolPolicy, Requirement, Uid,
 };
 
 /// What one namespace serves. Names are unique within it. Models and pools are shared: the next table is mostly the one before.
@@ -139,8 +139,9 @@ impl Target {
 
 impl RoutingTable {
     /// What was found of endpoints before stays where nothing is said of it now: whoever asks them is not done yet. Of another pod, or at another
-    /// address, nothing is believed that was found before.
-    pub fn remember(&mut self, before: &Self) {
+    /// address, nothing is believed that was found before. Says of how many endpoints something stays.
+    pub fn remember(&mut self, before: &Self) -> usize {
+        let mut remembered = 0;
         for (name, pool) in &mut self.pools {
             let Some(before) = before.pools.get(name).filter(|before| !Arc::ptr_eq(before, pool)) else { continue };
             let untold = pool.endpoints.iter().filter(|(_, endpoint)| endpoint.found.is_none());
@@ -152,11 +153,13 @@ impl RoutingTable {
             if known.is_empty() {
                 continue;
             }
+            remembered += known.len();
             let pool = Arc::make_mut(pool);
             for (name, found) in known {
                 pool.endpoints.entry(name).and_modify(|endpoint| endpoint.found = Some(found));
             }
         }
+        remembered
     }
 
     /// The targets for a request, the tightest fit first, or why there are none.
@@ -324,6 +327,15 @@ impl Endpoint {
     /// Whether both are one pod, at one address.
     fn is_same_server(&self, other: &Self) -> bool {
         self.uid != Uid::NONE && (self.uid, self.address) == (other.uid, other.address)
+    }
+
+    /// Whether the same is believed of what both take in.
+    pub fn takes_the_same_as(&self, other: &Self) -> bool {
+        self.capability == other.capability && self.found_inputs().eq(other.found_inputs())
+    }
+
+    fn found_inputs(&self) -> impl Iterator<Item = (&ModelName, Known)> {
+        self.found.iter().flat_map(|found| &found.models).map(|(name, model)| (name, model.input))
     }
 
     /// One of which nothing more is known.

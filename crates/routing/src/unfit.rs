@@ -1,5 +1,7 @@
 //! What engines say where a request holds what they do not take, and another may.
 
+use std::fmt;
+
 use crate::{Modality, ModalitySet};
 
 /// Why an engine refuses a request that is sound in itself.
@@ -56,6 +58,19 @@ impl Unfit {
             Self::TextOnly => input.difference(ModalitySet::TEXT),
             Self::Items { modality, most: 0 } => input.intersection(ModalitySet::EMPTY.with(modality)),
             Self::Items { .. } | Self::Length { .. } => ModalitySet::EMPTY,
+        }
+    }
+}
+
+/// As the end of a sentence on an engine: it takes …
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TextOnly => f.write_str("nothing but text"),
+            Self::Items { modality, most: 0 } => write!(f, "no {modality}"),
+            Self::Items { modality, most } => write!(f, "at most {most} of {modality} at once"),
+            Self::Length { context: Some(tokens) } => write!(f, "at most {tokens} tokens"),
+            Self::Length { context: None } => f.write_str("no prompt of this length"),
         }
     }
 }

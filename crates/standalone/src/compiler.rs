@@ -106,7 +106,8 @@ mod tests {
             tokio::spawn(Compiler::new(received, publisher, ObjectKey::new("n", "p")).run());
             let (sender, mut subscription) = watch::channel(Subscription::default());
             let scope = Scope { namespace: "n".into(), pool: Some("p".into()) };
-            let subscriber = Subscriber { picker: "a".into(), scope, contradicted: tokio::sync::mpsc::channel(1).1 };
+            let subscriber =
+                Subscriber { picker: "a".into(), scope, contradicted: tokio::sync::mpsc::channel(1).1, memory: None };
             let access = move |_| Ok(Access { channel: channel.clone(), token: None, others: false });
             tokio::spawn(subscriber.run(access, sender));
 

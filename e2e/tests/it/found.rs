@@ -102,7 +102,7 @@ pub(crate) async fn what_a_server_refuses_goes_to_another_and_has_it_asked_again
         ensure!(answer.shown() == "200 eyes-1", "{}", answer.shown());
     }
     let metrics = world.picker_admin.get("/metrics").await?.text();
-    let contradicted = r#"thalamus_picker_contradictions_total{pool="mixed",of="image"} 1"#;
+    let contradicted = "thalamus_picker_contradictions_total{pool=\"mixed\",of=\"image\"} 1\n";
     ensure!(metrics.contains(contradicted), "{metrics}");
     until_one_sees(&world).await?;
     let contradicted = "Verified=False Contradicted: eyes-0-rank-0 (vLLM 0.32.0) does not accept image, as m declares";

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use modelserver_sim::{Options, Sim};
 use probe::{Failure, Pace, Probed, Prober};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +44,32 @@ async fn start(address: SocketAddr, model: &str) -> Running {
     let stop = CancellationToken::new();
     let serve = Sim::new(options).serve(listener, stop.clone());
     Running { address, stop, serve: tokio::spawn(async move { serve.await.unwrap() }) }
+}
+
+/// Nothing shows from outside that it takes pictures no more: no other list, no other process, no connection lost.
+#[tokio::test]
+async fn what_somebody_doubts_is_asked_again() {
+    let server = start(([127, 0, 0, 1], 0).into(), "m=text,image:text:chat completions,tokenize").await;
+    let (tell, mut told) = mpsc::channel::<Result<Probed, Failure>>(8);
+    let prober = Prober::new(None).unwrap();
+    let (watched, own) = (at(server.address), prober.clone());
+    let seldom = Pace { glance: Duration::from_mins(10), whole: Duration::from_mins(10) };
+    tokio::spawn(async move { own.watch(&watched, seldom, &tell, |said| said).await });
+    assert!(takes(&told.recv().await.unwrap().unwrap())[0].starts_with("m: text+image"));
+    let models = r#"["m=text:text:chat completions,tokenize"]"#;
+    let put = format!(
+        "PUT /sim/models HTTP/1.1\r\nhost: sim\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{models}",
+        models.len()
+    );
+    let mut connection = TcpStream::connect(server.address).await.unwrap();
+    connection.write_all(put.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    prober.doubt(server.address);
+    let now = told.recv().await.unwrap().unwrap();
+    assert!(takes(&now)[0].starts_with("m: text not image"), "{now:?}");
+    server.end().await;
 }
 
 #[tokio::test]

@@ -127,12 +127,15 @@ async fn a_refusal_that_is_long_cut_or_in_pieces_is_passed_on_as_it_is() {
     let world = with_vision(&[long.address]).await;
     assert_eq!(answers(&world, 1).await, [(400, body)].into());
 
-    let cut = Server::start(|mut stream, _| async move {
-        request(&mut stream).await;
-        stream.write_all(b"HTTP/1.1 400 No\r\ncontent-length: 100\r\n\r\n{\"error\"").await.unwrap();
-    })
-    .await;
-    let world = with_vision(&[cut.address]).await;
+    let cut = async || {
+        Server::start(|mut stream, _| async move {
+            request(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 400 No\r\ncontent-length: 100\r\n\r\n{\"error\"").await.unwrap();
+        })
+        .await
+    };
+    let (one, another) = (cut().await, cut().await);
+    let world = with_vision(&[one.address, another.address]).await;
     let answer = world.post(picture(1000).into()).await;
     assert_eq!((answer.status, &*answer.code()), (StatusCode::BAD_GATEWAY, "endpoint_broke_off"));
 }
@@ -147,4 +150,20 @@ async fn a_large_body_is_sent_again_as_well() {
         assert_eq!((answer.status, &*answer.body), (StatusCode::OK, "ok"));
     }
     assert_eq!(world.handler.budget.held(), 0);
+}
+
+/// A server that says with 500 that it takes no pictures is well, and asked for text as before; one that fails with 500 is not.
+#[tokio::test]
+async fn a_500_speaks_against_a_server_unless_it_is_a_refusal() {
+    let refusal = r#"{"error":{"message":"image input is not supported - hint: if this is unexpected, you may need to provide the mmproj","code":500}}"#;
+    let failure = r#"{"error":{"message":"out of memory","code":500}}"#;
+    for (body, is_well) in [(refusal, true), (failure, false)] {
+        let server = refusing(500, body).await;
+        let world = with_vision(&[server.address]).await;
+        assert_eq!(answers(&world, 4).await, [(500, body.to_owned())].into());
+        world.told();
+        let endpoints = world.handler.director.endpoints();
+        let known = endpoints.iter().find(|known| known.address == server.address).unwrap();
+        assert_eq!(known.state.health(std::time::Instant::now()).answering, is_well, "{body}");
+    }
 }

@@ -27,10 +27,15 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) fn start(pool: Option<&str>) -> Self {
-        Self::start_with(pool, Arc::new(Anyone), None)
+        Self::start_with(pool, Arc::new(Anyone), None, None)
     }
 
-    fn start_with(pool: Option<&str>, authorizer: Arc<dyn Authorizer>, token: Option<&str>) -> Self {
+    fn start_with(
+        pool: Option<&str>,
+        authorizer: Arc<dyn Authorizer>,
+        token: Option<&str>,
+        memory: Option<RoutingTable>,
+    ) -> Self {
         let token = token.map(str::to_owned);
         let publisher = Publisher::new(100);
         let wires: Arc<Mutex<Vec<JoinHandle<()>>>> = Arc::default();
@@ -50,7 +55,8 @@ impl Pair {
         let (sender, subscription) = watch::channel(Subscription::default());
         let access = move |_| Ok(Access { channel: channel.clone(), token: token.clone(), others: false });
         let (contradicted, receiver) = mpsc::channel(8);
-        tokio::spawn(Subscriber { picker: "test".into(), scope, contradicted: receiver }.run(access, sender));
+        let memory = memory.map(Arc::new);
+        tokio::spawn(Subscriber { picker: "test".into(), scope, contradicted: receiver, memory }.run(access, sender));
         Self { publisher, subscription, contradicted, wires }
     }
 
@@ -212,11 +218,11 @@ impl Authorizer for Password {
 
 #[tokio::test(start_paused = true)]
 async fn a_picker_that_is_not_admitted_is_told_nothing_and_counts_for_nobody() {
-    let mut admitted = Pair::start_with(None, Arc::new(Password), Some("sesame"));
+    let mut admitted = Pair::start_with(None, Arc::new(Password), Some("sesame"), None);
     admitted.publish(one_pool("p", &[1]));
     admitted.until(|subscription| hosts_of(subscription, "p") == Some(1)).await;
 
-    let mut turned_away = Pair::start_with(None, Arc::new(Password), Some("semolina"));
+    let mut turned_away = Pair::start_with(None, Arc::new(Password), Some("semolina"), None);
     turned_away.publish(one_pool("p", &[1]));
     turned_away.until(|subscription| subscription.lost_at.is_some()).await;
     assert!(turned_away.subscription.borrow().received.is_none());
@@ -315,6 +321,48 @@ async fn what_was_found_outlives_a_controller_that_asks_servers_and_no_other() {
     }
 }
 
+/// A picker and its controllers were started anew: what the picker left on its disk tells of servers that nobody has asked yet.
+#[tokio::test(start_paused = true)]
+async fn what_was_found_outlives_the_picker_as_well() {
+    let with = |engine: &str, hosts: &[u8]| {
+        let mut table = one_pool("p", hosts);
+        let pool = Arc::make_mut(table.pools.get_mut("p").expect("is there"));
+        for (endpoint, number) in pool.endpoints.values_mut().zip(1..) {
+            endpoint.uid = format!("{number:016}").as_str().into();
+            let found = || Arc::new(Found { engine: Some(engine.into()), ..Found::default() });
+            endpoint.found = (!engine.is_empty()).then(found);
+        }
+        table
+    };
+    let mut pair = Pair::start_with(None, Arc::new(Anyone), None, Some(with("before", &[1, 2])));
+    let _heard = pair.publisher.contradictions();
+    pair.publish(with("", &[1, 2, 3]));
+    let got = pair.until(|known| known.received.is_some()).await;
+    let table = got.received.expect("was waited for").table;
+    let engines = table.pools["p"].endpoints.values().map(|endpoint| endpoint.found.as_ref()?.engine.clone());
+    assert_eq!(engines.flatten().collect::<Vec<_>>(), ["before", "before"], "and the third is new");
+}
+
+/// Each is looked up in all of the picker's table.
+#[tokio::test(start_paused = true)]
+async fn a_picker_that_contradicts_without_end_is_heard_so_often_in_a_second() {
+    let pair = Pair::start(Some("a"));
+    let mut heard = pair.publisher.contradictions();
+    pair.publish(one_pool("a", &[1]));
+    pair.until_standing(1, 1, &[]).await;
+    let address = SocketAddr::from(([10, 0, 0, 1], 8000));
+    for _ in 0..300 {
+        pair.contradicted.send(address).await.expect("somebody listens");
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    pair.contradicted.send(address).await.expect("somebody listens");
+    let mut all = 0;
+    while tokio::time::timeout(Duration::from_secs(5), heard.recv()).await.is_ok() {
+        all += 1;
+    }
+    assert_eq!(all, 64 + 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn where_nobody_asks_servers_contradictions_are_told_to_nobody() {
     let pair = Pair::start(None);
@@ -337,7 +385,9 @@ async fn pickers_of_different_scopes_are_sent_different_tables_of_one_revision()
     let (sender, mut subscription) = watch::channel(Subscription::default());
     let scope = Scope { namespace: "serving".into(), pool: Some("a".into()) };
     let access = move |_| Ok(Access { channel: channel.clone(), token: None, others: false });
-    tokio::spawn(Subscriber { picker: "one pool".into(), scope, contradicted: nothing() }.run(access, sender));
+    tokio::spawn(
+        Subscriber { picker: "one pool".into(), scope, contradicted: nothing(), memory: None }.run(access, sender),
+    );
     whole.until_standing(2, 0, &[]).await;
     let mut revisions = Vec::new();
     for hosts in [&[1, 2][..], &[1, 2, 3]] {
@@ -405,7 +455,9 @@ async fn while_another_controller_was_not_asked_nobody_waits_long() {
     };
     let (sender, _subscription) = watch::channel(Subscription::default());
     let scope = Scope { namespace: "serving".into(), pool: None };
-    tokio::spawn(Subscriber { picker: "test".into(), scope, contradicted: nothing() }.run(access, sender));
+    tokio::spawn(
+        Subscriber { picker: "test".into(), scope, contradicted: nothing(), memory: None }.run(access, sender),
+    );
     let mut last = asked.recv().await.expect("running");
     let mut longest_round = Duration::ZERO;
     for _ in 0..12 {

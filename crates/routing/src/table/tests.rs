@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Draw, Modality, ModalitySet, Operation};
+use crate::{Draw, FoundModel, Modality, ModalitySet, Operation};
 
 /// `pool=text+image→text` and the like.
 fn target(spec: &str) -> Target {
@@ -198,7 +198,7 @@ fn what_was_found_of_a_pod_stays_while_nothing_is_said_of_it_and_of_another_noth
         ("no-pod", endpoint("", 5, None)),
         ("new", endpoint("f", 7, None)),
     ]);
-    now.remember(&before);
+    assert_eq!(now.remember(&before), 1);
     let known: Vec<(&str, Option<&str>)> = now.pools["p"]
         .endpoints
         .iter()
@@ -215,4 +215,20 @@ fn what_was_found_of_a_pod_stays_while_nothing_is_said_of_it_and_of_another_noth
             ("same", Some("old"))
         ]
     );
+}
+
+/// Whoever refused something of late is believed to refuse it until this changes.
+#[test]
+fn what_an_endpoint_takes_is_the_same_until_its_inputs_change() {
+    let endpoint = |input: Known, context: u32| {
+        let model = FoundModel { input, limits: Limits::NONE.with_context(context), ..FoundModel::default() };
+        let found = Found { models: [("m".into(), model)].into(), ..Found::default() };
+        let address = SocketAddr::from(([10, 0, 0, 1], 8000));
+        Endpoint { found: Some(Arc::new(found)), ..Endpoint::new(address, Uid::NONE) }
+    };
+    let sees = endpoint(Known::NOTHING.with(Modality::Image, true), 8);
+    assert!(sees.takes_the_same_as(&endpoint(Known::NOTHING.with(Modality::Image, true), 9)), "a limit is no input");
+    assert!(!sees.takes_the_same_as(&endpoint(Known::NOTHING.with(Modality::Image, false), 8)));
+    assert!(!sees.takes_the_same_as(&Endpoint { found: None, ..sees.clone() }));
+    assert!(!sees.takes_the_same_as(&Endpoint { capability: Some(Capability::TEXT), ..sees.clone() }));
 }
