@@ -73,7 +73,14 @@ pub(crate) fn compare(root: &Path, peers: bool, args: &[String]) -> Result<()> {
 
 /// Asks real model servers.
 pub(crate) fn engines(root: &Path, args: &[String]) -> Result<()> {
-    as_shipped(root, "asking real engines", "engines", &["e2e", "picker", "thalamus"], &[tools::engines(root)?], args)
+    as_shipped(
+        root,
+        "asking real engines",
+        "engines",
+        &["e2e", "picker", "thalamus"],
+        &[tools::engines(root)?, tools::envoy_alone()?],
+        args,
+    )
 }
 
 /// Runs a command of the tests' harness with these packages built as they are shipped.

@@ -65,6 +65,14 @@ pub struct Attempt {
     pub(crate) content: Arc<Content>,
 }
 
+/// How long a prompt seems to be, in tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EstimatedTokens {
+    pub all: u64,
+    /// What its media add; none where one of them cannot be told.
+    pub media: Option<u64>,
+}
+
 /// What changes in the head of a request, whichever attempt it is.
 #[derive(Debug, Default)]
 pub struct HeaderChanges {
@@ -171,6 +179,11 @@ pub(crate) const MAX_PER_TARGET: usize = 4;
 // === impl Attempt ===
 
 impl Attempt {
+    /// How long the prompt seems to be to its model.
+    pub fn estimated_tokens(&self) -> EstimatedTokens {
+        EstimatedTokens { all: self.content.tokens, media: self.content.media_tokens }
+    }
+
     pub fn endpoint(&self) -> &EndpointId {
         self.state.id()
     }

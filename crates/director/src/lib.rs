@@ -45,7 +45,9 @@ pub use body::HeldBody;
 pub use body_timeouts::BodyTimeouts;
 pub use budget::{Budget, Reservation};
 pub use code::Code;
-pub use dispatch::{Attempt, AttemptReport, Dispatch, Ending, HeaderChanges, MAX_ATTEMPTS, Plan, RunningAttempt, Why};
+pub use dispatch::{
+    Attempt, AttemptReport, Dispatch, Ending, EstimatedTokens, HeaderChanges, MAX_ATTEMPTS, Plan, RunningAttempt, Why,
+};
 pub use explain::{Considered, Explanation};
 pub use handler::{Observer, OtherPaths, RequestHandler, Settled, caller};
 pub use head::{DESTINATION, Head, MAX_HEAD};

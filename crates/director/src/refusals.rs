@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use routing::{ERROR_MESSAGES, Limits, Modality, ModalitySet, Unfit};
+use serde_json::Value;
 
 use crate::EndpointId;
 use crate::board::nanos;
@@ -119,8 +120,17 @@ pub(crate) fn read(body: &[u8]) -> Option<Unfit> {
     if body.len() > MAX_REFUSAL {
         return None;
     }
-    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
-    ERROR_MESSAGES.iter().find_map(|place| json.pointer(place)?.as_str()).and_then(Unfit::of)
+    let json: Value = serde_json::from_slice(body).ok()?;
+    let said = message(&json)?;
+    // Ollama 0.30 and later pass on what llama.cpp says whole, as the text of their own message.
+    match serde_json::from_str::<Value>(said) {
+        Ok(inner) if inner.is_object() => message(&inner).and_then(Unfit::of),
+        _ => Unfit::of(said),
+    }
+}
+
+fn message(error: &Value) -> Option<&str> {
+    ERROR_MESSAGES.iter().find_map(|place| error.pointer(place)?.as_str())
 }
 
 /// Whether a refusal speaks against what is believed of an endpoint. Near the end of a context its engine alone knows, and says nothing new.
@@ -183,6 +193,8 @@ mod tests {
             r#"{"object":"error","message":"m is not a multimodal model","code":400}"#,
             r#"{"detail":"m is not a multimodal model"}"#,
             r#"{"error":"m is not a multimodal model"}"#,
+            r#"{"error":{"message":"{\"error\":{\"code\":400,\"message\":\"m is not a multimodal model\",\"type\":\"x\"}}","type":"api_error","code":null}}"#,
+            r#"{"type":"error","error":{"type":"api_error","message":"{\"error\":{\"message\":\"m is not a multimodal model\"}}"},"request_id":"r"}"#,
         ] {
             assert_eq!(read(body.as_bytes()), Some(Unfit::TextOnly), "{body}");
         }

@@ -90,9 +90,11 @@ async fn explain(
         .collect();
     let goes_to = outcome.as_ref().ok().map(|plan| {
         let first = plan.first();
+        let tokens = first.estimated_tokens();
         json!({
             "endpoint": &*first.endpoint().name, "address": first.address.to_string(), "pool": &**first.pool(),
             "target": first.target.as_deref(), "why": plan.why.to_string(),
+            "estimatedTokens": {"all": tokens.all, "media": tokens.media},
             "then": plan.attempts[1..].iter().map(|attempt| attempt.endpoint().to_string()).collect::<Vec<_>>(),
         })
     });

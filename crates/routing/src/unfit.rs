@@ -23,12 +23,15 @@ impl Unfit {
     /// in a message, so each is looked for where the engine writes it.
     ///
     /// vLLM 0.32 (`entrypoints/chat_utils.py`, `renderers/params.py`), SGLang 0.5 (`srt/managers/tokenizer_manager.py`), llama.cpp
-    /// (`tools/server/server-common.cpp`), Ollama 0.33 (`model/model.go`).
+    /// (`tools/server/server-common.cpp`), which is in Ollama since 0.30, and Ollama before that (`model/models`).
     pub fn of(message: &str) -> Option<Self> {
         let message = message.trim().trim_end_matches(" None");
         // Before it stands the model's name or path, one word: what a client wrote may end an error of another kind.
         let model = message.strip_suffix(" is not a multimodal model");
         if model.is_some_and(|model| !model.is_empty() && !model.contains(|c: char| c.is_whitespace())) {
+            return Some(Self::TextOnly);
+        }
+        if message == "Multimodal data provided, but model does not support multimodal requests." {
             return Some(Self::TextOnly);
         }
         let none_of = |modality| Some(Self::Items { modality, most: 0 });
@@ -103,13 +106,14 @@ fn modality(word: &str) -> Option<Modality> {
 
 fn too_long(message: &str) -> Option<Unfit> {
     // How it begins, and what stands before the context's length.
-    const SAID: [(&str, &str); 6] = [
+    const SAID: [(&str, &str); 7] = [
         ("This model's maximum context length is ", ""),
         ("The decoder prompt ", " is longer than the maximum model length of "),
         ("The input (", " is longer than the model's context length ("),
         ("Requested token count ", " the model's maximum context length of "),
         ("request (", " exceeds the available context size ("),
         ("the request exceeds the available context size", ""),
+        ("the input length exceeds the context length", ""),
     ];
     let rest = SAID.iter().find_map(|(begins, before)| {
         let rest = message.strip_prefix(begins)?;
@@ -132,6 +136,7 @@ mod tests {
             ("tiny-text is not a multimodal model None", Some(Unfit::TextOnly)),
             ("At most 0 audio(s) may be provided in one prompt. (parameter=audio)", items(Modality::Audio, 0)),
             ("At most 2 image(s) may be provided in one request.", items(Modality::Image, 2)),
+            ("Multimodal data provided, but model does not support multimodal requests.", Some(Unfit::TextOnly)),
             ("At most 0 vision_chunk(s) may be provided in one prompt.", items(Modality::Image, 0)),
             ("Image count 3 exceeds limit 2 per request.", items(Modality::Image, 2)),
             (
@@ -148,6 +153,7 @@ mod tests {
             ),
             ("request (9 tokens) exceeds the available context size (8 tokens), try increasing it", length(Some(8))),
             ("the request exceeds the available context size, try increasing it", length(None)),
+            ("the input length exceeds the context length", length(None)),
         ] {
             assert_eq!(Unfit::of(message), is, "{message}");
         }

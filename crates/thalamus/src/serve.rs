@@ -99,19 +99,24 @@ impl Ports {
         let listener = daemon::bind(listen, "--listen").await?;
         let mut registry = Registry::default();
         let picker = controller.picker(namespace, Limits { max_body_bytes }, &mut registry, &stop);
-        if let Some(address) = admin_listen {
-            let admin = daemon::bind(address, "--admin-listen").await?;
-            let port = Port::new(admin, ConnectionLimit::for_operators());
-            let admin = picker.admin(registry).with_open_debug(open_debug);
-            tokio::spawn(admin.serve(port, CancellationToken::new()));
-        }
+        let admin = match admin_listen {
+            Some(address) => {
+                let listener = daemon::bind(address, "--admin-listen").await?;
+                let address = listener.local_addr().context("asking for the port")?.to_string();
+                let port = Port::new(listener, ConnectionLimit::for_operators());
+                let admin = picker.admin(registry).with_open_debug(open_debug);
+                tokio::spawn(admin.serve(port, CancellationToken::new()));
+                Some(address)
+            }
+            None => None,
+        };
         let gateways = match ext_proc_listen {
             Some(address) => Some(daemon::bind(address, "--ext-proc-listen").await?),
             None => None,
         };
         let address = listener.local_addr().context("asking for the port")?;
         let ext_proc = gateways.as_ref().and_then(|listener| Some(listener.local_addr().ok()?.to_string()));
-        tracing::info!(listen = %address, ext_proc, namespace, of, "serving");
+        tracing::info!(listen = %address, ext_proc, admin, namespace, of, "serving");
         let keys = tls::self_signed("thalamus", Versions::Since1_2)?;
         // A task of its own: what is watched beside must not hold up requests.
         let task = tokio::spawn(async move {

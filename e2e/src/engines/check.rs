@@ -3,9 +3,11 @@
 //! ```text
 //!  probe ──► vLLM: text + adapter, vision, vision with limits, audio, omni, Whisper, embeddings
 //!  clients ──► thalamus serve, which found them ──► the same; a 4xx of theirs is a request that was sent wrong
+//!          ──► Envoy ──ext_proc──► thalamus serve
 //! ```
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Instant;
 
@@ -20,6 +22,7 @@ use routing::{AppProtocol, Found, FoundModel, Modality, Operation};
 use serde_json::{Value, json};
 
 use super::{Engines, Fleet, Spec};
+use crate::gateway::{envoy_manifest, start_envoy};
 use crate::{Answer, Client, Process, binary, eventually, root};
 
 /// What each server was found to be, by its name.
@@ -39,10 +42,10 @@ fn specs() -> Vec<Spec> {
             "text",
             &["--served-model-name", "text", "--enable-lora", "--lora-modules", "adapter={models}/lora"],
         ),
-        Spec::new("vision", "vision", &["--served-model-name", "vision"]),
+        Spec::new("vision", "vision", &["--served-model-name", "vision", "tiny-Qwen2-VL"]),
         Spec::new("limited", "vision", &LIMITED),
-        Spec::new("audio", "audio", &["--served-model-name", "audio"]),
-        Spec::new("omni", "omni", &["--served-model-name", "omni"]),
+        Spec::new("audio", "audio", &["--served-model-name", "audio", "tiny-Qwen2-Audio"]),
+        Spec::new("omni", "omni", &["--served-model-name", "omni", "tiny-Qwen2.5-Omni"]),
         Spec::new("whisper", "whisper", &["--served-model-name", "whisper"]),
         Spec::new("embed", "text", &["--served-model-name", "embed", "--runner", "pooling", "--convert", "embed"]),
     ]
@@ -61,10 +64,11 @@ impl Engines {
         outcomes.push(("what is found is what each does", found_is_what_each_does(&fleet, &finds).await));
         outcomes.push(("limits are read", limits_are_read(&finds)));
         tell("serving all of them");
-        let (_serving, served) = serve(folder, &fleet).await?;
+        let Ways { served, envoy, admin, .. } = &Ways::open(folder, &fleet).await?;
         let before = refusals(&fleet).await?;
         ensure!(before > 0.0, "engines count what they refused before, or nothing is known of it");
-        outcomes.push(("every kind of request is answered", everything_is_answered(&served).await));
+        outcomes.push(("every kind of request is answered", everything_is_answered(served).await));
+        outcomes.push(("and through Envoy", everything_is_answered(envoy).await));
         let sent_wrong = refusals(&fleet).await? - before;
         let none_sent_wrong = if sent_wrong == 0.0 {
             Ok("4xx of engines: 0".into())
@@ -72,10 +76,10 @@ impl Engines {
             Err(anyhow::anyhow!("4xx of engines: {sent_wrong}"))
         };
         outcomes.push(("and no engine was sent what it refuses", none_sent_wrong));
-        outcomes.push(("what exceeds limits goes elsewhere, or is refused", limits_decide(&served).await));
+        outcomes.push(("media are as many tokens as was estimated", tokens_are_estimated(served, admin).await));
+        outcomes.push(("what exceeds limits goes elsewhere, or is refused", limits_decide(served).await));
         tell("starting a server anew, without pictures");
-        outcomes
-            .push(("a server without pictures is noticed", a_restart_is_noticed(&mut fleet, &served, folder).await));
+        outcomes.push(("a server without pictures is noticed", a_restart_is_noticed(&mut fleet, served, folder).await));
         let all_hold = outcomes.iter().all(|(_, outcome)| outcome.is_ok());
         let table = table(&outcomes);
         ensure!(all_hold, "{table}");
@@ -148,7 +152,7 @@ async fn found_is_what_each_does(fleet: &Fleet, finds: &Finds) -> Result<String>
             asked += 1;
         }
         for (operation, answer) in [
-            (Operation::Transcriptions, transcribe(&client, name).await?),
+            (Operation::Transcriptions, transcribe(&client, name, false).await?),
             (Operation::Embeddings, embed(&client, name).await?),
         ] {
             ensure!((answer.status == 200) == says(operation), "{name}, {operation}: {}", answer.shown());
@@ -170,23 +174,40 @@ fn limits_are_read(finds: &Finds) -> Result<String> {
     Ok(format!("limited: {limited}; whisper: {whisper}"))
 }
 
-/// `thalamus serve` over all of them, with one name for all.
-async fn serve(folder: &Path, fleet: &Fleet) -> Result<(Process, Client)> {
-    let mut args: Vec<String> =
-        ["--log-format=json", "serve", "--listen=127.0.0.1:0", "--as=any"].map(Into::into).into();
-    args.extend(fleet.addresses.values().map(ToString::to_string));
-    let mut process = Process::start(folder, "thalamus", &binary("thalamus")?, &args, &[])?;
-    let said = process.said("serving").await?;
-    let address = said["listen"].as_str().context("no address in the log")?.parse()?;
-    let client = Client::new(address);
-    eventually("everything is served", async || {
-        let answer = client.get("/v1/models").await?;
-        let models = answer.json()["data"].as_array().map_or(0, Vec::len);
-        ensure!(models == fleet.addresses.len() + 2, "{models} models are listed");
-        Ok(())
-    })
-    .await?;
-    Ok((process, client))
+/// `thalamus serve` over all of them, with one name for all, and an Envoy that asks it.
+struct Ways {
+    served: Client,
+    envoy: Client,
+    admin: Client,
+    /// They end with it.
+    _processes: [Process; 2],
+}
+
+/// An adapter, three names that tell a family, and the one for all: beside the name of each server.
+const MORE_NAMES: usize = 5;
+
+impl Ways {
+    async fn open(folder: &Path, fleet: &Fleet) -> Result<Self> {
+        let ports = ["--listen=127.0.0.1:0", "--ext-proc-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"];
+        let mut args: Vec<String> = ["--log-format=json", "serve", "--as=any"].map(Into::into).into();
+        args.extend(ports.map(Into::into));
+        args.extend(fleet.addresses.values().map(ToString::to_string));
+        let mut process = Process::start(folder, "thalamus", &binary("thalamus")?, &args, &[])?;
+        let said = process.said("serving").await?;
+        let at = |port: &str| -> Result<SocketAddr> {
+            Ok(said[port].as_str().with_context(|| format!("no {port} in the log: {said}"))?.parse()?)
+        };
+        let (served, admin) = (Client::new(at("listen")?), Client::new(at("admin")?));
+        eventually("everything is served", async || {
+            let answer = served.get("/v1/models").await?;
+            let models = answer.json()["data"].as_array().map_or(0, Vec::len);
+            ensure!(models == fleet.addresses.len() + MORE_NAMES, "{models} models are listed");
+            Ok(())
+        })
+        .await?;
+        let (envoy, _, address) = start_envoy(folder, &envoy_manifest(at("ext_proc")?)?).await?;
+        Ok(Self { served, envoy: Client::new(address), admin, _processes: [process, envoy] })
+    }
 }
 
 async fn everything_is_answered(served: &Client) -> Result<String> {
@@ -197,27 +218,68 @@ async fn everything_is_answered(served: &Client) -> Result<String> {
     for kind in kinds {
         let body = chat("any", kind);
         answers.push((format!("{kind:?}"), served.chat(&body).await?));
-        let mut streamed = body;
-        streamed["stream"] = true.into();
-        answers.push((format!("{kind:?}, streamed"), served.chat(&streamed).await?));
+        answers.push((format!("{kind:?}, streamed"), served.chat(&streamed(body)).await?));
     }
     for name in ["text", "adapter", "vision", "omni"] {
-        answers.push((name.to_owned(), served.chat(&chat(name, &[Text])).await?));
+        let body = chat(name, &[Text]);
+        answers.push((name.to_owned(), served.chat(&body).await?));
+        answers.push((format!("{name}, streamed"), served.chat(&streamed(body)).await?));
     }
     let picture = data("image/png", "picture.png")?;
     let response = json!({"model": "any", "max_output_tokens": 4, "input": [{"role": "user", "content": [
         {"type": "input_text", "text": "what?"}, {"type": "input_image", "image_url": picture, "detail": "auto"}]}]});
     answers.push(("a response".into(), served.post("/v1/responses", response.to_string()).await?));
+    answers.push(("a response, streamed".into(), served.post("/v1/responses", streamed(response).to_string()).await?));
     let (_, base64) = picture.split_once(',').context("a data URL")?;
     let message = json!({"model": "any", "max_tokens": 4, "messages": [{"role": "user", "content": [
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": base64}}, {"type": "text", "text": "what?"}]}]});
     answers.push(("a message".into(), served.post("/v1/messages", message.to_string()).await?));
-    answers.push(("a transcription".into(), transcribe(served, "any").await?));
+    answers.push(("a message, streamed".into(), served.post("/v1/messages", streamed(message).to_string()).await?));
+    answers.push(("a transcription".into(), transcribe(served, "any", false).await?));
+    answers.push(("a transcription, streamed".into(), transcribe(served, "any", true).await?));
     answers.push(("an embedding".into(), embed(served, "any").await?));
     for (name, answer) in &answers {
         ensure!(answer.status == 200, "{name}: {}", answer.shown());
+        let is_whole =
+            !name.ends_with("streamed") || answer.text().starts_with("data:") || answer.text().starts_with("event:");
+        ensure!(is_whole, "{name}: {}", answer.text());
     }
     Ok(format!("{} of {}", answers.len(), answers.len()))
+}
+
+fn streamed(mut body: Value) -> Value {
+    body["stream"] = true.into();
+    body
+}
+
+/// What media add to a prompt by the engine's own count, and by ours before it was sent.
+async fn tokens_are_estimated(served: &Client, admin: &Client) -> Result<String> {
+    use Modality::{Audio, Image, Text, Video};
+    let usage = async |body: &Value| {
+        let answer = served.chat(body).await?;
+        answer.json()["usage"]["prompt_tokens"].as_u64().with_context(|| answer.shown())
+    };
+    let mut said = Vec::new();
+    for (model, medium) in [
+        ("tiny-Qwen2-VL", Image),
+        ("tiny-Qwen2-VL", Video),
+        ("tiny-Qwen2-Audio", Audio),
+        ("tiny-Qwen2.5-Omni", Image),
+        ("tiny-Qwen2.5-Omni", Audio),
+        ("tiny-Qwen2.5-Omni", Video),
+    ] {
+        let with = chat(model, &[Text, medium]);
+        let counted = usage(&with).await? - usage(&chat(model, &[Text])).await?;
+        let explained = admin.post("/debug/explain", with.to_string()).await?.json();
+        let estimated = explained["goesTo"]["estimatedTokens"]["media"].as_u64();
+        let estimated = estimated.with_context(|| format!("{model}, {medium}: {explained}"))?;
+        ensure!(
+            estimated.abs_diff(counted) <= 2 + counted / 10,
+            "{model}, {medium}: {estimated}, and it counts {counted}"
+        );
+        said.push(format!("{medium} {estimated}/{counted}"));
+    }
+    Ok(said.join(", "))
 }
 
 async fn limits_decide(served: &Client) -> Result<String> {
@@ -296,9 +358,15 @@ fn data(media_type: &str, file: &str) -> Result<String> {
     Ok(format!("data:{media_type};base64,{}", BASE64_STANDARD.encode(bytes)))
 }
 
-async fn transcribe(client: &Client, model: &str) -> Result<Answer> {
+async fn transcribe(client: &Client, model: &str, stream: bool) -> Result<Answer> {
     let sound = std::fs::read(root().join("e2e/engines/sound.wav")).context("reading sound.wav")?;
-    let mut body = format!("--b\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\n{model}\r\n").into_bytes();
+    let field =
+        |name: &str, value: &str| format!("--b\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+    let mut body = field("model", model);
+    if stream {
+        body += &field("stream", "true");
+    }
+    let mut body = body.into_bytes();
     body.extend_from_slice(
         b"--b\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\ncontent-type: audio/wav\r\n\r\n",
     );

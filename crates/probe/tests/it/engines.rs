@@ -126,23 +126,71 @@ async fn llama_cpp_says_it_in_its_props_and_answers_to_any_name() {
     );
 }
 
+/// As 0.33 and 0.17 answered, with models of each kind.
 #[tokio::test]
-async fn ollama_says_it_of_each_model() {
-    let models = list("library", &[json!({"id": "llava:7b"})]);
-    let tags = json!({"models": [{"name": "llava:7b", "details": {"format": "gguf"}}]});
-    let show = json!({"capabilities": ["completion", "vision"], "model_info": {"general.architecture": "llama", "llama.context_length": 4096}});
-    let router = Router::new()
-        .route(models.0, get(move || std::future::ready(Json(models.1))))
-        .route("/api/version", get(|| std::future::ready(Json(json!({"version": "0.33.0"})))))
-        .route("/api/tags", get(move || std::future::ready(Json(tags))))
-        .route("/api/show", post(move || std::future::ready(Json(show))));
-    let found = probe(&serve(router).await).await.unwrap();
-    assert_eq!(found.found.what(), "Ollama 0.33.0");
-    let operations = "chat completions, completions, responses, messages, embeddings";
+async fn ollama_says_it_of_each_model_and_each_release_has_other_routes() {
+    let show = |model: &str| match model {
+        "text:latest" => {
+            json!({"capabilities": ["completion"], "parameters": "stop \"x\"\nnum_ctx                        512",
+            "model_info": {"general.architecture": "llama", "llama.context_length": 32768}})
+        }
+        "short:1" => json!({"capabilities": ["completion"], "parameters": "num_ctx 512",
+            "model_info": {"general.architecture": "llama", "llama.context_length": 256}}),
+        "eyes:7b" => {
+            json!({"capabilities": ["completion", "vision"], "projector_info": {"clip.has_vision_encoder": true},
+            "model_info": {"general.architecture": "llama", "llama.context_length": 32768}})
+        }
+        "ears:1" => {
+            json!({"capabilities": ["completion", "vision", "audio"], "projector_info": {"clip.has_audio_encoder": true},
+            "model_info": {"general.architecture": "llama", "llama.context_length": 32768}})
+        }
+        "embed:1" => json!({"capabilities": ["embedding"]}),
+        _ => json!({"capabilities": ["image"]}),
+    };
+    let ollama = async |version: &'static str, paths: &[&'static str]| {
+        let names = ["text:latest", "short:1", "eyes:7b", "ears:1", "embed:1", "draws:1"];
+        let models = list("library", &names.map(|name| json!({"id": name})));
+        let tags = json!({"models": [{"name": "eyes:7b", "details": {"format": "gguf"}}]});
+        let loaded = json!({"models": [{"name": "eyes:7b", "context_length": 4096}]});
+        let mut router = Router::new()
+            .route(models.0, get(move || std::future::ready(Json(models.1))))
+            .route("/api/version", get(move || std::future::ready(Json(json!({"version": version})))))
+            .route("/api/tags", get(move || std::future::ready(Json(tags))))
+            .route("/api/ps", get(move || std::future::ready(Json(loaded))))
+            .route(
+                "/api/show",
+                post(async move |Json(asked): Json<serde_json::Value>| Json(show(asked["model"].as_str().unwrap()))),
+            );
+        for path in paths {
+            router = router.route(path, post(|| std::future::ready(axum::http::StatusCode::BAD_REQUEST)));
+        }
+        probe(&serve(router).await).await.unwrap()
+    };
+    let new = ollama("0.33.0-rc2", &["/v1/audio/transcriptions"]).await;
+    assert_eq!(new.found.what(), "Ollama 0.33.0-rc2");
+    let chat = "chat completions, completions, responses, messages";
     assert_eq!(
-        takes(&found),
-        [format!("llava:7b: text+image not audio+video+embedding for {operations}, context 4096")]
+        takes(&new),
+        [
+            "draws:1: text not image+audio+video+embedding for , -".to_owned(),
+            format!("ears:1: text+audio not image+video+embedding for {chat}, transcriptions, -"),
+            "embed:1: text not image+audio+video+embedding for embeddings, -".to_owned(),
+            format!("eyes:7b: text+image not audio+video+embedding for {chat}, context 4096"),
+            format!("short:1: text not image+audio+video+embedding for {chat}, context 256"),
+            format!("text: text not image+audio+video+embedding for {chat}, context 512"),
+            format!("text:latest: text not image+audio+video+embedding for {chat}, context 512"),
+        ]
     );
+    assert!(
+        new.doubts.contains(&"the context length of ears:1: Ollama chooses it when it loads the model".to_owned()),
+        "{:?}",
+        new.doubts
+    );
+    let old = ollama("0.17.4", &["/v1/images/generations"]).await;
+    let old = takes(&old);
+    assert!(old[0].contains("for image generations, image edits"), "{old:?}");
+    assert!(old[1].ends_with("messages, embeddings, -"), "no transcriptions before 0.20: {old:?}");
+    assert!(old[6].contains("messages, embeddings, context 512"), "{old:?}");
 }
 
 #[tokio::test]
