@@ -125,8 +125,8 @@ fn model(entry: &Listed, show: Option<&Value>, loaded: Option<u32>, routes: Rout
 fn context(show: &Value, loaded: Option<u32>) -> Option<u32> {
     let architecture = show["model_info"]["general.architecture"].as_str().unwrap_or_default();
     let trained = tokens(&show["model_info"][format!("{architecture}.context_length")]);
-    let parameters = show["parameters"].as_str().unwrap_or_default().lines();
-    let own = parameters.filter_map(|line| line.strip_prefix("num_ctx")?.trim().parse().ok()).next();
+    let mut parameters = show["parameters"].as_str().unwrap_or_default().lines();
+    let own = parameters.find_map(|line| line.strip_prefix("num_ctx")?.trim().parse().ok());
     let served = loaded.or(own).filter(|length| *length > 0)?;
     Some(trained.map_or(served, |trained| trained.min(served)))
 }
