@@ -69,3 +69,22 @@ impl Metrics {
         self.status_writes.get_or_create(&WriteLabels { outcome }).inc();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_reference_beside_the_documents_is_of_what_is_shown() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        metrics.compiled(&Stale::All, Duration::ZERO);
+        metrics.status_written(true);
+        let mut shown = String::new();
+        prometheus_client::encoding::text::encode(&mut shown, &registry).unwrap();
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
+        daemon::testing::holds(&file, "Controller", &daemon::testing::table_of(&shown));
+    }
+}

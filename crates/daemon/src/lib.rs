@@ -11,6 +11,7 @@ mod listener;
 mod log;
 mod rarely;
 mod signal;
+pub mod testing;
 pub mod tls;
 mod tolerant;
 

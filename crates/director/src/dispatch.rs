@@ -13,9 +13,11 @@ use scheduling::{Filter, Work};
 use crate::board::{EndpointId, EndpointState, Verdict};
 use crate::cached::Visit;
 use crate::content::Content;
+use crate::life::{Asked, LastAttempt, Life};
 use crate::owners::{Learner, Owners};
 use crate::refusals::{self, Belief, Refusal};
 use crate::steering::is_steering;
+use crate::usage::UsageReader;
 use crate::{Contradiction, Observer, Rejection};
 
 /// Where a request goes. The first attempt has begun: it counts at its endpoint from the decision on.
@@ -44,6 +46,9 @@ pub struct Plan {
     pub makes: Option<OwnedKind>,
     /// Whether the answer comes as a stream of events.
     pub(crate) streams: bool,
+    pub asked: Asked,
+    /// From its first attempt on.
+    pub(crate) life: Option<Arc<Life>>,
     pub(crate) owners: Arc<Owners>,
     pub(crate) observer: Arc<dyn Observer>,
 }
@@ -116,6 +121,10 @@ pub struct RunningAttempt {
     refusal: Option<Refusal>,
     /// Whether it is known what its head says of the endpoint.
     is_judged: bool,
+    /// How much of the answer's body was seen, and what it says of tokens.
+    bytes: u64,
+    usage: UsageReader,
+    life: Option<Arc<Life>>,
 }
 
 /// Whose answer it is.
@@ -255,6 +264,9 @@ impl Plan {
             learner: self.makes.map(|kind| Learner::new(&self.owners, kind)),
             refusal: None,
             is_judged: false,
+            bytes: 0,
+            usage: UsageReader::default(),
+            life: self.life.clone(),
         };
         // The first byte of an answer in one piece is its last.
         if !self.streams {
@@ -265,6 +277,9 @@ impl Plan {
 
     /// Says that the request is answered with an error of ours after all.
     pub fn failed(&self, rejection: Rejection) -> Rejection {
+        if let Some(life) = &self.life {
+            life.failed(rejection.code());
+        }
         self.observer.failed(self, &rejection);
         rejection
     }
@@ -333,8 +348,10 @@ impl RunningAttempt {
         if bytes.is_empty() {
             return;
         }
-        if let Some(refusal) = &mut self.refusal {
-            refusal.feed(bytes);
+        self.bytes += bytes.len() as u64;
+        match &mut self.refusal {
+            Some(refusal) => refusal.feed(bytes),
+            None => self.usage.feed(bytes),
         }
         self.first_byte(at);
         // Remembered as soon as it is said: whoever reads it may ask for it before the answer has ended.
@@ -475,6 +492,17 @@ impl RunningAttempt {
         }
         // Judged before: whoever is called must not take it for what it was.
         served.made_room();
+        if let Some(life) = &self.life {
+            life.attempt_ended(LastAttempt {
+                endpoint: state.id().clone(),
+                ending,
+                status,
+                first_byte: self.first_byte,
+                ended: at,
+                bytes: self.bytes,
+                usage: self.usage.usage(),
+            });
+        }
         let since = |at: Instant| at.saturating_duration_since(self.began);
         self.observer.attempted(&AttemptReport {
             endpoint: state.id(),

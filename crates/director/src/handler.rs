@@ -10,7 +10,7 @@ use routing::{Draw, PoolName};
 use crate::transaction::Undecided;
 use crate::{
     AttemptReport, Bound, Budget, Contradiction, Director, Dispatch, OwnerFinder, OwnerQuestion, Owners, Plan,
-    QueueLimits, Rejection, Reply, RunningAttempt, Search, Step, Timer, Transaction,
+    QueueLimits, Rejection, Reply, RequestReport, RunningAttempt, Search, Step, Timer, Transaction,
 };
 
 /// Is told what becomes of requests: log lines, counters, or a test's memory. Of the first three each request has one,
@@ -31,7 +31,10 @@ pub trait Observer: Send + Sync + std::fmt::Debug {
     /// An attempt has ended.
     fn attempted(&self, _: &AttemptReport<'_>) {}
 
-    /// An endpoint refused what it was believed to take. The same is told every ten seconds at most.
+    /// A request that went to an endpoint has ended, after all of its attempts.
+    fn finished(&self, _: &RequestReport<'_>) {}
+
+    /// An endpoint refused what it was believed to take. The same is told once a minute at most.
     fn contradicted(&self, _: &Contradiction<'_>) {}
 
     /// A gateway sent it to an endpoint that was not among the attempts.

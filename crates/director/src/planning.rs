@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use media::NameScope;
-use request::{Owned, OwnedKind, Resource, Splice};
+use request::{InferenceRequest, Owned, OwnedKind, Resource, Splice};
 use routing::{
     Capability, Family, Limits, ModelName, NoRoute, Offers, Operation, OrderedTarget, Route, Size, UnsafeFeature,
 };
@@ -14,7 +14,7 @@ use crate::content::Content;
 use crate::dispatch::{HeaderChanges, MAX_ATTEMPTS, MAX_PER_TARGET};
 use crate::snapshot::Slot;
 use crate::transaction::Undecided;
-use crate::{Attempt, EndpointId, Plan, Rejection, Why, policy, splices};
+use crate::{Asked, Attempt, EndpointId, Plan, Rejection, Why, policy, splices};
 
 /// An endpoint that can take the request, on the way to being an attempt.
 struct Found<'t> {
@@ -57,7 +57,8 @@ impl Undecided {
         let need = self.request.requires;
         let why =
             Why { need, capability: Capability::ANY, tier: 1, tiers: 1, candidates: 1, is_swayed: false, lacks: None };
-        Ok(self.plan_of(vec![attempt], Some(0), None, why))
+        let asked = self.counted_by(None, None, 0);
+        Ok(self.plan_of(vec![attempt], Some(0), None, why, asked))
     }
 
     /// The attempts that the route allows, over endpoints, then targets, then tiers; only that of the owner where there is one.
@@ -104,7 +105,14 @@ impl Undecided {
             attempts.push(Attempt { limits: *limits, ..attempt });
         }
         let first_byte_timeout = route.model.and_then(|(_, model)| model.first_byte_timeout);
-        Ok(self.plan_of(attempts, media_tokens, first_byte_timeout, why))
+        let pool = &first.slot.state.id().pool;
+        let model = match (route.model, self.request.model.as_deref()) {
+            (Some((name, _)), _) => Some(name.clone()),
+            (None, Some(name)) => self.snapshot.listed_name(pool, name),
+            (None, None) => None,
+        };
+        let asked = self.counted_by(model, first.target.cloned(), self.priority(route));
+        Ok(self.plan_of(attempts, media_tokens, first_byte_timeout, why, asked))
     }
 
     fn find<'t>(&'t self, route: &Route<'t>, owner: Option<&EndpointId>) -> Result<Vec<Found<'t>>, Nowhere> {
@@ -226,12 +234,26 @@ impl Undecided {
         }
     }
 
+    fn counted_by(&self, model: Option<ModelName>, target: Option<ModelName>, priority: i32) -> Asked {
+        let InferenceRequest { requires, stream, bytes, .. } = &self.request;
+        Asked {
+            model,
+            target,
+            priority,
+            operation: requires.operation,
+            input: requires.input,
+            is_streamed: *stream,
+            bytes: *bytes,
+        }
+    }
+
     fn plan_of(
         &self,
         attempts: Vec<Attempt>,
         media_tokens: Option<u64>,
         first_byte_timeout: Option<Duration>,
         why: Why,
+        asked: Asked,
     ) -> Plan {
         let makes = match self.request.resource {
             Resource::Operation(Operation::Videos) => Some(OwnedKind::Video),
@@ -249,6 +271,8 @@ impl Undecided {
             makes,
             // The first event of a response says that it was created, which is not that it was read.
             streams: self.request.stream && self.request.requires.operation != Operation::Responses,
+            asked,
+            life: None,
             owners: Arc::clone(&self.handler.owners),
             observer: Arc::clone(&self.handler.observer),
         }

@@ -9,7 +9,7 @@
 //! An endpoint that was full calls one for each of ours that has come to its first byte, and a few more when its metrics say that its queue is short:
 //! its own queue never runs empty, and never grows long. Room that nobody is there to take, because whoever waits is just deciding, is kept for them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -105,6 +105,11 @@ impl Queue {
     /// Requests that wait, with those that were just called.
     pub(crate) fn len(&self) -> usize {
         self.held.load(Relaxed)
+    }
+
+    /// How many wait for each pool.
+    pub(crate) fn len_by_pool(&self) -> BTreeMap<PoolName, usize> {
+        if self.len() == 0 { BTreeMap::new() } else { self.lock().queue.len_by_pool() }
     }
 
     /// The work of those that wait for one of these pools, in milliseconds of a reference server.

@@ -175,6 +175,11 @@ impl Director {
         self.board.queue().len()
     }
 
+    /// How many wait for each pool.
+    pub fn waiting_by_pool(&self) -> BTreeMap<PoolName, usize> {
+        self.board.queue().len_by_pool()
+    }
+
     pub(crate) fn queue(&self) -> &Arc<Queue> {
         self.board.queue()
     }
@@ -277,6 +282,11 @@ impl Snapshot {
             }
             all
         })
+    }
+
+    /// The same name, where some endpoint of the pool lists it.
+    pub(crate) fn listed_name(&self, pool: &str, model: &str) -> Option<ModelName> {
+        self.pools.get(pool)?.listed.get(model).cloned()
     }
 
     /// The name where some endpoint of the pool lists it.

@@ -7,6 +7,7 @@ use request::{InferenceRequest, Owned, RequestHead, Resource, Scanner, Splice};
 use routing::{Criticality, Draw, NoRoute, Operation, PoolName, Route, Target};
 use scheduling::{Asks, Profile, Profiles, Subset};
 
+use crate::life::Life;
 use crate::queue::Ticket;
 use crate::snapshot::{KnownEndpoint, Snapshot};
 use crate::{
@@ -237,6 +238,8 @@ impl Undecided {
                     ticket.goes(plan.first().pool());
                     plan.waited = self.now.saturating_duration_since(ticket.since());
                 }
+                let since = self.now.checked_sub(plan.waited).unwrap_or(self.now);
+                plan.life = Some(Life::begin(plan.asked.clone(), since, Arc::clone(observer)));
                 let attempt = plan.begin(0, self.now);
                 let took: Duration = clock().saturating_duration_since(began);
                 observer.dispatched(&self.request, &plan, took);

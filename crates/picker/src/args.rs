@@ -44,6 +44,11 @@ pub struct Args {
     #[arg(long)]
     pub table_file: Option<PathBuf>,
 
+    /// Show metrics under the names that llm-d's router had before September 2026 as well (inference_objective_*, inference_pool_*,
+    /// inference_extension_*).
+    #[arg(long)]
+    legacy_metrics: bool,
+
     /// The namespace to serve.
     #[arg(long, alias = "pool-namespace", env = "NAMESPACE", default_value = "default")]
     pub namespace: String,
@@ -213,7 +218,7 @@ impl Args {
         let log = self.start_log().ok();
         let [.., admin_listen] = self.ports();
         let mut registry = Registry::default();
-        let metrics = Metrics::register(&mut registry);
+        let metrics = Metrics::register(&mut registry, false);
         let Options { limits, max_buffered_bytes, scope, queue, .. } = self.options();
         let handler = Arc::new(RequestHandler {
             limits,
@@ -324,6 +329,7 @@ impl Args {
             first_byte_timeout,
             scrape_interval,
             table_file,
+            legacy_metrics,
             reference,
             ..
         } = self;
@@ -356,6 +362,7 @@ impl Args {
             first_byte_timeout,
             scrape_interval: reference.refresh_metrics_interval.unwrap_or(scrape_interval),
             table_file,
+            legacy_metrics,
         }
     }
 

@@ -1,10 +1,13 @@
 //! What a picker counts and logs.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daemon::Rarely;
-use director::{AttemptReport, Budget, Contradiction, Director, Observer, Plan, Rejection, Reply};
+use director::{
+    AttemptReport, Budget, Contradiction, Director, Observer, Plan, Rejection, Reply, RequestReport, Usage,
+};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -13,10 +16,14 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use publish::Subscription;
 use request::InferenceRequest;
-use routing::Unfit;
+use routing::{Modality, Unfit};
 use tokio::sync::mpsc;
 
 use crate::picker::Connections;
+
+mod ecosystem;
+
+use ecosystem::Ecosystem;
 
 /// The metrics of a picker; cheap to clone. Labels come from tables and closed sets, never from clients.
 #[derive(Debug, Clone)]
@@ -43,6 +50,9 @@ pub struct Metrics {
     connections: Family<PortLabels, Gauge>,
     connections_refused: Family<PortLabels, Gauge>,
     contradictions: Family<ContradictionLabels, Counter>,
+    tokens: Family<TokenLabels, Counter>,
+    endpoints: Endpoints,
+    ecosystem: Ecosystem,
     /// Who is told of endpoints that contradict the table.
     contradicted: Option<mpsc::Sender<SocketAddr>>,
 }
@@ -96,8 +106,32 @@ struct WorkLabels {
     is: &'static str,
 }
 
+/// Tokens of a pool's requests and answers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabels {
+    pool: Arc<str>,
+    /// `input`, `output`, or what of the input was `cached`.
+    is: &'static str,
+    /// `unknown` where the server does not tell them apart.
+    modality: &'static str,
+}
+
+/// What is looked up of each endpoint whenever somebody reads the metrics.
+#[derive(Debug, Clone, Default)]
+struct Endpoints {
+    queued_seconds: Family<EndpointLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    cached_tokens: Family<EndpointLabels, Gauge>,
+    healthy: Family<EndpointLabels, Gauge>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndpointLabels {
+    pool: Arc<str>,
+    endpoint: Arc<str>,
+}
+
 impl Metrics {
-    fn new() -> Self {
+    fn new(ecosystem: Ecosystem) -> Self {
         Self {
             decisions: Family::default(),
             rejections: Family::default(),
@@ -125,13 +159,16 @@ impl Metrics {
             connections: Family::default(),
             connections_refused: Family::default(),
             contradictions: Family::default(),
+            tokens: Family::default(),
+            endpoints: Endpoints::default(),
+            ecosystem,
             contradicted: None,
         }
     }
 
-    /// Registers all of them.
-    pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self::new();
+    /// Registers all of them, under the names that others had before as well where that is wanted.
+    pub fn register(registry: &mut Registry, has_legacy: bool) -> Self {
+        let metrics = Self::new(Ecosystem::register(registry, has_legacy));
         let registry = registry.sub_registry_with_prefix("thalamus_picker");
         registry.register(
             "decisions",
@@ -181,6 +218,26 @@ impl Metrics {
             "Refusals by which endpoints contradicted what they were believed to take; the same of one endpoint counts once a minute",
             metrics.contradictions.clone(),
         );
+        registry.register(
+            "tokens",
+            "Tokens of prompts and answers as model servers count them, where answers pass the picker",
+            metrics.tokens.clone(),
+        );
+        registry.register(
+            "endpoint_queued_seconds",
+            "Estimated work at an endpoint that this picker sent and that has not come to its first byte",
+            metrics.endpoints.queued_seconds.clone(),
+        );
+        registry.register(
+            "endpoint_cached_tokens",
+            "Tokens believed to be in an endpoint's KV cache",
+            metrics.endpoints.cached_tokens.clone(),
+        );
+        registry.register(
+            "endpoint_healthy",
+            "1 for an endpoint that gives signs of life, gets on with its work and answers; else 0",
+            metrics.endpoints.healthy.clone(),
+        );
         registry.register("buffered_bytes", "Bytes of request bodies currently held", metrics.buffered_bytes.clone());
         registry.register("requests_waiting", "Requests that wait for an endpoint with room", metrics.waiting.clone());
         registry.register(
@@ -213,6 +270,9 @@ impl Metrics {
     pub(crate) fn scraped(&self, succeeded: bool) {
         let outcome = if succeeded { "read" } else { "failed" };
         self.scrapes.get_or_create(&ScrapeLabels { outcome }).inc();
+        if !succeeded {
+            self.ecosystem.scrape_failed();
+        }
     }
 
     /// The same, telling the addresses of endpoints that contradict the table.
@@ -229,11 +289,15 @@ impl Metrics {
     pub(crate) fn look_up(
         &self,
         director: &Director,
+        namespace: &str,
         budget: &Budget,
         subscription: &Subscription,
         connections: &Connections,
     ) {
         self.look_up_held(budget);
+        let now = Instant::now();
+        self.ecosystem.look_up(director, namespace, now);
+        self.endpoints.look_up(director, now);
         self.in_flight.set(i64::try_from(director.in_flight()).unwrap_or(i64::MAX));
         self.waiting.set(i64::try_from(director.waiting()).unwrap_or(i64::MAX));
         let revision = director.table().map_or(0, |(revision, _)| revision);
@@ -243,6 +307,46 @@ impl Metrics {
             let labels = PortLabels { port };
             self.connections.get_or_create(&labels).set(i64::try_from(limit.open()).unwrap_or(i64::MAX));
             self.connections_refused.get_or_create(&labels).set(i64::try_from(limit.refused()).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+impl Metrics {
+    fn count_tokens(&self, pool: &str, usage: Usage) {
+        let pool: Arc<str> = pool.into();
+        let count = |is, modality, tokens: u64| {
+            if tokens > 0 {
+                self.tokens.get_or_create(&TokenLabels { pool: Arc::clone(&pool), is, modality }).inc_by(tokens);
+            }
+        };
+        let apart = |is, all: Option<u64>, of: &dyn Fn(Modality) -> Option<u64>| {
+            let told = Modality::ALL.into_iter().filter_map(|modality| Some((modality, of(modality)?)));
+            let mut rest = all.unwrap_or(0);
+            for (modality, tokens) in told {
+                count(is, modality.as_str(), tokens);
+                rest = rest.saturating_sub(tokens);
+            }
+            count(is, "unknown", rest);
+        };
+        apart("input", usage.input, &|modality| usage.input_of(modality));
+        apart("output", usage.output, &|modality| usage.output_of(modality));
+        count("cached", "unknown", usage.cached.unwrap_or(0));
+    }
+}
+
+impl Endpoints {
+    fn look_up(&self, director: &Director, now: Instant) {
+        self.queued_seconds.clear();
+        self.cached_tokens.clear();
+        self.healthy.clear();
+        for endpoint in director.endpoints() {
+            let state = &endpoint.state;
+            let labels = EndpointLabels { pool: (&*state.id().pool).into(), endpoint: Arc::clone(&state.id().name) };
+            let (load, health) = (state.load(now), state.health(now));
+            self.queued_seconds.get_or_create(&labels).set(f64::from(load.queued + load.untold) / 1000.0);
+            let cached = i64::try_from(state.cached_tokens()).unwrap_or(i64::MAX);
+            self.cached_tokens.get_or_create(&labels).set(cached);
+            self.healthy.get_or_create(&labels).set((health.responsive && health.answering).into());
         }
     }
 }
@@ -276,6 +380,7 @@ impl Observer for Metrics {
             counter.inc_by(f64::from(milliseconds.max(0.0)) / 1000.0);
         }
         self.cache_decisions.inc_by(plan.why.is_swayed.into());
+        self.ecosystem.dispatched(plan, took);
         tracing::info!(
             model = request.model,
             operation = request.requires.operation.as_str(),
@@ -324,6 +429,25 @@ impl Observer for Metrics {
         );
     }
 
+    fn finished(&self, report: &RequestReport<'_>) {
+        self.ecosystem.finished(report);
+        let RequestReport { asked, outcome, endpoint, to_first_byte, took, bytes, usage } = report;
+        if let Some(endpoint) = endpoint {
+            self.count_tokens(&endpoint.pool, *usage);
+        }
+        tracing::debug!(
+            model = asked.model.as_deref(),
+            outcome = ?outcome,
+            first_byte_ms = to_first_byte.map(|passed| passed.as_millis()),
+            took_ms = took.map(|passed| passed.as_millis()),
+            bytes,
+            input_tokens = usage.input,
+            cached_tokens = usage.cached,
+            output_tokens = usage.output,
+            "finished"
+        );
+    }
+
     fn contradicted(&self, contradiction: &Contradiction<'_>) {
         let Contradiction { endpoint, address, unfit, refused } = contradiction;
         let of = match unfit {
@@ -360,6 +484,7 @@ impl Observer for Metrics {
 
     fn rejected(&self, rejection: &Rejection) {
         self.rejections.get_or_create(&RejectionLabels { reason: rejection.code().as_str() }).inc();
+        self.ecosystem.rejected(rejection);
         tracing::info!(
             reason = rejection.code().as_str(),
             status = rejection.status().as_u16(),
@@ -369,3 +494,6 @@ impl Observer for Metrics {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,6 +52,8 @@ pub struct Options {
     /// How long a model server may take to the first byte of its answer, over HTTP.
     pub first_byte_timeout: Option<Duration>,
     pub scrape_interval: Duration,
+    /// Show metrics under the names that llm-d's had before September 2026 as well.
+    pub legacy_metrics: bool,
     /// Where the last table is kept.
     pub table_file: Option<PathBuf>,
 }
@@ -101,7 +103,7 @@ impl Picker {
         // Until a controller says one that others have as well.
         director.set_hash_key(fastrand::u64(1..));
         let (contradicts, contradicted) = mpsc::channel(CONTRADICTIONS);
-        let metrics = Metrics::register(registry).telling(contradicts);
+        let metrics = Metrics::register(registry, options.legacy_metrics).telling(contradicts);
         let handler = Arc::new(RequestHandler {
             director: Arc::clone(&director),
             limits: options.limits,
@@ -238,9 +240,10 @@ impl Picker {
         let (director, budget) = (Arc::clone(&self.handler.director), self.handler.budget.clone());
         let (metrics, subscription, connections) =
             (self.metrics.clone(), self.subscription.clone(), self.connections.clone());
+        let namespace = self.options.scope.namespace.clone();
         let (scope, viewed, seen) = (self.options.scope.clone(), Arc::clone(&director), subscription.clone());
         Admin::new(registry, self.ready(), "no routing table received yet, or the picker is stopping")
-            .with_refresh(move || metrics.look_up(&director, &budget, &subscription.borrow(), &connections))
+            .with_refresh(move || metrics.look_up(&director, &namespace, &budget, &subscription.borrow(), &connections))
             .with_routes(debug::routes(&self.handler))
             .with_table(move || view::table(&scope, &viewed, &seen.borrow()))
     }

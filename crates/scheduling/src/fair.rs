@@ -134,6 +134,17 @@ impl<T> FairQueue<T> {
         self.lanes.iter().filter(|(lane, _)| meets(lane)).map(|(_, waiting)| waiting.work).fold(0, u64::saturating_add)
     }
 
+    /// How many wait for each pool; of several that it can go to, the first counts.
+    pub fn len_by_pool(&self) -> BTreeMap<PoolName, usize> {
+        let mut all = BTreeMap::new();
+        for (lane, waiting) in &self.lanes {
+            if let Some(pool) = lane.pools.first().filter(|_| waiting.len > 0) {
+                *all.entry(pool.clone()).or_default() += waiting.len;
+            }
+        }
+        all
+    }
+
     /// Those whose heaviest is this.
     pub fn len_of(&self, heaviest: Modality) -> usize {
         self.lanes.iter().filter(|(lane, _)| lane.heaviest() == heaviest).map(|(_, waiting)| waiting.len).sum()

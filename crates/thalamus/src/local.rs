@@ -87,6 +87,7 @@ impl LocalController {
             first_byte_timeout: None,
             scrape_interval: Duration::from_millis(500),
             table_file: None,
+            legacy_metrics: false,
         };
         let channel = self.publisher.channel();
         Picker::start(

@@ -24,6 +24,7 @@ mod llama;
 mod llm_d;
 mod managed;
 mod manifests;
+mod metrics;
 mod module;
 mod outages;
 mod plugin;
@@ -200,6 +201,9 @@ fn data_plane(trials: &mut Trials) {
         what_nobody_declares_is_found_listed_and_routed_by_name,
         what_a_server_refuses_goes_to_another_and_has_it_asked_again,
         a_restart_of_the_controller_widens_nothing,
+    );
+    claims!(trials, metrics:
+        requests_tokens_and_pools_are_shown_under_the_names_that_others_read,
     );
     claims!(trials, llama:
         it_is_found_out_and_answers_every_kind_of_request,

@@ -63,7 +63,7 @@ impl World {
         let director = Arc::new(Director::new(Instant::now()));
         director.replace_table(0, table(addresses));
         let (tables, changes) = watch::channel(0);
-        tokio::spawn(run(Arc::clone(&director), changes, interval, Metrics::register(&mut Registry::default())));
+        tokio::spawn(run(Arc::clone(&director), changes, interval, Metrics::register(&mut Registry::default(), false)));
         Self { director, tables }
     }
 

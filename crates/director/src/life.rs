@@ -1,0 +1,117 @@
+//! A request from the decision to the end of its answer: what is told of it once, however many attempts it took.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use routing::{ModalitySet, ModelName, Operation};
+
+use crate::{Code, Ending, EndpointId, Observer, Usage};
+
+/// What a request is counted by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The model that is asked for, where the table or a server lists it; none else, since a client's own words are no label.
+    pub model: Option<ModelName>,
+    /// What the first endpoint was asked for; none where that is the model's own name.
+    pub target: Option<ModelName>,
+    pub priority: i32,
+    pub operation: Operation,
+    pub input: ModalitySet,
+    pub is_streamed: bool,
+    /// Of its body.
+    pub bytes: u64,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub struct RequestReport<'a> {
+    pub asked: &'a Asked,
+    pub outcome: Outcome,
+    /// Who had it last; none where its last attempt never began.
+    pub endpoint: Option<&'a EndpointId>,
+    /// From the decision, with the time that it waited before.
+    pub to_first_byte: Option<Duration>,
+    /// To the end of its answer; none where nobody said when that was.
+    pub took: Option<Duration>,
+    /// Of the answer's body, as far as it was seen.
+    pub bytes: u64,
+    pub usage: Usage,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// With a model server's answer, whatever it says.
+    Answered(StatusCode),
+    /// With an error of ours.
+    Failed(Code),
+    /// Its client went away, or nobody told how it ended.
+    Abandoned,
+}
+
+/// Whoever holds the last part of a request ends it: its plan, or an attempt.
+#[derive(Debug)]
+pub(crate) struct Life {
+    asked: Asked,
+    began: Instant,
+    observer: Arc<dyn Observer>,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    last: Option<LastAttempt>,
+    failure: Option<Code>,
+}
+
+/// What an attempt knows of the answer when it ends.
+#[derive(Debug)]
+pub(crate) struct LastAttempt {
+    pub(crate) endpoint: EndpointId,
+    pub(crate) ending: Ending,
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) first_byte: Option<Instant>,
+    pub(crate) ended: Option<Instant>,
+    pub(crate) bytes: u64,
+    pub(crate) usage: Usage,
+}
+
+impl Life {
+    pub(crate) fn begin(asked: Asked, began: Instant, observer: Arc<dyn Observer>) -> Arc<Self> {
+        Arc::new(Self { asked, began, observer, told: Mutex::default() })
+    }
+
+    /// Another may follow.
+    pub(crate) fn attempt_ended(&self, attempt: LastAttempt) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).last = Some(attempt);
+    }
+
+    pub(crate) fn failed(&self, code: Code) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).failure = Some(code);
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        let Told { last, failure } = std::mem::take(self.told.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let last = last.as_ref();
+        let since = |at: Instant| at.saturating_duration_since(self.began);
+        let outcome = match (failure, last) {
+            (Some(code), _) => Outcome::Failed(code),
+            (None, Some(LastAttempt { ending: Ending::Complete, status: Some(status), .. })) => {
+                Outcome::Answered(*status)
+            }
+            _ => Outcome::Abandoned,
+        };
+        self.observer.finished(&RequestReport {
+            asked: &self.asked,
+            outcome,
+            endpoint: last.map(|last| &last.endpoint),
+            to_first_byte: last.and_then(|last| last.first_byte).map(since),
+            took: last.and_then(|last| last.ended).map(since),
+            bytes: last.map_or(0, |last| last.bytes),
+            usage: last.map(|last| last.usage).unwrap_or_default(),
+        });
+    }
+}
