@@ -51,6 +51,18 @@ impl Drop for Watcher {
     }
 }
 
+/// Whether this replica leads. A term is told again whenever it is renewed.
+#[derive(Debug, Default)]
+struct Leads(bool);
+
+impl Leads {
+    /// Notes a term; says whether it is the first of this replica since another led, or nobody.
+    fn takes_over(&mut self, term: Term) -> bool {
+        let led = std::mem::replace(&mut self.0, term.is_some());
+        self.0 && !led
+    }
+}
+
 impl Probing {
     /// Runs until the event loop is gone.
     pub(crate) async fn run(mut self) {
@@ -58,6 +70,7 @@ impl Probing {
         let mut watchers: HashMap<Way, Watcher> = HashMap::new();
         // Servers that the first look waits for, and how long.
         let mut first: Option<(HashSet<ServerKey>, Instant)> = None;
+        let mut leads = Leads::default();
         loop {
             let look_ends = first.as_ref().map(|(_, until)| *until);
             tokio::select! {
@@ -78,9 +91,9 @@ impl Probing {
                     }
                 }
                 Some(address) = self.contradictions.recv() => self.prober.doubt(address),
-                // Pickers told the leader before this one what they doubt.
                 Ok(()) = self.terms.changed() => {
-                    if self.terms.borrow_and_update().is_some() {
+                    // Pickers told the leader before this one what they doubt.
+                    if leads.takes_over(*self.terms.borrow_and_update()) {
                         self.prober.doubt_all();
                     }
                 }
@@ -147,4 +160,20 @@ fn ways(compiled: &Compiled) -> HashSet<Way> {
         }
     }
     ways
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A lease is renewed every few seconds, and all servers would be asked each time.
+    #[test]
+    fn only_who_takes_over_asks_all_anew() {
+        let mut leads = Leads::default();
+        let now = Some(Instant::now());
+        assert_eq!(
+            [None, now, now, now, None, None, now, now].map(|term| leads.takes_over(term)),
+            [false, true, false, false, false, false, true, false]
+        );
+    }
 }

@@ -18,6 +18,10 @@ use crate::{Failure, Server, clean};
 /// How much one answer may say. What vLLM says of its paths are 400 KB.
 const MAX_BYTES: usize = 4 << 20;
 
+/// How long one answer may take. They take milliseconds, and a second where vLLM describes its paths for the first time: one that hangs must not
+/// keep what the others say.
+const MAX_WAIT: Duration = Duration::from_secs(2);
+
 /// Puts questions to one server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asker<'a> {
@@ -59,7 +63,8 @@ impl Asker<'_> {
             request.headers_mut().insert(AUTHORIZATION, key.clone());
         }
         let began = Instant::now();
-        let answered = tokio::time::timeout_at(self.until, self.answer(path, request)).await;
+        let until = self.until.min(began + MAX_WAIT);
+        let answered = tokio::time::timeout_at(until, self.answer(path, request)).await;
         answered.unwrap_or_else(|_| Err(Failure::Slow { path, after: round(began.elapsed()) }))
     }
 

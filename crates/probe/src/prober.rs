@@ -27,12 +27,16 @@ pub(crate) const CONNECT: Duration = Duration::from_secs(2);
 /// How many servers are asked at once: after a start there are all of them to ask.
 const AT_ONCE: usize = 32;
 
+/// How many are glanced at: one that is silent has its turn until its time is up, and must not hold up those that answer.
+const GLANCES_AT_ONCE: usize = 512;
+
 /// Asks model servers. Clones share connections and turns.
 #[derive(Debug, Clone)]
 pub struct Prober {
     clients: Clients,
     key: Option<HeaderValue>,
     turns: Arc<Semaphore>,
+    glances: Arc<Semaphore>,
     doubts: Doubts,
 }
 
@@ -57,6 +61,7 @@ impl Prober {
             clients: Clients::new(CONNECT),
             key,
             turns: Arc::new(Semaphore::new(AT_ONCE)),
+            glances: Arc::new(Semaphore::new(GLANCES_AT_ONCE)),
             doubts: Doubts::default(),
         })
     }
@@ -95,7 +100,7 @@ impl Prober {
     /// That a server answers, and what tells when it is another than it was: as little as can be asked. `eye` is whose connection is looked at
     /// as well.
     pub(crate) async fn sign(&self, eye: &Clients, server: &Server) -> Result<Sign, Failure> {
-        let _turn = self.turns.acquire().await;
+        let _turn = self.glances.acquire().await;
         let asker = Asker { client: eye.speaking(server.protocol), ..self.asker(server, LIST) };
         let (listing, connection) = list(&asker).await?;
         Ok(Sign { listed: listing.map(Listing::entries), connection })

@@ -66,6 +66,9 @@ impl FromStr for Server {
         if rest.contains(['/', '?', '#']) {
             return Err(bad("a model server is at the root of its host and port, http://HOST:PORT"));
         }
+        if !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(bad("expected http://HOST:PORT, as localhost:8000"));
+        }
         let authority: Authority = rest.parse().map_err(|_| bad("expected http://HOST:PORT"))?;
         if authority.as_str().contains('@') {
             return Err(bad("give an API key with --api-key, not in the address"));
@@ -118,6 +121,7 @@ mod tests {
             ("http://user:pw@vision", "--api-key"),
             ("http://", "expected http://"),
             ("vision:port", "expected http://"),
+            ("8000", "localhost:8000"),
             ("vision:", "expected http://"),
             ("a b", "expected http://"),
         ] {

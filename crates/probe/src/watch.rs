@@ -21,7 +21,7 @@ pub struct Pace {
 }
 
 /// How soon after a look a doubt is followed by another: many may have the same. Twice as long after each that found nothing new, up to
-/// 64 s: a server may never say what it was believed to.
+/// 64 s: a server may never say what it was believed to. A look for another reason begins anew.
 const DOUBTED: Duration = Duration::from_secs(1);
 const MAX_DOUBLINGS: u32 = 6;
 
@@ -59,10 +59,9 @@ impl Prober {
             }
             if last.as_ref().is_some_and(|last| is_no_news(&said, last)) {
                 match why {
-                    Why::Lost => lost_for_nothing += 1,
+                    Why::Lost => (lost_for_nothing, doubted_for_nothing) = (lost_for_nothing + 1, 0),
                     Why::Doubted => doubted_for_nothing = MAX_DOUBLINGS.min(doubted_for_nothing + 1),
-                    Why::Due => doubted_for_nothing = 0,
-                    Why::Another => {}
+                    Why::Due | Why::Another => doubted_for_nothing = 0,
                 }
             } else {
                 tell.send(news(said.clone())).await?;
@@ -70,7 +69,7 @@ impl Prober {
             }
             let looked = Instant::now();
             let due = looked + drawn(pace.whole);
-            let doubted_from = looked + DOUBTED * (1 << doubted_for_nothing);
+            let doubted_from = looked + drawn(DOUBTED * (1 << doubted_for_nothing));
             let mut is_doubted = false;
             why = loop {
                 tokio::select! {

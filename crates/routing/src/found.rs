@@ -109,9 +109,6 @@ impl FoundModel {
         for (modality, limit) in untold.filter_map(|modality| Some((modality, before.limits.items(modality)?))) {
             self.limits = self.limits.with_items(modality, limit);
         }
-        if let (None, Some(context)) = (self.limits.context(), before.limits.context()) {
-            self.limits = self.limits.with_context(context);
-        }
         self.input = self.input.or(before.input);
         self.output = self.output.or(before.output);
         self.operations = self.operations.or(before.operations);
@@ -231,13 +228,13 @@ mod tests {
     #[test]
     fn what_is_not_told_again_is_what_it_was_and_what_is_told_is_not() {
         let told = Known::NOTHING.with(Modality::Image, true).with(Modality::Audio, false);
-        let before = found("1", told, Limits::NONE.with_items(Modality::Image, 4).with_context(8));
+        let before = found("1", told, Limits::NONE.with_items(Modality::Image, 4));
         let busy = found("1", Known::NOTHING, Limits::NONE);
         assert_eq!(busy.clone().remembering(&before), before);
         let blind = found("1", Known::NOTHING.with(Modality::Image, false), Limits::NONE);
         let now = blind.clone().remembering(&before);
         assert_eq!(now.models["m"].input, Known::NOTHING.with(Modality::Image, false).with(Modality::Audio, false));
-        assert_eq!(now.models["m"].limits, Limits::NONE.with_context(8));
+        assert_eq!(now.models["m"].limits, Limits::NONE);
         let newer = found("2", Known::NOTHING, Limits::NONE);
         assert_eq!(newer.clone().remembering(&before), newer, "another release");
     }

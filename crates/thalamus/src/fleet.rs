@@ -36,12 +36,9 @@ pub(crate) fn table(members: &[Member], aliases: &[Alias], before: &RoutingTable
     }
     let mut table = RoutingTable::default();
     let mut targets: BTreeMap<ModelName, Vec<Target>> = BTreeMap::new();
-    // The larger keep their names: of servers of which one has become another, that one is called anew.
-    let mut kinds: Vec<Vec<&Member>> = kinds.into_values().collect();
-    kinds.sort_by_key(|members| std::cmp::Reverse(members.len()));
-    for members in &kinds {
-        let name = known_name(members, before, &table.pools);
-        let name = name.unwrap_or_else(|| pool_name(&members[0].found, &table.pools, before));
+    let kinds: Vec<Vec<&Member>> = kinds.into_values().collect();
+    for (members, known) in kinds.iter().zip(known_names(&kinds, before)) {
+        let name = known.unwrap_or_else(|| pool_name(&members[0].found, &table.pools, before));
         let endpoints = members.iter().map(|member| (member.label.as_str().into(), endpoint(member))).collect();
         let pool = Pool { app_protocol: AppProtocol::Http, policy: PoolPolicy::default(), endpoints };
         for model in members[0].found.models.keys() {
@@ -111,11 +108,32 @@ fn alike(targets: &mut [Target]) {
     }
 }
 
-/// What the pool was called that some of these were in: what is known of endpoints goes by it.
-fn known_name(members: &[&Member], before: &RoutingTable, taken: &BTreeMap<PoolName, Arc<Pool>>) -> Option<PoolName> {
-    let was_in = |pool: &Pool| members.iter().any(|member| pool.endpoints.contains_key(&*member.label));
-    let mut known = before.pools.iter().filter(|(name, pool)| !taken.contains_key(*name) && was_in(pool));
-    known.next().map(|(name, _)| name.clone())
+/// What the pools were called that these were in: what is known of endpoints goes by it. Where several could have a name, it is whose servers stayed
+/// what they were, and then who has more of them: one that has become another goes to the others of its kind, and they stay.
+fn known_names(kinds: &[Vec<&Member>], before: &RoutingTable) -> Vec<Option<PoolName>> {
+    let mut claims: Vec<(usize, usize, usize, &PoolName)> = Vec::new();
+    for (place, members) in kinds.iter().enumerate() {
+        for (name, pool) in &before.pools {
+            let there = members.iter().filter_map(|member| Some((*member, pool.endpoints.get(&*member.label)?)));
+            let is_same = |(member, endpoint): &(&Member, &Endpoint)| {
+                endpoint.found.as_ref().is_some_and(|found| kind(found) == kind(&member.found))
+            };
+            let (same, all) = (there.clone().filter(is_same).count(), there.count());
+            if all > 0 {
+                claims.push((same, all, place, name));
+            }
+        }
+    }
+    claims.sort_by(|one, other| {
+        (other.0, other.1).cmp(&(one.0, one.1)).then_with(|| (one.2, one.3).cmp(&(other.2, other.3)))
+    });
+    let mut names: Vec<Option<PoolName>> = vec![None; kinds.len()];
+    for (_, _, place, name) in claims {
+        if names[place].is_none() && !names.iter().flatten().any(|taken| taken == name) {
+            names[place] = Some(name.clone());
+        }
+    }
+    names
 }
 
 /// After its first model that is no adapter.
@@ -233,6 +251,21 @@ mod tests {
             &before,
         );
         assert!(now.pools["qwen"].endpoints.keys().map(|label| &**label).eq(["s2", "s3"]));
+    }
+
+    #[test]
+    fn one_that_becomes_like_others_joins_them_and_nobody_else_moves() {
+        let before =
+            table(&[server(1, &[("qwen", SEES)]), server(2, &[("qwen", SEES)]), server(3, &[("qwen", TEXT)])], &[]);
+        let pool_of = |table: &RoutingTable, label: &str| {
+            let mut pools = table.pools.iter().filter(|(_, pool)| pool.endpoints.contains_key(label));
+            pools.next().map(|(name, _)| name.to_string()).unwrap()
+        };
+        let members = [server(1, &[("qwen", TEXT)]), server(2, &[("qwen", SEES)]), server(3, &[("qwen", TEXT)])];
+        let now = super::table(&members, &[], &before);
+        for (label, was) in [("s1", "s3"), ("s2", "s2"), ("s3", "s3")] {
+            assert_eq!(pool_of(&now, label), pool_of(&before, was), "{label}");
+        }
     }
 
     #[test]

@@ -9,7 +9,8 @@ use crate::screen::{Screen, line};
 /// What is shown of one server.
 pub(crate) struct Asked<'a> {
     pub(crate) server: String,
-    pub(crate) said: Result<&'a Probed, &'a Failure>,
+    /// None where it has said nothing yet.
+    pub(crate) said: Option<Result<&'a Probed, &'a Failure>>,
 }
 
 /// What can go in, in the order of the columns.
@@ -38,12 +39,13 @@ fn servers(all: &[Asked<'_>]) -> Table {
     table.row(["SERVER", "IS", "MODELS", "SETTINGS"]);
     for Asked { server, said } in all {
         match said {
-            Ok(Probed { found, settings, .. }) => {
+            None => table.row([server.clone(), "has not answered yet".to_owned()]),
+            Some(Ok(Probed { found, settings, .. })) => {
                 let models = found.models.len().to_string();
                 let settings = Some(settings.in_words()).filter(|words| !words.is_empty());
                 table.row([server.clone(), found.what(), models, settings.unwrap_or_else(|| "?".into())]);
             }
-            Err(failure) => table.row([server.clone(), failure.to_string()]),
+            Some(Err(failure)) => table.row([server.clone(), failure.to_string()]),
         }
     }
     table
@@ -52,7 +54,7 @@ fn servers(all: &[Asked<'_>]) -> Table {
 fn models(all: &[Asked<'_>]) -> Option<Table> {
     let mut rows: Vec<(&ModelName, &FoundModel, &str)> = Vec::new();
     for Asked { server, said } in all {
-        let models = said.iter().flat_map(|probed| &probed.found.models);
+        let models = said.iter().flatten().flat_map(|probed| &probed.found.models);
         rows.extend(models.map(|(name, model)| (name, model, &**server)));
     }
     // What several servers have stands together.
@@ -100,7 +102,7 @@ fn serves(operations: Option<OperationSet>) -> String {
 
 fn doubts(asked: &Asked<'_>) -> Vec<String> {
     let of = |probed: &Probed| probed.doubts.iter().map(|doubt| format!("{}: {doubt}", asked.server)).collect();
-    asked.said.map(of).unwrap_or_default()
+    asked.said.and_then(Result::ok).map(of).unwrap_or_default()
 }
 
 #[cfg(test)]

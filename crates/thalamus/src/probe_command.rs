@@ -60,7 +60,8 @@ pub(crate) async fn run(args: ProbeArgs, screen: Screen) -> Result<ExitCode> {
             line(&serde_json::to_string_pretty(&all).context("writing JSON")?);
         }
         Output::Table => {
-            let asked = all.iter().map(|(server, said)| Asked { server: server.to_string(), said: said.as_ref() });
+            let asked =
+                all.iter().map(|(server, said)| Asked { server: server.to_string(), said: Some(said.as_ref()) });
             matrix::show(screen, &asked.collect::<Vec<_>>());
         }
     }

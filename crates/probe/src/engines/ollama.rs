@@ -1,6 +1,6 @@
 //! Ollama: many models, each of which says what it can do without being loaded.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use futures::future;
 use futures::stream::{self, StreamExt as _};
@@ -25,10 +25,10 @@ pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Option<Probed>
     if is_another || !tags["models"].is_array() {
         return None;
     }
-    let (loaded, routes) = future::join(loaded(asker), Routes::of(asker, &version)).await;
+    let routes = Routes::of(asker, &version).await;
     let mut shows = Vec::new();
     for entry in &listing.models {
-        shows.push(show(asker, entry, &loaded, routes));
+        shows.push(show(asker, entry, routes));
     }
     let models: Vec<FoundModel> = stream::iter(shows).buffered(AT_ONCE).collect().await;
     let names = listing.models.iter().map(|entry| entry.name.clone());
@@ -38,10 +38,11 @@ pub(super) async fn look(asker: &Asker<'_>, listing: &Listing) -> Option<Probed>
         untold.map(|(name, _)| format!("what {name} takes: /api/show does not say")).collect();
     let of_unknown_length =
         models.iter().filter(|(_, model)| model.operations.is_some() && model.limits.context().is_none());
-    doubts.extend(
-        of_unknown_length
-            .map(|(name, _)| format!("the context length of {name}: Ollama chooses it when it loads the model")),
-    );
+    doubts.extend(of_unknown_length.map(|(name, _)| {
+        format!(
+            "the context length of {name}: its Modelfile has no num_ctx, and Ollama chooses one when it loads the model"
+        )
+    }));
     let doubts = super::few(doubts);
     // It answers to a name without its tag as well, where that is the usual one.
     let untagged =
@@ -66,7 +67,7 @@ struct Routes {
 impl Routes {
     async fn of(asker: &Asker<'_>, version: &str) -> Self {
         let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
-        let embeds_by_all = matches!((numbers.next(), numbers.next()), (Some(Some(0)), Some(Some(..30))));
+        let embeds_by_all = matches!((numbers.next(), numbers.next()), (Some(Some(0)), Some(Some(1..30))));
         // Where they are, what has no model in it is refused with 400.
         let (images, transcriptions) =
             future::join(is_there(asker, "/v1/images/generations"), is_there(asker, "/v1/audio/transcriptions")).await;
@@ -82,26 +83,20 @@ impl Routes {
     }
 }
 
+/// One that does not say so is not known to be missing.
 async fn is_there(asker: &Asker<'_>, path: &'static str) -> bool {
-    asker.post(path, &json!({})).await.is_ok_and(|answer| answer.status != StatusCode::NOT_FOUND)
+    asker.post(path, &json!({})).await.map_or(true, |answer| answer.status != StatusCode::NOT_FOUND)
 }
 
-/// The context length of each model that is loaded.
-async fn loaded(asker: &Asker<'_>) -> HashMap<String, u32> {
-    let running = asker.get("/api/ps").await.ok().filter(Answer::is_ok).map(|answer| answer.json).unwrap_or_default();
-    let models = running["models"].as_array().into_iter().flatten();
-    models.filter_map(|model| Some((model["name"].as_str()?.to_owned(), tokens(&model["context_length"])?))).collect()
-}
-
-async fn show(asker: &Asker<'_>, entry: &Listed, loaded: &HashMap<String, u32>, routes: Routes) -> FoundModel {
+async fn show(asker: &Asker<'_>, entry: &Listed, routes: Routes) -> FoundModel {
     let show = asker.post("/api/show", &json!({"model": &*entry.name})).await.ok().filter(Answer::is_ok);
-    model(entry, show.map(|answer| answer.json).as_ref(), loaded.get(&*entry.name).copied(), routes)
+    model(entry, show.map(|answer| answer.json).as_ref(), routes)
 }
 
-fn model(entry: &Listed, show: Option<&Value>, loaded: Option<u32>, routes: Routes) -> FoundModel {
+fn model(entry: &Listed, show: Option<&Value>, routes: Routes) -> FoundModel {
     let mut model = super::listed(entry);
     let Some(show) = show else { return model };
-    if let Some(length) = context(show, loaded) {
+    if let Some(length) = context(show) {
         model.limits = model.limits.with_context(length);
     }
     let Some(capabilities) = show["capabilities"].as_array() else { return model };
@@ -120,14 +115,14 @@ fn model(entry: &Listed, show: Option<&Value>, loaded: Option<u32>, routes: Rout
     model
 }
 
-/// What it is served with, which is less than what the model was trained for: what a loaded one has, or what its Modelfile says. Else Ollama
-/// chooses it by the memory of its GPU. It cuts what is longer, often without a word.
-fn context(show: &Value, loaded: Option<u32>) -> Option<u32> {
+/// What its Modelfile has it served with, which is less than what the model was trained for. Where that says nothing, Ollama chooses it by the memory
+/// of its GPU, or as a request asks, and cuts what is longer, often without a word. What `/api/ps` says of a loaded model is of the last request.
+fn context(show: &Value) -> Option<u32> {
     let architecture = show["model_info"]["general.architecture"].as_str().unwrap_or_default();
     let trained = tokens(&show["model_info"][format!("{architecture}.context_length")]);
     let mut parameters = show["parameters"].as_str().unwrap_or_default().lines();
     let own = parameters.find_map(|line| line.strip_prefix("num_ctx")?.trim().parse().ok());
-    let served = loaded.or(own).filter(|length| *length > 0)?;
+    let served = own.filter(|length| *length > 0)?;
     Some(trained.map_or(served, |trained| trained.min(served)))
 }
 

@@ -151,12 +151,10 @@ async fn ollama_says_it_of_each_model_and_each_release_has_other_routes() {
         let names = ["text:latest", "short:1", "eyes:7b", "ears:1", "embed:1", "draws:1"];
         let models = list("library", &names.map(|name| json!({"id": name})));
         let tags = json!({"models": [{"name": "eyes:7b", "details": {"format": "gguf"}}]});
-        let loaded = json!({"models": [{"name": "eyes:7b", "context_length": 4096}]});
         let mut router = Router::new()
             .route(models.0, get(move || std::future::ready(Json(models.1))))
             .route("/api/version", get(move || std::future::ready(Json(json!({"version": version})))))
             .route("/api/tags", get(move || std::future::ready(Json(tags))))
-            .route("/api/ps", get(move || std::future::ready(Json(loaded))))
             .route(
                 "/api/show",
                 post(async move |Json(asked): Json<serde_json::Value>| Json(show(asked["model"].as_str().unwrap()))),
@@ -175,14 +173,14 @@ async fn ollama_says_it_of_each_model_and_each_release_has_other_routes() {
             "draws:1: text not image+audio+video+embedding for , -".to_owned(),
             format!("ears:1: text+audio not image+video+embedding for {chat}, transcriptions, -"),
             "embed:1: text not image+audio+video+embedding for embeddings, -".to_owned(),
-            format!("eyes:7b: text+image not audio+video+embedding for {chat}, context 4096"),
+            format!("eyes:7b: text+image not audio+video+embedding for {chat}, -"),
             format!("short:1: text not image+audio+video+embedding for {chat}, context 256"),
             format!("text: text not image+audio+video+embedding for {chat}, context 512"),
             format!("text:latest: text not image+audio+video+embedding for {chat}, context 512"),
         ]
     );
     assert!(
-        new.doubts.contains(&"the context length of ears:1: Ollama chooses it when it loads the model".to_owned()),
+        new.doubts.contains(&"the context length of ears:1: its Modelfile has no num_ctx, and Ollama chooses one when it loads the model".to_owned()),
         "{:?}",
         new.doubts
     );

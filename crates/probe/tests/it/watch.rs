@@ -72,6 +72,32 @@ async fn what_somebody_doubts_is_asked_again() {
     server.end().await;
 }
 
+/// As many as there are behind a NetworkPolicy that lets nobody in.
+#[tokio::test]
+async fn silent_servers_hold_up_nobody() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok(accepted) = listener.accept().await {
+            held.push(accepted);
+        }
+    });
+    let server = start(([127, 0, 0, 1], 0).into(), "m=text:text:chat completions,tokenize").await;
+    let (tell, mut told) = mpsc::channel::<Result<Probed, Failure>>(128);
+    let prober = Prober::new(None).unwrap();
+    let watch = |address| {
+        let (watched, own, tell) = (at(address), prober.clone(), tell.clone());
+        tokio::spawn(async move { own.watch(&watched, QUICK, &tell, |said| said).await });
+    };
+    (0..100).for_each(|_| watch(silent));
+    tokio::task::yield_now().await;
+    watch(server.address);
+    let first = told.recv().await.unwrap();
+    assert!(first.is_ok(), "it waits until those are given up: {first:?}");
+    server.end().await;
+}
+
 #[tokio::test]
 async fn what_changes_is_told_and_what_stays_is_not() {
     let server = start(([127, 0, 0, 1], 0).into(), "m=text,image:text:chat completions,tokenize").await;

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use api::{
     EndpointPickerRef, FailureMode, InferenceModel, InferenceModelSpec, InferencePool, InferencePoolSpec, MaxItems,
     Modalities, PoolRef, PoolSelector, Port, PortNumber, TargetLimits, TargetModel,
 };
-use routing::{Capability, Limits, Modality, ModalitySet, Model, OperationSet, Pool, RoutingTable, Target};
+use routing::{Capability, Limits, Modality, ModalitySet, Model, OperationSet, Pool, PoolName, RoutingTable, Target};
 use serde::Serialize;
 
 use crate::fleet::object_name;
@@ -24,8 +25,28 @@ pub(super) fn check(folder: &Path) -> Result<()> {
     }
 }
 
-/// Writes the objects; answers what a person does next.
-pub(super) fn save(folder: &Path, namespace: &str, table: &RoutingTable) -> Result<Vec<String>> {
+/// More targets than this no InferenceModel takes.
+const MOST_TARGETS: usize = 32;
+
+/// Writes the objects; answers what a person should know of them, and does next.
+pub(super) fn save(folder: &Path, namespace: &str, table: &RoutingTable, unanswered: &[String]) -> Result<Vec<String>> {
+    if table.pools.is_empty() {
+        bail!("--save {}: no server has answered yet, so there is nothing to write", folder.display());
+    }
+    let mut said = Vec::new();
+    if !unanswered.is_empty() {
+        said.push(format!("left out, since they have not answered: {}", unanswered.join(", ")));
+    }
+    let mut table = by_port(table);
+    table.models.retain(|name, model| {
+        let many = model.targets.len();
+        if many > MOST_TARGETS {
+            said.push(format!(
+                "left out: model {name} has {many} targets, and an InferenceModel takes {MOST_TARGETS}; name fewer by --as {name}=MODEL,MODEL"
+            ));
+        }
+        (1..=MOST_TARGETS).contains(&many)
+    });
     let pools: Vec<InferencePool> = table.pools.iter().map(|(name, pool)| self::pool(name, pool, namespace)).collect();
     let mut models: BTreeMap<String, InferenceModel> = BTreeMap::new();
     for (name, model) in &table.models {
@@ -37,8 +58,40 @@ pub(super) fn save(folder: &Path, namespace: &str, table: &RoutingTable) -> Resu
     write(&folder.join(FILES[0]), &pools)?;
     write(&folder.join(FILES[1]), &models)?;
     let servers = |pool: &Pool| pool.endpoints.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let labels = table.pools.iter().map(|(name, pool)| format!("label the pods of {} pool={name}", servers(pool)));
-    Ok(labels.chain([format!("then: kubectl apply -f {}", folder.display())]).collect())
+    said.extend(
+        table.pools.iter().map(|(name, pool)| format!("label the pods of {} with 'pool={name}'", servers(pool))),
+    );
+    said.push(format!("then: kubectl apply -f {}", folder.display()));
+    Ok(said)
+}
+
+/// The same with a pool for each port: every port of an InferencePool counts for each of its pods. What serves nothing is no target.
+fn by_port(table: &RoutingTable) -> RoutingTable {
+    let mut split = RoutingTable::default();
+    // Of each pool: what it became, and how many servers are in each.
+    let mut became: BTreeMap<PoolName, Vec<(PoolName, u32)>> = BTreeMap::new();
+    for (name, pool) in &table.pools {
+        let ports: BTreeSet<u16> = pool.endpoints.values().map(|endpoint| endpoint.address.port()).collect();
+        for (number, port) in ports.iter().enumerate() {
+            let is_taken = |name: &str| table.pools.contains_key(name) || split.pools.contains_key(name);
+            let new = if number == 0 { name.clone() } else { object_name(&format!("{name}-{port}"), is_taken).into() };
+            let of_port = pool.endpoints.iter().filter(|(_, endpoint)| endpoint.address.port() == *port);
+            let endpoints: BTreeMap<_, _> =
+                of_port.map(|(name, endpoint)| (Arc::clone(name), endpoint.clone())).collect();
+            let many = u32::try_from(endpoints.len()).unwrap_or(u32::MAX);
+            became.entry(name.clone()).or_default().push((new.clone(), many));
+            split.pools.insert(new, Arc::new(Pool { endpoints, ..Pool::clone(pool) }));
+        }
+    }
+    for (name, model) in &table.models {
+        let serving = model.targets.iter().filter(|target| !target.capability.operations.is_empty());
+        let targets = serving.flat_map(|target| {
+            let pools = became.get(&target.pool).into_iter().flatten();
+            pools.map(|(pool, many)| Target { pool: pool.clone(), weight: *many, ..target.clone() })
+        });
+        split.models.insert(name.clone(), Arc::new(Model::new(targets.collect())));
+    }
+    split
 }
 
 fn write<O: Serialize>(file: &Path, objects: &[O]) -> Result<()> {
@@ -84,7 +137,7 @@ fn model(object: &str, name: &str, model: &Model, namespace: &str) -> InferenceM
         pool_ref: None,
         modalities: None,
         operations: Vec::new(),
-        target_models: model.targets.iter().map(target).collect(),
+        target_models: model.targets.iter().map(|one| target(one, model.targets.len() > 1)).collect(),
         media: None,
         first_byte_timeout_seconds: None,
     };
@@ -93,7 +146,7 @@ fn model(object: &str, name: &str, model: &Model, namespace: &str) -> InferenceM
     object
 }
 
-fn target(target: &Target) -> TargetModel {
+fn target(target: &Target, is_one_of_many: bool) -> TargetModel {
     let Capability { input, output, operations } = target.capability;
     let list = |set: ModalitySet| api::Modality::ALL.into_iter().filter(move |one| set.contains(index::modality(*one)));
     TargetModel {
@@ -110,7 +163,7 @@ fn target(target: &Target) -> TargetModel {
         },
         family: None,
         limits: limits(target.limits),
-        weight: None,
+        weight: is_one_of_many.then(|| i32::try_from(target.weight).unwrap_or(i32::MAX)),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use probe::{Failure, Pace, Probed, Prober, Server};
 use routing::{AppProtocol, Found, RoutingTable};
 use tokio::sync::mpsc::{self, Sender};
@@ -63,6 +63,10 @@ pub(super) async fn run(
     if let Some(folder) = &save {
         objects::check(folder)?;
     }
+    let mut names = BTreeSet::new();
+    if let Some(twice) = aliases.iter().find(|alias| !names.insert(&alias.name)) {
+        bail!("--as {}: it is given twice; list its models as --as {0}=MODEL,MODEL", twice.name);
+    }
     let screen = Screen::of_stdout();
     let (tell, mut news) = mpsc::channel(64);
     let servers: HashSet<Server> = servers.into_iter().collect();
@@ -70,6 +74,7 @@ pub(super) async fn run(
         tokio::spawn(follow(server.clone(), prober.clone(), tell.clone()));
     }
     drop(tell);
+    let servers: BTreeSet<String> = servers.iter().map(ToString::to_string).collect();
     let mut fleet = Fleet::default();
     let first_look = async {
         while !fleet.has_asked(servers.len())
@@ -79,16 +84,20 @@ pub(super) async fn run(
         }
     };
     _ = tokio::time::timeout(FIRST_LOOK, first_look).await;
-    fleet.show(screen);
+    fleet.show(screen, &servers);
 
     let namespace = namespace.unwrap_or("default");
     let mut controller = LocalController::new();
     let mut table = fleet::table(&fleet.members(), &aliases, &RoutingTable::default());
-    for alias in aliases.iter().filter(|alias| !table.models.contains_key(&*alias.name)) {
-        tracing::warn!("--as {}: no server has any of its models yet", alias.name);
+    for Alias { name, .. } in &aliases {
+        if !table.models.contains_key(name) {
+            tracing::warn!("--as {name}: no server has any of its models yet");
+        } else if fleet.members().iter().any(|member| member.found.models.contains_key(name)) {
+            tracing::warn!("--as {name}: a server has a model of that name, which cannot be reached by it now");
+        }
     }
     if let Some(folder) = &save {
-        let written = objects::save(folder, namespace, &table)?;
+        let written = objects::save(folder, namespace, &table, &fleet.unanswered(&servers))?;
         screen.title(&format!("Saved to {}", folder.display()));
         for step in written {
             line(&format!("  {step}"));
@@ -112,7 +121,7 @@ pub(super) async fn run(
                 let now = fleet::table(&fleet.members(), &aliases, &table);
                 if now != table {
                     table = now;
-                    fleet.show(screen);
+                    fleet.show(screen, &servers);
                     controller.publish(namespace, table.clone());
                 }
             }
@@ -123,12 +132,19 @@ pub(super) async fn run(
 /// Watches whatever a name leads to.
 async fn follow(server: Server, prober: Prober, tell: Sender<News>) {
     let mut watchers: BTreeMap<SocketAddr, AbortHandle> = BTreeMap::new();
+    let mut is_known = true;
     loop {
         // A name that cannot be looked up for a while leads where it led.
         let now = match addresses(&server).await {
-            Ok(now) => now,
+            Ok(now) => {
+                is_known = true;
+                now
+            }
             Err(error) => {
-                tracing::warn!(%server, "{error:#}");
+                // Once, and not every few seconds.
+                if std::mem::take(&mut is_known) {
+                    tracing::warn!(%server, "the name cannot be looked up: {error}");
+                }
                 watchers.keys().copied().collect()
             }
         };
@@ -159,9 +175,8 @@ async fn watch(label: String, way: Way, prober: Prober, tell: Sender<News>) {
 }
 
 /// Where a name leads: all addresses of the family that the first is of, since most servers have one of each.
-async fn addresses(server: &Server) -> Result<BTreeSet<SocketAddr>> {
-    let found = tokio::net::lookup_host((server.host(), server.port())).await;
-    let found: Vec<SocketAddr> = found.with_context(|| format!("looking up {}", server.host()))?.collect();
+async fn addresses(server: &Server) -> std::io::Result<BTreeSet<SocketAddr>> {
+    let found: Vec<SocketAddr> = tokio::net::lookup_host((server.host(), server.port())).await?.collect();
     let v4 = found.iter().any(SocketAddr::is_ipv4);
     Ok(found.into_iter().filter(|address| address.is_ipv4() == v4).collect())
 }
@@ -201,10 +216,19 @@ impl Fleet {
         self.0.iter().filter_map(member).collect()
     }
 
-    fn show(&self, screen: Screen) {
-        let asked =
-            self.0.values().map(|Known { label, last, .. }| Asked { server: label.clone(), said: last.as_ref() });
-        matrix::show(screen, &asked.collect::<Vec<_>>());
+    fn show(&self, screen: Screen, named: &BTreeSet<String>) {
+        let asked = self.0.values();
+        let asked = asked.map(|Known { label, last, .. }| Asked { server: label.clone(), said: Some(last.as_ref()) });
+        let silent = named.iter().filter(|name| !self.0.keys().any(|(known, _)| known == *name));
+        let silent = silent.map(|name| Asked { server: name.clone(), said: None });
+        matrix::show(screen, &asked.chain(silent).collect::<Vec<_>>());
+    }
+
+    /// What people call those that have never answered.
+    fn unanswered(&self, named: &BTreeSet<String>) -> Vec<String> {
+        let known = self.0.values().filter(|known| known.found.is_none()).map(|known| known.label.clone());
+        let silent = named.iter().filter(|name| !self.0.keys().any(|(known, _)| known == *name)).cloned();
+        known.chain(silent).collect()
     }
 }
 
@@ -213,7 +237,7 @@ fn tell_of(server: &str, before: Option<&Result<Probed, Failure>>, now: &Result<
     match (before, now) {
         (_, Err(failure)) => tracing::warn!(server, "{failure}"),
         (Some(Err(_)), Ok(probed)) => tracing::info!(server, is = probed.found.what(), "it answers again"),
-        (Some(Ok(_)), Ok(probed)) => tracing::info!(server, is = probed.found.what(), "it is another than it was"),
+        (Some(Ok(_)), Ok(probed)) => tracing::info!(server, is = probed.found.what(), "it has changed"),
         (None, Ok(probed)) => tracing::debug!(server, is = probed.found.what(), "found out"),
     }
 }

@@ -85,6 +85,32 @@ async fn servers_are_found_out_served_behind_one_name_and_watched() {
     text.end().await;
 }
 
+/// Every port of an InferencePool counts for each of its pods, so servers of one kind on two ports are two pools.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_saved_says_the_same_of_servers_on_one_host() {
+    let spec = ["qwen=text:text:chat completions,tokenize"];
+    let (one, other) = (Server::start(0, "one", &spec).await, Server::start(0, "other", &spec).await);
+    let (one_at, other_at) = (one.address.to_string(), other.address.to_string());
+    let folder = tempfile::tempdir().unwrap();
+    let saved = folder.path().join("saved");
+    let _serving = Serving::start(&[&one_at, &other_at, "127.0.0.1:1", "--save", saved.to_str().unwrap()]);
+    let pools = std::fs::read_to_string(saved.join("pools.yaml")).unwrap();
+    let ports = |text: &str| text.matches("- number: ").count();
+    assert_eq!((pools.matches("kind: InferencePool").count(), ports(&pools)), (2, 2), "{pools}");
+    let models = std::fs::read_to_string(saved.join("models.yaml")).unwrap();
+    assert_eq!((models.matches("poolRef:").count(), models.matches("weight: 1").count()), (2, 2), "{models}");
+    let thalamus = || Command::new(env!("CARGO_BIN_EXE_thalamus"));
+    let none = folder.path().join("none");
+    let nothing = thalamus().args(["serve", "127.0.0.1:1", "--save", none.to_str().unwrap()]).output().unwrap();
+    let said = String::from_utf8_lossy(&nothing.stderr).into_owned();
+    assert!(!nothing.status.success() && said.contains("nothing to write") && !none.exists(), "{said}");
+    let twice = thalamus().args(["serve", "127.0.0.1:1", "--as=chat", "--as=chat=qwen"]).output().unwrap();
+    let said = String::from_utf8_lossy(&twice.stderr).into_owned();
+    assert!(!twice.status.success() && said.contains("--as chat: it is given twice"), "{said}");
+    one.end().await;
+    other.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_comes_later_joins() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
