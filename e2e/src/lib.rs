@@ -40,5 +40,7 @@ pub use llama::Llama;
 pub use process::{Process, end, end_all, memory};
 pub use scale::Scale;
 pub use soak::{Soak, Summary};
-pub use tools::{binary, clients_python, envoy, envoy_gateway, gateway_api, h2spec, helm, older_envoys, root};
+pub use tools::{
+    binary, clients_python, envoy, envoy_gateway, gateway_api, h2spec, helm, older_envoys, prometheus, root,
+};
 pub use world::{Options, PickerPorts, Replica, World};

@@ -36,6 +36,11 @@ pub fn older_envoys() -> Result<Vec<PathBuf>> {
     Ok(std::env::split_paths(&paths).collect())
 }
 
+/// Prometheus; none where Debian's packages cannot be had.
+pub fn prometheus() -> Option<PathBuf> {
+    std::env::var_os("THALAMUS_PROMETHEUS").map(PathBuf::from)
+}
+
 /// Helm.
 pub fn helm() -> Result<PathBuf> {
     find("THALAMUS_HELM")

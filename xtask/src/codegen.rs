@@ -45,6 +45,7 @@ pub(crate) fn generate(root: &Path) -> Result<BTreeMap<PathBuf, String>> {
     }
     files.insert(PathBuf::from("docs/errors.md"), crate::docs::errors());
     files.insert(PathBuf::from("docs/reading.md"), crate::docs::reading());
+    files.extend(crate::monitoring::files()?);
     for protocol in &PROTOCOLS {
         files.insert(PathBuf::from(protocol.generated), rust_of(root, protocol)?);
     }

@@ -3,6 +3,7 @@
 mod codegen;
 mod docs;
 mod images;
+mod monitoring;
 mod run;
 mod tasks;
 #[cfg(test)]

@@ -78,6 +78,10 @@ pub(crate) fn install(root: &Path) -> Result<Environment> {
         Ok(node) => environment.push(("NODE_ROOT", node)),
         Err(error) => crate::say(&format!("no tests on a real node here: {error:#}")),
     }
+    match debian(&cache, "prometheus", &["prometheus"]) {
+        Ok(place) => environment.push(("THALAMUS_PROMETHEUS", place.join("usr/bin/prometheus"))),
+        Err(error) => crate::say(&format!("no test with a real Prometheus here: {error:#}")),
+    }
     Ok(environment)
 }
 
@@ -104,35 +108,45 @@ fn kubernetes(root: &Path, bin: &Path, go_objects: &Path) -> Result<()> {
     run("Kubernetes, etcd, kubectl and CoreDNS", &mut build)
 }
 
-/// Debian packages of what a node runs, unpacked and not installed. Needs root, as the node itself does.
+/// What a node runs. Needs root, as the node itself does.
 fn node(cache: &Path) -> Result<PathBuf> {
-    const PACKAGES: [&str; 7] =
-        ["containerd", "runc", "containernetworking-plugins", "nftables", "libnftables1", "libnftnl11", "libjansson4"];
     if output(Command::new("id").arg("-u"))?.trim() != "0" {
         bail!("a node needs root");
     }
-    for tool in ["apt-get", "dpkg-deb", "ip", "nsenter"] {
+    for tool in ["ip", "nsenter"] {
         if !is_there(tool) {
-            bail!("{tool} is missing (Debian: apt, dpkg, iproute2, util-linux)");
+            bail!("{tool} is missing (Debian: iproute2, util-linux)");
         }
     }
-    let place = cache.join("node");
+    let packages =
+        ["containerd", "runc", "containernetworking-plugins", "nftables", "libnftables1", "libnftnl11", "libjansson4"];
+    debian(cache, "node", &packages)
+}
+
+/// Debian packages, unpacked and not installed.
+fn debian(cache: &Path, name: &str, packages: &[&str]) -> Result<PathBuf> {
+    for tool in ["apt-get", "dpkg-deb"] {
+        if !is_there(tool) {
+            bail!("{tool} is missing (Debian: apt, dpkg)");
+        }
+    }
+    let place = cache.join(name);
     let done = place.join("complete");
     if done.exists() {
         return Ok(place);
     }
     std::fs::create_dir_all(&place).with_context(|| format!("making {}", place.display()))?;
-    let packages = tempfile::tempdir_in(&place).context("making a folder for packages")?;
+    let folder = tempfile::tempdir_in(&place).context("making a folder for packages")?;
     let download = || {
         let mut apt = Command::new("apt-get");
-        apt.args(["-qq", "-o", "APT::Sandbox::User=root", "download"]).args(PACKAGES).current_dir(packages.path());
-        run("Debian packages of a node", &mut apt)
+        apt.args(["-qq", "-o", "APT::Sandbox::User=root", "download"]).args(packages).current_dir(folder.path());
+        run(&format!("Debian packages: {}", packages.join(", ")), &mut apt)
     };
     if download().is_err() {
         run("lists of Debian packages", Command::new("apt-get").args(["-qq", "update"]))?;
         download()?;
     }
-    for entry in std::fs::read_dir(packages.path()).context("reading packages")? {
+    for entry in std::fs::read_dir(folder.path()).context("reading packages")? {
         let package = entry.context("reading packages")?.path();
         output(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&place))?;
     }

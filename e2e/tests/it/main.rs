@@ -204,6 +204,7 @@ fn data_plane(trials: &mut Trials) {
     );
     claims!(trials, metrics:
         requests_tokens_and_pools_are_shown_under_the_names_that_others_read,
+        every_panel_and_alert_reads_what_a_prometheus_has,
     );
     claims!(trials, llama:
         it_is_found_out_and_answers_every_kind_of_request,

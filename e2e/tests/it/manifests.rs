@@ -76,6 +76,17 @@ fn chart(shared: &Shared) -> Result<()> {
             ensure!(rendered[key] == *object, "{folder}: {key} is\n{object}\nand the chart's is\n{}", rendered[key]);
         }
     }
+    let applied =
+        shared.cluster().kubectl(&["kustomize", &root().join("manifests/monitoring").display().to_string()])?;
+    let (applied, rendered) = (
+        objects(&applied)?,
+        objects(&render(&["monitoring.podMonitors=true", "monitoring.alerts=true", "monitoring.dashboards=true"])?)?,
+    );
+    ensure!(applied.len() == 5, "{:?}", applied.keys());
+    for (key, object) in &applied {
+        let rendered = rendered.get(key).with_context(|| format!("the chart has no {key}"))?;
+        ensure!(rendered == object, "{key} is\n{object}\nand the chart's is\n{rendered}");
+    }
     let more = render(&[
         "manageNamespaces={serving,*}",
         "controller.extraArgs={--lease-duration=15s}",

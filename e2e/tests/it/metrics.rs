@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, ensure};
-use e2e::{Client, Options, PodSpec, World, eventually};
-use serde_json::json;
+use anyhow::{Context as _, Result, ensure};
+use e2e::{Client, Options, PodSpec, Process, World, eventually, root};
+use serde_json::{Value, json};
 
 use crate::Shared;
 use crate::routing::{chat, image, text, until_answered};
@@ -125,4 +125,117 @@ async fn metrics(admin: &Client) -> Result<Shown> {
     let distinct: BTreeSet<&&str> = names.iter().collect();
     ensure!(distinct.len() == names.len(), "a metric is there twice: {names:?}");
     Ok(Shown(shown))
+}
+
+/// By a real Prometheus, which scrapes a picker and a controller as its operator would, and reads the alerts as they are shipped.
+pub(crate) async fn every_panel_and_alert_reads_what_a_prometheus_has(shared: &Shared) -> Result<()> {
+    let Some(program) = e2e::prometheus() else {
+        eprintln!("metrics: no real Prometheus here: `cargo xtask test` takes it from Debian's packages");
+        return Ok(());
+    };
+    let mut world = shared.world().await?;
+    world.apply_pool("mixed")?;
+    world.apply_model("m", "{modelName: m, poolRef: {name: mixed}, modalities: {input: [Text, Image]}}")?;
+    world.kubelet.run(PodSpec::new("eyes-0", "mixed", &["m=text,image"])).await?;
+    until_answered(&world, &chat("m", &image()), "200 eyes-0").await?;
+
+    let folder = shared.folder().join("prometheus");
+    std::fs::create_dir_all(&folder)?;
+    let target = |admin: &Client, pod: &str| {
+        let labels = json!({"namespace": world.namespace, "pod": pod});
+        json!({"targets": [admin.address().to_string()], "labels": labels})
+    };
+    let config = json!({
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [root().join("charts/thalamus/monitoring/alerts.yaml")],
+        "scrape_configs": [{"job_name": "thalamus", "static_configs":
+            [target(&world.picker_admin, "picker-0"), target(&world.controller_admin, "controller-0")]}],
+    });
+    let config_file = folder.join("prometheus.yaml");
+    std::fs::write(&config_file, config.to_string())?;
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let args = [
+        format!("--config.file={}", config_file.display()),
+        format!("--storage.tsdb.path={}", folder.join("data").display()),
+        format!("--web.listen-address={port}"),
+    ];
+    let process = Process::start(&folder, "prometheus", &program, &args, &[])?;
+    let prometheus = Client::new(port);
+    eventually("Prometheus is ready", async || {
+        let ready = prometheus.get("/-/ready").await.with_context(|| process.tail())?;
+        ensure!(ready.status == 200, "{}", ready.text());
+        Ok(())
+    })
+    .await?;
+
+    let mut asked = expressions()?;
+    let streamed =
+        json!({"model": "m", "max_tokens": 4, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
+    let began = asked.len();
+    eventually("every expression has a series", async || {
+        // Something of each kind between two scrapes, so that rates are there.
+        for body in [chat("m", &text()), chat("m", &image()), chat("nobodys", &text())] {
+            world.http.chat(&body).await?;
+        }
+        world.http.post("/v1/messages", streamed.to_string()).await?;
+        let mut missing = Vec::new();
+        for (whose, expression) in std::mem::take(&mut asked) {
+            if !has_series(&prometheus, &expression).await.with_context(|| format!("{whose}: {expression}"))? {
+                missing.push((whose, expression));
+            }
+        }
+        asked = missing;
+        ensure!(asked.is_empty(), "{} of {began} have none: {asked:#?}", asked.len());
+        Ok(())
+    })
+    .await?;
+
+    let rules = prometheus.get("/api/v1/rules").await?.json();
+    let rules = rules["data"]["groups"][0]["rules"].as_array().context("no rules were read")?;
+    for rule in rules {
+        ensure!(rule["health"] == "ok" && rule["state"] == "inactive", "{rule}");
+    }
+    Ok(())
+}
+
+/// Of every panel and alert: whose it is, and what it reads. What is shown only when something went wrong is left out.
+fn expressions() -> Result<Vec<(String, String)>> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(root().join("manifests/monitoring/dashboards"))? {
+        let path = entry?.path();
+        let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
+        for panel in dashboard["panels"].as_array().into_iter().flatten() {
+            let is_of_faults = panel["description"].as_str().is_some_and(|said| said.starts_with("Only when"));
+            for target in panel["targets"].as_array().into_iter().flatten().filter(|_| !is_of_faults) {
+                let expression = target["expr"].as_str().context("a target without an expression")?;
+                let expression = ["$namespace", "$pool", "$pod", "$model_name"]
+                    .into_iter()
+                    .fold(expression.replace("$__rate_interval", "10s"), |all, variable| all.replace(variable, ".*"));
+                all.push((format!("{}: {}", dashboard["title"], panel["title"]), expression));
+            }
+        }
+    }
+    ensure!(all.len() > 30, "{} expressions of panels", all.len());
+    let alerts = std::fs::read_to_string(root().join("manifests/monitoring/alerts.yaml"))?;
+    let alerts: Value = serde_saphyr::from_str(&alerts)?;
+    for rule in alerts["spec"]["groups"][0]["rules"].as_array().context("no alerts")? {
+        let name = rule["alert"].as_str().context("an alert without a name")?;
+        let expression = rule["expr"].as_str().context("an alert without an expression")?;
+        // What is looked at has a series; that it is bad has none, as long as all is well.
+        let (looked_at, _) =
+            expression.rsplit_once([' ']).and_then(|(rest, _)| rest.rsplit_once(' ')).context("no bound")?;
+        let looked_at = looked_at.strip_prefix("absent(").and_then(|rest| rest.strip_suffix(')')).unwrap_or(looked_at);
+        if !["ThalamusContradicted", "ThalamusScrapesFail"].contains(&name) {
+            all.push((name.to_owned(), looked_at.to_owned()));
+        }
+    }
+    Ok(all)
+}
+
+async fn has_series(prometheus: &Client, expression: &str) -> Result<bool> {
+    let query: String = expression.bytes().fold(String::new(), |all, byte| format!("{all}%{byte:02X}"));
+    let answer = prometheus.get(&format!("/api/v1/query?query={query}")).await?.json();
+    ensure!(answer["status"] == "success", "{answer}");
+    let result = answer["data"]["result"].as_array().context("no result")?;
+    Ok(result.iter().any(|series| series["value"][1].as_str().is_some_and(|value| value != "NaN")))
 }
