@@ -44,6 +44,7 @@ pub(crate) fn generate(root: &Path) -> Result<BTreeMap<PathBuf, String>> {
         files.insert(PathBuf::from(format!("{folder}/{name}.yaml")), content);
     }
     files.insert(PathBuf::from("docs/errors.md"), crate::docs::errors());
+    files.insert(PathBuf::from("docs/objects.md"), crate::docs::objects::page());
     files.insert(PathBuf::from("docs/reading.md"), crate::docs::reading());
     files.extend(crate::monitoring::files()?);
     for protocol in &PROTOCOLS {

@@ -1,5 +1,7 @@
 //! The part of the documentation that is written from code.
 
+pub(crate) mod objects;
+
 use std::fmt::Write as _;
 
 use director::{Code, STEERING_HEADERS};

@@ -18,6 +18,10 @@ pub fn manifest(crd: &CustomResourceDefinition) -> Value {
     if let Some(crd) = crd.as_object_mut() {
         crd.remove("status");
     }
+    // Of ours: which release it is of. InferencePool's own is its owner's.
+    if crd["spec"]["group"] == "thalamus.dev" {
+        crd["metadata"]["annotations"] = json!({"thalamus.dev/version": env!("CARGO_PKG_VERSION")});
+    }
     for version in crd["spec"]["versions"].as_array_mut().into_iter().flatten() {
         let schema = &mut version["schema"]["openAPIV3Schema"];
         mend(schema);

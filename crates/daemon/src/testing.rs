@@ -31,6 +31,52 @@ pub fn table_of(exposition: &str) -> String {
     table
 }
 
+/// A table of a program's flags, and one for each of its commands.
+pub fn flags_of(mut program: clap::Command) -> String {
+    program.build();
+    let mut all = String::new();
+    write_flags(&mut all, &program, true);
+    all
+}
+
+fn write_flags(all: &mut String, command: &clap::Command, is_first: bool) {
+    if !is_first {
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        _ = write!(all, "\n### `{}`\n\n{about}\n\n", command.get_bin_name().unwrap_or_else(|| command.get_name()));
+    }
+    let own = command
+        .get_arguments()
+        .filter(|arg| !arg.is_hide_set() && !["help", "version"].contains(&arg.get_id().as_str()));
+    let rows: Vec<String> = own.map(flag).collect();
+    if !rows.is_empty() {
+        _ = write!(all, "| flag | default | meaning |\n|---|---|---|\n{}", rows.concat());
+    }
+    for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+        write_flags(all, command, false);
+    }
+}
+
+fn flag(arg: &clap::Arg) -> String {
+    let value = arg.get_action().takes_values().then(|| {
+        let names = arg.get_value_names().unwrap_or_default();
+        names.first().map_or_else(|| arg.get_id().to_string(), ToString::to_string)
+    });
+    let name = match (arg.get_long(), value) {
+        (Some(long), Some(value)) => format!("--{long} {value}"),
+        (Some(long), None) => format!("--{long}"),
+        (None, value) => value.unwrap_or_default(),
+    };
+    let defaults: Vec<String> =
+        arg.get_default_values().iter().map(|value| value.to_string_lossy().into_owned()).collect();
+    let default = if defaults.is_empty() { String::new() } else { format!("`{}`", defaults.join(" ")) };
+    let mut help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
+    if let Some(variable) = arg.get_env() {
+        help += &format!(" (environment: {})", variable.to_string_lossy());
+    }
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|").replace('<', "&lt;");
+    format!("| `{name}` | {default} | {help} |\n")
+}
+
 /// Holds a file to what should stand below a heading of it, up to the next one; with `BLESS` set, writes it there.
 ///
 /// # Panics

@@ -82,3 +82,19 @@ async fn run() -> Result<ExitCode> {
     }
     Ok(ExitCode::SUCCESS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What people read of the flags.
+    #[test]
+    fn the_reference_beside_the_documents_is_of_these_flags() {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference.md");
+        daemon::testing::holds(
+            &file,
+            "kubectl thalamus",
+            &daemon::testing::flags_of(<Args as clap::CommandFactory>::command()),
+        );
+    }
+}

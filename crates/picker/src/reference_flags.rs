@@ -53,6 +53,11 @@ pub struct ReferenceFlags {
     #[arg(long)]
     pub(crate) test_endpoint_selection: bool,
 
+    /// Show metrics under the names that llm-d's had before September 2026 as well: inference_objective_*, inference_pool_*,
+    /// inference_extension_*.
+    #[arg(long)]
+    pub(crate) legacy_metrics: bool,
+
     /// The kubeconfig of a picker that runs without a controller. Defaults to the pod's service account.
     #[arg(long, value_parser = path)]
     pub kubeconfig: Option<PathBuf>,

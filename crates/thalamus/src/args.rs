@@ -77,4 +77,15 @@ mod tests {
     fn the_flags_are_well_formed() {
         <Args as clap::CommandFactory>::command().debug_assert();
     }
+
+    /// What people read of the flags.
+    #[test]
+    fn the_reference_beside_the_documents_is_of_these_flags() {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference.md");
+        daemon::testing::holds(
+            &file,
+            "thalamus",
+            &daemon::testing::flags_of(<Args as clap::CommandFactory>::command()),
+        );
+    }
 }

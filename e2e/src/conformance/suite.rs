@@ -120,7 +120,7 @@ fn with_our_picker(base: &str, part: Part) -> Result<String> {
         if is_picker {
             let image =
                 document.lines().find(|line| line.contains("image:")).context("a picker has an image")?.to_owned();
-            document = document.replace(&image, "        image: thalamus-picker:0.0.0");
+            document = document.replace(&image, "        image: thalamus-picker:0.1.0");
             let mut flags = vec!["--test-endpoint-selection"];
             if part == Part::Controller {
                 flags.extend([

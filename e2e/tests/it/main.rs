@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 mod bad_input;
 mod crds;
 mod edges;
+mod examples;
 mod failures;
 mod found;
 mod gateways;
@@ -202,6 +203,7 @@ fn data_plane(trials: &mut Trials) {
         what_a_server_refuses_goes_to_another_and_has_it_asked_again,
         a_restart_of_the_controller_widens_nothing,
     );
+    claims!(trials, examples: one_vision_server, text_and_vision, speech, pictures_and_video);
     claims!(trials, metrics:
         requests_tokens_and_pools_are_shown_under_the_names_that_others_read,
         every_panel_and_alert_reads_what_a_prometheus_has,

@@ -206,11 +206,11 @@ pub(crate) async fn an_upgrade_replaces_the_pickers_of_one_pool_at_a_time(shared
     );
     until_condition(&world, "inferencepool", "two", &queued).await?;
     ensure!(image(&world, "one")? == "thalamus-picker:next", "{}", image(&world, "one")?);
-    ensure!(image(&world, "two")? == "thalamus-picker:0.0.0", "{}", image(&world, "two")?);
+    ensure!(image(&world, "two")? == "thalamus-picker:0.1.0", "{}", image(&world, "two")?);
     // While the first is on its way, so that Kubernetes' own controller would say.
     world.kubectl(&["annotate", "deployment", "one-picker", "--overwrite", "deployment.kubernetes.io/revision=2"])?;
     until_mended(&world, "two-picker").await?;
-    ensure!(image(&world, "two")? == "thalamus-picker:0.0.0", "two at a time");
+    ensure!(image(&world, "two")? == "thalamus-picker:0.1.0", "two at a time");
     world.say_complete("one-picker", 2)?;
     eventually("the second is upgraded", async || {
         ensure!(image(&world, "two")? == "thalamus-picker:next", "{}", image(&world, "two")?);
@@ -261,7 +261,7 @@ pub(crate) async fn an_upgrade_that_the_api_server_refuses_holds_up_nobody(share
     let image = "/spec/template/spec/containers/0/image";
     until(&world, "deployment", "two-picker", image, &json!("thalamus-picker:next")).await?;
     let others = world.object("deployment", "one-picker")?;
-    ensure!(others.pointer(image) == Some(&json!("thalamus-picker:0.0.0")), "{others}");
+    ensure!(others.pointer(image) == Some(&json!("thalamus-picker:0.1.0")), "{others}");
     Ok(())
 }
 

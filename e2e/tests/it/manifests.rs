@@ -29,6 +29,10 @@ fn every_folder_can_be_applied(shared: &Shared) -> Result<()> {
         "manifests/namespaced",
         "manifests/picker",
         "manifests/examples/multimodal",
+        "manifests/examples/one-vision-server",
+        "manifests/examples/text-and-vision",
+        "manifests/examples/speech",
+        "manifests/examples/pictures-and-video",
     ] {
         let path = root().join(folder).display().to_string();
         // Strict: a field that the API server does not know is an error, not a warning.

@@ -126,7 +126,7 @@ async fn install(shared: &Shared) -> Result<()> {
         "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "eyes"}}, "template": {
             "metadata": {"labels": {"app": "eyes"}},
             "spec": {"containers": [{
-                "name": "sim", "image": "modelserver-sim:0.0.0", "args": ["--model=see=text,image", "--latency=50ms"],
+                "name": "sim", "image": "modelserver-sim:0.1.0", "args": ["--model=see=text,image", "--latency=50ms"],
                 "readinessProbe": {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 1},
                 "resources": {"requests": {"cpu": "10m"}},
             }]},
@@ -291,7 +291,7 @@ async fn in_the_place_of_another(shared: &Shared) -> Result<()> {
         "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "plain-epp"}}, "template": {
             "metadata": {"labels": {"app": "plain-epp"}},
             "spec": {"serviceAccountName": "epp", "containers": [{
-                "name": "epp", "image": "thalamus-picker:0.0.0",
+                "name": "epp", "image": "thalamus-picker:0.1.0",
                 "args": ["--pool-name", "plain", "--pool-namespace", "serving", "--zap-encoder", "json", "--grpc-port", "9002",
                     "--grpc-health-port", "9003"],
                 "ports": [{"containerPort": 9002}, {"containerPort": 9003}, {"name": "metrics", "containerPort": 9090}],
