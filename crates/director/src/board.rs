@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use routing::{ModalitySet, PoolName, Uid};
 use scheduling::{Health, Load, SATURATED_WAITING, Scraped, Work};
 
+use crate::attempt::micros;
 use crate::cached::{Cached, Visit};
 use crate::content::Content;
-use crate::dispatch::micros;
 use crate::queue::Queue;
 use crate::refusals::{Belief, Refusals};
 

@@ -15,6 +15,7 @@
 //! - nothing here opens a socket, sets a timer, logs or has metrics: whoever wants to know of a request is an [`Observer`];
 //! - every edge makes the same decision, because there is one call to make it; what it does with bodies and connections is its own.
 
+mod attempt;
 mod board;
 mod body;
 mod body_timeouts;
@@ -42,14 +43,13 @@ mod transaction;
 mod usage;
 mod waiting;
 
+pub use attempt::{AttemptReport, Ending, RunningAttempt};
 pub use board::{EndpointId, EndpointState, Reading, SILENT_AFTER, STALE_AFTER, STUCK_AFTER};
 pub use body::HeldBody;
 pub use body_timeouts::BodyTimeouts;
 pub use budget::{Budget, Reservation};
 pub use code::Code;
-pub use dispatch::{
-    Attempt, AttemptReport, Dispatch, Ending, EstimatedTokens, HeaderChanges, MAX_ATTEMPTS, Plan, RunningAttempt, Why,
-};
+pub use dispatch::{Attempt, Dispatch, EstimatedTokens, HeaderChanges, MAX_ATTEMPTS, Plan, Why};
 pub use explain::{Considered, Explanation};
 pub use handler::{Observer, OtherPaths, RequestHandler, Settled, caller};
 pub use head::{DESTINATION, Head, MAX_HEAD};

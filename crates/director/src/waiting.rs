@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use routing::{Draw, ModelName, Offers, PoolName, Route, Tier};
 use scheduling::{Asks, Filter, Lane};
 
-use crate::dispatch::micros;
+use crate::attempt::micros;
 use crate::queue::{NoPlace, Ticket};
 use crate::transaction::Undecided;
 use crate::{Plan, Rejection, RequestHandler, Step, Timer};
