@@ -1,4 +1,6 @@
-//! The reference of metrics, written from what a process shows.
+//! References of metrics and flags, written from what a process shows and takes.
+
+#![expect(clippy::panic, reason = "what helps a test may panic like it")]
 
 use std::fmt::Write as _;
 use std::path::Path;

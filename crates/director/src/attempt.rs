@@ -40,7 +40,7 @@ pub struct RunningAttempt {
     is_judged: bool,
     /// How much of the answer's body was seen, and what it says of tokens.
     bytes: u64,
-    usage: UsageReader,
+    usage: Option<Box<UsageReader>>,
     life: Option<Arc<Life>>,
 }
 
@@ -119,7 +119,7 @@ impl RunningAttempt {
             refusal: None,
             is_judged: false,
             bytes: 0,
-            usage: UsageReader::default(),
+            usage: None,
             life: plan.life.clone(),
         };
         // The first byte of an answer in one piece is its last.
@@ -192,7 +192,7 @@ impl RunningAttempt {
         self.bytes += bytes.len() as u64;
         match &mut self.refusal {
             Some(refusal) => refusal.feed(bytes),
-            None => self.usage.feed(bytes),
+            None => self.usage.get_or_insert_default().feed(bytes),
         }
         self.first_byte(at);
         // Remembered as soon as it is said: whoever reads it may ask for it before the answer has ended.
@@ -341,7 +341,7 @@ impl RunningAttempt {
                 first_byte: self.first_byte,
                 ended: at,
                 bytes: self.bytes,
-                usage: self.usage.usage(),
+                usage: self.usage.as_ref().map(|reader| reader.usage()).unwrap_or_default(),
             });
         }
         let since = |at: Instant| at.saturating_duration_since(self.began);

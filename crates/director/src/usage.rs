@@ -51,6 +51,14 @@ struct Object {
 
 const KEY: &[u8] = b"\"usage\"";
 
+/// What details of a count call each modality.
+const NAMES: [(Modality, &str); 4] = [
+    (Modality::Text, "text_tokens"),
+    (Modality::Image, "image_tokens"),
+    (Modality::Audio, "audio_tokens"),
+    (Modality::Video, "video_tokens"),
+];
+
 /// A larger object is none of these: engines' are of some 200 bytes.
 const MOST_BYTES: usize = 4 << 10;
 
@@ -180,13 +188,7 @@ impl Usage {
         self.output = first(&["completion_tokens", "output_tokens"]).or(self.output);
         let cached = input.and_then(|input| number(&input["cached_tokens"]));
         self.cached = cached.or_else(|| first(&["cache_read_input_tokens"])).or(self.cached);
-        const OF: [(Modality, &str); 4] = [
-            (Modality::Text, "text_tokens"),
-            (Modality::Image, "image_tokens"),
-            (Modality::Audio, "audio_tokens"),
-            (Modality::Video, "video_tokens"),
-        ];
-        for (modality, name) in OF {
+        for (modality, name) in NAMES {
             let at = modality as usize;
             self.input_by[at] = input.and_then(|input| number(&input[name])).or(self.input_by[at]);
             self.output_by[at] = output.and_then(|output| number(&output[name])).or(self.output_by[at]);
