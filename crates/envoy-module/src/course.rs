@@ -8,6 +8,7 @@ use http::StatusCode;
 
 /// A request under way. To drop it is an end as well.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "whoever has one has it in a box")]
 pub(crate) enum Course {
     Here(RunningAttempt),
     Asked(Asked),

@@ -25,6 +25,7 @@ use crate::{debug, poll, subscription, table_file, view};
 
 /// How a picker behaves.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "flags, each by itself")]
 pub struct Options {
     pub scope: Scope,
     /// The name the controller knows it by.

@@ -41,7 +41,7 @@ fn fields(page: &mut String, path: &str, schema: &Value) {
             at += "[]";
         } else if field["additionalProperties"].is_object() {
             inner = &field["additionalProperties"];
-            kind = "map".to_owned();
+            kind = String::from("map");
             at += ".*";
         }
         let values: Vec<&str> = inner["enum"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
