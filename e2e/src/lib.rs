@@ -9,6 +9,7 @@
 //!
 //! Everything a world starts ends with it, and nothing is shared between worlds but the cluster.
 
+mod browser;
 mod client;
 mod cluster;
 mod compare;
@@ -27,6 +28,7 @@ mod soak;
 mod tools;
 mod world;
 
+pub use browser::Browser;
 pub use client::{Answer, Client};
 pub use cluster::{Cluster, Credentials, Killed, kubectl};
 pub use compare::{Compare, echo, write_table};
@@ -41,6 +43,6 @@ pub use process::{Process, end, end_all, memory};
 pub use scale::Scale;
 pub use soak::{Soak, Summary};
 pub use tools::{
-    binary, clients_python, envoy, envoy_gateway, gateway_api, h2spec, helm, older_envoys, prometheus, root,
+    binary, browser, clients_python, envoy, envoy_gateway, gateway_api, h2spec, helm, older_envoys, prometheus, root,
 };
 pub use world::{Options, PickerPorts, Replica, World};

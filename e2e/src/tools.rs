@@ -36,6 +36,11 @@ pub fn older_envoys() -> Result<Vec<PathBuf>> {
     Ok(std::env::split_paths(&paths).collect())
 }
 
+/// Chromium; none where Debian's packages cannot be installed.
+pub fn browser() -> Option<PathBuf> {
+    std::env::var_os("THALAMUS_BROWSER").map(PathBuf::from)
+}
+
 /// Prometheus; none where Debian's packages cannot be had.
 pub fn prometheus() -> Option<PathBuf> {
     std::env::var_os("THALAMUS_PROMETHEUS").map(PathBuf::from)

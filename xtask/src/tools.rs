@@ -78,6 +78,10 @@ pub(crate) fn install(root: &Path) -> Result<Environment> {
         Ok(node) => environment.push(("NODE_ROOT", node)),
         Err(error) => crate::say(&format!("no tests on a real node here: {error:#}")),
     }
+    match browser() {
+        Ok(browser) => environment.push(("THALAMUS_BROWSER", browser)),
+        Err(error) => crate::say(&format!("no test in a real browser here: {error:#}")),
+    }
     match debian(&cache, "prometheus", &["prometheus"]) {
         Ok(place) => environment.push(("THALAMUS_PROMETHEUS", place.join("usr/bin/prometheus"))),
         Err(error) => crate::say(&format!("no test with a real Prometheus here: {error:#}")),
@@ -121,6 +125,27 @@ fn node(cache: &Path) -> Result<PathBuf> {
     let packages =
         ["containerd", "runc", "containernetworking-plugins", "nftables", "libnftables1", "libnftnl11", "libjansson4"];
     debian(cache, "node", &packages)
+}
+
+/// Debian's Chromium, installed where it is not: it needs some hundred libraries.
+fn browser() -> Result<PathBuf> {
+    let place = PathBuf::from("/usr/bin/chromium");
+    if place.exists() {
+        return Ok(place);
+    }
+    if !is_there("apt-get") || output(Command::new("id").arg("-u"))?.trim() != "0" {
+        bail!("there is no Chromium, and it takes root and apt-get to install it (Debian: chromium)");
+    }
+    let install = || {
+        let mut apt = Command::new("apt-get");
+        apt.args(["-qq", "-o", "APT::Sandbox::User=root", "install", "--yes", "--no-install-recommends", "chromium"]);
+        run("Debian package: chromium", apt.env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    if install().is_err() {
+        run("lists of Debian packages", Command::new("apt-get").args(["-qq", "update"]))?;
+        install()?;
+    }
+    Ok(place)
 }
 
 /// Debian packages, unpacked and not installed.

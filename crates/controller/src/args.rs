@@ -55,8 +55,8 @@ pub struct Args {
     #[arg(long, env = "POD_NAMESPACE")]
     pub namespace: Option<String>,
 
-    /// The identity of this replica, which no other may have.
-    #[arg(long, env = "POD_NAME", default_value_t = a_name())]
+    /// The identity of this replica, which no other may have. Defaults to the host's name and something drawn.
+    #[arg(long, env = "POD_NAME", default_value_t = a_name(), hide_default_value = true)]
     pub name: String,
 
     /// The Lease for leader election.

@@ -1,4 +1,4 @@
-//! The admin port: `/metrics`, `/ready` and `/live` for whoever reaches it; `/debug/table` for a person on the same machine, or in the same
+//! The admin port: `/metrics`, `/ready` and `/live` for whoever reaches it; a page and `/debug` for a person on the same machine, or in the same
 //! pod, where `kubectl port-forward` ends.
 
 use std::fmt;
@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -90,11 +91,15 @@ impl Admin {
 
     fn for_people(&self) -> Router {
         let table = Router::new().route("/debug/table", get(table)).with_state(self.clone());
-        self.for_everybody().merge(table).merge(self.more.clone())
+        let for_people = table.merge(self.more.clone());
+        let for_people =
+            if self.open_debug { for_people } else { for_people.layer(middleware::from_fn(only_by_a_near_name)) };
+        self.for_everybody().merge(for_people)
     }
 
     fn for_strangers(&self) -> Router {
-        self.for_everybody().route("/debug/{*page}", any(async || (StatusCode::FORBIDDEN, FOR_PEOPLE)))
+        let refused = async || (StatusCode::FORBIDDEN, FOR_PEOPLE);
+        self.for_everybody().route("/", any(refused)).route("/debug/{*page}", any(refused))
     }
 
     /// Serves until `stop` is cancelled.
@@ -126,6 +131,18 @@ impl Admin {
 /// (127.0.0.6 with Istio: `pilot/pkg/networking/core`, `InboundPassthroughBindIpv4`, and ::6).
 fn is_local(peer: IpAddr) -> bool {
     matches!(peer.to_canonical(), IpAddr::V4(Ipv4Addr::LOCALHOST) | IpAddr::V6(Ipv6Addr::LOCALHOST))
+}
+
+/// A page of somebody else's, open in the browser of a person here, may make its own name lead to this machine, and then read what is for that
+/// person alone. It cannot make the browser say another name.
+async fn only_by_a_near_name(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(name, _)| name);
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    if name.is_empty() || name.eq_ignore_ascii_case("localhost") || address.is_ok() {
+        return next.run(request).await;
+    }
+    (StatusCode::FORBIDDEN, "ask for it as localhost; --open-debug shows it under every name\n").into_response()
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {

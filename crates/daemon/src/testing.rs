@@ -68,8 +68,8 @@ fn flag(arg: &clap::Arg) -> String {
         (Some(long), None) => format!("--{long}"),
         (None, value) => value.unwrap_or_default(),
     };
-    let defaults: Vec<String> =
-        arg.get_default_values().iter().map(|value| value.to_string_lossy().into_owned()).collect();
+    let shown = if arg.is_hide_default_value_set() { &[][..] } else { arg.get_default_values() };
+    let defaults: Vec<String> = shown.iter().map(|value| value.to_string_lossy().into_owned()).collect();
     let default = if defaults.is_empty() { String::new() } else { format!("`{}`", defaults.join(" ")) };
     let mut help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
     if let Some(variable) = arg.get_env() {

@@ -53,7 +53,7 @@ pub struct Args {
     pub pool: Option<String>,
 
     /// The name by which the controller knows this picker. Defaults to the host name, which in a pod is the pod's.
-    #[arg(long, env = "POD_NAME", default_value_t = host())]
+    #[arg(long, env = "POD_NAME", default_value_t = host(), hide_default_value = true)]
     pub name: String,
 
     /// Where gateways connect (ext_proc, over gRPC). TLS and plain text are accepted on the same port.

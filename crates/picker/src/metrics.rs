@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use daemon::Rarely;
 use director::{
-    AttemptReport, Budget, Contradiction, Director, Observer, Plan, Rejection, Reply, RequestReport, Usage,
+    AttemptReport, Budget, Code, Contradiction, Director, Observer, Plan, Rejection, Reply, RequestReport, Usage,
 };
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -20,6 +20,7 @@ use routing::{Modality, Unfit};
 use tokio::sync::mpsc;
 
 use crate::picker::Connections;
+use crate::recent::Recent;
 
 mod ecosystem;
 
@@ -53,6 +54,8 @@ pub struct Metrics {
     tokens: Family<TokenLabels, Counter>,
     endpoints: Endpoints,
     ecosystem: Ecosystem,
+    /// The last decisions, for the page.
+    recent: Recent,
     /// Who is told of endpoints that contradict the table.
     contradicted: Option<mpsc::Sender<SocketAddr>>,
 }
@@ -162,6 +165,7 @@ impl Metrics {
             tokens: Family::default(),
             endpoints: Endpoints::default(),
             ecosystem,
+            recent: Recent::default(),
             contradicted: None,
         }
     }
@@ -275,6 +279,16 @@ impl Metrics {
         }
     }
 
+    /// Requests that were refused with this code.
+    pub(crate) fn rejections_of(&self, code: Code) -> u64 {
+        self.rejections.get(&RejectionLabels { reason: code.as_str() }).map_or(0, |counter| counter.get())
+    }
+
+    /// The last decisions.
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
     /// The same, telling the addresses of endpoints that contradict the table.
     pub(crate) fn telling(self, contradicted: mpsc::Sender<SocketAddr>) -> Self {
         Self { contradicted: Some(contradicted), ..self }
@@ -381,6 +395,7 @@ impl Observer for Metrics {
         }
         self.cache_decisions.inc_by(plan.why.is_swayed.into());
         self.ecosystem.dispatched(plan, took);
+        self.recent.dispatched(request, plan, took);
         tracing::info!(
             model = request.model,
             operation = request.requires.operation.as_str(),
@@ -485,6 +500,7 @@ impl Observer for Metrics {
     fn rejected(&self, rejection: &Rejection) {
         self.rejections.get_or_create(&RejectionLabels { reason: rejection.code().as_str() }).inc();
         self.ecosystem.rejected(rejection);
+        self.recent.rejected(rejection);
         tracing::info!(
             reason = rejection.code().as_str(),
             status = rejection.status().as_u16(),

@@ -20,6 +20,7 @@ use tonic::transport::Server;
 
 use crate::ask_around::AskAround;
 use crate::metrics::Metrics;
+use crate::page::{self, Page};
 use crate::timer::TokioTimer;
 use crate::{debug, poll, subscription, table_file, view};
 
@@ -242,10 +243,16 @@ impl Picker {
         let (metrics, subscription, connections) =
             (self.metrics.clone(), self.subscription.clone(), self.connections.clone());
         let namespace = self.options.scope.namespace.clone();
+        let page = Page {
+            scope: self.options.scope.clone(),
+            director: Arc::clone(&director),
+            subscription: subscription.clone(),
+            metrics: metrics.clone(),
+        };
         let (scope, viewed, seen) = (self.options.scope.clone(), Arc::clone(&director), subscription.clone());
         Admin::new(registry, self.ready(), "no routing table received yet, or the picker is stopping")
             .with_refresh(move || metrics.look_up(&director, &namespace, &budget, &subscription.borrow(), &connections))
-            .with_routes(debug::routes(&self.handler))
+            .with_routes(debug::routes(&self.handler).merge(page::routes(page)))
             .with_table(move || view::table(&scope, &viewed, &seen.borrow()))
     }
 }

@@ -94,7 +94,7 @@ fn pools(table: &RoutingTable, director: &Director, view: &mut Table) {
     }
 }
 
-fn health(state: &EndpointState, now: Instant) -> String {
+pub(crate) fn health(state: &EndpointState, now: Instant) -> String {
     match (state.silent_for(now), state.health(now)) {
         (Some(silent), _) => format!("silent for {} s", silent.as_secs()),
         (None, Health { responsive: false, .. }) => "stuck: has requests, makes no progress".to_owned(),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use daemon::{ConnectionLimit, Port};
 use kube::ResourceExt as _;
 use modelserver_sim::{Options, Sim};
 use picker::Picker;
@@ -30,13 +31,17 @@ pub(crate) struct DemoArgs {
     #[arg(long, default_value = "127.0.0.1:0")]
     pub(crate) listen: SocketAddr,
 
+    /// Where to serve a page to look at, and what `/metrics` and `/debug` show.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub(crate) admin_listen: SocketAddr,
+
     /// Exit after the tour, with success only if every request landed where the table says.
     #[arg(long)]
     pub(crate) once: bool,
 }
 
 pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
-    let DemoArgs { manifests, listen, once } = args;
+    let DemoArgs { manifests, listen, admin_listen, once } = args;
     let screen = Screen::of_stdout();
     let stop = daemon::stop_on_signal()?;
 
@@ -63,7 +68,11 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
     if once {
         return Ok(if all_landed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    tour::show_commands(screen, address);
+    let admin_listener = daemon::bind(admin_listen, "--admin-listen").await?;
+    let admin = admin_listener.local_addr().context("asking for the port")?;
+    let port = Port::new(admin_listener, ConnectionLimit::for_operators());
+    tokio::spawn(picker.admin(registry).serve(port, stop.clone()));
+    tour::show_commands(screen, address, admin);
     serve.await.context("the server failed")?;
     Ok(ExitCode::SUCCESS)
 }

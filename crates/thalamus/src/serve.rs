@@ -63,12 +63,12 @@ struct Ports {
     #[arg(long)]
     ext_proc_listen: Option<SocketAddr>,
 
-    /// Where to serve /metrics, /ready, /live and /debug.
-    #[arg(long)]
-    admin_listen: Option<SocketAddr>,
+    /// Where to serve a page to look at, /metrics, /ready, /live and /debug.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    admin_listen: SocketAddr,
 
-    /// Show /debug to whoever reaches the admin port, not on this machine alone.
-    #[arg(long, requires = "admin_listen")]
+    /// Show the page and /debug to whoever reaches the admin port, not on this machine alone.
+    #[arg(long)]
     open_debug: bool,
 
     /// Largest accepted request body, in bytes.
@@ -79,6 +79,8 @@ struct Ports {
 /// What serves, and where.
 struct Serving {
     address: SocketAddr,
+    /// Where its page is.
+    admin: SocketAddr,
     /// Ends when the process is told to.
     task: JoinHandle<Result<()>>,
 }
@@ -99,24 +101,18 @@ impl Ports {
         let listener = daemon::bind(listen, "--listen").await?;
         let mut registry = Registry::default();
         let picker = controller.picker(namespace, Limits { max_body_bytes }, &mut registry, &stop);
-        let admin = match admin_listen {
-            Some(address) => {
-                let listener = daemon::bind(address, "--admin-listen").await?;
-                let address = listener.local_addr().context("asking for the port")?.to_string();
-                let port = Port::new(listener, ConnectionLimit::for_operators());
-                let admin = picker.admin(registry).with_open_debug(open_debug);
-                tokio::spawn(admin.serve(port, CancellationToken::new()));
-                Some(address)
-            }
-            None => None,
-        };
+        let admin_listener = daemon::bind(admin_listen, "--admin-listen").await?;
+        let admin = admin_listener.local_addr().context("asking for the port")?;
+        let shown = picker.admin(registry).with_open_debug(open_debug);
+        let port = Port::new(admin_listener, ConnectionLimit::for_operators());
+        tokio::spawn(shown.serve(port, CancellationToken::new()));
         let gateways = match ext_proc_listen {
             Some(address) => Some(daemon::bind(address, "--ext-proc-listen").await?),
             None => None,
         };
         let address = listener.local_addr().context("asking for the port")?;
         let ext_proc = gateways.as_ref().and_then(|listener| Some(listener.local_addr().ok()?.to_string()));
-        tracing::info!(listen = %address, ext_proc, admin, namespace, of, "serving");
+        tracing::info!(listen = %address, ext_proc, %admin, namespace, of, "serving");
         let keys = tls::self_signed("thalamus", Versions::Since1_2)?;
         // A task of its own: what is watched beside must not hold up requests.
         let task = tokio::spawn(async move {
@@ -129,6 +125,6 @@ impl Ports {
             };
             tokio::join!(http, ext_proc).1.context("the ext_proc port failed")
         });
-        Ok(Serving { address, task })
+        Ok(Serving { address, admin, task })
     }
 }

@@ -159,8 +159,9 @@ fn targets(model: &Model) -> String {
 }
 
 /// Commands to paste. Each body is what the tour sent.
-pub(crate) fn show_commands(screen: Screen, address: SocketAddr) {
+pub(crate) fn show_commands(screen: Screen, address: SocketAddr, admin: SocketAddr) {
     screen.title("Try it (running until Ctrl-C)");
+    line(&format!("# A page to look at: http://{admin}/\n"));
     for stop in stops() {
         let body = stop.body.to_string().replace('\'', "'\\''");
         line(&format!(

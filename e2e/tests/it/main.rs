@@ -28,6 +28,7 @@ mod manifests;
 mod metrics;
 mod module;
 mod outages;
+mod page;
 mod plugin;
 mod queue;
 mod replicas;
@@ -208,6 +209,7 @@ fn data_plane(trials: &mut Trials) {
         requests_tokens_and_pools_are_shown_under_the_names_that_others_read,
         every_panel_and_alert_reads_what_a_prometheus_has,
     );
+    claims!(trials, page: a_person_sees_what_is_served_and_where_a_request_would_go);
     claims!(trials, llama:
         it_is_found_out_and_answers_every_kind_of_request,
         what_it_refuses_goes_to_the_other,

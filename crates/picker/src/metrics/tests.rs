@@ -1,7 +1,5 @@
 use std::path::Path;
 
-use director::Code;
-
 use super::*;
 
 /// One of each, so that none is left out of what is shown.
@@ -37,6 +35,7 @@ fn sampled() -> Registry {
         endpoints,
         ecosystem,
         contradicted: _,
+        recent: _,
     } = &metrics;
     drop(decisions.get_or_create(&DecisionLabels { pool: text(), input: text(), output: text(), tier: 1 }));
     let reason = RejectionLabels { reason: Code::UnsupportedModality.as_str() };

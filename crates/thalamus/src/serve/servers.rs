@@ -105,9 +105,10 @@ pub(super) async fn run(
     }
     let mut contradictions = controller.contradictions();
     controller.publish(namespace, table.clone());
-    let Serving { address, mut task } =
+    let Serving { address, admin, mut task } =
         ports.serve(&controller, namespace, &format!("{} servers", servers.len())).await?;
     screen.title(&format!("Serving at http://{address}/v1, until Ctrl-C"));
+    line(&format!("  a page to look at: http://{admin}/"));
     loop {
         tokio::select! {
             ended = &mut task => return ended.context("the server failed")?,

@@ -1,0 +1,139 @@
+//! The picker's own page: what is served, how busy it is, what was decided, and where a request would go. It only reads.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::response::{IntoResponse, Json};
+use axum::routing::get;
+use director::{Code, Director, KnownEndpoint};
+use publish::{Scope, Subscription};
+use routing::{Capability, Endpoint, Modality, Offers, Pool, RoutingTable, Target};
+use scheduling::{Load, Scraped};
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+
+use crate::metrics::Metrics;
+use crate::view;
+
+/// What the page is made from.
+#[derive(Debug, Clone)]
+pub(crate) struct Page {
+    pub(crate) scope: Scope,
+    pub(crate) director: Arc<Director>,
+    pub(crate) subscription: watch::Receiver<Subscription>,
+    pub(crate) metrics: Metrics,
+}
+
+/// No other host is asked for anything, and nobody else shows it in a frame.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
+    img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What can go in, in the order of the columns.
+const INPUTS: [Modality; 4] = [Modality::Text, Modality::Image, Modality::Audio, Modality::Video];
+
+/// The routes, for the admin port.
+pub(crate) fn routes(page: Page) -> Router {
+    Router::new().route("/", get(index)).route("/debug/fleet", get(fleet)).with_state(page)
+}
+
+async fn index() -> impl IntoResponse {
+    let headers = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, include_str!("page/index.html"))
+}
+
+async fn fleet(State(page): State<Page>) -> Json<Value> {
+    let Page { scope, director, subscription, metrics } = page;
+    let (now, table) = (Instant::now(), director.table());
+    let revision = table.as_ref().map(|(revision, _)| *revision);
+    let models = table.as_ref().map(|(_, table)| models(table)).unwrap_or_default();
+    let found = |pool: &str, name: &str| {
+        let endpoint = table.as_ref()?.1.pools.get(pool)?.endpoints.get(name)?;
+        endpoint.found.as_ref().map(|found| found.what())
+    };
+    let endpoints: Vec<Value> = director.endpoints().into_iter().map(|known| endpoint(&known, now, found)).collect();
+    let refusals = Code::ALL.iter().filter_map(|code| {
+        let count = Some(metrics.rejections_of(*code)).filter(|count| *count > 0)?;
+        Some(
+            json!({"code": code.as_str(), "count": count, "status": code.status().as_u16(), "meaning": code.meaning()}),
+        )
+    });
+    let age = subscription.borrow().age(tokio::time::Instant::now()).as_secs();
+    Json(json!({
+        "scope": scope.to_string(), "revision": revision, "heardSecondsAgo": age, "inFlight": director.in_flight(),
+        "waiting": director.waiting(), "models": models, "endpoints": endpoints,
+        "decisions": metrics.recent().look(), "refusals": refusals.collect::<Vec<_>>(),
+    }))
+}
+
+/// Each model with the endpoints that it may go to: declared ones, and where there are none, those that servers list.
+fn models(table: &RoutingTable) -> Vec<Value> {
+    let mut all: Vec<Value> = table
+        .models
+        .iter()
+        .map(|(name, model)| {
+            let rows = model.targets.iter().flat_map(|target| rows(table, target, Some(&target.name)));
+            json!({"name": &**name, "endpoints": rows.collect::<Vec<_>>()})
+        })
+        .collect();
+    if table.models.is_empty() {
+        let pools = table.pools.iter();
+        let listed = pools.flat_map(|(pool, facts)| listed(facts).into_iter().map(move |name| (name, pool.clone())));
+        all.extend(listed.map(|(name, pool)| {
+            let target = Target::new(&*name, pool, Capability::ANY);
+            json!({"name": &*name, "endpoints": rows(table, &target, None).collect::<Vec<_>>()})
+        }));
+    }
+    all
+}
+
+fn listed(pool: &Pool) -> std::collections::BTreeSet<Arc<str>> {
+    let found = pool.endpoints.values().filter_map(|endpoint| endpoint.found.as_ref());
+    found.flat_map(|found| found.models.keys().map(|name| Arc::from(&**name))).collect()
+}
+
+fn rows<'t>(table: &'t RoutingTable, target: &'t Target, name: Option<&'t str>) -> impl Iterator<Item = Value> + 't {
+    let pool = table.pools.get(&target.pool);
+    let endpoints = pool.into_iter().flat_map(|pool| &pool.endpoints);
+    let is_listed = pool.is_some_and(|pool| listed(pool).contains(&*target.name));
+    endpoints.filter_map(move |(endpoint_name, endpoint)| {
+        let offer = Offers::of_model(is_listed.then_some(&*target.name)).at(endpoint)?;
+        let capability = target.capability.intersection(offer.capability);
+        let takes =
+            INPUTS.map(|modality| (modality.as_str().to_owned(), takes(target, endpoint, capability, modality)));
+        Some(json!({
+            "target": name, "pool": &*target.pool, "endpoint": &**endpoint_name,
+            "takes": takes.into_iter().collect::<Map<_, _>>(), "gives": capability.output.to_string(),
+            "context": target.limits.intersection(offer.limits).context(),
+        }))
+    })
+}
+
+/// `yes` where the server says so, or its owner does and it says nothing of that; `unknown` where neither does.
+fn takes(target: &Target, endpoint: &Endpoint, capability: Capability, modality: Modality) -> Value {
+    if !capability.input.contains(modality) {
+        return "no".into();
+    }
+    let model = endpoint.found.as_ref().and_then(|found| found.model(&target.name));
+    let is_found = model.and_then(|model| model.input.has(modality)) == Some(true);
+    let is_declared = target.capability != Capability::ANY;
+    if is_found || is_declared { "yes".into() } else { "unknown".into() }
+}
+
+fn endpoint(known: &KnownEndpoint, now: Instant, found: impl Fn(&str, &str) -> Option<String>) -> Value {
+    let KnownEndpoint { state, address, .. } = known;
+    let (id, load) = (state.id(), state.load(now));
+    let Load { in_flight, queued, untold, scraped, .. } = load;
+    let Scraped { waiting, running, kv_cache_usage } = scraped.unwrap_or_default();
+    json!({
+        "pool": &*id.pool, "endpoint": &*id.name, "is": found(&id.pool, &id.name), "address": address.to_string(),
+        "inFlight": in_flight, "queuedMilliseconds": queued + untold, "cachedTokens": state.cached_tokens(),
+        "running": running, "waiting": waiting, "kvCacheUsage": kv_cache_usage, "health": view::health(state, now),
+    })
+}
