@@ -12,6 +12,7 @@ use crate::probe_command::{self, ProbeArgs};
 use crate::screen::Screen;
 use crate::serve::{self, ServeArgs};
 use crate::simulate::{self, SimulateArgs};
+use crate::top::{self, TopArgs};
 
 /// Routes inference requests by modality, without Kubernetes.
 #[derive(Debug, Parser)]
@@ -34,6 +35,8 @@ enum Command {
     Check(CheckArgs),
     /// Find out what model servers are, and what each of their models takes and gives.
     Probe(ProbeArgs),
+    /// Show how busy each endpoint is, as pickers see it.
+    Top(TopArgs),
     /// Simulate a fleet of model servers in virtual time: how long requests wait, by this scheduler and by simpler ones.
     Simulate(SimulateArgs),
 }
@@ -58,6 +61,10 @@ impl Args {
             Command::Probe(args) => {
                 let _log = log.init()?;
                 probe_command::run(args, Screen::of_stdout()).await
+            }
+            Command::Top(args) => {
+                let _log = log.init()?;
+                top::run(args, Screen::of_stdout()).await
             }
             Command::Simulate(args) => simulate::run(&args),
             Command::Serve(args) => {

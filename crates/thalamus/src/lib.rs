@@ -21,6 +21,7 @@ pub mod screen;
 mod serve;
 mod simulate;
 pub mod simulated;
+pub mod top;
 mod tour;
 
 pub use args::Args;

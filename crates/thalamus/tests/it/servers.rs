@@ -112,6 +112,26 @@ async fn what_is_saved_says_the_same_of_servers_on_one_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn top_shows_how_busy_servers_are_without_a_cluster() {
+    let server = Server::start(0, "one", &["m=text:text:chat completions,tokenize"]).await;
+    let address = server.address.to_string();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = free.local_addr().unwrap().to_string();
+    drop(free);
+    let serving = Serving::start(&[&address, "--admin-listen", &admin]);
+    serving.until("m", &json!("hi"), r#""server":"one""#);
+    let top =
+        |picker: &str| Command::new(env!("CARGO_BIN_EXE_thalamus")).args(["top", picker, "--once"]).output().unwrap();
+    let shown = String::from_utf8_lossy(&top(&format!("http://{admin}/")).stdout).into_owned();
+    assert!(shown.contains("IN FLIGHT") && shown.contains(&address), "{shown}");
+    // The servers' own port is no picker's.
+    let wrong = top(&address);
+    let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(!wrong.status.success() && said.contains("404") && said.contains("/debug/load"), "{said}");
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_comes_later_joins() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
