@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use director::Code;
 use serde_json::{Value, json};
 
 mod alerts;
@@ -142,9 +143,22 @@ impl Panel {
 impl Alert {
     fn json(&self) -> Value {
         json!({
-            "alert": self.name, "expr": format!("{} {}", self.expression, self.bad), "for": self.lasts,
+            "alert": self.name, "expr": format!("{} {}", self.expression.replace("$FAULTS", &faults()), self.bad), "for": self.lasts,
             "labels": {"severity": self.severity},
-            "annotations": {"summary": self.summary.trim_start_matches("Only when "), "description": self.what_to_do},
+            "annotations": {"summary": sentence(self.summary), "description": self.what_to_do},
         })
     }
+}
+
+/// Codes that are no client's fault: ours, and a model server's.
+fn faults() -> String {
+    let ours = Code::ALL.iter().filter(|code| code.status().is_server_error()).map(|code| code.as_str());
+    ours.chain(["model_server_5xx"]).collect::<Vec<_>>().join("|")
+}
+
+/// What is said once it has happened.
+fn sentence(summary: &str) -> String {
+    let rest = summary.trim_start_matches("Only when ");
+    let (first, rest) = rest.split_at(1);
+    first.to_uppercase() + rest
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -27,6 +27,7 @@ pub struct Admin {
     ready: watch::Receiver<bool>,
     not_ready: &'static str,
     refresh: Arc<dyn Fn() + Send + Sync>,
+    reading: Arc<Mutex<()>>,
     table: Arc<dyn Fn() -> Table + Send + Sync>,
     more: Router,
     open_debug: bool,
@@ -51,6 +52,7 @@ impl Admin {
             ready,
             not_ready,
             refresh: Arc::new(|| {}),
+            reading: Arc::default(),
             table: Arc::new(Table::default),
             more: Router::new(),
             open_debug: false,
@@ -139,10 +141,17 @@ async fn only_by_a_near_name(request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(name, _)| name);
     let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    if name.is_empty() || name.eq_ignore_ascii_case("localhost") || address.is_ok() {
-        return next.run(request).await;
+    // Nobody far away has a name without a dot.
+    if address.is_err() && name.contains('.') {
+        return (StatusCode::FORBIDDEN, "ask for it as localhost; --open-debug shows it under every name\n")
+            .into_response();
     }
-    (StatusCode::FORBIDDEN, "ask for it as localhost; --open-debug shows it under every name\n").into_response()
+    // Nor may that page have the browser ask under our name.
+    let origin = request.headers().get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
+    if origin.is_some_and(|origin| origin.split_once("://").is_none_or(|(_, of)| of != host)) {
+        return (StatusCode::FORBIDDEN, "this is not for pages of others\n").into_response();
+    }
+    next.run(request).await
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
@@ -154,6 +163,8 @@ async fn ready(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
+    // What is looked up is cleared and filled: whoever reads meanwhile would see half of it.
+    let _alone = admin.reading.lock().unwrap_or_else(PoisonError::into_inner);
     (admin.refresh)();
     let mut text = String::new();
     match encode(&mut text, &admin.registry) {

@@ -17,6 +17,8 @@ pub struct Asked {
     pub target: Option<ModelName>,
     pub priority: i32,
     pub operation: Operation,
+    /// Whether a model is asked for something; else it is a look at what was made before, or nobody knows what.
+    pub is_inference: bool,
     pub input: ModalitySet,
     pub is_streamed: bool,
     /// Of its body.
@@ -102,6 +104,9 @@ impl Drop for Life {
             (None, Some(LastAttempt { ending: Ending::Complete, status: Some(status), .. })) => {
                 Outcome::Answered(*status)
             }
+            (None, Some(LastAttempt { ending: Ending::Unreachable, .. })) => Outcome::Failed(Code::EndpointUnreachable),
+            (None, Some(LastAttempt { ending: Ending::BrokeOff, .. })) => Outcome::Failed(Code::EndpointBrokeOff),
+            (None, Some(LastAttempt { ending: Ending::TimedOut, .. })) => Outcome::Failed(Code::EndpointTimedOut),
             _ => Outcome::Abandoned,
         };
         self.observer.finished(&RequestReport {
@@ -113,5 +118,68 @@ impl Drop for Life {
             bytes: last.map_or(0, |last| last.bytes),
             usage: last.map(|last| last.usage).unwrap_or_default(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use routing::{ModalitySet, Uid};
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Seen(Mutex<Vec<Outcome>>);
+
+    impl Observer for Seen {
+        fn finished(&self, report: &RequestReport<'_>) {
+            self.0.lock().unwrap().push(report.outcome);
+        }
+    }
+
+    /// Where somebody else answers, as inside Envoy, nobody says what became of the request: its last attempt does.
+    #[expect(clippy::disallowed_methods, reason = "tests are an edge: some instant must come from somewhere")]
+    #[test]
+    fn a_request_is_told_of_once_as_its_last_attempt_ended() {
+        let seen = Arc::new(Seen::default());
+        let now = Instant::now();
+        let ok = Some(StatusCode::OK);
+        for (endings, failure, is) in [
+            (&[(Ending::Complete, ok)][..], None, Outcome::Answered(StatusCode::OK)),
+            (&[(Ending::Unreachable, None), (Ending::Complete, ok)], None, Outcome::Answered(StatusCode::OK)),
+            (&[(Ending::Unreachable, None)], None, Outcome::Failed(Code::EndpointUnreachable)),
+            (&[(Ending::BrokeOff, ok)], None, Outcome::Failed(Code::EndpointBrokeOff)),
+            (&[(Ending::TimedOut, None)], None, Outcome::Failed(Code::EndpointTimedOut)),
+            (&[(Ending::BrokeOff, None)], Some(Code::Overloaded), Outcome::Failed(Code::Overloaded)),
+            (&[(Ending::Abandoned, ok)], None, Outcome::Abandoned),
+            (&[], None, Outcome::Abandoned),
+        ] {
+            let asked = Asked {
+                model: None,
+                target: None,
+                priority: 0,
+                operation: Operation::ChatCompletions,
+                is_inference: true,
+                input: ModalitySet::TEXT,
+                is_streamed: false,
+                bytes: 1,
+            };
+            let life = Life::begin(asked, now, Arc::clone(&seen) as Arc<dyn Observer>);
+            for (ending, status) in endings {
+                life.attempt_ended(LastAttempt {
+                    endpoint: EndpointId { pool: "p".into(), name: "e".into(), uid: Uid::NONE, port: 1 },
+                    ending: *ending,
+                    status: *status,
+                    first_byte: None,
+                    ended: Some(now),
+                    bytes: 0,
+                    usage: Usage::default(),
+                });
+            }
+            if let Some(code) = failure {
+                life.failed(code);
+            }
+            drop(life);
+            assert_eq!(std::mem::take(&mut *seen.0.lock().unwrap()), [is], "{endings:?}");
+        }
     }
 }

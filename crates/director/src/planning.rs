@@ -235,12 +235,13 @@ impl Undecided {
     }
 
     fn counted_by(&self, model: Option<ModelName>, target: Option<ModelName>, priority: i32) -> Asked {
-        let InferenceRequest { requires, stream, bytes, .. } = &self.request;
+        let InferenceRequest { requires, stream, bytes, resource, .. } = &self.request;
         Asked {
             model,
             target,
             priority,
             operation: requires.operation,
+            is_inference: matches!(resource, Resource::Operation(_)),
             input: requires.input,
             is_streamed: *stream,
             bytes: *bytes,

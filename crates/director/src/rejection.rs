@@ -158,6 +158,14 @@ impl Dialect {
 }
 
 impl Rejection {
+    /// The model that was asked for, where it is one that is declared; a client's own words are none.
+    pub fn declared_model(&self) -> Option<&str> {
+        match self {
+            Self::NoRoute { no_route: NoRoute::Uncovered { model, .. }, .. } => Some(model),
+            _ => None,
+        }
+    }
+
     pub const fn code(&self) -> Code {
         match self {
             Self::Unreadable(unreadable) => code_of(unreadable),

@@ -11,7 +11,7 @@ use serde_json::Value;
 pub struct Usage {
     /// Of the prompt, with those that were cached.
     pub input: Option<u64>,
-    /// Of the prompt, those that a cache had. Anthropic's shape counts them beside the others.
+    /// Of the prompt, those that a cache had.
     pub cached: Option<u64>,
     pub output: Option<u64>,
     input_by: [Option<u64>; Modality::ALL.len()],
@@ -62,8 +62,8 @@ const NAMES: [(Modality, &str); 4] = [
 /// A larger object is none of these: engines' are of some 200 bytes.
 const MOST_BYTES: usize = 4 << 10;
 
-/// A number above this is a mistake: no context is so long.
-const MOST_TOKENS: u64 = 1 << 32;
+/// A number above this is a mistake, or made up: no context is so long.
+const MOST_TOKENS: u64 = 1 << 24;
 
 impl UsageReader {
     /// Reads on.
@@ -184,7 +184,10 @@ impl Usage {
         let details = |names: &[&str]| names.iter().map(|name| &said[*name]).find(|details| details.is_object());
         let input = details(&["prompt_tokens_details", "input_tokens_details", "input_token_details"]);
         let output = details(&["completion_tokens_details", "output_tokens_details", "output_token_details"]);
-        self.input = first(&["prompt_tokens", "input_tokens"]).or(self.input);
+        // Anthropic counts what a cache had, and what was put into one, beside the rest.
+        let beside = ["cache_read_input_tokens", "cache_creation_input_tokens"].into_iter();
+        let beside: u64 = beside.filter_map(|name| number(&said[name])).sum();
+        self.input = first(&["prompt_tokens", "input_tokens"]).map(|tokens| tokens + beside).or(self.input);
         self.output = first(&["completion_tokens", "output_tokens"]).or(self.output);
         let cached = input.and_then(|input| number(&input["cached_tokens"]));
         self.cached = cached.or_else(|| first(&["cache_read_input_tokens"])).or(self.cached);
@@ -235,7 +238,7 @@ mod tests {
             ),
             (
                 "event: message_start\ndata: {\"message\":{\"usage\":{\"input_tokens\":11,\"cache_read_input_tokens\":6,\"output_tokens\":1}}}\n\nevent: message_delta\ndata: {\"usage\":{\"output_tokens\":20}}\n\n",
-                of(11, 20, Some(6)),
+                of(17, 20, Some(6)),
             ),
             (
                 r#"{"type":"response.completed","response":{"usage":{"input_tokens":2,"input_tokens_details":{"cached_tokens":0},"output_tokens":1}}}"#,

@@ -68,12 +68,12 @@ pub struct Args {
     #[arg(long)]
     pub http_listen: Option<SocketAddr>,
 
-    /// Where to serve /metrics, /ready, /live and /debug.
+    /// Where to serve /metrics, /ready and /live, and, to whoever is near, a page to look at and /debug.
     #[arg(long, default_value = "0.0.0.0:9090")]
     pub admin_listen: SocketAddr,
 
-    /// Show /debug to whoever reaches the admin port. By default it is shown on the same machine or in the same pod, where kubectl
-    /// port-forward ends.
+    /// Show the page and /debug to whoever reaches the admin port. By default they are shown on the same machine or in the same pod, where
+    /// kubectl port-forward ends.
     #[arg(long)]
     pub open_debug: bool,
 

@@ -271,10 +271,10 @@ impl Metrics {
         metrics
     }
 
-    pub(crate) fn scraped(&self, succeeded: bool) {
-        let outcome = if succeeded { "read" } else { "failed" };
+    /// `outcome` is `read`, `none` where a server answers and has no metrics, or `failed`.
+    pub(crate) fn scraped(&self, outcome: &'static str) {
         self.scrapes.get_or_create(&ScrapeLabels { outcome }).inc();
-        if !succeeded {
+        if outcome == "failed" {
             self.ecosystem.scrape_failed();
         }
     }

@@ -1,5 +1,6 @@
 //! The picker's own page: what is served, how busy it is, what was decided, and where a request would go. It only reads.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use axum::response::{IntoResponse, Json};
 use axum::routing::get;
 use director::{Code, Director, KnownEndpoint};
 use publish::{Scope, Subscription};
-use routing::{Capability, Endpoint, Modality, Offers, Pool, RoutingTable, Target};
+use routing::{Capability, Endpoint, Modality, Offers, Pool, PoolName, RoutingTable, Target};
 use scheduling::{Load, Scraped};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
@@ -30,6 +31,10 @@ pub(crate) struct Page {
 /// No other host is asked for anything, and nobody else shows it in a frame.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
     img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// No more endpoints of a target than anybody looks at, nor of all.
+const MOST_ROWS: usize = 50;
+const MOST_ENDPOINTS: usize = 500;
 
 /// What can go in, in the order of the columns.
 const INPUTS: [Modality; 4] = [Modality::Text, Modality::Image, Modality::Audio, Modality::Video];
@@ -57,7 +62,8 @@ async fn fleet(State(page): State<Page>) -> Json<Value> {
         let endpoint = table.as_ref()?.1.pools.get(pool)?.endpoints.get(name)?;
         endpoint.found.as_ref().map(|found| found.what())
     };
-    let endpoints: Vec<Value> = director.endpoints().into_iter().map(|known| endpoint(&known, now, found)).collect();
+    let endpoints: Vec<Value> =
+        director.endpoints().into_iter().take(MOST_ENDPOINTS).map(|known| endpoint(&known, now, found)).collect();
     let refusals = Code::ALL.iter().filter_map(|code| {
         let count = Some(metrics.rejections_of(*code)).filter(|count| *count > 0)?;
         Some(
@@ -74,34 +80,43 @@ async fn fleet(State(page): State<Page>) -> Json<Value> {
 
 /// Each model with the endpoints that it may go to: declared ones, and where there are none, those that servers list.
 fn models(table: &RoutingTable) -> Vec<Value> {
+    let listed: Listed<'_> = table.pools.iter().map(|(name, pool)| (name, listed(pool))).collect();
     let mut all: Vec<Value> = table
         .models
         .iter()
         .map(|(name, model)| {
-            let rows = model.targets.iter().flat_map(|target| rows(table, target, Some(&target.name)));
+            let rows = model.targets.iter().flat_map(|target| rows(table, &listed, target, Some(&target.name)));
             json!({"name": &**name, "endpoints": rows.collect::<Vec<_>>()})
         })
         .collect();
     if table.models.is_empty() {
-        let pools = table.pools.iter();
-        let listed = pools.flat_map(|(pool, facts)| listed(facts).into_iter().map(move |name| (name, pool.clone())));
-        all.extend(listed.map(|(name, pool)| {
-            let target = Target::new(&*name, pool, Capability::ANY);
-            json!({"name": &*name, "endpoints": rows(table, &target, None).collect::<Vec<_>>()})
+        let names = listed.iter().flat_map(|(pool, names)| names.iter().map(|name| (*name, (*pool).clone())));
+        all.extend(names.map(|(name, pool)| {
+            let target = Target::new(name, pool, Capability::ANY);
+            json!({"name": name, "endpoints": rows(table, &listed, &target, None).collect::<Vec<_>>()})
         }));
     }
     all
 }
 
-fn listed(pool: &Pool) -> std::collections::BTreeSet<Arc<str>> {
+/// The names that servers of a pool list.
+type Listed<'t> = BTreeMap<&'t PoolName, BTreeSet<&'t str>>;
+
+fn listed(pool: &Pool) -> BTreeSet<&str> {
     let found = pool.endpoints.values().filter_map(|endpoint| endpoint.found.as_ref());
-    found.flat_map(|found| found.models.keys().map(|name| Arc::from(&**name))).collect()
+    found.flat_map(|found| found.models.keys().map(|name| &**name)).collect()
 }
 
-fn rows<'t>(table: &'t RoutingTable, target: &'t Target, name: Option<&'t str>) -> impl Iterator<Item = Value> + 't {
+fn rows<'t>(
+    table: &'t RoutingTable,
+    listed: &Listed<'_>,
+    target: &'t Target,
+    name: Option<&'t str>,
+) -> impl Iterator<Item = Value> + use<'t> {
     let pool = table.pools.get(&target.pool);
     let endpoints = pool.into_iter().flat_map(|pool| &pool.endpoints);
-    let is_listed = pool.is_some_and(|pool| listed(pool).contains(&*target.name));
+    let is_listed = listed.get(&target.pool).is_some_and(|names| names.contains(&*target.name));
+    let endpoints = endpoints.take(MOST_ROWS);
     endpoints.filter_map(move |(endpoint_name, endpoint)| {
         let offer = Offers::of_model(is_listed.then_some(&*target.name)).at(endpoint)?;
         let capability = target.capability.intersection(offer.capability);

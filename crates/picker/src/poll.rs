@@ -97,14 +97,14 @@ async fn poll(
     loop {
         match read(client, address, PATHS[path]).await {
             Ok(reading) => {
-                metrics.scraped(true);
+                metrics.scraped("read");
                 state.scraped(&reading, Instant::now());
                 if reading.scraped.is_empty() {
                     path = (path + 1) % PATHS.len();
                 }
             }
             Err(error) => {
-                metrics.scraped(false);
+                metrics.scraped(if error.is::<NoMetrics>() { "none" } else { "failed" });
                 // An answer without metrics is no reason not to serve: such an endpoint counts by what we sent there.
                 if error.is::<NoMetrics>() {
                     state.alive(Instant::now());

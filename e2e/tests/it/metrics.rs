@@ -139,16 +139,22 @@ pub(crate) async fn every_panel_and_alert_reads_what_a_prometheus_has(shared: &S
     world.kubelet.run(PodSpec::new("eyes-0", "mixed", &["m=text,image"])).await?;
     until_answered(&world, &chat("m", &image()), "200 eyes-0").await?;
 
+    let monitors = std::fs::read_to_string(root().join("manifests/monitoring/podmonitors.yaml"))?;
+    ensure!(
+        monitors.matches("honorLabels: true").count() == monitors.matches("kind: PodMonitor").count(),
+        "{monitors}"
+    );
     let folder = shared.folder().join("prometheus");
     std::fs::create_dir_all(&folder)?;
     let target = |admin: &Client, pod: &str| {
-        let labels = json!({"namespace": world.namespace, "pod": pod});
+        // As the Prometheus operator has it: its `endpoint` is the port.
+        let labels = json!({"namespace": world.namespace, "pod": pod, "endpoint": "admin"});
         json!({"targets": [admin.address().to_string()], "labels": labels})
     };
     let config = json!({
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [root().join("charts/thalamus/monitoring/alerts.yaml")],
-        "scrape_configs": [{"job_name": "thalamus", "static_configs":
+        "scrape_configs": [{"job_name": "thalamus", "honor_labels": true, "static_configs":
             [target(&world.picker_admin, "picker-0"), target(&world.controller_admin, "controller-0")]}],
     });
     let config_file = folder.join("prometheus.yaml");
@@ -190,9 +196,13 @@ pub(crate) async fn every_panel_and_alert_reads_what_a_prometheus_has(shared: &S
     })
     .await?;
 
+    let healthy =
+        format!(r#"thalamus_picker_endpoint_healthy{{namespace="{}",endpoint="eyes-0-rank-0"}}"#, world.namespace);
+    ensure!(has_series(&prometheus, &healthy).await?, "the endpoint's name is lost");
     let rules = prometheus.get("/api/v1/rules").await?.json();
     let rules = rules["data"]["groups"][0]["rules"].as_array().context("no rules were read")?;
     for rule in rules {
+        // Clients' own mistakes, of which there are many here, call nobody.
         ensure!(rule["health"] == "ok" && rule["state"] == "inactive", "{rule}");
     }
     Ok(())

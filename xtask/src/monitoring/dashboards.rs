@@ -31,7 +31,7 @@ pub(super) const OVERVIEW: Dashboard = Dashboard {
                 panel(
                     "Time to first byte",
                     "s",
-                    "From the decision to the first byte of the answer, with the time that a request waited for room.",
+                    "From the decision to the first byte of the answer, with the time that a request waited for room, where answers pass the picker.",
                     &[
                         (
                             "median",
@@ -63,7 +63,7 @@ pub(super) const OVERVIEW: Dashboard = Dashboard {
                     "By pool and tier: the tightest fit is the first. Many in a later tier say that the first is full or gone.",
                     &[(
                         "{{pool}}, tier {{tier}}",
-                        r#"sum by (pool, tier) (rate(thalamus_picker_decisions_total{namespace=~"$namespace",pool=~"$pool"}[$__rate_interval]))"#,
+                        r#"sum by (namespace, pool, tier) (rate(thalamus_picker_decisions_total{namespace=~"$namespace",pool=~"$pool"}[$__rate_interval]))"#,
                     )],
                 ),
                 panel(
@@ -114,21 +114,21 @@ pub(super) const OVERVIEW: Dashboard = Dashboard {
                     &[
                         (
                             "{{name}}",
-                            r#"max by (name) (llm_d_epp_ready_endpoints{namespace=~"$namespace",name=~"$pool"})"#,
+                            r#"max by (namespace, name) (llm_d_epp_ready_endpoints{namespace=~"$namespace",name=~"$pool"})"#,
                         ),
                         (
                             "{{pool}}, healthy",
-                            r#"max by (pool) (sum by (pool, pod) (thalamus_picker_endpoint_healthy{namespace=~"$namespace",pool=~"$pool"}))"#,
+                            r#"max by (namespace, pool) (sum by (namespace, pool, pod) (thalamus_picker_endpoint_healthy{namespace=~"$namespace",pool=~"$pool"}))"#,
                         ),
                     ],
                 ),
                 panel(
                     "How full",
                     "percentunit",
-                    "The larger of queue / 5 and KV cache / 0.95, on average over endpoints. From 1 on requests wait in the picker.",
+                    "Of each endpoint the larger of its queue / 5 and its KV cache / 0.95, on average. Where all are full, requests wait in the picker.",
                     &[(
                         "{{inference_pool}}",
-                        r#"max by (inference_pool) (llm_d_epp_flow_control_pool_saturation{namespace=~"$namespace",inference_pool=~"$pool"})"#,
+                        r#"max by (namespace, inference_pool) (llm_d_epp_flow_control_pool_saturation{namespace=~"$namespace",inference_pool=~"$pool"})"#,
                     )],
                 ),
                 panel(
@@ -137,7 +137,7 @@ pub(super) const OVERVIEW: Dashboard = Dashboard {
                     "Requests that wait in pickers for room.",
                     &[(
                         "{{inference_pool}}",
-                        r#"sum by (inference_pool) (llm_d_epp_flow_control_queue_size{namespace=~"$namespace",inference_pool=~"$pool"})"#,
+                        r#"sum by (namespace, inference_pool) (llm_d_epp_flow_control_queue_size{namespace=~"$namespace",inference_pool=~"$pool"})"#,
                     )],
                 ),
                 panel(
@@ -254,7 +254,7 @@ pub(super) const PICKER: Dashboard = Dashboard {
                 panel(
                     "Under way",
                     "short",
-                    "Requests at model servers, and such as wait for room.",
+                    "Requests at model servers, and those that wait for room.",
                     &[
                         (
                             "{{pod}}, at servers",
@@ -336,7 +336,7 @@ pub(super) const MODEL: Dashboard = Dashboard {
                 panel(
                     "Time to first byte",
                     "s",
-                    "Answers that stream and such as come whole.",
+                    "Answers that stream and those that come whole, where answers pass the picker.",
                     &[(
                         "99th percentile, streaming: {{streaming}}",
                         r#"histogram_quantile(0.99, sum by (le, streaming) (rate(llm_d_epp_request_ttft_seconds_bucket{namespace=~"$namespace",model_name=~"$model_name"}[$__rate_interval])))"#,
@@ -360,7 +360,7 @@ pub(super) const MODEL: Dashboard = Dashboard {
                 panel(
                     "A token",
                     "s",
-                    "Time for each token after the first, of streamed answers that say how many they have.",
+                    "Time for each token after the first, of streamed answers that say how many they have, where answers pass the picker.",
                     &[(
                         "median",
                         r#"histogram_quantile(0.5, sum by (le) (rate(llm_d_epp_request_streaming_tpot_seconds_bucket{namespace=~"$namespace",model_name=~"$model_name"}[$__rate_interval])))"#,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use director::{Asked, Director, KnownEndpoint, Outcome, Plan, Rejection, RequestReport};
+use http::StatusCode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
@@ -14,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
-use routing::PoolName;
+use routing::{Operation, PoolName};
 use scheduling::Load;
 
 type FloatGauge = Gauge<f64, AtomicU64>;
@@ -256,7 +257,7 @@ impl Ecosystem {
         }
         register! {
             requests, "request", Some("inference_objective_request"), "Requests that went to an endpoint or were refused, by model";
-            errors, "request_error", Some("inference_objective_request_error"), "Requests that got an error, ours or a model server's, by code";
+            errors, "request_error", Some("inference_objective_request_error"), "Requests that got an error, by code: ours (docs/errors.md), or model_server_4xx and model_server_5xx";
             running, "request_running", Some("inference_objective_running_requests"), "Requests under way, by model";
             seconds, "request_duration_seconds", Some("inference_objective_request_duration_seconds"), "From the decision to the end of the answer, with the time that a request waited for room";
             first_byte_seconds, "request_ttft_seconds", None, "From the decision to the first byte of the answer's body";
@@ -267,7 +268,7 @@ impl Ecosystem {
             cached_tokens, "request_cached_tokens", Some("inference_objective_prompt_cached_tokens"), "Tokens of prompts that model servers had in a cache, as they count them";
             seconds_a_token, "request_ntpot_seconds", Some("inference_objective_normalized_time_per_output_token_seconds"), "Duration of a request by the tokens of its answer";
             seconds_between_tokens, "request_streaming_tpot_seconds", None, "From the first byte of a streamed answer to its end, by the tokens after the first";
-            rewrites, "model_rewrite_decisions", Some("inference_extension_model_rewrite_decisions"), "Requests that model servers are asked for another model than clients name";
+            rewrites, "model_rewrite_decisions", Some("inference_extension_model_rewrite_decisions"), "Requests sent on under another model name than the client's";
             scheduler_seconds, "scheduler_e2e_duration_seconds", Some("inference_extension_scheduler_e2e_duration_seconds"), "Time to route a request that has been read";
             scheduler_attempts, "scheduler_attempts", Some("inference_extension_scheduler_attempts"), "Decisions, by whether an endpoint was found";
             poll_errors, "datalayer_poll_errors", None, "Scrapes of model servers' metrics that failed";
@@ -332,7 +333,7 @@ impl Ecosystem {
             "Requests of this picker at an endpoint",
             endpoint_requests.clone(),
         );
-        registrar.register("flow_control_pool_saturation", Some("inference_extension_flow_control_pool_saturation"), "How full the endpoints of a pool are on average: the larger of queue / 5 and KV cache / 0.95; 1 where it has none", saturation.clone());
+        registrar.register("flow_control_pool_saturation", Some("inference_extension_flow_control_pool_saturation"), "How full the endpoints of a pool are on average: for each the larger of its queue / 5 and its KV cache / 0.95; 1 where there is no endpoint, 0 where none shows metrics", saturation.clone());
         registrar.register(
             "flow_control_queue_size",
             Some("inference_extension_flow_control_queue_size"),
@@ -351,6 +352,9 @@ impl Ecosystem {
     }
 
     pub(super) fn dispatched(&self, plan: &Plan, took: Duration) {
+        if !plan.asked.is_inference {
+            return;
+        }
         let labels = self.labels(&plan.asked);
         self.requests.get_or_create(&labels).inc();
         self.running.get_or_create(&labels).inc();
@@ -370,17 +374,25 @@ impl Ecosystem {
     }
 
     pub(super) fn rejected(&self, rejection: &Rejection) {
+        let name = self.names.label(rejection.declared_model());
         let request =
-            RequestLabels { model_name: OTHER.into(), target_model_name: OTHER.into(), fairness_id: "", priority: 0 };
+            RequestLabels { model_name: Arc::clone(&name), target_model_name: name, fairness_id: "", priority: 0 };
         self.requests.get_or_create(&request).inc();
         self.errors.get_or_create(&ErrorLabels { request, error_code: rejection.code().as_str() }).inc();
-        let failed = SchedulerLabels { status: "failure", target_model_name: OTHER.into() };
-        self.scheduler_attempts.get_or_create(&failed).inc();
+        // The others were refused before anybody looked for an endpoint.
+        let status = rejection.status();
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            let failed = SchedulerLabels { status: "failure", target_model_name: OTHER.into() };
+            self.scheduler_attempts.get_or_create(&failed).inc();
+        }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "bytes and tokens are far below 2^52")]
     pub(super) fn finished(&self, report: &RequestReport<'_>) {
         let RequestReport { asked, outcome, to_first_byte, took, bytes, usage, .. } = report;
+        if !asked.is_inference {
+            return;
+        }
         let labels = self.labels(asked);
         self.running.get_or_create(&labels).dec();
         let error_code = match outcome {
@@ -391,6 +403,10 @@ impl Ecosystem {
         };
         if let Some(error_code) = error_code {
             self.errors.get_or_create(&ErrorLabels { request: labels, error_code }).inc();
+            return;
+        }
+        // A session lasts as long as somebody talks.
+        if asked.operation == Operation::Realtime {
             return;
         }
         if let Some(to_first_byte) = to_first_byte {
@@ -519,73 +535,4 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 }
 
 #[cfg(test)]
-impl Ecosystem {
-    /// One of each.
-    pub(super) fn sample(&self) {
-        let Self {
-            names: _,
-            requests,
-            errors,
-            running,
-            seconds,
-            first_byte_seconds,
-            request_bytes,
-            response_bytes,
-            input_tokens,
-            output_tokens,
-            cached_tokens,
-            seconds_a_token,
-            seconds_between_tokens,
-            rewrites,
-            scheduler_seconds: _,
-            scheduler_attempts,
-            poll_errors,
-            pools,
-        } = self;
-        let name: Arc<str> = "x".into();
-        let model = || Arc::clone(&name);
-        let labels = RequestLabels { model_name: model(), target_model_name: model(), fairness_id: "", priority: 0 };
-        drop(requests.get_or_create(&labels));
-        drop(running.get_or_create(&labels));
-        drop(errors.get_or_create(&ErrorLabels { request: labels.clone(), error_code: "x" }));
-        drop(first_byte_seconds.get_or_create(&FirstByteLabels { request: labels.clone(), streaming: "true" }));
-        for family in [
-            seconds,
-            request_bytes,
-            response_bytes,
-            input_tokens,
-            output_tokens,
-            cached_tokens,
-            seconds_a_token,
-            seconds_between_tokens,
-        ] {
-            drop(family.get_or_create(&labels));
-        }
-        let rewrite = RewriteLabels { model_rewrite_name: model(), model_name: model(), target_model: model() };
-        drop(rewrites.get_or_create(&rewrite));
-        drop(scheduler_attempts.get_or_create(&SchedulerLabels { status: "success", target_model_name: model() }));
-        drop(poll_errors.get_or_create(&SourceLabels { source_type: "metrics" }));
-        let Pools { ready, queue, running, kv_cache, endpoint_queue, endpoint_requests, saturation, waiting } = pools;
-        let pool = PoolLabels { name: model() };
-        drop(ready.get_or_create(&pool));
-        for averages in [queue, running, kv_cache] {
-            averages.set(&pool, [1.0].into_iter());
-        }
-        drop(endpoint_queue.get_or_create(&EndpointLabels { name: model(), model_server_endpoint: model() }));
-        drop(endpoint_requests.get_or_create(&InFlightLabels {
-            endpoint_name: model(),
-            namespace: model(),
-            producer_name: "thalamus",
-            fairness_id: "",
-            priority: "",
-        }));
-        drop(saturation.get_or_create(&SaturationLabels { inference_pool: model(), stage: "effective" }));
-        drop(waiting.get_or_create(&WaitingLabels {
-            fairness_id: "",
-            priority: "",
-            inference_pool: model(),
-            model_name: "",
-            target_model_name: "",
-        }));
-    }
-}
+mod tests;
