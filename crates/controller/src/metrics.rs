@@ -72,8 +72,6 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]
@@ -84,7 +82,6 @@ mod tests {
         metrics.status_written(true);
         let mut shown = String::new();
         prometheus_client::encoding::text::encode(&mut shown, &registry).unwrap();
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
-        daemon::testing::holds(&file, "Controller", &daemon::testing::table_of(&shown));
+        daemon::testing::holds("metrics.md", "Controller", &daemon::testing::table_of(&shown));
     }
 }

@@ -79,19 +79,20 @@ fn flag(arg: &clap::Arg) -> String {
     format!("| `{name}` | {default} | {help} |\n")
 }
 
-/// Holds a file to what should stand below a heading of it, up to the next one; with `BLESS` set, writes it there.
+/// Holds a page of `docs` to what should stand below a heading of it, up to the next one; with `BLESS` set, writes it there.
 ///
 /// # Panics
 /// Where it is not so.
-pub fn holds(file: &Path, heading: &str, content: &str) {
-    let text = std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+pub fn holds(page: &str, heading: &str, content: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(page);
+    let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let heading = format!("\n## {heading}\n");
     let begin = text.find(&heading).unwrap_or_else(|| panic!("{} has no heading {heading:?}", file.display()));
     let begin = begin + heading.len();
     let end = text[begin..].find("\n## ").map_or(text.len(), |end| begin + end);
     if std::env::var_os("BLESS").is_some() {
         let new = [&text[..begin], "\n", content, &text[end..]].concat();
-        std::fs::write(file, new).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        std::fs::write(&file, new).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         return;
     }
     assert!(

@@ -41,8 +41,6 @@ pub struct RunningAttempt {
     /// How much of the answer's body was seen, and what it says of tokens.
     bytes: u64,
     usage: Option<Box<UsageReader>>,
-    /// What was made before was counted when it was made.
-    reads_usage: bool,
     life: Option<Arc<Life>>,
 }
 
@@ -122,7 +120,6 @@ impl RunningAttempt {
             is_judged: false,
             bytes: 0,
             usage: None,
-            reads_usage: plan.asked.is_inference,
             life: plan.life.clone(),
         };
         // The first byte of an answer in one piece is its last.
@@ -195,7 +192,10 @@ impl RunningAttempt {
         self.bytes += bytes.len() as u64;
         match &mut self.refusal {
             Some(refusal) => refusal.feed(bytes),
-            None if self.reads_usage => self.usage.get_or_insert_default().feed(bytes),
+            // What was made before was counted when it was made.
+            None if self.life.as_ref().is_some_and(|life| life.is_inference()) => {
+                self.usage.get_or_insert_default().feed(bytes);
+            }
             None => {}
         }
         self.first_byte(at);

@@ -84,6 +84,10 @@ impl Life {
         Arc::new(Self { asked, began, observer, told: Mutex::default() })
     }
 
+    pub(crate) const fn is_inference(&self) -> bool {
+        self.asked.is_inference
+    }
+
     /// Another may follow.
     pub(crate) fn attempt_ended(&self, attempt: LastAttempt) {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).last = Some(attempt);

@@ -1,16 +1,15 @@
 //! Pickers, and how their admin ports are reached: by a forwarded port, as `kubectl port-forward` does it, or at a URL.
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
-use http::{Method, Request, Response};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
-use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use http::{Method, Request};
+use http_body_util::Full;
+use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::Value;
+use thalamus::admin;
 
 /// The admin port of pickers' pods.
 const ADMIN: u16 = 9090;
@@ -79,7 +78,7 @@ impl PickerAddress {
                 let request = ask.uri(path).header("host", name).body(body)?;
                 over_forwarded_port(&pods, name, request).await
             }
-            Self::Url(url) => over_http(ask.uri(format!("{url}{path}")).body(body)?).await,
+            Self::Url(url) => admin::over_http(ask.uri(format!("{url}{path}")).body(body)?).await,
         };
         answered.with_context(|| format!("asking picker {}", self.name()))
     }
@@ -90,19 +89,8 @@ async fn over_forwarded_port(pods: &Api<Pod>, name: &str, request: Request<Full<
     let stream = forwarder.take_stream(ADMIN).context("its admin port was not forwarded")?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let answered = json_of(sender.send_request(request).await?).await;
+    let answered = admin::json_of(sender.send_request(request).await?).await;
     connection.abort();
     forwarder.abort();
     answered
-}
-
-async fn over_http(request: Request<Full<Bytes>>) -> Result<Value> {
-    json_of(HttpClient::builder(TokioExecutor::new()).build_http().request(request).await?).await
-}
-
-async fn json_of(response: Response<Incoming>) -> Result<Value> {
-    let status = response.status();
-    let body = response.into_body().collect().await?.to_bytes();
-    ensure!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&body).trim());
-    serde_json::from_slice(&body).context("the answer is not JSON")
 }

@@ -145,19 +145,21 @@ async fn load(State(Debug { handler, .. }): State<Debug>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, "no routing table yet\n").into_response();
     }
     let now = Instant::now();
-    let row = |KnownEndpoint { state, address, .. }: KnownEndpoint| {
-        let (id, load, health) = (state.id(), state.load(now), state.health(now));
-        let Load { in_flight, queued, untold, pace, scraped, .. } = load;
-        let known = scraped.is_some();
-        let Scraped { waiting, running, kv_cache_usage } = scraped.unwrap_or_default();
-        json!({
-            "pool": &*id.pool, "endpoint": &*id.name, "address": address.to_string(), "inFlight": in_flight,
-            "queuedMilliseconds": queued + untold, "pace": pace, "cachedTokens": state.cached_tokens(),
-            "running": running, "waiting": waiting, "kvCacheUsage": kv_cache_usage, "known": known,
-            "silentSeconds": state.silent_for(now).map(|silent| silent.as_secs()),
-            "responsive": health.responsive, "answering": health.answering,
-        })
-    };
-    let rows: Vec<Value> = director.endpoints().into_iter().map(row).collect();
+    let rows: Vec<Value> = director.endpoints().iter().map(|endpoint| load_of(endpoint, now)).collect();
     Json(json!({"endpoints": rows, "waiting": director.waiting()})).into_response()
+}
+
+/// How busy an endpoint is.
+pub(crate) fn load_of(KnownEndpoint { state, address, .. }: &KnownEndpoint, now: Instant) -> Value {
+    let (id, load, health) = (state.id(), state.load(now), state.health(now));
+    let Load { in_flight, queued, untold, pace, scraped, .. } = load;
+    let known = scraped.is_some();
+    let Scraped { waiting, running, kv_cache_usage } = scraped.unwrap_or_default();
+    json!({
+        "pool": &*id.pool, "endpoint": &*id.name, "address": address.to_string(), "inFlight": in_flight,
+        "queuedMilliseconds": queued + untold, "pace": pace, "cachedTokens": state.cached_tokens(),
+        "running": running, "waiting": waiting, "kvCacheUsage": kv_cache_usage, "known": known,
+        "silentSeconds": state.silent_for(now).map(|silent| silent.as_secs()),
+        "responsive": health.responsive, "answering": health.answering,
+    })
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use daemon::Rarely;
 use director::{
-    AttemptReport, Budget, Code, Contradiction, Director, Observer, Plan, Rejection, Reply, RequestReport, Usage,
+    AttemptReport, Budget, Code, Contradiction, Director, KnownEndpoint, Observer, Plan, Rejection, Reply,
+    RequestReport, Usage,
 };
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -310,8 +311,9 @@ impl Metrics {
     ) {
         self.look_up_held(budget);
         let now = Instant::now();
-        self.ecosystem.look_up(director, namespace, now);
-        self.endpoints.look_up(director, now);
+        let endpoints = director.endpoints();
+        self.ecosystem.look_up(director, &endpoints, namespace, now);
+        self.endpoints.look_up(&endpoints, now);
         self.in_flight.set(i64::try_from(director.in_flight()).unwrap_or(i64::MAX));
         self.waiting.set(i64::try_from(director.waiting()).unwrap_or(i64::MAX));
         let revision = director.table().map_or(0, |(revision, _)| revision);
@@ -349,11 +351,11 @@ impl Metrics {
 }
 
 impl Endpoints {
-    fn look_up(&self, director: &Director, now: Instant) {
+    fn look_up(&self, endpoints: &[KnownEndpoint], now: Instant) {
         self.queued_seconds.clear();
         self.cached_tokens.clear();
         self.healthy.clear();
-        for endpoint in director.endpoints() {
+        for endpoint in endpoints {
             let state = &endpoint.state;
             let labels = EndpointLabels { pool: (&*state.id().pool).into(), endpoint: Arc::clone(&state.id().name) };
             let (load, health) = (state.load(now), state.health(now));

@@ -12,12 +12,11 @@ use axum::routing::get;
 use director::{Code, Director, KnownEndpoint};
 use publish::{Scope, Subscription};
 use routing::{Capability, Endpoint, Modality, Offers, Pool, PoolName, RoutingTable, Target};
-use scheduling::{Load, Scraped};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use crate::metrics::Metrics;
-use crate::view;
+use crate::{debug, view};
 
 /// What the page is made from.
 #[derive(Debug, Clone)]
@@ -62,8 +61,13 @@ async fn fleet(State(page): State<Page>) -> Json<Value> {
         let endpoint = table.as_ref()?.1.pools.get(pool)?.endpoints.get(name)?;
         endpoint.found.as_ref().map(|found| found.what())
     };
-    let endpoints: Vec<Value> =
-        director.endpoints().into_iter().take(MOST_ENDPOINTS).map(|known| endpoint(&known, now, found)).collect();
+    let endpoint = |known: &KnownEndpoint| {
+        let mut row = debug::load_of(known, now);
+        row["is"] = found(&known.state.id().pool, &known.state.id().name).into();
+        row["health"] = view::health(&known.state, now).into();
+        row
+    };
+    let endpoints: Vec<Value> = director.endpoints().iter().take(MOST_ENDPOINTS).map(endpoint).collect();
     let refusals = Code::ALL.iter().filter_map(|code| {
         let count = Some(metrics.rejections_of(*code)).filter(|count| *count > 0)?;
         Some(
@@ -139,16 +143,4 @@ fn takes(target: &Target, endpoint: &Endpoint, capability: Capability, modality:
     let is_found = model.and_then(|model| model.input.has(modality)) == Some(true);
     let is_declared = target.capability != Capability::ANY;
     if is_found || is_declared { "yes".into() } else { "unknown".into() }
-}
-
-fn endpoint(known: &KnownEndpoint, now: Instant, found: impl Fn(&str, &str) -> Option<String>) -> Value {
-    let KnownEndpoint { state, address, .. } = known;
-    let (id, load) = (state.id(), state.load(now));
-    let Load { in_flight, queued, untold, scraped, .. } = load;
-    let Scraped { waiting, running, kv_cache_usage } = scraped.unwrap_or_default();
-    json!({
-        "pool": &*id.pool, "endpoint": &*id.name, "is": found(&id.pool, &id.name), "address": address.to_string(),
-        "inFlight": in_flight, "queuedMilliseconds": queued + untold, "cachedTokens": state.cached_tokens(),
-        "running": running, "waiting": waiting, "kvCacheUsage": kv_cache_usage, "health": view::health(state, now),
-    })
 }

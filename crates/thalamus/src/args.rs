@@ -88,11 +88,7 @@ mod tests {
     /// What people read of the flags.
     #[test]
     fn the_reference_beside_the_documents_is_of_these_flags() {
-        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference.md");
-        daemon::testing::holds(
-            &file,
-            "thalamus",
-            &daemon::testing::flags_of(<Args as clap::CommandFactory>::command()),
-        );
+        let program = <Args as clap::CommandFactory>::command();
+        daemon::testing::holds("reference.md", "thalamus", &daemon::testing::flags_of(program));
     }
 }

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use daemon::{ConnectionLimit, Port};
 use kube::ResourceExt as _;
 use modelserver_sim::{Options, Sim};
 use picker::Picker;
@@ -14,7 +13,7 @@ use prometheus_client::registry::Registry;
 use request::Limits;
 use tokio_util::sync::CancellationToken;
 
-use crate::local::LocalController;
+use crate::local::{self, LocalController};
 use crate::manifests::Objects;
 use crate::screen::Screen;
 use crate::simulated::{self, SimulatedPod};
@@ -68,10 +67,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
     if once {
         return Ok(if all_landed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    let admin_listener = daemon::bind(admin_listen, "--admin-listen").await?;
-    let admin = admin_listener.local_addr().context("asking for the port")?;
-    let port = Port::new(admin_listener, ConnectionLimit::for_operators());
-    tokio::spawn(picker.admin(registry).serve(port, stop.clone()));
+    let admin = local::serve_admin(picker.admin(registry), admin_listen).await?;
     tour::show_commands(screen, address, admin);
     serve.await.context("the server failed")?;
     Ok(ExitCode::SUCCESS)

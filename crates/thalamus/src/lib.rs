@@ -9,6 +9,7 @@
 //!
 //! Invariant: no Kubernetes client, so that the demo builds without one.
 
+pub mod admin;
 mod args;
 pub mod check;
 mod demo;

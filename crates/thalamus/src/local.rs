@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::{Context as _, Result};
+use daemon::{Admin, ConnectionLimit, Port};
 use index::Index;
 use picker::{Options, Picker};
 use prometheus_client::registry::Registry;
@@ -21,6 +23,14 @@ use crate::manifests::Objects;
 pub(crate) struct LocalController {
     index: Index,
     publisher: Publisher,
+}
+
+/// Serves an admin port to the end of the process, and says where it is.
+pub(crate) async fn serve_admin(admin: Admin, listen: SocketAddr) -> Result<SocketAddr> {
+    let listener = daemon::bind(listen, "--admin-listen").await?;
+    let address = listener.local_addr().context("asking for the port")?;
+    tokio::spawn(admin.serve(Port::new(listener, ConnectionLimit::for_operators()), CancellationToken::new()));
+    Ok(address)
 }
 
 impl LocalController {

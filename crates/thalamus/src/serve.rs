@@ -4,16 +4,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use daemon::Speaks;
 use daemon::tls::{self, Versions};
-use daemon::{ConnectionLimit, Port, Speaks};
 use probe::Server;
 use prometheus_client::registry::Registry;
 use request::Limits;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use crate::fleet::Alias;
-use crate::local::LocalController;
+use crate::local::{self, LocalController};
 use crate::probe_command::KeyArgs;
 
 mod folder;
@@ -101,11 +100,7 @@ impl Ports {
         let listener = daemon::bind(listen, "--listen").await?;
         let mut registry = Registry::default();
         let picker = controller.picker(namespace, Limits { max_body_bytes }, &mut registry, &stop);
-        let admin_listener = daemon::bind(admin_listen, "--admin-listen").await?;
-        let admin = admin_listener.local_addr().context("asking for the port")?;
-        let shown = picker.admin(registry).with_open_debug(open_debug);
-        let port = Port::new(admin_listener, ConnectionLimit::for_operators());
-        tokio::spawn(shown.serve(port, CancellationToken::new()));
+        let admin = local::serve_admin(picker.admin(registry).with_open_debug(open_debug), admin_listen).await?;
         let gateways = match ext_proc_listen {
             Some(address) => Some(daemon::bind(address, "--ext-proc-listen").await?),
             None => None,

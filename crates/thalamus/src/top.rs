@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use bytes::Bytes;
-use daemon::{Clients, Table};
-use http::Uri;
-use http_body_util::{BodyExt as _, Full};
-use routing::AppProtocol;
+use anyhow::{Context as _, Result};
+use daemon::Table;
+use http::{Request, Uri};
+use http_body_util::Full;
 use serde_json::Value;
 
+use crate::admin;
 use crate::screen::{Screen, line};
 
 /// How often it is shown.
@@ -66,7 +65,6 @@ pub struct Fleet {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(args: TopArgs, screen: Screen) -> Result<ExitCode> {
-    let clients = Clients::new(PATIENCE);
     let load = |picker: &str| {
         let picker = picker.trim_start_matches("http://").trim_end_matches('/');
         format!("http://{picker}/debug/load")
@@ -77,25 +75,15 @@ pub(crate) async fn run(args: TopArgs, screen: Screen) -> Result<ExitCode> {
     show(args.pace, screen, async || {
         let mut fleet = Fleet::default();
         for place in &places {
-            fleet.add(&ask(&clients, place).await.with_context(|| format!("asking {place}"))?)?;
+            let asked = admin::over_http(Request::get(place).body(Full::default())?);
+            let answered =
+                tokio::time::timeout(PATIENCE, asked).await.context("no answer within five seconds").flatten();
+            fleet.add(&answered.with_context(|| format!("asking {place}"))?)?;
         }
         Ok(fleet)
     })
     .await?;
     Ok(ExitCode::SUCCESS)
-}
-
-async fn ask(clients: &Clients, place: &Uri) -> Result<Value> {
-    let mut request = http::Request::new(Full::<Bytes>::default());
-    *request.uri_mut() = place.clone();
-    let answer = async {
-        let answer = clients.speaking(AppProtocol::Http).request(request).await?;
-        let (head, body) = (answer.status(), answer.into_body().collect().await?.to_bytes());
-        anyhow::Ok((head, body))
-    };
-    let (status, body) = tokio::time::timeout(PATIENCE, answer).await.context("no answer within five seconds")??;
-    ensure!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&body[..body.len().min(512)]).trim());
-    serde_json::from_slice(&body).context("the answer is no JSON: is that a picker's admin port?")
 }
 
 /// Shows what `look` finds, again and again.

@@ -2,6 +2,30 @@
 
 use super::{Dashboard, panel};
 
+/// A quantile of a histogram's series that have these labels.
+macro_rules! quantile {
+    ($quantile:literal, $histogram:literal, $labels:literal) => {
+        concat!(
+            "histogram_quantile(",
+            $quantile,
+            ", sum by (le) (rate(",
+            $histogram,
+            "_bucket",
+            $labels,
+            "[$__rate_interval])))"
+        )
+    };
+}
+
+macro_rules! median_and_99th {
+    ($histogram:literal, $labels:literal) => {
+        &[
+            ("median", quantile!("0.5", $histogram, $labels)),
+            ("99th percentile", quantile!("0.99", $histogram, $labels)),
+        ]
+    };
+}
+
 pub(super) const OVERVIEW: Dashboard = Dashboard {
     file: "thalamus-overview",
     title: "Thalamus: overview",
@@ -32,16 +56,7 @@ pub(super) const OVERVIEW: Dashboard = Dashboard {
                     "Time to first byte",
                     "s",
                     "From the decision to the first byte of the answer, with the time that a request waited for room, where answers pass the picker.",
-                    &[
-                        (
-                            "median",
-                            r#"histogram_quantile(0.5, sum by (le) (rate(llm_d_epp_request_ttft_seconds_bucket{namespace=~"$namespace"}[$__rate_interval])))"#,
-                        ),
-                        (
-                            "99th percentile",
-                            r#"histogram_quantile(0.99, sum by (le) (rate(llm_d_epp_request_ttft_seconds_bucket{namespace=~"$namespace"}[$__rate_interval])))"#,
-                        ),
-                    ],
+                    median_and_99th!("llm_d_epp_request_ttft_seconds", r#"{namespace=~"$namespace"}"#),
                 ),
             ],
         ),
@@ -193,16 +208,7 @@ pub(super) const PICKER: Dashboard = Dashboard {
                     "Time for one",
                     "s",
                     "Of a request that has been read.",
-                    &[
-                        (
-                            "median",
-                            r#"histogram_quantile(0.5, sum by (le) (rate(thalamus_picker_decision_seconds_bucket{namespace=~"$namespace",pod=~"$pod"}[$__rate_interval])))"#,
-                        ),
-                        (
-                            "99th percentile",
-                            r#"histogram_quantile(0.99, sum by (le) (rate(thalamus_picker_decision_seconds_bucket{namespace=~"$namespace",pod=~"$pod"}[$__rate_interval])))"#,
-                        ),
-                    ],
+                    median_and_99th!("thalamus_picker_decision_seconds", r#"{namespace=~"$namespace",pod=~"$pod"}"#),
                 ),
                 panel(
                     "Size of bodies",
@@ -210,7 +216,7 @@ pub(super) const PICKER: Dashboard = Dashboard {
                     "",
                     &[(
                         "99th percentile",
-                        r#"histogram_quantile(0.99, sum by (le) (rate(thalamus_picker_request_bytes_bucket{namespace=~"$namespace",pod=~"$pod"}[$__rate_interval])))"#,
+                        quantile!("0.99", "thalamus_picker_request_bytes", r#"{namespace=~"$namespace",pod=~"$pod"}"#),
                     )],
                 ),
                 panel(
@@ -346,16 +352,10 @@ pub(super) const MODEL: Dashboard = Dashboard {
                     "Whole answers",
                     "s",
                     "",
-                    &[
-                        (
-                            "median",
-                            r#"histogram_quantile(0.5, sum by (le) (rate(llm_d_epp_request_duration_seconds_bucket{namespace=~"$namespace",model_name=~"$model_name"}[$__rate_interval])))"#,
-                        ),
-                        (
-                            "99th percentile",
-                            r#"histogram_quantile(0.99, sum by (le) (rate(llm_d_epp_request_duration_seconds_bucket{namespace=~"$namespace",model_name=~"$model_name"}[$__rate_interval])))"#,
-                        ),
-                    ],
+                    median_and_99th!(
+                        "llm_d_epp_request_duration_seconds",
+                        r#"{namespace=~"$namespace",model_name=~"$model_name"}"#
+                    ),
                 ),
                 panel(
                     "A token",
@@ -363,7 +363,11 @@ pub(super) const MODEL: Dashboard = Dashboard {
                     "Time for each token after the first, of streamed answers that say how many they have, where answers pass the picker.",
                     &[(
                         "median",
-                        r#"histogram_quantile(0.5, sum by (le) (rate(llm_d_epp_request_streaming_tpot_seconds_bucket{namespace=~"$namespace",model_name=~"$model_name"}[$__rate_interval])))"#,
+                        quantile!(
+                            "0.5",
+                            "llm_d_epp_request_streaming_tpot_seconds",
+                            r#"{namespace=~"$namespace",model_name=~"$model_name"}"#
+                        ),
                     )],
                 ),
             ],

@@ -117,7 +117,6 @@ async fn without_a_way_to_tables_it_says_what_to_add() {
 /// What people read of the flags.
 #[test]
 fn the_reference_beside_the_documents_is_of_these_flags() {
-    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference.md");
     let program = <Args as clap::CommandFactory>::command();
-    daemon::testing::holds(&file, "thalamus-picker", &daemon::testing::flags_of(program));
+    daemon::testing::holds("reference.md", "thalamus-picker", &daemon::testing::flags_of(program));
 }

@@ -16,7 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 use routing::{Operation, PoolName};
-use scheduling::Load;
+use scheduling::{Load, SATURATED_KV_CACHE, SATURATED_WAITING};
 
 type FloatGauge = Gauge<f64, AtomicU64>;
 
@@ -155,10 +155,6 @@ const MOST_NAMES: usize = 1000;
 
 const OTHER: &str = "other";
 
-/// An endpoint with so many requests in its queue, or so full a KV cache, is full: as for [`scheduling::Filter::Room`].
-const FULL_QUEUE: f64 = 5.0;
-const FULL_KV_CACHE: f64 = 0.95;
-
 const fn powers_of_two<const COUNT: usize>(first: u32) -> [f64; COUNT] {
     let mut bounds = [0.0; COUNT];
     let mut at = 0;
@@ -216,7 +212,7 @@ impl Registrar<'_> {
 
 impl Ecosystem {
     pub(super) fn register(registry: &mut Registry, has_legacy: bool) -> Self {
-        let of = |buckets: Buckets| Family::new_with_constructor(buckets);
+        let of = Family::new_with_constructor;
         let all = Self {
             names: Names::default(),
             requests: Family::default(),
@@ -278,12 +274,8 @@ impl Ecosystem {
     fn register_pools(&self, registrar: &mut Registrar<'_>) {
         let Pools { ready, queue, running, kv_cache, endpoint_queue, endpoint_requests, saturation, waiting } =
             &self.pools;
-        let pool = |name: &'static str| match name {
-            "ready_endpoints" => "inference_pool_ready_pods".to_owned(),
-            name => format!("inference_pool_{name}"),
-        };
-        let mut register = |name: &'static str, help: &str, metric: Family<PoolLabels, FloatGauge>| {
-            registrar.register(name, Some(&pool(name)), help, metric);
+        let mut register = |name: &str, help: &str, metric: Family<PoolLabels, FloatGauge>| {
+            registrar.register(name, Some(&format!("inference_pool_{name}")), help, metric);
         };
         register(
             "average_queue_size",
@@ -317,7 +309,7 @@ impl Ecosystem {
         );
         registrar.register(
             "ready_endpoints",
-            Some(&pool("ready_endpoints")),
+            Some("inference_pool_ready_pods"),
             "Endpoints of a pool that are ready",
             ready.clone(),
         );
@@ -442,13 +434,13 @@ impl Ecosystem {
     }
 
     /// Brings what is known of pools up to date.
-    pub(super) fn look_up(&self, director: &Director, namespace: &str, now: Instant) {
-        self.pools.look_up(director, namespace, now);
+    pub(super) fn look_up(&self, director: &Director, endpoints: &[KnownEndpoint], namespace: &str, now: Instant) {
+        self.pools.look_up(director, endpoints, namespace, now);
     }
 }
 
 impl Pools {
-    fn look_up(&self, director: &Director, namespace: &str, now: Instant) {
+    fn look_up(&self, director: &Director, endpoints: &[KnownEndpoint], namespace: &str, now: Instant) {
         // What is gone is not to be shown as it was last.
         self.endpoint_queue.clear();
         self.endpoint_requests.clear();
@@ -459,11 +451,11 @@ impl Pools {
             averages.average.clear();
             averages.deviation.clear();
         }
-        let mut pools: BTreeMap<PoolName, Vec<(KnownEndpoint, Load)>> = BTreeMap::new();
+        let mut pools: BTreeMap<PoolName, Vec<(&KnownEndpoint, Load)>> = BTreeMap::new();
         if let Some((_, table)) = director.table() {
             pools.extend(table.pools.keys().map(|pool| (pool.clone(), Vec::new())));
         }
-        for endpoint in director.endpoints() {
+        for endpoint in endpoints {
             let load = endpoint.state.load(now);
             pools.entry(endpoint.state.id().pool.clone()).or_default().push((endpoint, load));
         }
@@ -476,8 +468,9 @@ impl Pools {
             self.queue.set(&labels, of(queue));
             self.running.set(&labels, of(|load| load.scraped?.running.map(f64::from)));
             self.kv_cache.set(&labels, of(kv_cache));
-            let full = |(_, load): &(KnownEndpoint, Load)| {
-                (queue(load).unwrap_or(0.0) / FULL_QUEUE).max(kv_cache(load).unwrap_or(0.0) / FULL_KV_CACHE)
+            let full = |(_, load): &(&KnownEndpoint, Load)| {
+                let queue = queue(load).unwrap_or(0.0) / f64::from(SATURATED_WAITING);
+                queue.max(kv_cache(load).unwrap_or(0.0) / f64::from(SATURATED_KV_CACHE))
             };
             let saturation = mean(endpoints.iter().map(full)).unwrap_or(1.0);
             let stage = SaturationLabels { inference_pool: Arc::clone(&name), stage: "effective" };

@@ -1,5 +1,3 @@
-use std::path::Path;
-
 use super::*;
 
 /// One of each, so that none is left out of what is shown.
@@ -60,8 +58,7 @@ fn sampled() -> Registry {
 fn the_reference_beside_the_documents_is_of_what_is_shown() {
     let mut shown = String::new();
     prometheus_client::encoding::text::encode(&mut shown, &sampled()).unwrap();
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
-    daemon::testing::holds(&file, "Picker", &daemon::testing::table_of(&shown));
+    daemon::testing::holds("metrics.md", "Picker", &daemon::testing::table_of(&shown));
 }
 
 /// What client after client makes up is one series.

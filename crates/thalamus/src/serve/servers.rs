@@ -220,16 +220,19 @@ impl Fleet {
     fn show(&self, screen: Screen, named: &BTreeSet<String>) {
         let asked = self.0.values();
         let asked = asked.map(|Known { label, last, .. }| Asked { server: label.clone(), said: Some(last.as_ref()) });
-        let silent = named.iter().filter(|name| !self.0.keys().any(|(known, _)| known == *name));
-        let silent = silent.map(|name| Asked { server: name.clone(), said: None });
+        let silent = self.silent(named).map(|name| Asked { server: name.clone(), said: None });
         matrix::show(screen, &asked.chain(silent).collect::<Vec<_>>());
     }
 
     /// What people call those that have never answered.
     fn unanswered(&self, named: &BTreeSet<String>) -> Vec<String> {
         let known = self.0.values().filter(|known| known.found.is_none()).map(|known| known.label.clone());
-        let silent = named.iter().filter(|name| !self.0.keys().any(|(known, _)| known == *name)).cloned();
-        known.chain(silent).collect()
+        known.chain(self.silent(named).cloned()).collect()
+    }
+
+    /// Of these names, those that led to nobody who has said anything.
+    fn silent<'n>(&self, named: &'n BTreeSet<String>) -> impl Iterator<Item = &'n String> {
+        named.iter().filter(|name| !self.0.keys().any(|(known, _)| known == *name))
     }
 }
 
