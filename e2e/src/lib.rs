@@ -12,6 +12,7 @@
 mod browser;
 mod client;
 mod cluster;
+mod collector;
 mod compare;
 pub mod conformance;
 mod deployed;
@@ -31,6 +32,7 @@ mod world;
 pub use browser::Browser;
 pub use client::{Answer, Client};
 pub use cluster::{Cluster, Credentials, Killed, kubectl};
+pub use collector::{Collector, Span};
 pub use compare::{Compare, echo, write_table};
 pub use deployed::Deployed;
 pub use engines::Engines;

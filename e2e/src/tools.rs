@@ -46,6 +46,11 @@ pub fn prometheus() -> Option<PathBuf> {
     std::env::var_os("THALAMUS_PROMETHEUS").map(PathBuf::from)
 }
 
+/// The OpenTelemetry collector of `e2e/collector`.
+pub fn collector() -> Result<PathBuf> {
+    find("THALAMUS_COLLECTOR")
+}
+
 /// Helm.
 pub fn helm() -> Result<PathBuf> {
     find("THALAMUS_HELM")

@@ -21,6 +21,8 @@ pub struct Options {
     pub pool: Option<String>,
     /// More flags for the picker.
     pub picker_args: Vec<String>,
+    /// More of the picker's environment.
+    pub picker_env: Vec<(&'static str, String)>,
     /// More flags for the controllers.
     pub controller_args: Vec<String>,
     /// Controllers have rights in this namespace alone.
@@ -403,7 +405,9 @@ async fn start_picker(
         format!("--admin-listen={}", ports.admin),
         "--log-format=json".into(),
     ]);
-    let mut picker = Process::start(folder, "picker", &binary("thalamus-picker")?, &args, &AS_IN_ITS_IMAGE)?;
+    let more = options.picker_env.iter().map(|(name, value)| (*name, &**value));
+    let env: Vec<(&str, &str)> = AS_IN_ITS_IMAGE.into_iter().chain(more).collect();
+    let mut picker = Process::start(folder, "picker", &binary("thalamus-picker")?, &args, &env)?;
     let said = picker.said("picker started").await?;
     let part = |name: &str| address(&said[name]);
     let ports = PickerPorts {

@@ -67,6 +67,7 @@ pub(crate) fn install(root: &Path) -> Result<Environment> {
         ("THALAMUS_ENVOY_GATEWAY", go_module(ENVOY_GATEWAY)?.join("charts/gateway-helm/charts/crds/crds/generated")),
         ("THALAMUS_HELM", go_program("helm", HELM, &cache, &go_objects)?),
         ("THALAMUS_H2SPEC", go_program("h2spec", H2SPEC, &cache, &go_objects)?),
+        ("THALAMUS_COLLECTOR", collector(root, &cache, &go_objects)?),
     ];
     kubernetes(root, &kube, &go_objects)?;
     environment.push(("KUBE_BIN", kube));
@@ -273,29 +274,14 @@ pub(crate) fn gateways(root: &Path) -> Result<Environment> {
     let bin = cache()?.join("gateways");
     std::fs::create_dir_all(&bin).with_context(|| format!("making {}", bin.display()))?;
     let (suite, istio) = (root.join("e2e/gateways/suite"), root.join("e2e/gateways/istio"));
-    let built = |name: &str, folder: &Path, args: &[&str]| {
-        let sums = std::fs::read_to_string(folder.join("go.sum")).context("reading go.sum")?;
-        let (program, made_from) = (bin.join(name), bin.join(format!("{name}.sum")));
-        if program.exists() && std::fs::read_to_string(&made_from).is_ok_and(|there| there == sums) {
-            return Ok(());
-        }
+    let built = |name: &str, folder: &Path, args: &[&str], package: &str| {
         let mut go = Command::new("nice");
-        go.arg("go").args(args).args(["-trimpath", "-ldflags=-s -w", "-o"]).arg(&program);
-        // A package's own name comes last.
-        let package = match name {
-            "suite.test" => ".",
-            "echo-basic" => "sigs.k8s.io/gateway-api/conformance/echo-basic",
-            _ => "istio.io/istio/pilot/cmd/pilot-discovery",
-        };
-        run(
-            &format!("{name} (ten minutes the first time)"),
-            go.arg(package).env("CGO_ENABLED", "0").current_dir(folder),
-        )?;
-        std::fs::write(&made_from, sums).with_context(|| format!("writing {}", made_from.display()))
+        go.arg("go").args(args);
+        go_build(&format!("{name} (ten minutes the first time)"), &mut go, folder, package, &bin.join(name))
     };
-    built("suite.test", &suite, &["test", "-c"])?;
-    built("echo-basic", &suite, &["build"])?;
-    built("pilot-discovery", &istio, &["build"])?;
+    built("suite.test", &suite, &["test", "-c"], ".")?;
+    built("echo-basic", &suite, &["build"], "sigs.k8s.io/gateway-api/conformance/echo-basic")?;
+    built("pilot-discovery", &istio, &["build"], "istio.io/istio/pilot/cmd/pilot-discovery")?;
     let folder = |module: &str, of: &Path| -> Result<PathBuf> {
         let said = output(Command::new("go").args(["list", "-m", "-f", "{{.Dir}}", module]).current_dir(of))?;
         Ok(PathBuf::from(said.trim()))
@@ -307,6 +293,33 @@ pub(crate) fn gateways(root: &Path) -> Result<Environment> {
         ("THALAMUS_ISTIO_CRDS", folder("istio.io/istio", &istio)?.join("manifests/charts/base/files/crd-all.gen.yaml")),
         ("THALAMUS_GATEWAYS", bin),
     ])
+}
+
+/// The collector that traces are told to: two minutes the first time.
+fn collector(root: &Path, cache: &Path, go_objects: &Path) -> Result<PathBuf> {
+    let program = cache.join("collector");
+    let mut go = Command::new("nice");
+    go.args(["go", "build"]).env("GOCACHE", go_objects);
+    go_build("OpenTelemetry collector", &mut go, &root.join("e2e/collector"), ".", &program)?;
+    Ok(program)
+}
+
+/// Builds a program from a folder with a `go.mod`, where it was not built from what is there now.
+fn go_build(what: &str, go: &mut Command, folder: &Path, package: &str, program: &Path) -> Result<()> {
+    let mut sources: Vec<PathBuf> = std::fs::read_dir(folder)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
+        .with_context(|| format!("listing {}", folder.display()))?;
+    sources.sort();
+    let sources: std::io::Result<Vec<String>> =
+        sources.into_iter().filter(|path| path.is_file()).map(std::fs::read_to_string).collect();
+    let sources = sources.with_context(|| format!("reading {}", folder.display()))?.concat();
+    let made_from = program.with_added_extension("sources");
+    if program.exists() && std::fs::read_to_string(&made_from).is_ok_and(|there| there == sources) {
+        return Ok(());
+    }
+    go.args(["-trimpath", "-ldflags=-s -w", "-o"]).arg(program).arg(package).env("CGO_ENABLED", "0");
+    run(what, go.current_dir(folder))?;
+    std::fs::write(&made_from, sources).with_context(|| format!("writing {}", made_from.display()))
 }
 
 /// A program that is one Go package, in a folder that is named by its version.

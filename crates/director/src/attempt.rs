@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use request::Owned;
 use routing::{Limits, ModalitySet, Unfit};
 
@@ -14,8 +14,8 @@ use crate::content::Content;
 use crate::life::{LastAttempt, Life};
 use crate::owners::Learner;
 use crate::refusals::{self, Belief, Refusal};
-use crate::usage::UsageReader;
-use crate::{Attempt, Contradiction, Observer, Plan};
+use crate::usage::{Usage, UsageReader};
+use crate::{Attempt, AttemptTrace, Contradiction, Observer, Plan};
 
 /// A request under way at an endpoint. Whoever carries it says what happens; to drop it is an end as well: nobody wants the answer any
 /// more.
@@ -42,6 +42,7 @@ pub struct RunningAttempt {
     bytes: u64,
     usage: Option<Box<UsageReader>>,
     life: Option<Arc<Life>>,
+    trace: Option<Box<dyn AttemptTrace>>,
 }
 
 /// Whose answer it is.
@@ -81,6 +82,7 @@ pub struct AttemptReport<'a> {
     pub to_first_byte: Option<Duration>,
     /// To its end; none where nobody said when that was.
     pub took: Option<Duration>,
+    pub usage: Usage,
 }
 
 /// How an attempt ended.
@@ -103,7 +105,9 @@ pub enum Ending {
 impl RunningAttempt {
     /// Of this place in the plan.
     pub(crate) fn begin(plan: &Plan, number: usize, at: Instant) -> Self {
-        let Attempt { state, address, content, limits, .. } = &plan.attempts[number];
+        let planned = &plan.attempts[number];
+        let Attempt { state, address, content, limits, .. } = planned;
+        let trace = plan.life.as_ref().and_then(|life| life.trace.hears());
         let mut attempt = Self {
             number,
             endpoint: Some(Served::begin(state, *address, content)),
@@ -120,6 +124,7 @@ impl RunningAttempt {
             is_judged: false,
             bytes: 0,
             usage: None,
+            trace: trace.map(|trace| trace.attempt(number, planned, at)),
             life: plan.life.clone(),
         };
         // The first byte of an answer in one piece is its last.
@@ -132,6 +137,13 @@ impl RunningAttempt {
     /// Which of the plan's attempts it is.
     pub fn of<'p>(&self, plan: &'p Plan) -> &'p Attempt {
         &plan.attempts[self.number]
+    }
+
+    /// What its endpoint is to be told in [`TRACEPARENT`], where the request is followed.
+    ///
+    /// [`TRACEPARENT`]: crate::TRACEPARENT
+    pub fn traceparent(&self) -> Option<HeaderValue> {
+        self.trace.as_ref().map(|trace| trace.traceparent())
     }
 
     /// No connection could be made.
@@ -337,6 +349,7 @@ impl RunningAttempt {
         }
         // Judged before: whoever is called must not take it for what it was.
         served.made_room();
+        let usage = self.usage.as_ref().map(|reader| reader.usage()).unwrap_or_default();
         if let Some(life) = &self.life {
             life.attempt_ended(LastAttempt {
                 endpoint: state.id().clone(),
@@ -345,11 +358,11 @@ impl RunningAttempt {
                 first_byte: self.first_byte,
                 ended: at,
                 bytes: self.bytes,
-                usage: self.usage.as_ref().map(|reader| reader.usage()).unwrap_or_default(),
+                usage,
             });
         }
         let since = |at: Instant| at.saturating_duration_since(self.began);
-        self.observer.attempted(&AttemptReport {
+        let report = AttemptReport {
             endpoint: state.id(),
             address: *address,
             ending,
@@ -357,7 +370,12 @@ impl RunningAttempt {
             to_head: self.head.map(|(_, at)| since(at)),
             to_first_byte: self.first_byte.map(since),
             took: at.map(since),
-        });
+            usage,
+        };
+        self.observer.attempted(&report);
+        if let Some(trace) = self.trace.take() {
+            trace.ended(&report);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use routing::{Draw, Offers};
 use scheduling::Explained;
 
 use crate::transaction::Undecided;
-use crate::{Bound, Plan, Rejection, Transaction};
+use crate::{Bound, Plan, Rejection, Trace, Transaction};
 
 /// What would become of a request, and what every endpoint that is looked at has to do with it.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl Transaction {
     /// explain: the body is unreadable, or there is no table.
     pub fn explain(self, now: Instant, draw: Draw) -> Result<Explanation, Rejection> {
         let handler = Arc::clone(&self.handler);
-        let undecided = Undecided::new(&handler, self.read()?, Bound::default(), None, now, draw)?;
+        let undecided = Undecided::new(&handler, self.read()?, Bound::default(), None, Trace::default(), now, draw)?;
         let outcome = undecided.route().and_then(|route| {
             let plan = undecided.plan(&route, None)?;
             let waits = undecided.asks_to_wait(&route, &plan, false)?.is_some();

@@ -10,7 +10,8 @@ use routing::{Draw, PoolName};
 use crate::transaction::Undecided;
 use crate::{
     AttemptReport, Bound, Budget, Contradiction, Director, Dispatch, OwnerFinder, OwnerQuestion, Owners, Plan,
-    QueueLimits, Rejection, Reply, RequestReport, RunningAttempt, Search, Step, Timer, Transaction,
+    QueueLimits, Rejection, Reply, RequestReport, RunningAttempt, Search, Step, Timer, Trace, TraceParent, Tracer,
+    Transaction,
 };
 
 /// Is told what becomes of requests: log lines, counters, or a test's memory. Of the first three each request has one,
@@ -92,6 +93,8 @@ pub struct RequestHandler {
     /// Where paths go of which nothing is known; none refuses them.
     pub other_paths: Option<OtherPaths>,
     pub observer: Arc<dyn Observer>,
+    /// Who follows single requests, if anybody does.
+    pub tracer: Option<Arc<dyn Tracer>>,
 }
 
 impl OtherPaths {
@@ -121,13 +124,19 @@ impl RequestHandler {
             private_domains: Vec::new(),
             other_paths: None,
             observer: Arc::new(()),
+            tracer: None,
         }
     }
 
     /// The same, and nobody hears of what it is asked.
     #[must_use]
     pub fn unobserved(&self) -> Arc<Self> {
-        Arc::new(Self { observer: Arc::new(()), ..self.clone() })
+        Arc::new(Self { observer: Arc::new(()), tracer: None, ..self.clone() })
+    }
+
+    /// Follows a request from now on, if anybody does; see [`Transaction::traced`].
+    pub fn follow(&self, parent: TraceParent<'_>, at: Instant) -> Trace {
+        self.tracer.as_ref().map(|tracer| tracer.follow(parent, at)).unwrap_or_default()
     }
 
     /// Begins the life of a request: a head that cannot be read is refused now; a path that is not served, once the body has ended.
@@ -153,7 +162,22 @@ impl RequestHandler {
         clock: impl Fn() -> Instant,
         draw: Draw,
     ) -> Result<Step, Rejection> {
-        let undecided = Undecided::new(self, request, bound, caller, clock(), draw);
+        self.decide_traced(request, bound, caller, Trace::default(), clock, draw)
+    }
+
+    pub(crate) fn decide_traced(
+        self: &Arc<Self>,
+        request: InferenceRequest,
+        bound: Bound,
+        caller: Option<&[u8]>,
+        trace: Trace,
+        clock: impl Fn() -> Instant,
+        draw: Draw,
+    ) -> Result<Step, Rejection> {
+        if let Some(trace) = trace.hears() {
+            trace.read(&request);
+        }
+        let undecided = Undecided::new(self, request, bound, caller, trace, clock(), draw);
         undecided.and_then(|undecided| undecided.step(clock)).map_err(|rejection| self.reject(rejection))
     }
 

@@ -2,7 +2,7 @@
 
 use request::{FAIRNESS_HEADERS, RequestHead, SESSION_HEADERS};
 
-use crate::{HeaderChanges, Rejection};
+use crate::{HeaderChanges, Rejection, TraceParent};
 
 /// The header and the metadata key that name the destination (Endpoint Picker Protocol, proposal 004 of the Gateway API Inference
 /// Extension).
@@ -25,6 +25,9 @@ pub struct Head {
     objective: Option<String>,
     /// By its older name, which counts where the newer is not given.
     objective_alias: Option<String>,
+    /// What it says of the trace that it belongs to.
+    traceparent: Vec<String>,
+    tracestate: Option<String>,
     /// The session that it names, and the place of the header among [`SESSION_HEADERS`].
     session: Option<(usize, String)>,
     /// The same of [`FAIRNESS_HEADERS`].
@@ -73,6 +76,8 @@ impl Head {
                 "x-llm-d-inference-objective" => head.objective = Some(text()),
                 "x-gateway-inference-objective" => head.objective_alias = Some(text()),
                 "x-envoy-decorator-operation" => head.pool = pool_of_operation(&text()),
+                "traceparent" => head.traceparent.push(text()),
+                "tracestate" if head.tracestate.is_none() => head.tracestate = Some(text()),
                 "upgrade" => head.asks_for_websocket = text().trim().eq_ignore_ascii_case("websocket"),
                 "content-length" => head.content_length = text().trim().parse().ok(),
                 name => {
@@ -119,6 +124,10 @@ impl Head {
     /// What the client authorizes by.
     pub fn caller(&self) -> Option<Vec<u8>> {
         crate::caller(self.credentials.iter().flatten().map(String::as_bytes))
+    }
+
+    pub fn trace(&self) -> TraceParent<'_> {
+        TraceParent::of(self.traceparent.iter().map(String::as_str), self.tracestate.as_deref())
     }
 
     pub fn authorization(&self) -> Option<&str> {

@@ -12,7 +12,8 @@
 //!
 //! Invariants:
 //! - a decision is made at one instant from one table; who waits does so between two steps, and goes on from where it was;
-//! - nothing here opens a socket, sets a timer, logs or has metrics: whoever wants to know of a request is an [`Observer`];
+//! - nothing here opens a socket, sets a timer, logs or has metrics: whoever wants to know of requests is an [`Observer`], of single ones a
+//!   [`Tracer`];
 //! - every edge makes the same decision, because there is one call to make it; what it does with bodies and connections is its own.
 
 mod attempt;
@@ -39,6 +40,7 @@ mod reply;
 mod snapshot;
 mod splices;
 mod steering;
+mod trace;
 mod transaction;
 mod usage;
 mod waiting;
@@ -62,6 +64,7 @@ pub use rejection::{Dialect, Rejection};
 pub use reply::{DROPPED_REASON, Reply};
 pub use snapshot::{Director, KnownEndpoint};
 pub use steering::STEERING_HEADERS;
+pub use trace::{AttemptTrace, Decision, RequestTrace, TRACEPARENT, TRACESTATE, Trace, TraceParent, Tracer};
 pub use transaction::{Bound, OwnerQuestion, Step, Transaction};
 pub use usage::Usage;
 pub use waiting::Waiting;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use routing::{ModalitySet, ModelName, Operation};
 
-use crate::{Code, Ending, EndpointId, Observer, Usage};
+use crate::{Code, Ending, EndpointId, Observer, Trace, Usage};
 
 /// What a request is counted by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,7 @@ pub(crate) struct Life {
     asked: Asked,
     began: Instant,
     observer: Arc<dyn Observer>,
+    pub(crate) trace: Trace,
     told: Mutex<Told>,
 }
 
@@ -80,8 +81,8 @@ pub(crate) struct LastAttempt {
 }
 
 impl Life {
-    pub(crate) fn begin(asked: Asked, began: Instant, observer: Arc<dyn Observer>) -> Arc<Self> {
-        Arc::new(Self { asked, began, observer, told: Mutex::default() })
+    pub(crate) fn begin(asked: Asked, began: Instant, observer: Arc<dyn Observer>, trace: Trace) -> Arc<Self> {
+        Arc::new(Self { asked, began, observer, trace, told: Mutex::default() })
     }
 
     pub(crate) const fn is_inference(&self) -> bool {
@@ -113,7 +114,7 @@ impl Drop for Life {
             (None, Some(LastAttempt { ending: Ending::TimedOut, .. })) => Outcome::Failed(Code::EndpointTimedOut),
             _ => Outcome::Abandoned,
         };
-        self.observer.finished(&RequestReport {
+        let report = RequestReport {
             asked: &self.asked,
             outcome,
             endpoint: last.map(|last| &last.endpoint),
@@ -121,7 +122,11 @@ impl Drop for Life {
             took: last.and_then(|last| last.ended).map(since),
             bytes: last.map_or(0, |last| last.bytes),
             usage: last.map(|last| last.usage).unwrap_or_default(),
-        });
+        };
+        self.observer.finished(&report);
+        if let Some(trace) = self.trace.hears() {
+            trace.finished(&report);
+        }
     }
 }
 
@@ -167,7 +172,7 @@ mod tests {
                 is_streamed: false,
                 bytes: 1,
             };
-            let life = Life::begin(asked, now, Arc::clone(&seen) as Arc<dyn Observer>);
+            let life = Life::begin(asked, now, Arc::clone(&seen) as Arc<dyn Observer>, Trace::default());
             for (ending, status) in endings {
                 life.attempt_ended(LastAttempt {
                     endpoint: EndpointId { pool: "p".into(), name: "e".into(), uid: Uid::NONE, port: 1 },

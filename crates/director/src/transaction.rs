@@ -1,7 +1,7 @@
 //! The life of one request up to its dispatch, as values: opened with its head, fed its body, finished into a step.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use request::{InferenceRequest, Owned, RequestHead, Resource, Scanner, Splice};
 use routing::{Criticality, Draw, NoRoute, Operation, PoolName, Route, Target};
@@ -11,7 +11,8 @@ use crate::life::Life;
 use crate::queue::Ticket;
 use crate::snapshot::{KnownEndpoint, Snapshot};
 use crate::{
-    Director, Dispatch, EndpointId, Plan, Rejection, Reply, RequestHandler, Search, Settled, Waiting, policy, splices,
+    Decision, Director, Dispatch, EndpointId, Plan, Rejection, Reply, RequestHandler, Search, Settled, Trace, Waiting,
+    policy, splices,
 };
 
 /// A request whose body is being read. Keeps no byte of it.
@@ -19,6 +20,7 @@ use crate::{
 pub struct Transaction {
     pub(crate) handler: Arc<RequestHandler>,
     scanner: Scanner,
+    trace: Trace,
 }
 
 /// What a gateway can reach, as far as it says so; a picker that asks for more would be ignored in silence.
@@ -64,8 +66,11 @@ pub(crate) struct Undecided {
     pub(crate) caller: Vec<u8>,
     /// What stands in the place of clients' own names for media, unless the model's owner lets them share.
     pub(crate) uuids: Vec<Splice>,
+    /// When it had been read, and when it was last decided.
+    pub(crate) since: Instant,
     pub(crate) now: Instant,
     pub(crate) draw: Draw,
+    pub(crate) trace: Trace,
 }
 
 // === impl Step ===
@@ -98,7 +103,13 @@ impl Transaction {
         if !handler.takes(scanner.resource(), head.path) {
             return Err(handler.reject(Rejection::UnknownPath));
         }
-        Ok(Self { handler: Arc::clone(handler), scanner })
+        Ok(Self { handler: Arc::clone(handler), scanner, trace: Trace::default() })
+    }
+
+    /// The same, and whoever hears of this trace hears of it: see [`RequestHandler::follow`].
+    #[must_use]
+    pub fn traced(self, trace: Trace) -> Self {
+        Self { trace, ..self }
     }
 
     /// What the path asks for, known before the body.
@@ -120,8 +131,8 @@ impl Transaction {
         clock: impl Fn() -> Instant,
         draw: Draw,
     ) -> Result<Step, Rejection> {
-        let handler = Arc::clone(&self.handler);
-        handler.decide(self.read()?, bound, caller, clock, draw)
+        let (handler, trace) = (Arc::clone(&self.handler), self.trace.clone());
+        handler.decide_traced(self.read()?, bound, caller, trace, clock, draw)
     }
 
     /// The body has ended, and somebody else decides: [`RequestHandler::decide`].
@@ -167,13 +178,14 @@ impl Undecided {
         request: InferenceRequest,
         bound: Bound,
         caller: Option<&[u8]>,
+        trace: Trace,
         now: Instant,
         draw: Draw,
     ) -> Result<Self, Rejection> {
         let snapshot = handler.director.snapshot().ok_or(Rejection::NotSynced)?;
         let caller = caller.unwrap_or_default().to_vec();
         let uuids = splices::uuids(&request, &handler.namespace, &caller);
-        Ok(Self { handler: Arc::clone(handler), snapshot, request, bound, caller, uuids, now, draw })
+        Ok(Self { handler: Arc::clone(handler), snapshot, request, bound, caller, uuids, since: now, now, draw, trace })
     }
 
     pub(crate) fn step(self, clock: impl Fn() -> Instant) -> Result<Step, Rejection> {
@@ -231,6 +243,9 @@ impl Undecided {
             }
             Decided::Reply(reply) => {
                 observer.answered(&self.request, &reply);
+                if let Some(trace) = self.trace.hears() {
+                    trace.answered(reply.status);
+                }
                 Step::Answer(reply)
             }
             Decided::Plan(mut plan) => {
@@ -239,10 +254,13 @@ impl Undecided {
                     plan.waited = self.now.saturating_duration_since(ticket.since());
                 }
                 let since = self.now.checked_sub(plan.waited).unwrap_or(self.now);
-                plan.life = Some(Life::begin(plan.asked.clone(), since, Arc::clone(observer)));
+                plan.life = Some(Life::begin(plan.asked.clone(), since, Arc::clone(observer), self.trace.clone()));
                 let attempt = plan.begin(0, self.now);
-                let took: Duration = clock().saturating_duration_since(began);
-                observer.dispatched(&self.request, &plan, took);
+                let ended = clock();
+                observer.dispatched(&self.request, &plan, ended.saturating_duration_since(began));
+                if let Some(trace) = self.trace.hears() {
+                    trace.decided(&Decision { plan: &plan, since: self.since, began, ended });
+                }
                 Step::Dispatch(Box::new(Dispatch { plan, attempt }))
             }
         })

@@ -19,7 +19,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use director::{
     Bound, Dialect, Dispatch, Head, HeldBody, Plan, Rejection, RequestHandler, Reservation, RunningAttempt, Settled,
-    Step, Transaction,
+    Step, TRACEPARENT, Trace, TraceParent, Transaction,
 };
 use request::{Resource, splice};
 use routing::{Draw, Operation};
@@ -43,6 +43,10 @@ pub(crate) struct Exchange {
     state: State,
     /// Of the errors that the client expects; known with the path.
     dialect: Dialect,
+    /// Of the call by which the gateway asks, where it follows the request itself.
+    parent: Option<String>,
+    /// Until it is dispatched.
+    trace: Trace,
     subset: Option<Subset>,
     /// The client of a conformance suite said which endpoints; what the gateway says of them counts no more.
     selected: bool,
@@ -85,13 +89,16 @@ struct Read {
 }
 
 impl Exchange {
-    pub(crate) fn new(handler: Arc<RequestHandler>, options: Options) -> Self {
+    /// `parent` is what the gateway says of its own part in a trace.
+    pub(crate) fn new(handler: Arc<RequestHandler>, options: Options, parent: Option<String>) -> Self {
         let full_duplex = BodySendMode::FullDuplexStreamed;
         Self {
             handler,
             options,
             state: State::Start,
             dialect: Dialect::OpenAi,
+            parent,
+            trace: Trace::default(),
             subset: None,
             selected: false,
             request_mode: full_duplex,
@@ -210,6 +217,8 @@ impl Exchange {
         }
         let head = Head::read(headers::all(headers));
         self.dialect = Dialect::of_path(&head.path);
+        let parent = self.parent.as_deref().map_or_else(|| head.trace(), |own| TraceParent::of([own], None));
+        self.trace = self.handler.follow(parent, clock());
         // In any other mode the gateway lets the headers go, or parts of the body, before all of it is read.
         let waits = matches!(self.request_mode, BodySendMode::FullDuplexStreamed | BodySendMode::Buffered);
         if !headers.end_of_stream && !waits {
@@ -282,7 +291,7 @@ impl Exchange {
         };
         let (chunks, reservation) = body.finish();
         let bound = Bound { subset: self.subset.clone(), pool: head.pool.clone() };
-        let step = transaction.finish(bound, head.caller().as_deref(), clock, draw);
+        let step = transaction.traced(self.trace.clone()).finish(bound, head.caller().as_deref(), clock, draw);
         self.go_on(step, Read { head, chunks, reservation, end })
     }
 
@@ -300,6 +309,7 @@ impl Exchange {
     fn act(&mut self, settled: Result<Settled, Rejection>, read: Read) -> Vec<ProcessingResponse> {
         match settled {
             Ok(Settled::Answer(reply)) => {
+                self.trace = Trace::default();
                 self.state = State::Answered;
                 vec![answer::reply(reply, "answered_by_the_picker")]
             }
@@ -310,13 +320,15 @@ impl Exchange {
 
     fn forward(
         &mut self,
-        Dispatch { plan, mut attempt }: Dispatch,
+        Dispatch { mut plan, mut attempt }: Dispatch,
         Read { head, chunks, reservation, end }: Read,
     ) -> Vec<ProcessingResponse> {
         // The head of an answer comes before its first byte (vLLM sends that of a stream at once), and a body that is kept for long after it.
         if !matches!(self.response_mode, BodySendMode::FullDuplexStreamed | BodySendMode::Streamed) {
             attempt.first_byte_untold();
         }
+        plan.headers.set.extend(attempt.traceparent().map(|parent| (TRACEPARENT, parent)));
+        self.trace = Trace::default();
         let is_changed = !plan.first().splices.is_empty();
         let chunks = splice(chunks, &plan.first().splices);
         // Where the gateway chooses, nobody here knows who made what the answer says is made.
@@ -381,6 +393,7 @@ impl Exchange {
 
     fn reject(&mut self, rejection: &Rejection) -> ProcessingResponse {
         self.state = State::Answered;
+        std::mem::take(&mut self.trace).refused(rejection);
         answer::reply(rejection.reply(self.dialect), rejection.code().as_str())
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use director::{BodyTimeouts, Budget, RequestHandler, Reservation};
+use director::{BodyTimeouts, Budget, RequestHandler, Reservation, TRACEPARENT};
 use futures::Stream;
 use metered::{Meter, Metered};
 use routing::Draw;
@@ -83,10 +83,12 @@ impl ExternalProcessor for ExtProc {
             ))
         })?;
         let meter = request.extensions().get::<Meter>().cloned();
+        let parent = request.metadata().get(TRACEPARENT.as_str()).and_then(|parent| parent.to_str().ok());
+        let parent = parent.map(str::to_owned);
         let conversation = Conversation {
             handler: Arc::clone(&self.handler),
             messages: request.into_inner(),
-            exchange: Exchange::new(Arc::clone(&self.handler), self.options),
+            exchange: Exchange::new(Arc::clone(&self.handler), self.options, parent),
             options: self.options,
             began: tokio::time::Instant::now(),
             last: tokio::time::Instant::now(),

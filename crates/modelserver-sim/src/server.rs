@@ -214,9 +214,10 @@ async fn generate(operation: Operation, State(sim): State<Sim>, uri: Uri, header
     let slot = slots.acquire_owned().await.expect("nobody closes the semaphore");
     let place = serving.start(slot);
     let (name, size) = (&sim.0.options.name, body.len());
-    let headers: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+    let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
     let facts = json!({"server": name, "requires": request.requires.to_string(), "bytes": size, "files": request.files,
-        "digest": digest([&*body]), "headers": headers});
+        "digest": digest([&*body]), "headers": names, "traceparent": traceparent});
     let said = format!("{name} took {}", request.requires.input);
     let id = if operation == Operation::Responses { sim.0.responses.make(name) } else { String::new() };
     let answer = Answer {

@@ -15,6 +15,7 @@ use publish::{Access, Scope};
 use request::Limits;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use traces::Traces;
 
 use crate::controllers::Controllers;
 use crate::metrics::Metrics;
@@ -357,6 +358,7 @@ impl Args {
             scrape_interval: reference.refresh_metrics_interval.unwrap_or(scrape_interval),
             table_file,
             legacy_metrics: reference.legacy_metrics,
+            tracer: None,
         }
     }
 
@@ -382,7 +384,11 @@ impl Args {
             None => None,
         };
         let (speaks, policy) = (self.speaks()?, self.policy.read()?);
-        let options = self.options();
+        let instance = self.name.clone();
+        let allows_traces = self.reference.allows_traces();
+        let traces =
+            allows_traces.then(|| Traces::open("thalamus-picker", env!("CARGO_PKG_VERSION"), &instance)).flatten();
+        let options = Options { tracer: traces.as_ref().map(Traces::tracer), ..self.options() };
         // Those who ask are told at once that we leave; those who listen go on for a while.
         let stop = CancellationToken::new();
         let mut registry = Registry::default();
@@ -439,6 +445,9 @@ impl Args {
             }
         }
         admin.abort();
+        if let Some(traces) = traces {
+            traces.end().await;
+        }
         tracing::info!("picker stopped");
         Ok(())
     }

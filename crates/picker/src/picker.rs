@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ask::Decisions;
 use daemon::{Admin, ConnectionLimit, Incoming, Port, Speaks};
-use director::{BodyTimeouts, Budget, Director, OtherPaths, Owners, QueueLimits, RequestHandler};
+use director::{BodyTimeouts, Budget, Director, OtherPaths, Owners, QueueLimits, RequestHandler, Tracer};
 use ext_proc::{ExtProc, HEALTH_TIMEOUT, HealthCheck};
 use prometheus_client::registry::Registry;
 use proxy::{Cors, Proxy};
@@ -58,6 +58,8 @@ pub struct Options {
     pub legacy_metrics: bool,
     /// Where the last table is kept.
     pub table_file: Option<PathBuf>,
+    /// Who follows single requests, if anybody does.
+    pub tracer: Option<Arc<dyn Tracer>>,
 }
 
 /// A running picker.
@@ -118,6 +120,7 @@ impl Picker {
             private_domains: options.private_domains.clone(),
             other_paths: options.other_paths.clone(),
             observer: Arc::new(metrics.clone()),
+            tracer: options.tracer.clone(),
         });
         let (sender, subscription) = watch::channel(Subscription::default());
         let (picker, scope) = (options.name.clone(), options.scope.clone());

@@ -76,6 +76,9 @@ pub struct ReferenceFlags {
     #[arg(long, hide = true)]
     zap_encoder: Option<String>,
 
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    tracing: Option<bool>,
+
     #[arg(long, hide = true)]
     zap_log_level: Option<String>,
 
@@ -116,7 +119,7 @@ enum Form {
 }
 
 /// What they would set there either is so here in any case, or is not there to be set.
-const WITHOUT_EFFECT: [(&str, Form); 26] = {
+const WITHOUT_EFFECT: [(&str, Form); 25] = {
     use Form::{Switch, Value};
     [
         ("health-checking", Switch),
@@ -141,7 +144,6 @@ const WITHOUT_EFFECT: [(&str, Form); 26] = {
         ("kv-cache-usage-percentage-metric", Value),
         ("lora-info-metric", Value),
         ("cache-info-metric", Value),
-        ("tracing", Switch),
         ("enable-pprof", Switch),
         ("enable-cert-reload", Switch),
         ("allow-experimental-plugins", Switch),
@@ -198,6 +200,11 @@ impl ReferenceFlags {
     /// Whether the chart says itself that anybody may read metrics: other pickers ask for a token unless told otherwise.
     pub fn leaves_metrics_open(&self) -> bool {
         self.metrics_endpoint_auth == Some(false)
+    }
+
+    /// Whether spans may go to a collector, where the environment names one.
+    pub(crate) fn allows_traces(&self) -> bool {
+        self.tracing != Some(false)
     }
 
     pub(crate) fn ignores_subset(&self) -> bool {

@@ -56,7 +56,7 @@ pub(crate) async fn forward(
             attempt.unseen();
             return Err(plan.failed(Rejection::BrokenOff));
         };
-        let request = match forwarding::to_model_server(parts, &plan.headers, address, upload) {
+        let request = match forwarding::to_model_server(parts, &plan, &attempt, upload) {
             Ok(request) => request,
             Err(rejection) => return Err(plan.failed(rejection)),
         };

@@ -1,8 +1,6 @@
 //! What of a request passes to the model server.
 
-use std::net::SocketAddr;
-
-use director::{HeaderChanges, Rejection};
+use director::{HeaderChanges, Plan, Rejection, RunningAttempt, TRACEPARENT};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, ORIGIN, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
@@ -31,13 +29,14 @@ const NOT_FORWARDED: [HeaderName; 4] = [
     EXPECT,
 ];
 
-/// The request as the model server at `address` gets it.
+/// The request as the endpoint of an attempt gets it.
 pub(crate) fn to_model_server<B>(
     parts: &http::request::Parts,
-    changes: &HeaderChanges,
-    address: SocketAddr,
+    plan: &Plan,
+    attempt: &RunningAttempt,
     body: B,
 ) -> Result<Request<B>, Rejection> {
+    let address = attempt.of(plan).address;
     let authority: Authority = address.to_string().parse().map_err(|_| Rejection::Unreachable { tried: 1 })?;
     let mut uri = Uri::default().into_parts();
     uri.scheme = Some(Scheme::HTTP);
@@ -52,7 +51,10 @@ pub(crate) fn to_model_server<B>(
     let mut request = Request::new(body);
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Rejection::Unreachable { tried: 1 })?;
-    *request.headers_mut() = forwarded(&parts.headers, changes);
+    *request.headers_mut() = forwarded(&parts.headers, &plan.headers);
+    if let Some(parent) = attempt.traceparent() {
+        request.headers_mut().insert(TRACEPARENT, parent);
+    }
     Ok(request)
 }
 

@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use director::{
-    BodyTimeouts, Bound, DROPPED_REASON, Dialect, HeldBody, Rejection, Reply, RequestHandler, Settled, Transaction,
+    BodyTimeouts, Bound, DROPPED_REASON, Dialect, HeldBody, Rejection, Reply, RequestHandler, Settled, TRACEPARENT,
+    TRACESTATE, Trace, TraceParent, Transaction,
 };
 use http::header::{
     ALLOW, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, RETRY_AFTER,
     UPGRADE,
 };
 use http::uri::Authority;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
 use request::{FAIRNESS_HEADERS, RequestHead, Resource, SESSION_HEADERS};
@@ -79,9 +80,13 @@ impl Proxy {
         let origin = cors.allows(request.headers());
         let dialect = Dialect::of_path(request.uri().path());
         let asks_for_an_upgrade = request.headers().contains_key(UPGRADE);
-        let mut response = match self.place(request, client, dialect).await {
+        let trace = self.handler.follow(parent(request.headers()), Instant::now());
+        let mut response = match self.place(request, client, dialect, &trace).await {
             Ok(response) => response,
-            Err(rejection) => answered(rejection.reply(dialect)),
+            Err(rejection) => {
+                trace.refused(&rejection);
+                answered(rejection.reply(dialect))
+            }
         };
         Cors::mark(origin, response.headers_mut());
         // What follows on a connection that was to be another is looked at by nobody.
@@ -103,6 +108,7 @@ impl Proxy {
         request: Request<Incoming>,
         client: IpAddr,
         dialect: Dialect,
+        trace: &Trace,
     ) -> Result<Response<ResponseBody>, Rejection> {
         let under_way = self.under_way.token();
         let (mut parts, body) = request.into_parts();
@@ -130,7 +136,7 @@ impl Proxy {
         let caller = director::caller(
             CREDENTIALS.iter().flat_map(|name| parts.headers.get_all(*name)).map(HeaderValue::as_bytes),
         );
-        let step = transaction.finish(Bound::default(), caller.as_deref(), Instant::now, draw)?;
+        let step = transaction.traced(trace.clone()).finish(Bound::default(), caller.as_deref(), Instant::now, draw)?;
         let authorization = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let dispatch = match self.handler.settle(step, authorization, Some(client), Instant::now).await? {
             Settled::Answer(reply) => return Ok(answered(reply)),
@@ -215,6 +221,12 @@ impl Proxy {
             }
         }
     }
+}
+
+/// What a request says of the trace that it belongs to.
+fn parent(headers: &HeaderMap) -> TraceParent<'_> {
+    let values = |name| headers.get_all(name).iter().map(|value: &HeaderValue| value.to_str().unwrap_or_default());
+    TraceParent::of(values(TRACEPARENT), values(TRACESTATE))
 }
 
 /// Our own answer.

@@ -1,10 +1,9 @@
 //! WebSockets (RFC 6455): the model server is asked for one, and then bytes flow both ways until either side ends.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use director::{Attempt, Dispatch, HeaderChanges, Rejection, RunningAttempt};
+use director::{Attempt, Dispatch, Plan, Rejection, RunningAttempt};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
@@ -87,7 +86,7 @@ pub(crate) async fn connect(
             attempt = next;
             continue;
         };
-        let shaken = shake_hands(stream, parts, &plan.headers, *address);
+        let shaken = shake_hands(stream, parts, &plan, &attempt);
         let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, shaken).await;
         let Some(response) = shaken.ok().and_then(Result::ok) else {
             attempt.broke_off(Instant::now());
@@ -120,19 +119,19 @@ fn clone_for_upgrade(parts: &mut http::request::Parts) -> http::request::Parts {
 async fn shake_hands(
     stream: TcpStream,
     parts: &http::request::Parts,
-    changes: &HeaderChanges,
-    address: SocketAddr,
+    plan: &Plan,
+    attempt: &RunningAttempt,
 ) -> Result<Response<hyper::body::Incoming>, ()> {
     // Events are small, and each is waited for.
     let _ = stream.set_nodelay(true);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(drop)?;
     tokio::spawn(connection.with_upgrades());
-    let mut request = forwarding::to_model_server(parts, changes, address, Empty::<Bytes>::new()).map_err(drop)?;
+    let mut request = forwarding::to_model_server(parts, plan, attempt, Empty::<Bytes>::new()).map_err(drop)?;
     // A client of one connection names path and host by itself.
     let path = request.uri().path_and_query().cloned().ok_or(())?;
     *request.uri_mut() = path.into();
     let headers = request.headers_mut();
-    headers.insert(http::header::HOST, HeaderValue::from_str(&address.to_string()).map_err(drop)?);
+    headers.insert(http::header::HOST, HeaderValue::from_str(&attempt.of(plan).address.to_string()).map_err(drop)?);
     agree(headers);
     sender.send_request(request).await.map_err(drop)
 }

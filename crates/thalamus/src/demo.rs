@@ -54,7 +54,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
     ensure!(wrong.is_empty(), "the manifests have problems:\n{}", wrong.join("\n"));
     let namespace = objects.pools[0].namespace().unwrap_or_else(|| "default".into());
     let mut registry = Registry::default();
-    let picker = controller.picker(&namespace, Limits::default(), &mut registry, &stop);
+    let picker = controller.picker(&namespace, Limits::default(), None, &mut registry, &stop);
     ready(&picker).await?;
     screen.title("Models, as clients see them");
     tour::show_models(screen, &picker);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use daemon::{Admin, ConnectionLimit, Port};
+use director::Tracer;
 use index::Index;
 use picker::{Options, Picker};
 use prometheus_client::registry::Registry;
@@ -75,6 +76,7 @@ impl LocalController {
         &self,
         namespace: &str,
         limits: Limits,
+        tracer: Option<Arc<dyn Tracer>>,
         registry: &mut Registry,
         stop: &CancellationToken,
     ) -> Picker {
@@ -98,6 +100,7 @@ impl LocalController {
             scrape_interval: Duration::from_millis(500),
             table_file: None,
             legacy_metrics: false,
+            tracer,
         };
         let channel = self.publisher.channel();
         Picker::start(

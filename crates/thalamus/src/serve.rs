@@ -10,6 +10,7 @@ use probe::Server;
 use prometheus_client::registry::Registry;
 use request::Limits;
 use tokio::task::JoinHandle;
+use traces::Traces;
 
 use crate::fleet::Alias;
 use crate::local::{self, LocalController};
@@ -99,7 +100,9 @@ impl Ports {
         let stop = daemon::stop_on_signal()?;
         let listener = daemon::bind(listen, "--listen").await?;
         let mut registry = Registry::default();
-        let picker = controller.picker(namespace, Limits { max_body_bytes }, &mut registry, &stop);
+        let traces = Traces::open("thalamus", env!("CARGO_PKG_VERSION"), "serve");
+        let follows = traces.as_ref().map(Traces::tracer);
+        let picker = controller.picker(namespace, Limits { max_body_bytes }, follows, &mut registry, &stop);
         let admin = local::serve_admin(picker.admin(registry).with_open_debug(open_debug), admin_listen).await?;
         let gateways = match ext_proc_listen {
             Some(address) => Some(daemon::bind(address, "--ext-proc-listen").await?),
@@ -118,7 +121,11 @@ impl Ports {
                     None => Ok(()),
                 }
             };
-            tokio::join!(http, ext_proc).1.context("the ext_proc port failed")
+            let ((), ended) = tokio::join!(http, ext_proc);
+            if let Some(traces) = traces {
+                traces.end().await;
+            }
+            ended.context("the ext_proc port failed")
         });
         Ok(Serving { address, admin, task })
     }

@@ -38,6 +38,7 @@ mod routing;
 mod siege;
 mod soak;
 mod surface;
+mod traces;
 mod trust;
 
 /// What tests share: a cluster, and a folder for logs.
@@ -208,6 +209,10 @@ fn data_plane(trials: &mut Trials) {
     claims!(trials, metrics:
         requests_tokens_and_pools_are_shown_under_the_names_that_others_read,
         every_panel_and_alert_reads_what_a_prometheus_has,
+    );
+    claims!(trials, traces:
+        a_collector_is_told_where_the_time_of_each_request_went,
+        samplers_and_the_other_protocol_are_those_that_the_environment_names,
     );
     claims!(trials, page: a_person_sees_what_is_served_and_where_a_request_would_go);
     claims!(trials, llama:

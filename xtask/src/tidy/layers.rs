@@ -32,6 +32,7 @@ const LAYERS: [&[Crate]; 6] = [
         member("ext-proc", &["director", "metered", "request", "routing", "scheduling"], KUBERNETES),
         member("ask", &["director", "media", "metered", "request", "routing"], KUBERNETES),
         member("proxy", &["daemon", "director", "request", "routing"], KUBERNETES),
+        member("traces", &["daemon", "director", "request", "routing"], KUBERNETES),
         member("daemon", &["h2-authority", "routing"], KUBERNETES),
         member("probe", &["daemon", "routing"], KUBERNETES),
         member(
@@ -49,7 +50,18 @@ const LAYERS: [&[Crate]; 6] = [
         ),
         member(
             "picker",
-            &["ask", "director", "scheduling", "request", "ext-proc", "proxy", "publish", "routing", "daemon"],
+            &[
+                "ask",
+                "director",
+                "scheduling",
+                "request",
+                "ext-proc",
+                "proxy",
+                "publish",
+                "routing",
+                "daemon",
+                "traces",
+            ],
             &["kube", "kube-core", "kube-client", "k8s-openapi", "api", "index"],
         ),
         member("envoy-module", &["ask", "director", "picker", "request", "routing"], KUBERNETES),
@@ -69,6 +81,7 @@ const LAYERS: [&[Crate]; 6] = [
                 "daemon",
                 "modelserver-sim",
                 "simulate",
+                "traces",
             ],
             &["kube-client", "controller"],
         ),
@@ -93,7 +106,8 @@ const LAYERS: [&[Crate]; 6] = [
 ];
 
 /// Which may name one of their own layer, and which; everything else points down.
-const SIDEWAYS: [(&str, &str); 13] = [
+const SIDEWAYS: [(&str, &str); 14] = [
+    ("traces", "daemon"),
     ("probe", "daemon"),
     ("thalamus", "simulate"),
     ("ext-proc", "metered"),

@@ -73,13 +73,13 @@ fn held(written: &str) -> String {
         max_streams: 1,
         body: director::BodyTimeouts { stall: Duration::MAX, whole: Duration::MAX },
     };
-    let mut exchange = Exchange::new(Arc::clone(&handler), options);
+    let mut exchange = Exchange::new(Arc::clone(&handler), options, None);
     let (mut exchanges, mut rules) = (Vec::new(), Rules::default());
     let mut held = String::new();
     for line in written.lines().filter(|line| !line.starts_with('<')) {
         held += &format!("{line}\n");
         if line == "# another request" {
-            exchanges.push(std::mem::replace(&mut exchange, Exchange::new(Arc::clone(&handler), options)));
+            exchanges.push(std::mem::replace(&mut exchange, Exchange::new(Arc::clone(&handler), options, None)));
             rules = Rules::default();
         }
         let Some(said) = line.strip_prefix("> ") else { continue };
@@ -300,7 +300,7 @@ fn a_head_that_is_too_large_is_refused_before_it_is_kept() {
         max_streams: 1,
         body: director::BodyTimeouts { stall: Duration::MAX, whole: Duration::MAX },
     };
-    let mut exchange = Exchange::new(handler(), options);
+    let mut exchange = Exchange::new(handler(), options, None);
     let head = format!(
         "request-headers :method: POST | :path: /v1/chat/completions | authorization: {}",
         "x".repeat(MAX_HEAD)
