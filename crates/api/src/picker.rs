@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{LocalObjectReference, ResourceRequirements, Toleration};
+use k8s_openapi::api::core::v1::{EnvVar, LocalObjectReference, ResourceRequirements, Toleration};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -100,6 +100,15 @@ pub struct PickerTemplateSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub drain_seconds: Option<i32>,
+
+    /// Variables of OpenTelemetry's, whose names begin with OTEL_: where pickers send spans of requests, and of how many. OTEL_EXPORTER_OTLP_ENDPOINT
+    /// names a collector; without one no spans are sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-validations" = [{
+        "message": "only variables whose names begin with OTEL_ can be set",
+        "rule": "self.all(variable, variable.name.startsWith('OTEL_'))",
+    }]))]
+    pub env: Vec<EnvVar>,
 
     /// Labels that a node must have to run pickers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -76,6 +76,11 @@ impl Traces {
         Ok(Some(Self(provider)))
     }
 
+    /// Traces that go where this provider sends them.
+    pub fn of(provider: SdkTracerProvider) -> Self {
+        Self(provider)
+    }
+
     pub fn tracer(&self) -> Arc<dyn Tracer> {
         Arc::new(Following(self.0.tracer("thalamus")))
     }

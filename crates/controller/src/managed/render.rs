@@ -1,6 +1,8 @@
 //! What a managed picker consists of: a pure function from the pool and its template to objects.
 
 use api::{InferencePool, PickerAutoscaling, PickerTemplateSpec};
+use http::Uri;
+use http::uri::Scheme;
 use index::ManagedPicker;
 use kube::ResourceExt as _;
 use kube::core::DynamicObject;
@@ -153,7 +155,8 @@ impl Render<'_> {
         json!({"selector": self.selector(), "ports": ports, "type": "ClusterIP"})
     }
 
-    /// Whoever may ask a picker may do so; a picker itself talks to the controller, to name servers and to its model servers.
+    /// Whoever may ask a picker may do so; a picker itself talks to the controller, to name servers, to its model servers, and to the
+    /// collector that it sends spans to.
     fn network_policy(&self) -> Value {
         let tcp = |port: u16| json!({"protocol": "TCP", "port": port});
         let mut ingress = vec![tcp(EXT_PROC), tcp(HEALTH), tcp(ADMIN)];
@@ -161,19 +164,44 @@ impl Render<'_> {
             ingress.push(tcp(HTTP));
         }
         let model_servers: Vec<Value> = self.pool.spec.target_ports.iter().map(|port| tcp(port.number.0)).collect();
+        let mut egress = vec![
+            json!({"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}),
+            json!({
+                "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.settings.controller_namespace}}}],
+                "ports": [tcp(self.settings.controller_port)],
+            }),
+            json!({"to": [{"podSelector": {"matchLabels": self.pool.spec.selector.match_labels}}], "ports": model_servers}),
+        ];
+        let collector: Vec<Value> = self.collector_ports().into_iter().map(tcp).collect();
+        if !collector.is_empty() {
+            egress.push(json!({"ports": collector}));
+        }
         json!({
             "podSelector": {"matchLabels": self.selector()},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [{"ports": ingress}],
-            "egress": [
-                {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]},
-                {
-                    "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.settings.controller_namespace}}}],
-                    "ports": [tcp(self.settings.controller_port)],
-                },
-                {"to": [{"podSelector": {"matchLabels": self.pool.spec.selector.match_labels}}], "ports": model_servers},
-            ],
+            "egress": egress,
         })
+    }
+
+    /// Of the collector that the template names: those that it says, or, where it says them elsewhere, those that OTLP has.
+    fn collector_ports(&self) -> Vec<u16> {
+        let mut ports: Vec<u16> = Vec::new();
+        for variable in &self.template.env {
+            if !matches!(&*variable.name, "OTEL_EXPORTER_OTLP_ENDPOINT" | "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
+                continue;
+            }
+            match variable.value.as_deref().map(str::parse::<Uri>) {
+                Some(Ok(uri)) => {
+                    let default = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+                    ports.push(uri.port_u16().unwrap_or(default));
+                }
+                _ => ports.extend([4317, 4318]),
+            }
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        ports
     }
 
     fn disruption_budget(&self) -> Value {
@@ -207,6 +235,7 @@ impl Render<'_> {
             priority_class_name,
             pod_labels,
             pod_annotations,
+            env,
             ..
         } = self.template;
         let mut labels = json!(pod_labels);
@@ -238,6 +267,9 @@ impl Render<'_> {
             mounts.push(json!({"name": "tls", "mountPath": "/var/run/thalamus/tls", "readOnly": true}));
             volumes.push(json!({"name": "tls", "secret": {"secretName": secret}}));
         }
+        let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}});
+        let mut all = vec![field("NAMESPACE", "metadata.namespace"), field("POD_NAME", "metadata.name")];
+        all.extend(env.iter().map(|variable| json!(variable)));
         let mut pod = json!({
             "metadata": {"labels": labels},
             "spec": {
@@ -257,10 +289,7 @@ impl Render<'_> {
                     "name": "picker",
                     "image": image.as_ref().unwrap_or(&self.settings.image),
                     "args": self.args(drain),
-                    "env": [
-                        {"name": "NAMESPACE", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}},
-                        {"name": "POD_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
-                    ],
+                    "env": all,
                     "ports": ports,
                     "readinessProbe": {"httpGet": {"path": "/ready", "port": "admin"}, "periodSeconds": 2},
                     "livenessProbe": {"httpGet": {"path": "/live", "port": "admin"}, "periodSeconds": 10},

@@ -98,6 +98,29 @@ fn the_template_decides_and_what_it_leaves_out_has_a_default() {
 }
 
 #[test]
+fn spans_get_out_to_the_collector_that_the_template_names() {
+    let rendered = |env: Value| {
+        let objects = rendered(json!({"env": env}));
+        let container = &of(&objects, "Deployment")["spec"]["template"]["spec"]["containers"][0];
+        let egress = &of(&objects, "NetworkPolicy")["spec"]["egress"];
+        let ports = egress.get(3).map(|rule| rule["ports"].as_array().unwrap().iter().map(|port| port["port"].clone()));
+        (container["env"].clone(), ports.map(Iterator::collect::<Vec<Value>>))
+    };
+    let (env, ports) = rendered(json!([]));
+    assert_eq!((env.as_array().unwrap().len(), ports), (2, None));
+    let name = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let (env, ports) = rendered(json!([{"name": name, "value": "http://otel.monitoring:4317"}]));
+    assert_eq!(env[2], json!({"name": name, "value": "http://otel.monitoring:4317"}));
+    assert_eq!(ports, Some(vec![json!(4317)]));
+    let (_, ports) = rendered(json!([{"name": name, "value": "https://otel.example"}]));
+    assert_eq!(ports, Some(vec![json!(443)]));
+    let secret = json!({"secretKeyRef": {"name": "otel", "key": "endpoint"}});
+    let (env, ports) = rendered(json!([{"name": name, "valueFrom": secret}]));
+    assert_eq!(env[2]["valueFrom"]["secretKeyRef"]["name"], "otel");
+    assert_eq!(ports, Some(vec![json!(4317), json!(4318)]));
+}
+
+#[test]
 fn an_autoscaler_owns_the_number_of_replicas() {
     let objects = rendered(json!({"autoscaling": {"maxReplicas": 1, "requestsInFlight": 50}, "replicas": 9}));
     assert!(of(&objects, "Deployment")["spec"].get("replicas").is_none());
