@@ -1,12 +1,18 @@
 //! Container images from scratch: static binaries alone, no shell, no package, not root. Written as an archive that `docker load`,
 //! `podman load`, `skopeo copy docker-archive:…` and `ctr images import` take; no builder and no daemon is needed.
 
+mod architecture;
+mod bill;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+
+pub(crate) use architecture::Architecture;
+use bill::Materials;
 
 use crate::run::{cargo, output, run, target_folder};
 
@@ -34,11 +40,22 @@ pub(crate) enum Profile {
     Dev,
 }
 
-/// Builds all images, and answers with their archives.
-pub(crate) fn build(root: &Path, profile: Profile) -> Result<Vec<PathBuf>> {
-    let target = host()?;
+/// Builds all images for this machine's architecture, or another, and answers with their archives.
+pub(crate) fn build(root: &Path, profile: Profile, architecture: Option<Architecture>) -> Result<Vec<PathBuf>> {
+    let here = host()?;
+    let architecture = architecture.map_or_else(Architecture::here, Ok)?;
+    let target = architecture.target();
+    let is_foreign = target != here;
     let mut command = cargo();
-    command.args(["build", "--target", &target]).current_dir(root);
+    command.args(["build", "--locked", "--target", target]).current_dir(root);
+    let compiler = if is_foreign { architecture.compiler() } else { "cc" };
+    if is_foreign {
+        architecture.is_ready(compiler)?;
+        let name = target.replace('-', "_");
+        command
+            .env(format!("CARGO_TARGET_{}_LINKER", name.to_uppercase()), compiler)
+            .env(format!("CC_{name}"), compiler);
+    }
     command.args(BINARIES.iter().flat_map(|(_, package)| ["--package", package]));
     command.args(BINARIES.iter().flat_map(|(binary, _)| ["--bin", binary]));
     match profile {
@@ -49,22 +66,44 @@ pub(crate) fn build(root: &Path, profile: Profile) -> Result<Vec<PathBuf>> {
     run("static binaries", command.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
 
     let target_folder = target_folder(root);
-    let binaries = target_folder.join(&target).join(if profile == Profile::Release { "release" } else { "debug" });
+    let binaries = target_folder.join(target).join(if profile == Profile::Release { "release" } else { "debug" });
     let place = target_folder.join(if profile == Profile::Release { "images" } else { "images-dev" });
+    let place = if is_foreign { place.join(architecture.as_str()) } else { place };
     std::fs::create_dir_all(&place).with_context(|| format!("making {}", place.display()))?;
     let version = env!("CARGO_PKG_VERSION");
+    let packages = BINARIES.map(|(_, package)| package);
+    let materials = Materials::read(root, &packages, target, compiler)?;
     let image = |names: &&[&str]| {
         let (name, held): (_, Vec<PathBuf>) = (names[0], names.iter().map(|name| binaries.join(name)).collect());
-        write(&held, &format!("{name}:{version}"), &place.join(format!("{name}.tar")))
+        let held_packages = BINARIES.iter().filter(|(binary, _)| names.contains(binary)).map(|(_, package)| *package);
+        let bill = materials.bill(name, version, &held_packages.collect::<Vec<_>>());
+        let bill = serde_json::to_vec_pretty(&bill).context("writing a bill of materials")?;
+        let beside = place.join(format!("{name}.cdx.json"));
+        std::fs::write(&beside, &bill).with_context(|| format!("writing {}", beside.display()))?;
+        let archive = place.join(format!("{name}.tar"));
+        write(&held, Some(&bill), architecture, &format!("{name}:{version}"), &archive)
     };
-    IMAGES.iter().map(image).collect()
+    let images = IMAGES.iter().map(image).collect::<Result<_>>()?;
+    if is_foreign {
+        let all = BINARIES.map(|(binary, _)| binaries.join(binary));
+        architecture.try_out(root, &all, &binaries.join("thalamus"))?;
+    }
+    Ok(images)
 }
 
 /// What the tests' node needs beside them: its name server, and what holds a pod's network.
 pub(crate) fn of_the_node(kube: &Path, place: &Path) -> Result<Vec<PathBuf>> {
     ["pause", "coredns"]
         .into_iter()
-        .map(|name| write(&[kube.join(name)], &format!("localhost/{name}:1"), &place.join(format!("{name}.tar"))))
+        .map(|name| {
+            write(
+                &[kube.join(name)],
+                None,
+                Architecture::here()?,
+                &format!("localhost/{name}:1"),
+                &place.join(format!("{name}.tar")),
+            )
+        })
         .collect()
 }
 
@@ -96,6 +135,7 @@ pub(crate) fn envoy_module(root: &Path) -> Result<[PathBuf; 2]> {
     let image = pack(
         &[(LIBRARY, &content, 0o644), ("LICENSE", &licence, 0o644)],
         &json!({"Labels": labels("thalamus-envoy-module")}),
+        Architecture::here()?,
         &reference,
         &archive,
     )?;
@@ -113,8 +153,14 @@ fn labels(name: &str) -> Value {
     json!({"org.opencontainers.image.title": name, "org.opencontainers.image.version": env!("CARGO_PKG_VERSION")})
 }
 
-/// Writes an image of binaries, which starts the first. Equal binaries give equal archives.
-fn write(binaries: &[PathBuf], reference: &str, archive: &Path) -> Result<PathBuf> {
+/// Writes an image of binaries, which starts the first, and of the bill of what they are made of. Equal binaries give equal archives.
+fn write(
+    binaries: &[PathBuf],
+    bill: Option<&[u8]>,
+    architecture: Architecture,
+    reference: &str,
+    archive: &Path,
+) -> Result<PathBuf> {
     let mut files = Vec::new();
     for binary in binaries {
         let name = binary.file_name().context("a binary has a name")?.to_string_lossy().into_owned();
@@ -127,22 +173,30 @@ fn write(binaries: &[PathBuf], reference: &str, archive: &Path) -> Result<PathBu
         files.push((name, content));
     }
     let name = files.first().context("an image of something")?.0.clone();
-    let files: Vec<_> = files.iter().map(|(name, content)| (name.as_str(), content.as_slice(), 0o755)).collect();
+    let mut files: Vec<_> = files.iter().map(|(name, content)| (name.as_str(), content.as_slice(), 0o755)).collect();
+    let bill_name = format!("usr/share/sbom/{name}.cdx.json");
+    files.extend(bill.map(|bill| (bill_name.as_str(), bill, 0o644)));
     let config = json!({
         "Entrypoint": [format!("/{name}")], "User": USER, "WorkingDir": "/",
         // What a burst of bodies took goes back after 10 ms, not 100 (ADR 0016).
         "Env": ["MIMALLOC_ARENA_PURGE_MULT=1"],
         "Labels": labels(&name),
     });
-    pack(&files, &config, reference, archive)
+    pack(&files, &config, architecture, reference, archive)
 }
 
 /// Writes an image of these files, in one layer.
-fn pack(files: &[(&str, &[u8], u32)], config: &Value, reference: &str, archive: &Path) -> Result<PathBuf> {
+fn pack(
+    files: &[(&str, &[u8], u32)],
+    config: &Value,
+    architecture: Architecture,
+    reference: &str,
+    archive: &Path,
+) -> Result<PathBuf> {
     let layer = tar(files)?;
     let layer_digest = digest(&layer);
     let config = json!({
-        "architecture": architecture(), "os": "linux", "created": "1970-01-01T00:00:00Z", "config": config,
+        "architecture": architecture.as_str(), "os": "linux", "created": "1970-01-01T00:00:00Z", "config": config,
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer_digest}")]},
         "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "cargo xtask images"}],
     });
@@ -186,14 +240,6 @@ fn is_dynamic(elf: &[u8]) -> bool {
         return true;
     };
     elf.get(..4) != Some(b"\x7fELF") || (0..count).any(|entry| number(table + entry * size, 4) == Some(3))
-}
-
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
 }
 
 fn host() -> Result<String> {

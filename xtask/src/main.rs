@@ -62,11 +62,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Build the container images, into target/images.
+    /// Build the container images, and the bill of what each is made of, into target/images.
     Images {
         /// As the tests' node runs them, into target/images-dev: quick to build, and large.
         #[arg(long)]
         dev: bool,
+        /// For which machines; for this one's kind by default.
+        #[arg(long, conflicts_with = "dev")]
+        architecture: Option<images::Architecture>,
     },
     /// Build the library by which Envoy has the picker inside it, into target/envoy-module, and an image of it alone, into target/images.
     EnvoyModule,
@@ -95,8 +98,10 @@ fn run_task() -> Result<()> {
         Task::Conformance { args } => tasks::conformance(&root, &args),
         Task::Compare { peers, args } => tasks::compare(&root, peers, &args),
         Task::Engines { args } => tasks::engines(&root, &args),
-        Task::Images { dev: false } => images::build(&root, images::Profile::Release).map(drop),
-        Task::Images { dev: true } => tasks::with_images(&root, tools::install(&root)?).map(drop),
+        Task::Images { dev: false, architecture } => {
+            images::build(&root, images::Profile::Release, architecture).map(drop)
+        }
+        Task::Images { dev: true, .. } => tasks::with_images(&root, tools::install(&root)?).map(drop),
         Task::EnvoyModule => images::envoy_module(&root).map(drop),
         Task::Codegen => codegen::run(&root),
     }

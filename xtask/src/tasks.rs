@@ -33,7 +33,7 @@ pub(crate) fn test(root: &Path, args: &[String]) -> Result<()> {
 pub(crate) fn with_images(root: &Path, mut environment: Environment) -> Result<Environment> {
     let kube = environment.iter().find(|(name, _)| *name == "KUBE_BIN").map(|(_, path)| path.clone());
     if let Some(kube) = kube.filter(|_| environment.iter().any(|(name, _)| *name == "NODE_ROOT")) {
-        let images = images::build(root, Profile::Dev)?;
+        let images = images::build(root, Profile::Dev, None)?;
         let place = images.first().and_then(|image| image.parent()).context("there are images")?.to_owned();
         images::of_the_node(&kube, &place)?;
         environment.push(("THALAMUS_IMAGES", place));

@@ -81,6 +81,10 @@ impl Probing {
                     let Some(compiled) = self.compiled.borrow_and_update().clone() else { continue };
                     let ways = ways(&compiled);
                     watchers.retain(|way, _| ways.contains(way));
+                    if let Some((waited_for, _)) = &mut first {
+                        // One that is gone answers no more.
+                        waited_for.retain(|server| ways.iter().any(|(known, ..)| known == server));
+                    }
                     if !*self.has_looked.borrow() && first.is_none() {
                         let servers = ways.iter().map(|(server, ..)| server.clone()).collect();
                         first = Some((servers, Instant::now() + FIRST_LOOK));
@@ -164,7 +168,69 @@ fn ways(compiled: &Compiled) -> HashSet<Way> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use routing::{Endpoint, Pool, RoutingTable};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
+
+    /// A pool of one pod, which is this one of all that had its name and address.
+    fn compiled(uid: &str, address: SocketAddr) -> Arc<Compiled> {
+        let endpoint = Endpoint::new(address, uid.into());
+        let pool = Pool { endpoints: BTreeMap::from([("pod-rank-0".into(), endpoint)]), ..Pool::default() };
+        let pools = BTreeMap::from([("pool".into(), Arc::new(pool))]);
+        let table = Arc::new(RoutingTable { pools, ..RoutingTable::default() });
+        Arc::new(Compiled { tables: BTreeMap::from([("ns".into(), table)]), ..Compiled::default() })
+    }
+
+    /// Reads a question, and answers that this model is served.
+    async fn answer(stream: &mut TcpStream, model: &str) -> std::io::Result<()> {
+        let mut head = [0; 4096];
+        let length = stream.read(&mut head).await?;
+        let is_list = head[..length].starts_with(b"GET /v1/models ");
+        let (status, body) = if is_list {
+            ("200 OK", format!(r#"{{"object":"list","data":[{{"id":"{model}"}}]}}"#))
+        } else {
+            ("404 Not Found", String::new())
+        };
+        let answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(answer.as_bytes()).await
+    }
+
+    /// In a rollout a pod goes while its server is being asked, and another takes its name and, on the host's network, its address.
+    #[tokio::test]
+    async fn what_a_pod_that_is_gone_still_says_is_not_believed_of_the_one_in_its_place() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (compile, mut compiled_by) = watch::channel(Some(compiled("old", address)));
+        let (events, mut told) = mpsc::channel(8);
+        let (_contradicts, contradictions) = mpsc::channel(1);
+        let (_term, terms) = watch::channel(None);
+        let (has_looked, looked) = watch::channel(false);
+        compiled_by.mark_changed();
+        let prober = Prober::new(None).unwrap();
+        let probing = Probing { prober, compiled: compiled_by, events, has_looked, contradictions, terms };
+        tokio::spawn(probing.run());
+
+        // The old one is asked, and takes its time.
+        let (mut old, _) = listener.accept().await.unwrap();
+        compile.send_replace(Some(compiled("new", address)));
+        let (mut new, _) = listener.accept().await.unwrap();
+        let _ = answer(&mut old, "of-the-old").await;
+        answer(&mut new, "of-the-new").await.unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = answer(&mut stream, "of-the-new").await;
+            }
+        });
+        let Some(Event::Found(server, found)) = told.recv().await else { panic!("nothing was found") };
+        assert_eq!(server.uid, "new".into());
+        assert!(found.models.contains_key("of-the-new"), "{found:?}");
+        assert!(told.try_recv().is_err());
+        assert!(*looked.borrow(), "the first tables do not wait for one that is gone");
+    }
 
     /// A lease is renewed every few seconds, and all servers would be asked each time.
     #[test]

@@ -4,6 +4,7 @@
 
 mod engines;
 mod faults;
+mod many;
 mod watch;
 
 use std::net::SocketAddr;
