@@ -73,8 +73,8 @@ async fn a_thousand_servers_are_asked_some_at_a_time() {
     }
     while !asked.is_empty() {
         let (address, said) = told.recv().await.unwrap();
-        let probed = said.unwrap_or_else(|failure| panic!("{address} {failure}"));
-        assert!(probed.found.models.contains_key("m"), "{address}: {probed:?}");
+        let came = said.unwrap_or_else(|failure| panic!("{address} {failure}"));
+        assert!(came.found.models.contains_key("m"), "{address}: {came:?}");
         assert!(asked.remove(&address), "{address} is told of twice");
     }
     let (_, most) = *questions.0.lock().unwrap();
