@@ -47,7 +47,7 @@ pub fn prometheus() -> Option<PathBuf> {
 }
 
 /// The OpenTelemetry collector of `e2e/collector`.
-pub fn collector() -> Result<PathBuf> {
+pub(crate) fn collector() -> Result<PathBuf> {
     find("THALAMUS_COLLECTOR")
 }
 

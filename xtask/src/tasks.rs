@@ -5,28 +5,36 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow};
 
 use crate::images::{self, Profile};
-use crate::run::{cargo, run, target_folder};
+use crate::run::{Steps, cargo, run, say_what_took_how_long, target_folder};
 use crate::tools::{self, Environment};
 
 /// Builds while the tools are installed, then runs all tests; with arguments only those that they choose.
 pub(crate) fn test(root: &Path, args: &[String]) -> Result<()> {
-    crate::say("installing what tests need and building, side by side; the first time takes some ten minutes");
+    let mut steps = Steps::new(if args.is_empty() { 5 } else { 3 });
+    steps.next("installing what tests need and building, side by side; the first time takes some ten minutes");
     let environment = std::thread::scope(|scope| {
         let installing = scope.spawn(|| tools::install(root));
         run("building", cargo().args(["build", "--workspace", "--all-targets"]).current_dir(root))?;
         installing.join().map_err(|_| anyhow!("the installation panicked"))?
     })?;
+    steps.next("the images that the tests' node runs");
     let environment = with_images(root, environment)?;
     if !args.is_empty() {
+        steps.next("the tests that were chosen");
         return run("tests", cargo().args(["test", "--workspace"]).args(args).envs(environment).current_dir(root));
     }
     // The siege takes all that the machine has: by itself, or it would starve others.
+    steps.next("all tests");
     let all = ["test", "--workspace", "--", "--skip", "siege::"];
     run("all tests", cargo().args(all).envs(environment.clone()).current_dir(root))?;
+    steps.next("a minute of siege");
     let siege = ["test", "--package", "e2e", "--test", "it", "siege::", "--", "--test-threads=1"];
     run("a minute of siege", cargo().args(siege).envs(environment).current_dir(root))?;
     // Another seed each time: what it finds is found in some run.
-    run("fuzzing for a minute", cargo().args(["run", "--quiet", "--package", "fuzz"]).current_dir(root))
+    steps.next("fuzzing for a minute");
+    run("fuzzing for a minute", cargo().args(["run", "--quiet", "--package", "fuzz"]).current_dir(root))?;
+    say_what_took_how_long();
+    Ok(())
 }
 
 /// Where a node can run, the images that it runs are built here, too.
