@@ -73,8 +73,8 @@ fn whole_life(bencher: Bencher<'_, '_>, tracer: Option<Arc<dyn Tracer>>) {
     };
     bencher.bench_local(|| {
         let trace = handler.follow(TraceParent::of([PARENT], None), Instant::now());
-        let mut transaction = handler.open(&head).unwrap().traced(trace);
-        transaction.feed(BODY).unwrap();
+        let mut transaction = handler.open(&head).expect("a path that is served").traced(trace);
+        transaction.feed(BODY).expect("JSON");
         let Ok(Step::Dispatch(mut dispatch)) = transaction.finish(Bound::default(), None, Instant::now, Draw::new(1))
         else {
             unreachable!("one endpoint takes it")
