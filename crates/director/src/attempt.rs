@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, StatusCode};
 use request::Owned;
-use routing::{Limits, ModalitySet, Unfit};
+use routing::{Limits, ModalitySet, ModelName, Unfit};
 
 use crate::board::{EndpointId, EndpointState, Verdict};
 use crate::cached::Visit;
@@ -53,6 +53,7 @@ struct Served {
     visit: Visit,
     waits: Waits,
     belief: Belief,
+    adapter: Option<ModelName>,
 }
 
 /// Work that waits at an endpoint, in microseconds of a reference server.
@@ -110,7 +111,7 @@ impl RunningAttempt {
         let trace = plan.life.as_ref().and_then(|life| life.trace.hears());
         let mut attempt = Self {
             number,
-            endpoint: Some(Served::begin(state, *address, content)),
+            endpoint: Some(Served::begin(state, *address, content, planned.adapter.clone())),
             content: Arc::clone(content),
             input: plan.why.need.input,
             limits: *limits,
@@ -294,7 +295,7 @@ impl RunningAttempt {
     pub(crate) fn served_by(&mut self, served: Option<(Arc<EndpointState>, SocketAddr)>, limits: Limits) {
         let is_told = self.endpoint.as_ref().is_some_and(|served| matches!(served.waits, Waits::Told { .. }));
         self.leave();
-        self.endpoint = served.map(|(state, address)| Served::begin(&state, address, &self.content));
+        self.endpoint = served.map(|(state, address)| Served::begin(&state, address, &self.content, None));
         self.limits = limits;
         if !is_told {
             self.first_byte_untold();
@@ -307,6 +308,9 @@ impl RunningAttempt {
     fn release(&mut self) -> Option<Served> {
         let served = self.endpoint.take()?;
         served.state.end();
+        if let Some(adapter) = &served.adapter {
+            served.state.adapters.leave(adapter);
+        }
         match served.waits {
             Waits::Told { own, .. } => served.state.unqueue(own),
             Waits::Untold { own } => {
@@ -385,12 +389,15 @@ impl RunningAttempt {
 const TELLING: f32 = 20.0;
 
 impl Served {
-    fn begin(state: &Arc<EndpointState>, address: SocketAddr, content: &Content) -> Self {
+    fn begin(state: &Arc<EndpointState>, address: SocketAddr, content: &Content, adapter: Option<ModelName>) -> Self {
+        if let Some(adapter) = &adapter {
+            state.adapters.enter(adapter);
+        }
         let (work, visit) = state.enter(content);
         let own = micros(work.all());
         state.begin();
         let waits = Waits::Told { own, before: state.queue(own) };
-        Self { belief: state.belief(), state: Arc::clone(state), address, visit, waits }
+        Self { belief: state.belief(), state: Arc::clone(state), address, visit, waits, adapter }
     }
 
     /// It is gone, and with it what waited there for its first byte.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use routing::{ModalitySet, PoolName, Uid};
 use scheduling::{Health, Load, SATURATED_WAITING, Scraped, Work};
 
+use crate::adapters::{Adapters, AdaptersRead};
 use crate::attempt::micros;
 use crate::cached::{Cached, Visit};
 use crate::content::Content;
@@ -73,10 +74,11 @@ pub struct EndpointState {
     refused: AtomicBool,
     failed_at: AtomicU64,
     refusals: Refusals,
+    pub(crate) adapters: Adapters,
 }
 
 /// One reading of an endpoint's metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Reading {
     pub scraped: Scraped,
     /// What the server has got done since it started, in tokens and requests; none where it does not count.
@@ -85,6 +87,8 @@ pub struct Reading {
     pub kv_tokens: Option<u64>,
     /// When it started, in seconds since 1970.
     pub started: Option<f64>,
+    /// None where it has no adapters.
+    pub adapters: Option<AdaptersRead>,
 }
 
 /// How an attempt went, as far as it speaks for or against the endpoint.
@@ -192,6 +196,7 @@ impl EndpointState {
             refused: AtomicBool::new(false),
             failed_at: AtomicU64::new(0),
             refusals: Refusals::default(),
+            adapters: Adapters::default(),
         }
     }
 
@@ -201,7 +206,9 @@ impl EndpointState {
 
     /// Notes what its metrics said at `at`.
     pub fn scraped(&self, reading: &Reading, at: Instant) {
-        let Reading { scraped: Scraped { waiting, running, kv_cache_usage }, progress, kv_tokens, started } = *reading;
+        let Reading { scraped: Scraped { waiting, running, kv_cache_usage }, progress, kv_tokens, started, .. } =
+            *reading;
+        self.adapters.note(reading.adapters.clone().unwrap_or_default());
         let at = self.clock.stamp(at);
         let known = |count: Option<u32>| count.map_or(UNKNOWN, |count| count.min(UNKNOWN - 1));
         // Of ours, all may wait that are not among those that it works on.

@@ -65,6 +65,8 @@ pub struct Attempt {
     pub work: Work,
     /// What it takes at once, as far as is known.
     pub(crate) limits: Limits,
+    /// The adapter that it is asked for, where it is one there.
+    pub(crate) adapter: Option<ModelName>,
     pub(crate) content: Arc<Content>,
 }
 
@@ -196,6 +198,7 @@ impl fmt::Display for Why {
         }
         match lacks {
             None => Ok(()),
+            Some(Filter::Adapter) => write!(f, " (all work with other adapters)"),
             Some(Filter::Queue | Filter::Room) => write!(f, " (all are full)"),
             Some(Filter::Answering) => write!(f, " (all failed recently)"),
             Some(Filter::Willing) => write!(f, " (all refused the like of late)"),

@@ -16,6 +16,7 @@
 //!   [`Tracer`];
 //! - every edge makes the same decision, because there is one call to make it; what it does with bodies and connections is its own.
 
+mod adapters;
 mod attempt;
 mod board;
 mod body;
@@ -45,6 +46,7 @@ mod transaction;
 mod usage;
 mod waiting;
 
+pub use adapters::AdaptersRead;
 pub use attempt::{AttemptReport, Ending, RunningAttempt};
 pub use board::{EndpointId, EndpointState, Reading, SILENT_AFTER, STALE_AFTER, STUCK_AFTER};
 pub use body::HeldBody;

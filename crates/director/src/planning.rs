@@ -28,6 +28,8 @@ struct Found<'t> {
     is_swayed: bool,
     /// What is taken there at once.
     limits: Limits,
+    /// What is asked for there, where that is an adapter.
+    adapter: Option<&'t str>,
 }
 
 /// Why there is no endpoint to try.
@@ -97,12 +99,12 @@ impl Undecided {
         let mut attempts: Vec<Attempt> = Vec::with_capacity(found.len());
         let shared = route.model.is_some_and(|(_, model)| model.media.allowed.contains(&UnsafeFeature::SharedUuids));
         let uuids = if shared { &[][..] } else { &self.uuids };
-        for Found { slot, target, content, ranked, limits, .. } in &found {
+        for Found { slot, target, content, ranked, limits, adapter, .. } in &found {
             let known = attempts.iter().find(|known| known.target.as_ref() == *target);
             let splices =
                 known.map_or_else(|| splices::of(&self.request, *target, uuids), |known| Arc::clone(&known.splices));
             let attempt = self.attempt(slot, *target, &splices, (content, ranked.work));
-            attempts.push(Attempt { limits: *limits, ..attempt });
+            attempts.push(Attempt { limits: *limits, adapter: adapter.map(ModelName::from), ..attempt });
         }
         let first_byte_timeout = route.model.and_then(|(_, model)| model.first_byte_timeout);
         let pool = &first.slot.state.id().pool;
@@ -141,20 +143,22 @@ impl Undecided {
                 match profile.run(&asked, candidates, MAX_PER_TARGET, &mut draw) {
                     Ok(ranking) => {
                         unspoilt += ranking.iter().filter(|ranked| ranked.lacks.is_none()).count();
-                        let mut limits = |slot: &Slot| {
-                            let found = offers.at(&slot.endpoint).map_or(Limits::NONE, |offer| offer.limits);
-                            target.limits().intersection(found)
-                        };
-                        found.extend(ranking.iter().map(|ranked| Found {
-                            ranked: *ranked,
-                            limits: limits(&slots[ranked.place]),
-                            content: Arc::clone(&content),
-                            slot: &slots[ranked.place],
-                            target: target.name(),
-                            capability: target.capability(),
-                            tier: number + 1,
-                            equals: ranking.equals,
-                            is_swayed: ranking.is_swayed,
+                        let listed = self.listed(&target);
+                        found.extend(ranking.iter().map(|ranked| {
+                            let offer = offers.at(&slots[ranked.place].endpoint);
+                            let limits = offer.map_or(Limits::NONE, |offer| offer.limits);
+                            Found {
+                                ranked: *ranked,
+                                limits: target.limits().intersection(limits),
+                                adapter: listed.filter(|_| offer.is_some_and(|offer| offer.is_adapter)),
+                                content: Arc::clone(&content),
+                                slot: &slots[ranked.place],
+                                target: target.name(),
+                                capability: target.capability(),
+                                tier: number + 1,
+                                equals: ranking.equals,
+                                is_swayed: ranking.is_swayed,
+                            }
                         }));
                     }
                     // One that came further says more.
@@ -230,6 +234,7 @@ impl Undecided {
             splices: Arc::clone(splices),
             work,
             limits: Limits::NONE,
+            adapter: None,
             content: Arc::clone(content),
         }
     }

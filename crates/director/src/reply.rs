@@ -75,13 +75,13 @@ fn model_value(snapshot: &Snapshot, name: &str, model: &Model, all: bool, owner:
         owner,
         model.created,
         on_offer.is_some(),
-        Offer { capability: shown, limits: snapshot.limits(model) },
+        Offer { capability: shown, limits: snapshot.limits(model), is_adapter: false },
     ))
 }
 
 /// In the shape that OpenRouter's list has.
 fn entry(name: &str, owner: &str, created: i64, available: bool, offer: Offer) -> Value {
-    let Offer { capability: shown, limits } = offer;
+    let Offer { capability: shown, limits, .. } = offer;
     let words = |set: ModalitySet| set.iter().map(routing::Modality::as_str).collect::<Vec<_>>();
     let (input, output) = (words(shown.input), words(shown.output));
     let mut entry = json!({

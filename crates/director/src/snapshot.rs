@@ -368,7 +368,10 @@ impl Slot {
     ) -> Candidate<'_> {
         let Self { endpoint, state } = self;
         let (load, health, work) = (state.load_at(now), state.health_at(now), state.work(content));
-        Candidate { endpoint, offer: offers.at(endpoint), load, health, work, place }
+        let offer = offers.at(endpoint);
+        let adapter = offers.model().filter(|_| offer.is_some_and(|offer| offer.is_adapter));
+        let has_adapter_place = adapter.is_none_or(|adapter| state.adapters.have_place_for(adapter));
+        Candidate { endpoint, offer, load, health, work, has_adapter_place, place }
     }
 
     fn known(&self, app_protocol: AppProtocol) -> KnownEndpoint {

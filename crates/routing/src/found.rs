@@ -34,6 +34,8 @@ pub struct FoundModel {
 pub struct Offer {
     pub capability: Capability,
     pub limits: Limits,
+    /// Whether it is an adapter of another model there.
+    pub is_adapter: bool,
 }
 
 /// Modalities that are surely there, and such as surely are not; of the others nobody knows.
@@ -115,7 +117,7 @@ impl FoundModel {
     }
 
     fn offer(&self) -> Offer {
-        Offer { capability: self.capability(), limits: self.limits }
+        Offer { capability: self.capability(), limits: self.limits, is_adapter: self.parent.is_some() }
     }
 
     /// What it is taken to offer where nobody declares anything: what may be there is, since an engine refuses better than a guess does.
@@ -135,6 +137,11 @@ impl<'m> Offers<'m> {
     /// Of a model, as for [`Found::offer`].
     pub const fn of_model(model: Option<&'m str>) -> Self {
         Self { model, last: None }
+    }
+
+    /// Of which model.
+    pub const fn model(&self) -> Option<&'m str> {
+        self.model
     }
 
     /// What one offers: anything but what it says itself, or was found, not to do. None where it does not serve the model.
@@ -167,7 +174,7 @@ impl<'m> Offers<'m> {
 
 impl Offer {
     /// Where nothing is known.
-    pub const ANYTHING: Self = Self { capability: Capability::ANY, limits: Limits::NONE };
+    pub const ANYTHING: Self = Self { capability: Capability::ANY, limits: Limits::NONE, is_adapter: false };
 }
 
 // === impl Known ===

@@ -23,12 +23,14 @@ pub enum Filter {
     Context,
     /// Another request had better wait here than in its queue.
     Queue,
+    /// The adapter that is asked for is worked with there, or may be beside the others.
+    Adapter,
     /// Another request would not only wait there.
     Room,
 }
 
 impl Filter {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Capability,
         Self::Subset,
         Self::Limits,
@@ -37,12 +39,13 @@ impl Filter {
         Self::Willing,
         Self::Context,
         Self::Queue,
+        Self::Adapter,
         Self::Room,
     ];
 
     /// Whether it is about the request as much as about the endpoint: whoever waits, or says why there is no room, looks at the others first.
     pub(crate) const fn is_of_the_request(self) -> bool {
-        matches!(self, Self::Willing | Self::Context)
+        matches!(self, Self::Willing | Self::Context | Self::Adapter)
     }
 
     /// A lower-case word for logs and metric labels.
@@ -56,6 +59,7 @@ impl Filter {
             Self::Responsive => "responsive",
             Self::Answering => "answering",
             Self::Queue => "queue",
+            Self::Adapter => "adapter",
             Self::Room => "room",
         }
     }
@@ -74,6 +78,7 @@ impl Filter {
             Self::Subset => request.subset.is_none_or(|subset| subset.allows(candidate.endpoint.address)),
             Self::Responsive => candidate.health.responsive,
             Self::Answering => candidate.health.answering,
+            Self::Adapter => candidate.has_adapter_place,
             Self::Queue => !candidate.load.is_full(),
             Self::Room => !candidate.load.is_saturated(),
         }

@@ -28,6 +28,8 @@ pub struct Candidate<'a> {
     pub health: Health,
     /// What the request asks of it.
     pub work: Work,
+    /// False where the adapter that is asked for would wait until the engine is done with another.
+    pub has_adapter_place: bool,
     /// Its place among those that were offered, for whoever offered them.
     pub place: usize,
 }

@@ -78,7 +78,15 @@ fn rank(servers: &[Server], need: Requirement, limit: usize, seed: u64) -> Vec<u
     let endpoints: Vec<Endpoint> = servers.iter().zip(8000..).map(endpoint).collect();
     let candidates =
         endpoints.iter().zip(servers).enumerate().map(|(place, (endpoint, Server { load, health, work, .. }))| {
-            Candidate { endpoint, offer: endpoint.offer(None), load: *load, health: *health, work: *work, place }
+            Candidate {
+                endpoint,
+                offer: endpoint.offer(None),
+                load: *load,
+                health: *health,
+                work: *work,
+                has_adapter_place: true,
+                place,
+            }
         });
     let request = SchedulingRequest { need, size: Size::of(0), limits: Limits::NONE, subset: None, content: None };
     let ranking = Profile::default().run(&request, candidates, limit, &mut Draw::new(seed));

@@ -462,7 +462,8 @@ impl Policy for Thalamus {
         match metrics {
             // That it gets on with something is all that is looked at.
             Some((scraped, kv_tokens)) => {
-                let reading = Reading { scraped, progress: Some(now), kv_tokens: Some(kv_tokens), started: None };
+                let reading =
+                    Reading { scraped, progress: Some(now), kv_tokens: Some(kv_tokens), ..Reading::default() };
                 state.scraped(&reading, at);
             }
             None => state.silent(at),

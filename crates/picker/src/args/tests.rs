@@ -20,12 +20,13 @@ fn what_may_be_repeated_adds_up_and_of_anything_else_the_last_counts() {
 fn what_a_chart_for_another_picker_says_is_understood() {
     let args = parsed(
         "--pool-name vision --pool-namespace serving --grpc-port 9102 --grpc-health-port=9103 --zap-encoder json --metrics-port 9190 \
-         --secure-serving=false --tracing=false -v 5 --config-file /config/default.yaml --refresh-metrics-interval=50ms",
+         --secure-serving=false --tracing=false --enable-pprof=false -v 5 --config-file /config/default.yaml --refresh-metrics-interval=50ms",
     );
     assert_eq!(args.scope(), Scope { namespace: "serving".into(), pool: Some("vision".into()) });
     let ports = args.reference.ports([args.ext_proc_listen, args.health_listen, args.admin_listen]);
     assert_eq!(ports.map(|address| address.port()), [9102, 9103, 9190]);
-    assert_eq!(args.reference.without_effect(), ["tracing"]);
+    assert_eq!(args.reference.without_effect(), ["enable-pprof"]);
+    assert!(!args.reference.allows_traces() && parsed("--tracing").reference.allows_traces());
     assert_eq!(args.reference.secure_serving, Some(false));
     assert_eq!(args.reference.refresh_metrics_interval, Some(Duration::from_millis(50)));
     let log = args.reference.log(&args.log);

@@ -1,6 +1,6 @@
 //! Engines' metrics as load: which series say what. An engine is recognised by what it exposes; what it does not say is not known.
 
-use director::Reading;
+use director::{AdaptersRead, Reading};
 use scheduling::Scraped;
 
 /// What a series tells.
@@ -70,15 +70,29 @@ const CACHE_CONFIGS: [(&str, [&str; 2], &str); 3] = [
     ("sglang_cache_config_info", ["page_size", "num_pages"], ""),
 ];
 
+/// Whose labels name the adapters that vLLM works with and that wait, and how many it works with at once; its value is when that was so
+/// (`vllm/v1/metrics/loggers.py`, `info_labels`). There is a series for each combination that ever was.
+const ADAPTERS: &str = "vllm:lora_requests_info";
+
+/// No more adapters of one server, and no more of a name, are kept.
+const MAX_ADAPTERS: usize = 256;
+const MAX_NAME: usize = 256;
+
 /// Reads the Prometheus text format. A server with several engines has a series for each.
 pub(crate) fn reading(text: &str) -> Reading {
     let mut reading = Reading::default();
     let (mut block_tokens, mut blocks) = (None, None);
+    let mut told_at = f64::NEG_INFINITY;
     let Scraped { waiting, running, kv_cache_usage } = &mut reading.scraped;
     for line in text.lines().filter(|line| BEGINNINGS.iter().any(|beginning| line.starts_with(beginning))) {
         let Some((name, labels, value)) = series(line) else { continue };
         if let Some(tokens) = cache_config(name, labels) {
             reading.kv_tokens = Some(reading.kv_tokens.unwrap_or(0).saturating_add(tokens));
+            continue;
+        }
+        if name == ADAPTERS && value > told_at {
+            told_at = value;
+            reading.adapters = adapters(labels);
             continue;
         }
         let Some(tells) = tells(name, labels) else { continue };
@@ -95,6 +109,16 @@ pub(crate) fn reading(text: &str) -> Reading {
     let of_blocks = block_tokens.zip(blocks).map(|(tokens, blocks)| tokens.saturating_mul(blocks));
     reading.kv_tokens = reading.kv_tokens.or(of_blocks);
     reading
+}
+
+fn adapters(labels: &str) -> Option<AdaptersRead> {
+    let names = |key: &str| {
+        let names = quoted(labels, key).unwrap_or_default().split(',').map(str::trim);
+        let names = names.filter(|name| !name.is_empty() && name.len() <= MAX_NAME);
+        names.take(MAX_ADAPTERS).map(str::to_owned).collect()
+    };
+    let most = quoted(labels, "max_lora")?.parse().ok()?;
+    Some(AdaptersRead { most, running: names("running_lora_adapters"), waiting: names("waiting_lora_adapters") })
 }
 
 /// Tokens of a KV cache whose configuration this is; none where prefixes are not kept.
@@ -124,6 +148,23 @@ fn has_label(labels: &str, key: &str, value: &str) -> bool {
 fn label<'l>(labels: &'l str, key: &str) -> Option<&'l str> {
     let after = |label: &'l str| label.trim_start().strip_prefix(key)?.strip_prefix("=\"");
     labels.split(['{', ',']).find_map(after)?.split('"').next()
+}
+
+/// The value of a label that may hold commas; as it is written, up to the quotation mark that ends it.
+fn quoted<'l>(labels: &'l str, key: &str) -> Option<&'l str> {
+    let mut rest = labels;
+    loop {
+        rest = &rest[rest.find(['{', ','])? + 1..];
+        if let Some(value) = rest.trim_start().strip_prefix(key).and_then(|rest| rest.strip_prefix("=\"")) {
+            let mut is_escaped = false;
+            let end = value.bytes().position(|byte| {
+                let ends = byte == b'"' && !is_escaped;
+                is_escaped = byte == b'\\' && !is_escaped;
+                ends
+            });
+            return value.get(..end?);
+        }
+    }
 }
 
 /// `name{labels} value timestamp` in parts. Labels may hold spaces and braces in quotes, so the value is what follows the last brace.
@@ -189,6 +230,27 @@ mod tests {
         );
         check("trtllm_kv_cache_tokens_per_block 32\ntrtllm_kv_cache_max_blocks 100\n", Some(3200), None);
         check("nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=\"max\"} 10\n", None, None);
+    }
+
+    #[test]
+    fn the_last_word_on_adapters_holds() {
+        let line = |running: &str, waiting: &str, at: &str| {
+            format!(
+                "vllm:lora_requests_info{{max_lora=\"2\",running_lora_adapters=\"{running}\",waiting_lora_adapters=\"{waiting}\"}} {at}\n"
+            )
+        };
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let of = |text: &str| reading(text).adapters;
+        let text = [line("", "", "1.7e9"), line("a,b", "c", "1.7000002e9"), line("a", "", "1.7000001e9")].concat();
+        assert_eq!(of(&text), Some(AdaptersRead { most: 2, running: owned(&["a", "b"]), waiting: owned(&["c"]) }));
+        assert_eq!(of(&line("", "", "1")), Some(AdaptersRead { most: 2, ..AdaptersRead::default() }));
+        let hostile = line(&"x".repeat(999), &"y,".repeat(9999), "1");
+        let bounded = of(&hostile).unwrap();
+        assert_eq!((bounded.running.len(), bounded.waiting.len()), (0, MAX_ADAPTERS));
+        assert_eq!(of("vllm:lora_requests_info{max_lora=\"many\"} 1\nvllm:lora_requests_info{ 1\n"), None);
+        assert_eq!(of("vllm:num_requests_running 1\n"), None);
+        let inside = "vllm:lora_requests_info{running_lora_adapters=\"q\\\",max_lora=\\\"9\",max_lora=\"1\"} 1\n";
+        assert_eq!(of(inside).unwrap().most, 1, "what stands in quotes is no label");
     }
 
     #[test]

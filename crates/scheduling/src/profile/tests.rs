@@ -55,6 +55,7 @@ impl Server {
 
 fn candidates(servers: &[Server]) -> impl Iterator<Item = Candidate<'_>> {
     servers.iter().enumerate().map(|(place, Server { endpoint, load, health, work })| Candidate {
+        has_adapter_place: true,
         endpoint,
         offer: endpoint.offer(None),
         load: *load,

@@ -170,3 +170,39 @@ fn a_model_that_waits_for_its_one_server_holds_nobody_up() {
     assert_eq!(address_of(&ask("base", None).unwrap()), address(2));
     drop((running, waiting));
 }
+
+/// An engine batches requests of so many adapters; those of another wait however much else is free.
+#[test]
+fn an_adapter_goes_where_it_is_worked_with_or_may_be_and_its_base_goes_anywhere() {
+    let operations = Some([Operation::ChatCompletions].into_iter().collect());
+    let base = FoundModel { input: Known::exactly(super::set("text")), operations, ..FoundModel::default() };
+    let adapter = FoundModel { parent: Some("chat".into()), ..base.clone() };
+    let named = ["chat", "legal", "poetry", "recipes"];
+    let models = named.map(|name| (name.into(), if name == "chat" { base.clone() } else { adapter.clone() }));
+    let found = Arc::new(Found { models: models.into(), ..Found::default() });
+    let world = undeclared(&[(1, Some(&found)), (2, Some(&found))]);
+    let read = |host: u8, running: &[&str]| {
+        let running = running.iter().map(|name| (*name).to_owned()).collect();
+        let adapters = crate::AdaptersRead { most: 1, running, waiting: Vec::new() };
+        let scraped = Scraped { running: Some(1), ..Scraped::default() };
+        world.state(host).scraped(&Reading { adapters: Some(adapters), scraped, ..Reading::default() }, world.now);
+    };
+    read(1, &["legal"]);
+    read(2, &["poetry"]);
+    let all = |model: &str| -> std::collections::BTreeSet<_> {
+        let body = TEXT.replace("chat", model);
+        (0..40).map(|seed| address_of(&world.ask_with(&body, None, seed).unwrap())).collect()
+    };
+    assert_eq!((all("legal"), all("poetry")), ([address(1)].into(), [address(2)].into()));
+    assert_eq!(all("chat").len(), 2);
+    let waits = world.ask(&TEXT.replace("chat", "recipes")).unwrap();
+    assert_eq!(waits.plan.why.lacks, Some(Filter::Adapter));
+    drop(waits);
+    // One is done with. What goes there at once takes the place, before any metrics say so.
+    read(2, &[]);
+    let recipes = world.ask(&TEXT.replace("chat", "recipes")).unwrap();
+    assert_eq!((address_of(&recipes), recipes.plan.why.lacks), (address(2), None));
+    assert_eq!(world.ask(&TEXT.replace("chat", "poetry")).unwrap().plan.why.lacks, Some(Filter::Adapter));
+    drop(recipes);
+    assert_eq!(all("poetry"), [address(2)].into());
+}
