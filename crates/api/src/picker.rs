@@ -104,7 +104,7 @@ pub struct PickerTemplateSpec {
     /// Variables of OpenTelemetry's, whose names begin with OTEL_: where pickers send spans of requests, and of how many. OTEL_EXPORTER_OTLP_ENDPOINT
     /// names a collector; without one no spans are sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), extend("x-kubernetes-validations" = [{
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"], "x-kubernetes-validations" = [{
         "message": "only variables whose names begin with OTEL_ can be set",
         "rule": "self.all(variable, variable.name.startsWith('OTEL_'))",
     }]))]

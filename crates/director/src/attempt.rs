@@ -15,7 +15,7 @@ use crate::life::{LastAttempt, Life};
 use crate::owners::Learner;
 use crate::refusals::{self, Belief, Refusal};
 use crate::usage::{Usage, UsageReader};
-use crate::{Attempt, AttemptTrace, Contradiction, Observer, Plan};
+use crate::{Attempt, AttemptTrace, Contradiction, Left, Observer, Plan};
 
 /// A request under way at an endpoint. Whoever carries it says what happens; to drop it is an end as well: nobody wants the answer any
 /// more.
@@ -83,7 +83,6 @@ pub struct AttemptReport<'a> {
     pub to_first_byte: Option<Duration>,
     /// To its end; none where nobody said when that was.
     pub took: Option<Duration>,
-    pub usage: Usage,
 }
 
 /// How an attempt ended.
@@ -125,7 +124,7 @@ impl RunningAttempt {
             is_judged: false,
             bytes: 0,
             usage: None,
-            trace: trace.map(|trace| trace.attempt(number, planned, at)),
+            trace: trace.map(|trace| trace.attempt(planned, at)),
             life: plan.life.clone(),
         };
         // The first byte of an answer in one piece is its last.
@@ -155,6 +154,11 @@ impl RunningAttempt {
     /// The endpoint closed a connection that was kept from an earlier request, and cannot have seen this one: no mark against it.
     pub fn unseen(mut self) {
         self.leave();
+        if let Some(trace) = self.trace.take() {
+            trace.left(Left::Unseen);
+        }
+        // It is no attempt: nothing is told of it.
+        self.life = None;
     }
 
     /// The head of the answer. One that says that the server fails, or is full, is judged now: not every gateway tells of the end.
@@ -330,9 +334,32 @@ impl RunningAttempt {
         }
     }
 
+    /// Ends one that somebody else served: whoever asked is told how it went, and nobody's endpoint is.
+    fn close_elsewhere(&mut self, ending: Ending, at: Option<Instant>) {
+        let status = self.head.map(|(status, _)| status);
+        if let Some(trace) = self.trace.take() {
+            trace.left(Left::ServedElsewhere(status));
+        }
+        if let Some(life) = self.life.take() {
+            life.attempt_ended(LastAttempt {
+                endpoint: None,
+                ending,
+                status,
+                first_byte: self.first_byte,
+                ended: at,
+                bytes: self.bytes,
+                usage: self.usage(),
+            });
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        self.usage.as_ref().map(|reader| reader.usage()).unwrap_or_default()
+    }
+
     fn close(&mut self, ending: Ending, at: Option<Instant>) {
         self.judge_head();
-        let Some(served) = self.release() else { return };
+        let Some(served) = self.release() else { return self.close_elsewhere(ending, at) };
         let Served { state, address, visit, .. } = &served;
         let status = self.head.map(|(status, _)| status);
         let verdict = match ending {
@@ -353,16 +380,17 @@ impl RunningAttempt {
         }
         // Judged before: whoever is called must not take it for what it was.
         served.made_room();
-        let usage = self.usage.as_ref().map(|reader| reader.usage()).unwrap_or_default();
-        if let Some(life) = &self.life {
+        // To the end of this: the request ends after its attempt.
+        let life = self.life.take();
+        if let Some(life) = &life {
             life.attempt_ended(LastAttempt {
-                endpoint: state.id().clone(),
+                endpoint: Some(state.id().clone()),
                 ending,
                 status,
                 first_byte: self.first_byte,
                 ended: at,
                 bytes: self.bytes,
-                usage,
+                usage: self.usage(),
             });
         }
         let since = |at: Instant| at.saturating_duration_since(self.began);
@@ -374,7 +402,6 @@ impl RunningAttempt {
             to_head: self.head.map(|(_, at)| since(at)),
             to_first_byte: self.first_byte.map(since),
             took: at.map(since),
-            usage,
         };
         self.observer.attempted(&report);
         if let Some(trace) = self.trace.take() {

@@ -135,8 +135,13 @@ impl RequestHandler {
     }
 
     /// Follows a request from now on, if anybody does; see [`Transaction::traced`].
-    pub fn follow(&self, parent: TraceParent<'_>, at: Instant) -> Trace {
-        self.tracer.as_ref().map(|tracer| tracer.follow(parent, at)).unwrap_or_default()
+    pub fn follow<'h>(
+        &self,
+        method: &str,
+        parent: impl FnOnce() -> TraceParent<'h>,
+        at: impl FnOnce() -> Instant,
+    ) -> Trace {
+        self.tracer.as_ref().map(|tracer| tracer.follow(method, parent(), at())).unwrap_or_default()
     }
 
     /// Begins the life of a request: a head that cannot be read is refused now; a path that is not served, once the body has ended.

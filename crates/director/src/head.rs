@@ -14,7 +14,7 @@ pub const MAX_HEAD: usize = 64 << 10;
 /// The headers that matter, of a request that came by a gateway.
 #[derive(Debug, Default)]
 pub struct Head {
-    method: String,
+    pub method: String,
     pub path: String,
     authority: Option<String>,
     content_type: Option<String>,
@@ -27,7 +27,7 @@ pub struct Head {
     objective_alias: Option<String>,
     /// What it says of the trace that it belongs to.
     traceparent: Vec<String>,
-    tracestate: Option<String>,
+    tracestate: Vec<String>,
     /// The session that it names, and the place of the header among [`SESSION_HEADERS`].
     session: Option<(usize, String)>,
     /// The same of [`FAIRNESS_HEADERS`].
@@ -77,7 +77,7 @@ impl Head {
                 "x-gateway-inference-objective" => head.objective_alias = Some(text()),
                 "x-envoy-decorator-operation" => head.pool = pool_of_operation(&text()),
                 "traceparent" => head.traceparent.push(text()),
-                "tracestate" if head.tracestate.is_none() => head.tracestate = Some(text()),
+                "tracestate" => head.tracestate.push(text()),
                 "upgrade" => head.asks_for_websocket = text().trim().eq_ignore_ascii_case("websocket"),
                 "content-length" => head.content_length = text().trim().parse().ok(),
                 name => {
@@ -127,7 +127,7 @@ impl Head {
     }
 
     pub fn trace(&self) -> TraceParent<'_> {
-        TraceParent::of(self.traceparent.iter().map(String::as_str), self.tracestate.as_deref())
+        TraceParent::of(self.traceparent.iter().map(String::as_str), self.tracestate.iter().map(String::as_str))
     }
 
     pub fn authorization(&self) -> Option<&str> {

@@ -66,7 +66,7 @@ pub use rejection::{Dialect, Rejection};
 pub use reply::{DROPPED_REASON, Reply};
 pub use snapshot::{Director, KnownEndpoint};
 pub use steering::STEERING_HEADERS;
-pub use trace::{AttemptTrace, Decision, RequestTrace, TRACEPARENT, TRACESTATE, Trace, TraceParent, Tracer};
+pub use trace::{AttemptTrace, Decision, Left, RequestTrace, TRACEPARENT, TRACESTATE, Trace, TraceParent, Tracer};
 pub use transaction::{Bound, OwnerQuestion, Step, Transaction};
 pub use usage::Usage;
 pub use waiting::Waiting;

@@ -30,8 +30,10 @@ pub struct Asked {
 pub struct RequestReport<'a> {
     pub asked: &'a Asked,
     pub outcome: Outcome,
-    /// Who had it last; none where its last attempt never began.
+    /// Who had it last; none where its last attempt never began, or was none of ours.
     pub endpoint: Option<&'a EndpointId>,
+    /// Of the answer whose head came last.
+    pub status: Option<StatusCode>,
     /// From the decision, with the time that it waited before.
     pub to_first_byte: Option<Duration>,
     /// To the end of its answer; none where nobody said when that was.
@@ -71,7 +73,7 @@ struct Told {
 /// What an attempt knows of the answer when it ends.
 #[derive(Debug)]
 pub(crate) struct LastAttempt {
-    pub(crate) endpoint: EndpointId,
+    pub(crate) endpoint: Option<EndpointId>,
     pub(crate) ending: Ending,
     pub(crate) status: Option<StatusCode>,
     pub(crate) first_byte: Option<Instant>,
@@ -117,7 +119,8 @@ impl Drop for Life {
         let report = RequestReport {
             asked: &self.asked,
             outcome,
-            endpoint: last.map(|last| &last.endpoint),
+            endpoint: last.and_then(|last| last.endpoint.as_ref()),
+            status: last.and_then(|last| last.status),
             to_first_byte: last.and_then(|last| last.first_byte).map(since),
             took: last.and_then(|last| last.ended).map(since),
             bytes: last.map_or(0, |last| last.bytes),
@@ -175,7 +178,7 @@ mod tests {
             let life = Life::begin(asked, now, Arc::clone(&seen) as Arc<dyn Observer>, Trace::default());
             for (ending, status) in endings {
                 life.attempt_ended(LastAttempt {
-                    endpoint: EndpointId { pool: "p".into(), name: "e".into(), uid: Uid::NONE, port: 1 },
+                    endpoint: Some(EndpointId { pool: "p".into(), name: "e".into(), uid: Uid::NONE, port: 1 }),
                     ending: *ending,
                     status: *status,
                     first_byte: None,

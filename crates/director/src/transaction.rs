@@ -255,8 +255,8 @@ impl Undecided {
                 }
                 let since = self.now.checked_sub(plan.waited).unwrap_or(self.now);
                 plan.life = Some(Life::begin(plan.asked.clone(), since, Arc::clone(observer), self.trace.clone()));
-                let attempt = plan.begin(0, self.now);
                 let ended = clock();
+                let attempt = plan.begin(0, ended);
                 observer.dispatched(&self.request, &plan, ended.saturating_duration_since(began));
                 if let Some(trace) = self.trace.hears() {
                     trace.decided(&Decision { plan: &plan, since: self.since, began, ended });

@@ -217,8 +217,8 @@ impl Exchange {
         }
         let head = Head::read(headers::all(headers));
         self.dialect = Dialect::of_path(&head.path);
-        let parent = self.parent.as_deref().map_or_else(|| head.trace(), |own| TraceParent::of([own], None));
-        self.trace = self.handler.follow(parent, clock());
+        let parent = || TraceParent::of(self.parent.as_deref(), None).or(head.trace());
+        self.trace = self.handler.follow(&head.method, parent, &clock);
         // In any other mode the gateway lets the headers go, or parts of the body, before all of it is read.
         let waits = matches!(self.request_mode, BodySendMode::FullDuplexStreamed | BodySendMode::Buffered);
         if !headers.end_of_stream && !waits {

@@ -448,7 +448,7 @@ impl Observer for Metrics {
 
     fn finished(&self, report: &RequestReport<'_>) {
         self.ecosystem.finished(report);
-        let RequestReport { asked, outcome, endpoint, to_first_byte, took, bytes, usage } = report;
+        let RequestReport { asked, outcome, endpoint, to_first_byte, took, bytes, usage, .. } = report;
         if let Some(endpoint) = endpoint {
             self.count_tokens(&endpoint.pool, *usage);
         }

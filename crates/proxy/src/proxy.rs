@@ -80,7 +80,7 @@ impl Proxy {
         let origin = cors.allows(request.headers());
         let dialect = Dialect::of_path(request.uri().path());
         let asks_for_an_upgrade = request.headers().contains_key(UPGRADE);
-        let trace = self.handler.follow(parent(request.headers()), Instant::now());
+        let trace = self.handler.follow(request.method().as_str(), || parent(request.headers()), Instant::now);
         let mut response = match self.place(request, client, dialect, &trace).await {
             Ok(response) => response,
             Err(rejection) => {

@@ -99,8 +99,9 @@ impl Ports {
         let Self { listen, ext_proc_listen, admin_listen, open_debug, max_body_bytes } = self;
         let stop = daemon::stop_on_signal()?;
         let listener = daemon::bind(listen, "--listen").await?;
+        let address = listener.local_addr().context("asking for the port")?;
         let mut registry = Registry::default();
-        let traces = Traces::open("thalamus", env!("CARGO_PKG_VERSION"), "serve");
+        let traces = Traces::open("thalamus", env!("CARGO_PKG_VERSION"), &address.to_string());
         let follows = traces.as_ref().map(Traces::tracer);
         let picker = controller.picker(namespace, Limits { max_body_bytes }, follows, &mut registry, &stop);
         let admin = local::serve_admin(picker.admin(registry).with_open_debug(open_debug), admin_listen).await?;
@@ -108,7 +109,6 @@ impl Ports {
             Some(address) => Some(daemon::bind(address, "--ext-proc-listen").await?),
             None => None,
         };
-        let address = listener.local_addr().context("asking for the port")?;
         let ext_proc = gateways.as_ref().and_then(|listener| Some(listener.local_addr().ok()?.to_string()));
         tracing::info!(listen = %address, ext_proc, %admin, namespace, of, "serving");
         let keys = tls::self_signed("thalamus", Versions::Since1_2)?;

@@ -72,7 +72,7 @@ fn whole_life(bencher: Bencher<'_, '_>, tracer: Option<Arc<dyn Tracer>>) {
         ..RequestHead::default()
     };
     bencher.bench_local(|| {
-        let trace = handler.follow(TraceParent::of([PARENT], None), Instant::now());
+        let trace = handler.follow("POST", || TraceParent::of([PARENT], None), Instant::now);
         let mut transaction = handler.open(&head).expect("a path that is served").traced(trace);
         transaction.feed(BODY).expect("JSON");
         let Ok(Step::Dispatch(mut dispatch)) = transaction.finish(Bound::default(), None, Instant::now, Draw::new(1))

@@ -1,7 +1,7 @@
 //! What spans say, by the names of OpenTelemetry's conventions (for HTTP, and for generative AI) and of llm-d's picker (`mm.*`); what only we
 //! know is under `thalamus.*`.
 
-use director::{Attempt, AttemptReport, Decision, Ending, Outcome, Rejection, RequestReport, Usage};
+use director::{Attempt, AttemptReport, Ending, EndpointId, Left, Outcome, Plan, Rejection, RequestReport, Usage};
 use http::StatusCode;
 use opentelemetry::{KeyValue, Value};
 use request::InferenceRequest;
@@ -17,11 +17,13 @@ const COUNTED: [(Modality, &str, &str); 3] = [
     (Modality::Audio, "gen_ai.usage.audio.input_tokens", "gen_ai.usage.audio.output_tokens"),
 ];
 
-/// How a span ended, for those who look for errors.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum End {
-    Unset,
-    Error(String),
+/// How a span ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) status: Option<StatusCode>,
+    /// Ours, or an answer's status; and whether somebody here is to blame.
+    pub(crate) error: Option<(String, bool)>,
+    pub(crate) ending: Option<&'static str>,
 }
 
 /// What the conventions call an operation, where they have a word for it.
@@ -38,7 +40,8 @@ pub(crate) fn operation(operation: Operation) -> &'static str {
 }
 
 pub(crate) fn model(request: &InferenceRequest) -> Option<String> {
-    request.model.as_ref().map(|name| name.chars().take(MOST_OF_A_NAME).collect())
+    let shown = |name: &String| name.chars().filter(|one| !one.is_control()).take(MOST_OF_A_NAME).collect();
+    request.model.as_ref().map(shown)
 }
 
 pub(crate) fn of_request(request: &InferenceRequest) -> Vec<KeyValue> {
@@ -64,13 +67,10 @@ pub(crate) fn of_request(request: &InferenceRequest) -> Vec<KeyValue> {
     all
 }
 
-pub(crate) fn of_decision(decision: &Decision<'_>) -> Vec<KeyValue> {
-    let plan = decision.plan;
+pub(crate) fn of_decision(plan: &Plan) -> Vec<KeyValue> {
     let first = plan.first();
     let mut all = vec![
         KeyValue::new("thalamus.why", plan.why.to_string()),
-        KeyValue::new("thalamus.pool", first.pool().to_string()),
-        KeyValue::new("thalamus.endpoint", first.endpoint().name.to_string()),
         KeyValue::new("thalamus.tier", number(plan.why.tier as u64)),
         KeyValue::new("thalamus.tiers", number(plan.why.tiers as u64)),
         KeyValue::new("thalamus.candidates", number(plan.why.candidates as u64)),
@@ -85,65 +85,97 @@ pub(crate) fn of_decision(decision: &Decision<'_>) -> Vec<KeyValue> {
     all
 }
 
-pub(crate) fn of_attempt(place: usize, attempt: &Attempt) -> Vec<KeyValue> {
-    let mut all = vec![KeyValue::new("thalamus.attempt", number(place as u64 + 1))];
+/// What a client asked by: one of HTTP's methods, or another.
+pub(crate) fn of_method(method: &str) -> KeyValue {
+    const KNOWN: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT"];
+    KeyValue::new("http.request.method", KNOWN.into_iter().find(|known| *known == method).unwrap_or("_OTHER"))
+}
+
+/// The first is 1.
+pub(crate) fn of_attempt(number: u64, operation: &'static str, attempt: &Attempt) -> Vec<KeyValue> {
+    let mut all = vec![
+        KeyValue::new("thalamus.attempt", self::number(number)),
+        KeyValue::new("gen_ai.operation.name", operation),
+    ];
     all.extend(attempt.target.as_ref().map(|target| KeyValue::new("gen_ai.request.model", target.to_string())));
     all
 }
 
-/// Known with certainty only when it has ended: a gateway may have chosen another endpoint.
+/// Where it went is known only when it has ended: a gateway may have chosen another endpoint.
 pub(crate) fn of_attempt_ended(report: &AttemptReport<'_>) -> (Vec<KeyValue>, End) {
-    let mut all = vec![
-        KeyValue::new("server.address", report.address.ip().to_string()),
-        KeyValue::new("server.port", i64::from(report.address.port())),
-        KeyValue::new("thalamus.pool", report.endpoint.pool.to_string()),
-        KeyValue::new("thalamus.endpoint", report.endpoint.name.to_string()),
-        KeyValue::new("thalamus.ending", report.ending.as_str()),
-    ];
-    all.extend(report.status.map(status));
-    all.extend(of_usage(&report.usage));
-    let end = match (report.ending, report.status) {
+    let mut all = of_endpoint(report.endpoint);
+    all.push(KeyValue::new("server.address", report.address.ip().to_string()));
+    all.push(KeyValue::new("server.port", i64::from(report.address.port())));
+    let error = match (report.ending, report.status) {
         // Of a client's span every refusal is an error (semantic conventions for HTTP).
-        (Ending::Complete, Some(status)) if status.as_u16() >= 400 => End::Error(status.as_str().to_owned()),
+        (Ending::Complete, Some(status)) if status.as_u16() >= 400 => Some(status.as_str().to_owned()),
         // Nobody is to blame who goes away.
-        (Ending::Complete | Ending::Abandoned, _) => End::Unset,
-        (ending, _) => End::Error(ending.as_str().to_owned()),
+        (Ending::Complete | Ending::Abandoned, _) => None,
+        (ending, _) => Some(ending.as_str().to_owned()),
     };
-    (all, end)
+    let error = error.map(|error| (error, true));
+    (all, End { status: report.status, error, ending: Some(report.ending.as_str()) })
 }
 
-pub(crate) fn of_answer(answered: StatusCode) -> (Vec<KeyValue>, End) {
-    let end = if answered.is_server_error() { End::Error(answered.as_str().to_owned()) } else { End::Unset };
-    (vec![status(answered)], end)
+pub(crate) fn of_attempt_left(why: Left) -> End {
+    match why {
+        Left::Unseen => End { ending: Some("unseen"), ..End::default() },
+        Left::ServedElsewhere(status) => End { status, ending: Some("served_elsewhere"), ..End::default() },
+    }
+}
+
+pub(crate) fn of_answer(answered: StatusCode) -> End {
+    let error = answered.is_server_error().then(|| (answered.as_str().to_owned(), true));
+    End { status: Some(answered), error, ending: None }
 }
 
 /// Its code, and nothing of its message, which may name what a client wrote.
-pub(crate) fn of_refusal(rejection: &Rejection) -> (Vec<KeyValue>, End) {
-    let code = rejection.code().as_str();
-    let all = vec![status(rejection.status()), KeyValue::new("error.type", code)];
-    // Of a server's span a mistake of the client's is none (semantic conventions for HTTP).
-    (all, if rejection.status().is_server_error() { End::Error(code.to_owned()) } else { End::Unset })
+pub(crate) fn of_refusal(rejection: &Rejection) -> End {
+    let status = rejection.status();
+    // Of a server's span a mistake of the client's is no error (semantic conventions for HTTP).
+    End {
+        status: Some(status),
+        error: Some((rejection.code().as_str().to_owned(), status.is_server_error())),
+        ending: None,
+    }
 }
 
 pub(crate) fn of_request_ended(report: &RequestReport<'_>) -> (Vec<KeyValue>, End) {
-    let mut all = vec![KeyValue::new("http.response.body.size", number(report.bytes))];
+    let mut all = report.endpoint.map(of_endpoint).unwrap_or_default();
+    // Nothing is seen of bodies that a gateway keeps to itself.
+    if report.bytes > 0 {
+        all.push(KeyValue::new("http.response.body.size", number(report.bytes)));
+    }
     all.extend(of_usage(&report.usage));
     let end = match report.outcome {
-        Outcome::Answered(answered) => {
-            let (said, end) = of_answer(answered);
-            all.extend(said);
-            end
-        }
+        Outcome::Answered(answered) => of_answer(answered),
         Outcome::Failed(code) => {
-            all.push(KeyValue::new("error.type", code.as_str()));
-            End::Error(code.as_str().to_owned())
+            End { status: report.status, error: Some((code.as_str().to_owned(), true)), ending: None }
         }
-        Outcome::Abandoned => {
-            all.push(KeyValue::new("thalamus.ending", Ending::Abandoned.as_str()));
-            End::Unset
-        }
+        Outcome::Abandoned => End { status: report.status, ending: Some(ABANDONED), ..End::default() },
     };
     (all, end)
+}
+
+/// The client went away, or its gateway did.
+pub(crate) const ABANDONED: &str = Ending::Abandoned.as_str();
+
+impl End {
+    pub(crate) fn attributes(&self) -> Vec<KeyValue> {
+        let Self { status, error, ending } = self;
+        let mut all = Vec::new();
+        all.extend(status.map(|status| KeyValue::new("http.response.status_code", i64::from(status.as_u16()))));
+        all.extend(error.as_ref().map(|(kind, _)| KeyValue::new("error.type", kind.clone())));
+        all.extend(ending.map(|ending| KeyValue::new("thalamus.ending", ending)));
+        all
+    }
+}
+
+fn of_endpoint(endpoint: &EndpointId) -> Vec<KeyValue> {
+    vec![
+        KeyValue::new("thalamus.pool", endpoint.pool.to_string()),
+        KeyValue::new("thalamus.endpoint", endpoint.name.to_string()),
+    ]
 }
 
 fn of_usage(usage: &Usage) -> Vec<KeyValue> {
@@ -159,10 +191,6 @@ fn of_usage(usage: &Usage) -> Vec<KeyValue> {
         say(output, usage.output_of(modality));
     }
     all
-}
-
-fn status(status: StatusCode) -> KeyValue {
-    KeyValue::new("http.response.status_code", i64::from(status.as_u16()))
 }
 
 fn number(number: u64) -> Value {

@@ -13,22 +13,19 @@ use opentelemetry_otlp::{
     ExporterBuildError, SpanExporter, WithExportConfig as _, WithHttpConfig as _, WithTonicConfig as _,
 };
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracerProvider};
+use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, pem};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::runtime::Handle;
 use tonic::transport::{Certificate, ClientTlsConfig};
 
-use crate::environment::{Environment, Protocol};
-use crate::exporter::{OnRuntime, Telling};
+use crate::environment::{Batches, Environment, Protocol};
+use crate::exporter::{Cause, OnRuntime, Telling};
 use crate::follow::Following;
 
 /// How long the last spans may take to the collector when the process ends.
 const LAST_SPANS: Duration = Duration::from_secs(3);
-
-/// How long the collector may take to answer over HTTP; `OTEL_EXPORTER_OTLP_TIMEOUT` ends it sooner.
-const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Traces that go to a collector.
 #[derive(Debug)]
@@ -41,6 +38,8 @@ enum NoTraces {
     Environment(String),
     #[error("reading the certificate of the collector's authority, {path}: {error}", path = path.display())]
     Certificate { path: PathBuf, error: pem::Error },
+    #[error("{path} holds no certificate of an authority: OTEL_EXPORTER_OTLP_CERTIFICATE names it", path = path.display())]
+    NoCertificate { path: PathBuf },
     #[error("no certificate authority is known to this system, so that {endpoint} cannot be trusted: {error}")]
     NoAuthorities { endpoint: String, error: std::io::Error },
     #[error("opening the way to the collector at {endpoint}: {error}")]
@@ -61,16 +60,27 @@ impl Traces {
     fn opened(service: &'static str, version: &'static str, instance: &str) -> Result<Option<Self>, NoTraces> {
         let read = Environment::read(|name| std::env::var(name).ok()).map_err(NoTraces::Environment)?;
         let Some(environment) = read else { return Ok(None) };
-        let exporter = Telling::new(exporter(&environment)?, &environment.endpoint);
-        let mut resource = Resource::builder()
-            .with_attribute(KeyValue::new("service.version", version))
-            .with_attribute(KeyValue::new("service.instance.id", instance.to_owned()));
+        let cause = Cause::default();
+        let exporter = Telling::new(exporter(&environment, &cause)?, &environment.endpoint, cause);
+        let mut resource = Resource::builder();
         if !environment.names_the_service {
             resource = resource.with_service_name(service);
         }
+        if !environment.names_the_version {
+            resource = resource.with_attribute(KeyValue::new("service.version", version));
+        }
+        if !environment.names_the_instance {
+            resource = resource.with_attribute(KeyValue::new("service.instance.id", instance.to_owned()));
+        }
+        let Batches { queue, size, delay } = environment.batches;
+        let batches = BatchConfigBuilder::default()
+            .with_max_queue_size(queue)
+            .with_max_export_batch_size(size)
+            .with_scheduled_delay(delay)
+            .build();
         let provider = SdkTracerProvider::builder()
             .with_resource(resource.build())
-            .with_span_processor(BatchSpanProcessor::builder(exporter).build())
+            .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(batches).build())
             .build();
         tracing::info!(collector = environment.endpoint, protocol = ?environment.protocol, "traces go to a collector");
         Ok(Some(Self(provider)))
@@ -95,7 +105,7 @@ impl Traces {
     }
 }
 
-fn exporter(environment: &Environment) -> Result<SpanExporter, NoTraces> {
+fn exporter(environment: &Environment, cause: &Cause) -> Result<SpanExporter, NoTraces> {
     let endpoint = &environment.endpoint;
     let built = match environment.protocol {
         Protocol::Grpc => {
@@ -105,8 +115,8 @@ fn exporter(environment: &Environment) -> Result<SpanExporter, NoTraces> {
         Protocol::HttpProtobuf => {
             let connector = HttpsConnectorBuilder::new().with_tls_config(tls_of_http(environment)?);
             let connector = connector.https_or_http().enable_http1().build();
-            let client = HyperClient::new(connector, HTTP_TIMEOUT, None);
-            let client = OnRuntime { client, runtime: Handle::current() };
+            let client = HyperClient::new(connector, environment.timeout, None);
+            let client = OnRuntime { client, runtime: Handle::current(), cause: cause.clone() };
             let builder = SpanExporter::builder().with_http().with_http_client(client);
             builder.with_protocol(opentelemetry_otlp::Protocol::HttpBinary).build()
         }
@@ -129,8 +139,12 @@ fn tls_of_http(environment: &Environment) -> Result<ClientConfig, NoTraces> {
         Some(path) => {
             let mut roots = RootCertStore::empty();
             let failed = |error| NoTraces::Certificate { path: path.clone(), error };
+            let mut added = 0;
             for certificate in CertificateDer::pem_file_iter(path).map_err(failed)? {
-                roots.add_parsable_certificates([certificate.map_err(failed)?]);
+                added += roots.add_parsable_certificates([certificate.map_err(failed)?]).0;
+            }
+            if added == 0 {
+                return Err(NoTraces::NoCertificate { path: path.clone() });
             }
             builder.with_root_certificates(roots)
         }

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use e2e::{Answer, Client, Collector, Options, PodSpec, Span, World, eventually};
 use http::Method;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use crate::Shared;
 use crate::routing::{chat, image, text, until_answered};
@@ -35,7 +37,7 @@ pub(crate) async fn a_collector_is_told_where_the_time_of_each_request_went(shar
     let mut collector = Collector::start(&folder).await?;
     let endpoint = format!("http://{}", collector.grpc);
     let env = [("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint), ("OTEL_RESOURCE_ATTRIBUTES", "deployment=test")];
-    let world = followed(shared, &env).await?;
+    let mut world = followed(shared, &env).await?;
 
     // Over the picker's own port and through Envoy, of a client that follows them itself.
     let picture = json!([{"type": "text", "text": SECRET}, {"type": "image_url", "image_url":
@@ -59,6 +61,7 @@ pub(crate) async fn a_collector_is_told_where_the_time_of_each_request_went(shar
             (&request, "service.name", "thalamus-picker"),
             (&request, "service.version", env!("CARGO_PKG_VERSION")),
             (&request, "deployment", "test"),
+            (&request, "http.request.method", "POST"),
             (&request, "gen_ai.operation.name", "chat"),
             (&request, "gen_ai.request.model", "m"),
             (&request, "mm.modality", "image"),
@@ -69,6 +72,8 @@ pub(crate) async fn a_collector_is_told_where_the_time_of_each_request_went(shar
             (&attempt, "thalamus.endpoint", "eyes-0-rank-0"),
             (&attempt, "thalamus.ending", "complete"),
             (&attempt, "thalamus.attempt", "1"),
+            (&attempt, "gen_ai.operation.name", "chat"),
+            (&attempt, "http.response.status_code", "200"),
         ] {
             let said = span.attributes.get(name).map(String::as_str);
             ensure!(said == Some(is), "{name} is {said:?}, not {is:?}: {span:?}");
@@ -114,7 +119,41 @@ pub(crate) async fn a_collector_is_told_where_the_time_of_each_request_went(shar
         Ok(())
     })
     .await?;
+    // Where the only server is gone, the attempt says so, and the request what its client was told.
+    world.kubelet.crash("eyes-0");
+    let failed = with_parent(&world.http, &chat("m", &text()), &format!("00-{TRACE}-00000000000000ab-01")).await?;
+    ensure!(failed.json()["error"]["code"] == "endpoint_unreachable", "{}", failed.shown());
+    eventually("it is told of", async || {
+        let spans = collector.spans();
+        let request = spans.iter().find(|span| span.parent == "00000000000000ab").context("not told of yet")?;
+        let status = failed.status.to_string();
+        ensure!(request.is_error && request.attributes["error.type"] == "endpoint_unreachable", "{request:?}");
+        ensure!(request.attributes["http.response.status_code"] == status, "{request:?}");
+        let attempt =
+            spans.iter().find(|span| span.parent == request.id && span.kind == 3).context("no attempt yet")?;
+        ensure!(attempt.is_error && attempt.attributes["error.type"] == "unreachable", "{attempt:?}");
+        Ok(())
+    })
+    .await?;
+    // A client that leaves before anything is decided.
+    let unfinished = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntraceparent: 00-{TRACE}-00000000000000ac-01\r\n\
+         content-type: application/json\r\ncontent-length: 999\r\n\r\n{{"
+    );
+    let mut connection = TcpStream::connect(world.http.address()).await?;
+    connection.write_all(unfinished.as_bytes()).await?;
+    drop(connection);
+    eventually("it is told of as well", async || {
+        let spans = collector.spans();
+        let request = spans.iter().find(|span| span.parent == "00000000000000ac").context("not told of yet")?;
+        let said = ["error.type", "thalamus.ending"].map(|name| request.attributes.get(name).map(String::as_str));
+        ensure!(said == [Some("invalid_body"), None] || said == [None, Some("abandoned")], "{request:?}");
+        Ok(())
+    })
+    .await?;
     let text_of_all = collector.text();
+    let keys = said_twice(&text_of_all);
+    ensure!(keys.is_empty(), "said twice of one span: {keys:?}");
     for hidden in [SECRET, "aGFyZGx5", "what?"] {
         ensure!(!text_of_all.contains(hidden), "{hidden} was told");
     }
@@ -122,7 +161,7 @@ pub(crate) async fn a_collector_is_told_where_the_time_of_each_request_went(shar
     // Without a collector everything goes on.
     collector.process.kill();
     eventually("the log says that traces are lost", async || {
-        let answer = world.http.chat(&chat("m", &text())).await?;
+        let answer = world.http.get("/v1/models").await?;
         ensure!(answer.status == 200, "{}", answer.shown());
         ensure!(world.picker.log().contains("traces do not reach the collector"), "not yet");
         Ok(())
@@ -190,6 +229,25 @@ async fn told(collector: &Collector, seen: &str) -> Result<[Span; 4]> {
         Ok([request, orchestration, decision, attempt])
     })
     .await
+}
+
+/// The names that a span has twice, of all that a collector was told.
+fn said_twice(told: &str) -> BTreeSet<String> {
+    let all = serde_json::Deserializer::from_str(told).into_iter::<Value>().map_while(Result::ok);
+    let mut twice = BTreeSet::new();
+    let mut look = vec![Value::Array(all.collect())];
+    while let Some(value) = look.pop() {
+        let listed = value.get("attributes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let mut seen = BTreeSet::new();
+        let keys = listed.iter().map(|attribute| attribute["key"].to_string());
+        twice.extend(keys.filter(|key| !seen.insert(key.clone())));
+        match value {
+            Value::Array(values) => look.extend(values),
+            Value::Object(members) => look.extend(members.into_iter().map(|(_, value)| value)),
+            _ => {}
+        }
+    }
+    twice
 }
 
 /// What makes an Envoy follow its requests, in the words of its configuration.

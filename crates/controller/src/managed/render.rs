@@ -184,19 +184,24 @@ impl Render<'_> {
         })
     }
 
-    /// Of the collector that the template names: those that it says, or, where it says them elsewhere, those that OTLP has.
+    /// Of the collector that the template names: those that it says, or, where it says them elsewhere, those that OTLP has, and that of HTTPS.
     fn collector_ports(&self) -> Vec<u16> {
         let mut ports: Vec<u16> = Vec::new();
         for variable in &self.template.env {
             if !matches!(&*variable.name, "OTEL_EXPORTER_OTLP_ENDPOINT" | "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
                 continue;
             }
-            match variable.value.as_deref().map(str::parse::<Uri>) {
-                Some(Ok(uri)) => {
+            let value = variable.value.as_deref().unwrap_or_default();
+            if value.is_empty() && variable.value_from.is_none() {
+                continue;
+            }
+            match value.parse::<Uri>() {
+                Ok(uri) if uri.scheme().is_some() => {
                     let default = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
                     ports.push(uri.port_u16().unwrap_or(default));
                 }
-                _ => ports.extend([4317, 4318]),
+                // From a Secret, or from another variable.
+                _ => ports.extend([443, 4317, 4318]),
             }
         }
         ports.sort_unstable();

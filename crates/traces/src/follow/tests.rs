@@ -10,7 +10,7 @@ fn told(sampler: Sampler, parent: TraceParent<'_>) -> Vec<SpanData> {
     let spans = InMemorySpanExporter::default();
     let provider = SdkTracerProvider::builder().with_sampler(sampler).with_simple_exporter(spans.clone()).build();
     let following = Following(provider.tracer("test"));
-    following.follow(parent, Instant::now()).refused(&Rejection::UnknownPath);
+    following.follow("BREW", parent, Instant::now()).refused(&Rejection::UnknownPath);
     spans.get_finished_spans().unwrap()
 }
 
@@ -30,7 +30,7 @@ fn a_request_belongs_to_the_trace_that_it_names_and_else_begins_one() {
     assert_eq!((named.parent_span_id.to_string().as_str(), named.parent_span_is_remote), ("b7ad6b7169203331", true));
     assert_eq!(named.span_context.trace_state().header(), "k=v");
     let said: Vec<String> = named.attributes.iter().map(|one| format!("{}={}", one.key, one.value)).collect();
-    assert_eq!(said, ["http.response.status_code=404", "error.type=unknown_path"]);
+    assert_eq!(said, ["http.request.method=_OTHER", "http.response.status_code=404", "error.type=unknown_path"]);
     assert_eq!(named.status, Status::Unset, "it is the client's mistake");
     for none in [
         &[][..],

@@ -117,7 +117,10 @@ fn spans_get_out_to_the_collector_that_the_template_names() {
     let secret = json!({"secretKeyRef": {"name": "otel", "key": "endpoint"}});
     let (env, ports) = rendered(json!([{"name": name, "valueFrom": secret}]));
     assert_eq!(env[2]["valueFrom"]["secretKeyRef"]["name"], "otel");
-    assert_eq!(ports, Some(vec![json!(4317), json!(4318)]));
+    let elsewhere = Some(vec![json!(443), json!(4317), json!(4318)]);
+    assert_eq!(ports, elsewhere);
+    assert_eq!(rendered(json!([{"name": name, "value": "$(OTEL_URL)"}])).1, elsewhere);
+    assert_eq!(rendered(json!([{"name": name, "value": ""}])).1, None);
 }
 
 #[test]
