@@ -141,6 +141,7 @@ fn main() -> Result<ExitCode> {
 
     let mut trials = Trials { shared: Arc::clone(&shared), trials: Vec::new() };
     data_plane(&mut trials);
+    seen_by_people(&mut trials);
     control_plane(&mut trials);
 
     let conclusion = libtest_mimic::run(&arguments, trials.trials);
@@ -206,15 +207,6 @@ fn data_plane(trials: &mut Trials) {
         a_restart_of_the_controller_widens_nothing,
     );
     claims!(trials, examples: one_vision_server, text_and_vision, speech, pictures_and_video);
-    claims!(trials, metrics:
-        requests_tokens_and_pools_are_shown_under_the_names_that_others_read,
-        every_panel_and_alert_reads_what_a_prometheus_has,
-    );
-    claims!(trials, traces:
-        a_collector_is_told_where_the_time_of_each_request_went,
-        samplers_and_the_other_protocol_are_those_that_the_environment_names,
-    );
-    claims!(trials, page: a_person_sees_what_is_served_and_where_a_request_would_go);
     claims!(trials, llama:
         it_is_found_out_and_answers_every_kind_of_request,
         what_it_refuses_goes_to_the_other,
@@ -259,6 +251,20 @@ fn data_plane(trials: &mut Trials) {
         browsers_may_ask_where_a_flag_says_so,
         a_client_that_waits_for_a_nod_gets_it_or_the_refusal,
     );
+}
+
+/// What operators look at.
+fn seen_by_people(trials: &mut Trials) {
+    claims!(trials, metrics:
+        requests_tokens_and_pools_are_shown_under_the_names_that_others_read,
+        every_panel_and_alert_reads_what_a_prometheus_has,
+    );
+    claims!(trials, traces:
+        a_collector_is_told_where_the_time_of_each_request_went,
+        what_fails_is_told_with_its_cause_and_without_a_collector_all_goes_on,
+        samplers_and_the_other_protocol_are_those_that_the_environment_names,
+    );
+    claims!(trials, page: a_person_sees_what_is_served_and_where_a_request_would_go);
 }
 
 /// What happens to objects.
