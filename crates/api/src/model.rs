@@ -317,6 +317,12 @@ pub struct MediaRule {
     #[schemars(extend("maxItems" = 74, "x-kubernetes-list-type" = "set"), inner(length(min = 1, max = 253), regex(pattern = "^(\\*\\.)?[A-Za-z0-9]([-A-Za-z0-9.:]*[A-Za-z0-9])?$")))]
     pub allowed_hosts: Vec<String>,
 
+    /// Hosts whose objects never change under one name, such as `*.s3.eu-west-1.amazonaws.com`: URLs that are signed anew for each request (S3, Google
+    /// Cloud Storage, Azure, CloudFront) count as one item, so that a request goes where the item is cached. None by default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = 74, "x-kubernetes-list-type" = "set"), inner(length(min = 1, max = 253), regex(pattern = "^(\\*\\.)?[A-Za-z0-9]([-A-Za-z0-9.:]*[A-Za-z0-9])?$")))]
+    pub immutable_hosts: Vec<String>,
+
     /// Schemes that URLs may have. Both by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 2, "x-kubernetes-list-type" = "set"))]

@@ -276,10 +276,13 @@ fn item_out(item: MediaItem) -> proto::MediaItem {
         Identity::Named(hash) => Out::Named(Bytes::copy_from_slice(&hash)),
     });
     let url = url.map(|url| match url {
-        Ok(MediaUrl { scheme, host, identity, .. }) => {
-            let (Identity::Content(hash) | Identity::Url(hash) | Identity::Named(hash)) = identity;
-            let identity = Bytes::copy_from_slice(&hash);
-            Url::Sound(proto::Url { https: scheme == Scheme::Https, host, identity })
+        Ok(MediaUrl { scheme, host, identity, unsigned, .. }) => {
+            let bytes = |identity: Identity| {
+                let (Identity::Content(hash) | Identity::Url(hash) | Identity::Named(hash)) = identity;
+                Bytes::copy_from_slice(&hash)
+            };
+            let (identity, unsigned) = (bytes(identity), unsigned.map(bytes));
+            Url::Sound(proto::Url { https: scheme == Scheme::Https, host, identity, unsigned })
         }
         Err(fault) => Url::Fault(fault.as_str().to_owned()),
     });
@@ -315,9 +318,14 @@ fn item_in(item: proto::MediaItem, of: u64) -> Decoded<MediaItem> {
         })
     });
     let url = item.url.map(|url| match url {
-        Url::Sound(proto::Url { https, host, identity }) => {
+        Url::Sound(proto::Url { https, host, identity, unsigned }) => {
             let scheme = if https { Scheme::Https } else { Scheme::Http };
-            Ok(Ok(MediaUrl::of_parts(scheme, host, Identity::Url(hash(identity)?))))
+            Ok(Ok(MediaUrl::of_parts(
+                scheme,
+                host,
+                Identity::Url(hash(identity)?),
+                unsigned.map(hash).transpose()?.map(Identity::Url),
+            )))
         }
         Url::Fault(word) => known("URL fault", &UrlFault::ALL, UrlFault::as_str, &word).map(Err),
     });

@@ -1,26 +1,29 @@
 //! Adapters that a server works with at once. An engine batches requests of so many (vLLM's `--max-loras`, V1's scheduler); those of another
 //! wait until one of these is done with, however much else is free.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use routing::ModelName;
+
+use crate::STALE_AFTER;
 
 /// What a server's metrics say of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AdaptersRead {
     /// With how many it works at once.
     pub most: usize,
-    /// With which it does, and which wait until it does.
-    pub running: Vec<String>,
-    pub waiting: Vec<String>,
+    /// Those that it has requests of, the oldest first. Which of them it works with is not told apart: vLLM names all of them as running and as
+    /// waiting (`v1/metrics/stats.py`, `LoRARequestStates`).
+    pub named: Vec<String>,
 }
 
 /// What is known of one server.
 #[derive(Debug, Default)]
 pub(crate) struct Adapters {
-    /// Nothing is looked up where a server has none.
-    are_told: AtomicBool,
+    /// When it was told; 0 where it was not, and nothing is looked up.
+    told_at: AtomicU64,
     known: Mutex<Held>,
 }
 
@@ -32,25 +35,28 @@ struct Held {
 }
 
 impl Adapters {
-    pub(crate) fn note(&self, read: AdaptersRead) {
-        self.are_told.store(read.most > 0, Relaxed);
-        self.lock().read = read;
+    /// As read at `now`, in nanoseconds.
+    pub(crate) fn note(&self, read: Option<AdaptersRead>, now: u64) {
+        self.told_at.store(if read.is_some() { now } else { 0 }, Relaxed);
+        if let Some(read) = read {
+            self.lock().read = read;
+        }
     }
 
-    /// Whether a request of this adapter would be worked on. Where nobody says how many there may be, nobody says that it would not.
-    pub(crate) fn have_place_for(&self, adapter: &str) -> bool {
-        if !self.are_told.load(Relaxed) {
+    /// Whether a request of this adapter would be worked on: it comes among the first of those that there are requests of. Where nobody has said
+    /// of late how many there may be, nobody says that it would not.
+    pub(crate) fn have_place_for(&self, adapter: &str, now: u64) -> bool {
+        let told_at = self.told_at.load(Relaxed);
+        let is_old = Duration::from_nanos(now.saturating_sub(told_at)) >= STALE_AFTER;
+        if told_at == 0 || is_old {
             return true;
         }
-        let Held { read: AdaptersRead { most, running, waiting }, ours } = &*self.lock();
-        if named_in(waiting, adapter) {
-            return false;
-        }
-        if named_in(running, adapter) || ours.iter().any(|(name, _)| **name == *adapter) {
-            return true;
-        }
-        let others = ours.iter().filter(|(name, _)| !named_in(running, name) && !named_in(waiting, name)).count();
-        running.len() + waiting.len() + others < *most
+        let Held { read: AdaptersRead { most, named }, ours } = &*self.lock();
+        let is_named = |name: &str| named.iter().any(|known| known == name);
+        let since = ours.iter().map(|(name, _)| &**name).filter(|name| !is_named(name));
+        let mut in_order = named.iter().map(String::as_str).chain(since);
+        let before = in_order.clone().count();
+        in_order.position(|name| name == adapter).unwrap_or(before) < *most
     }
 
     /// A request of this adapter goes there.
@@ -76,41 +82,51 @@ impl Adapters {
     }
 }
 
-fn named_in(names: &[String], name: &str) -> bool {
-    names.iter().any(|known| known == name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(most: usize, running: &[&str], waiting: &[&str]) -> AdaptersRead {
-        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        AdaptersRead { most, running: owned(running), waiting: owned(waiting) }
+    const NOW: u64 = 1_000_000_000_000;
+
+    fn read(most: usize, named: &[&str]) -> Option<AdaptersRead> {
+        Some(AdaptersRead { most, named: named.iter().map(|name| (*name).to_owned()).collect() })
     }
 
     #[test]
-    fn one_more_has_a_place_while_there_are_any_and_one_that_runs_has_it_already() {
+    fn the_first_that_there_are_requests_of_are_worked_with_and_one_more_while_there_is_a_place() {
         let adapters = Adapters::default();
-        assert!(adapters.have_place_for("a"), "nobody says how many there may be");
-        adapters.note(read(2, &["a"], &[]));
-        assert!(adapters.have_place_for("b"));
+        let have = |names: [&str; 3]| names.map(|name| adapters.have_place_for(name, NOW));
+        assert_eq!(have(["a", "b", "c"]), [true, true, true], "nobody says how many there may be");
+        adapters.note(read(2, &["a"]), NOW);
+        assert_eq!(have(["a", "b", "c"]), [true, true, true]);
         // What was sent there since takes a place as well.
         adapters.enter(&"b".into());
         adapters.enter(&"b".into());
-        assert_eq!(["a", "b", "c"].map(|name| adapters.have_place_for(name)), [true, true, false]);
+        assert_eq!(have(["a", "b", "c"]), [true, true, false]);
+        // What went there for want of anything better waits, and makes no place for others of its kind.
+        adapters.enter(&"c".into());
+        assert_eq!(have(["a", "b", "c"]), [true, true, false]);
+        adapters.leave(&"c".into());
         // The same, once its metrics say so: nobody counts twice.
-        adapters.note(read(3, &["a", "b"], &[]));
-        assert!(adapters.have_place_for("c"));
-        adapters.note(read(2, &["a"], &[]));
+        adapters.note(read(3, &["a", "b"]), NOW);
+        assert_eq!(have(["a", "b", "c"]), [true, true, true]);
+        adapters.note(read(2, &["a"]), NOW);
         adapters.leave(&"b".into());
-        assert!(!adapters.have_place_for("c"));
+        assert_eq!(have(["a", "b", "c"]), [true, true, false]);
         adapters.leave(&"b".into());
-        assert!(adapters.have_place_for("c"));
-        // One that waits there would go on waiting.
-        adapters.note(read(2, &["a", "b"], &["c"]));
-        assert_eq!(["a", "b", "c", "d"].map(|name| adapters.have_place_for(name)), [true, true, false, false]);
-        adapters.note(AdaptersRead::default());
-        assert!(adapters.have_place_for("d"), "it says no more of adapters");
+        assert_eq!(have(["a", "b", "c"]), [true, true, true]);
+        // More than it works with: the last wait.
+        adapters.note(read(2, &["a", "b", "c"]), NOW);
+        assert_eq!(have(["a", "b", "c"]), [true, true, false]);
+    }
+
+    #[test]
+    fn what_is_not_said_any_more_is_not_believed_for_long() {
+        let adapters = Adapters::default();
+        adapters.note(read(1, &["a"]), NOW);
+        let seconds = |seconds: u64| adapters.have_place_for("b", NOW + seconds * 1_000_000_000);
+        assert_eq!([0, 4, 5].map(seconds), [false, false, true]);
+        adapters.note(None, NOW);
+        assert!(adapters.have_place_for("b", NOW));
     }
 }

@@ -296,10 +296,15 @@ impl RunningAttempt {
 
     /// The gateway says that another served: it counts there from now on, and nowhere if that is no endpoint of ours. Nobody knows then who
     /// made what was made.
-    pub(crate) fn served_by(&mut self, served: Option<(Arc<EndpointState>, SocketAddr)>, limits: Limits) {
+    pub(crate) fn served_by(
+        &mut self,
+        served: Option<(Arc<EndpointState>, SocketAddr)>,
+        limits: Limits,
+        adapter: Option<ModelName>,
+    ) {
         let is_told = self.endpoint.as_ref().is_some_and(|served| matches!(served.waits, Waits::Told { .. }));
         self.leave();
-        self.endpoint = served.map(|(state, address)| Served::begin(&state, address, &self.content, None));
+        self.endpoint = served.map(|(state, address)| Served::begin(&state, address, &self.content, adapter));
         self.limits = limits;
         if !is_told {
             self.first_byte_untold();
@@ -338,7 +343,7 @@ impl RunningAttempt {
     fn close_elsewhere(&mut self, ending: Ending, at: Option<Instant>) {
         let status = self.head.map(|(status, _)| status);
         if let Some(trace) = self.trace.take() {
-            trace.left(Left::ServedElsewhere(status));
+            trace.left(Left::ServedElsewhere(status, ending));
         }
         if let Some(life) = self.life.take() {
             life.attempt_ended(LastAttempt {

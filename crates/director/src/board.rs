@@ -208,8 +208,8 @@ impl EndpointState {
     pub fn scraped(&self, reading: &Reading, at: Instant) {
         let Reading { scraped: Scraped { waiting, running, kv_cache_usage }, progress, kv_tokens, started, .. } =
             *reading;
-        self.adapters.note(reading.adapters.clone().unwrap_or_default());
         let at = self.clock.stamp(at);
+        self.adapters.note(reading.adapters.clone(), at);
         let known = |count: Option<u32>| count.map_or(UNKNOWN, |count| count.min(UNKNOWN - 1));
         // Of ours, all may wait that are not among those that it works on.
         let ours = self.in_flight.load(Relaxed).saturating_sub(running.unwrap_or(0)).max(self.unread.load(Relaxed));

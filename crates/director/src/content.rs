@@ -1,8 +1,8 @@
 //! What a request brings to a target's servers: its prompt as a chain of blocks, each known by all that stands before it, and its media.
 
-use media::NameScope;
+use media::{Identity, MediaUrl, NameScope};
 use request::{InferenceRequest, MediaItem, Piece};
-use routing::{Draw, Family, Modality, ModelName};
+use routing::{Draw, Family, MediaPolicy, Modality, ModelName};
 use scheduling::Work;
 
 /// A request's prompt, as the servers of one target would cache it.
@@ -67,6 +67,7 @@ impl Content {
         target: Option<&ModelName>,
         family: Option<Family>,
         scope: NameScope<'_>,
+        policy: Option<&MediaPolicy>,
     ) -> Self {
         let mut key = target
             .map(|target| &**target)
@@ -79,7 +80,7 @@ impl Content {
         let read = |item: &MediaItem| {
             let estimated = family.and_then(|family| media::tokens::estimate(family, item.modality, &item.facts));
             media_tokens = media_tokens.zip(estimated).map(|(sum, tokens)| sum.saturating_add(tokens));
-            Item::of(item, estimated, scope)
+            Item::of(item, estimated, scope, policy)
         };
         let mut media: Vec<Item> = request.media.iter().map(read).collect();
         let encoding = media.iter().map(|item| item.encoding).sum::<f32>().min(MOST_ENCODING);
@@ -153,14 +154,14 @@ impl Content {
 }
 
 impl Item {
-    fn of(item: &MediaItem, estimated: Option<u64>, scope: NameScope<'_>) -> Self {
+    fn of(item: &MediaItem, estimated: Option<u64>, scope: NameScope<'_>, policy: Option<&MediaPolicy>) -> Self {
         // Where nothing is known: a picture of a megapixel, half a minute of sound, some seconds of film.
         let tokens = estimated.unwrap_or(match item.modality {
             Modality::Video => 4000,
             Modality::Audio => 400,
             _ => 1000,
         });
-        let key = item.identity.map(|identity| {
+        let key = identity(item, policy).map(|identity| {
             let hash = identity.within(scope);
             hash.first_chunk().copied().map_or(0, u64::from_le_bytes)
         });
@@ -168,6 +169,17 @@ impl Item {
         let tokens = u32::try_from(tokens).unwrap_or(u32::MAX).min(MOST_OF_AN_ITEM);
         Self { key, tokens, link: usize::MAX, encoding: Work::of_encoding(item.modality, tokens) }
     }
+}
+
+/// What tells an item from others: of one on a host whose objects never change, without what signs its URL.
+fn identity(item: &MediaItem, policy: Option<&MediaPolicy>) -> Option<Identity> {
+    let rule = policy.and_then(|policy| policy.rules.get(&item.modality));
+    let of_url = |url: &MediaUrl| {
+        rule?.immutable_hosts.iter().find(|host| host.matches(&url.host))?;
+        // What a client names itself is another thing.
+        url.unsigned.filter(|_| matches!(item.identity, Some(Identity::Url(_))))
+    };
+    item.url.as_ref().and_then(|url| url.as_ref().ok()).and_then(of_url).or(item.identity)
 }
 
 #[cfg(test)]
@@ -184,7 +196,7 @@ mod tests {
 
     fn content(request: &InferenceRequest, target: &str, caller: &[u8]) -> Content {
         let scope = NameScope { namespace: "n", model: "m", caller };
-        Content::of(request, Some(&target.into()), Some(Family::Qwen3Vl), scope)
+        Content::of(request, Some(&target.into()), Some(Family::Qwen3Vl), scope, None)
     }
 
     /// A text of two kilobytes, then these parts.
@@ -212,6 +224,24 @@ mod tests {
         let theirs = content(&one, "m", b"you");
         assert_eq!(keys(&theirs)[..2], keys(&mine)[..2], "the same text is the same for everybody");
         assert_ne!((keys(&theirs)[2], theirs.media[0].key), (keys(&mine)[2], mine.media[0].key));
+    }
+
+    #[test]
+    fn a_url_that_is_signed_anew_is_one_picture_where_objects_never_change() {
+        let signed = |signature: u8| {
+            let url = format!("https://b.s3.example.com/cat.png?X-Amz-Date={signature}&X-Amz-Signature={signature}");
+            read(&body(&format!(r#",{{"type":"image_url","image_url":{{"url":"{url}"}}}}"#), ""))
+        };
+        let keys = |request: &InferenceRequest, host: &str| {
+            let immutable_hosts = vec![routing::HostPattern::new(host)];
+            let rule = routing::MediaRule { immutable_hosts, ..routing::MediaRule::default() };
+            let policy = MediaPolicy { rules: [(Modality::Image, rule)].into(), ..MediaPolicy::default() };
+            let scope = NameScope { namespace: "n", model: "m", caller: b"" };
+            let content = Content::of(request, None, Some(Family::Qwen3Vl), scope, Some(&policy));
+            (content.media[0].key, content.links.last().map(|link| link.key))
+        };
+        assert_eq!(keys(&signed(1), "*.s3.example.com"), keys(&signed(2), "*.s3.example.com"));
+        assert_ne!(keys(&signed(1), "*.other.com"), keys(&signed(2), "*.other.com"));
     }
 
     #[test]

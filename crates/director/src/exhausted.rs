@@ -30,7 +30,7 @@ impl Undecided {
     fn exceeded(&self, route: &Route<'_>) -> Option<Rejection> {
         let mut loosest: Option<(Limits, Exceeded)> = None;
         for target in route.tiers().iter().flat_map(Tier::targets) {
-            let asked = self.asked(&self.content_at(target.name(), target.family()), &target);
+            let asked = self.asked(&self.content_at(route, &target), &target);
             let mut offers = Offers::of_model(self.listed(&target));
             for slot in self.snapshot.slots(target.pool()) {
                 let able = offers.at(&slot.endpoint).filter(|offer| offer.capability.covers(asked.need));

@@ -67,7 +67,7 @@ impl Undecided {
         let profile = self.profile(&profiles, &route);
         for (number, tier) in route.tiers().iter().enumerate() {
             for target in tier.order(&mut draw) {
-                let content = self.content_at(target.name(), target.family());
+                let content = self.content_at(&route, &target);
                 let asked = self.asked(&content, &target);
                 let mut offers = Offers::of_model(self.listed(&target));
                 for (place, slot) in self.snapshot.slots(target.pool()).iter().enumerate() {

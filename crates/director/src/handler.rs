@@ -251,7 +251,8 @@ impl RequestHandler {
             let slot = snapshot.as_ref().and_then(|snapshot| snapshot.slot_at(address));
             let planned = plan.attempts.iter().find(|attempt| attempt.address == address);
             let limits = planned.map_or(routing::Limits::NONE, |attempt| attempt.limits);
-            attempt.served_by(slot.map(|slot| (Arc::clone(&slot.state), address)), limits);
+            let adapter = planned.and_then(|attempt| attempt.adapter.clone());
+            attempt.served_by(slot.map(|slot| (Arc::clone(&slot.state), address)), limits, adapter);
         }
     }
 

@@ -62,7 +62,7 @@ pub use owners::{OwnerFinder, Owners, Search};
 pub use policy::{MediaRefusal, RefusalCause};
 pub use queue::{QueueLimits, Timer};
 pub use refusals::{Contradiction, MAX_REFUSAL, REFUSAL_LASTS, Refusal};
-pub use rejection::{Dialect, Rejection};
+pub use rejection::{Dialect, NoRoom, Rejection};
 pub use reply::{DROPPED_REASON, Reply};
 pub use snapshot::{Director, KnownEndpoint};
 pub use steering::STEERING_HEADERS;

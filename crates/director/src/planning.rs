@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use media::NameScope;
 use request::{InferenceRequest, Owned, OwnedKind, Resource, Splice};
-use routing::{
-    Capability, Family, Limits, ModelName, NoRoute, Offers, Operation, OrderedTarget, Route, Size, UnsafeFeature,
-};
+use routing::{Capability, Limits, ModelName, NoRoute, Offers, Operation, OrderedTarget, Route, Size, UnsafeFeature};
 use scheduling::{Exhausted, Filter, Ranked, SchedulingRequest, Work};
 
 use crate::content::Content;
@@ -134,7 +132,7 @@ impl Undecided {
                     continue;
                 }
                 let slots = self.snapshot.slots(target.pool());
-                let content = Arc::new(self.content_at(target.name(), target.family()));
+                let content = Arc::new(self.content_at(route, &target));
                 let asked = self.asked(&content, &target);
                 let allowed = |slot: &Slot| owner.is_none_or(|owner| slot.state.id() == owner);
                 let candidates = slots.iter().enumerate().filter(|(_, slot)| allowed(slot));
@@ -185,10 +183,11 @@ impl Undecided {
     }
 
     /// What the servers of a target would cache of the request.
-    pub(crate) fn content_at(&self, target: Option<&ModelName>, family: Option<Family>) -> Content {
+    pub(crate) fn content_at(&self, route: &Route<'_>, target: &OrderedTarget<'_>) -> Content {
         let model = self.request.model.as_deref().unwrap_or_default();
         let scope = NameScope { namespace: &self.handler.namespace, model, caller: &self.caller };
-        Content::of(&self.request, target, family, scope)
+        let policy = route.model.map(|(_, model)| &model.media);
+        Content::of(&self.request, target.name(), target.family(), scope, policy)
     }
 
     pub(crate) fn asked<'a>(&'a self, content: &Content, target: &OrderedTarget<'a>) -> SchedulingRequest<'a> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use request::{Owned, OwnedKind, PartPath, Unreadable};
-use routing::{Exceeded, NoRoute, Requirement};
+use routing::{Exceeded, ModelName, NoRoute, PoolName, Requirement};
 use scheduling::{Exhausted, Filter};
 use serde_json::json;
 
@@ -70,21 +70,21 @@ pub enum Rejection {
     },
 
     #[error("every endpoint that could serve this is saturated, and {} may be shed", model.as_deref().unwrap_or("the request"))]
-    Saturated { model: Option<String>, pools: Vec<String>, retry_after: Duration },
+    Saturated { model: Option<String>, no_room: NoRoom },
 
     #[error("every endpoint that could serve this is full, and {waiting} requests wait already")]
-    QueueFull { waiting: usize, retry_after: Duration },
+    QueueFull { waiting: usize, no_room: NoRoom },
 
     #[error(
         "every endpoint that could serve this is full, and there is no memory for a body of this size to wait; try again in a moment"
     )]
-    TooLargeToWait { retry_after: Duration },
+    TooLargeToWait { no_room: NoRoom },
 
     #[error("every endpoint that could serve this is full, and the request made way for one of higher priority")]
-    MadeWay { retry_after: Duration },
+    MadeWay { waited: Duration, no_room: NoRoom },
 
     #[error("every endpoint that could serve this was full for {} seconds", waited.as_secs())]
-    WaitedTooLong { waited: Duration, retry_after: Duration },
+    WaitedTooLong { waited: Duration, no_room: NoRoom },
 
     #[error("no endpoint serves the model {model:?} now; add ?all=true to see its declared capabilities")]
     NotServedNow { model: String },
@@ -157,12 +157,26 @@ impl Dialect {
     }
 }
 
+/// What is known of a request that found no room, for those who count and for those who try again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoRoom {
+    /// The model that is asked for, where the table or a server lists it.
+    pub model: Option<ModelName>,
+    /// The first of its route.
+    pub pool: Option<PoolName>,
+    pub priority: i32,
+    /// Whether a model is asked for something.
+    pub is_inference: bool,
+    /// When there should be some.
+    pub retry_after: Duration,
+}
+
 impl Rejection {
     /// The model that was asked for, where it is one that is declared; a client's own words are none.
     pub fn declared_model(&self) -> Option<&str> {
         match self {
             Self::NoRoute { no_route: NoRoute::Uncovered { model, .. }, .. } => Some(model),
-            _ => None,
+            _ => self.no_room()?.model.as_deref(),
         }
     }
 
@@ -215,13 +229,18 @@ impl Rejection {
 
     /// When to try again, where trying again may help.
     pub fn retry_after(&self) -> Option<Duration> {
+        self.no_room().map(|no_room| no_room.retry_after).or_else(|| self.code().retry_after())
+    }
+
+    /// Of a request that found no room.
+    pub fn no_room(&self) -> Option<&NoRoom> {
         match self {
-            Self::Saturated { retry_after, .. }
-            | Self::QueueFull { retry_after, .. }
-            | Self::TooLargeToWait { retry_after }
-            | Self::MadeWay { retry_after }
-            | Self::WaitedTooLong { retry_after, .. } => Some(*retry_after),
-            _ => self.code().retry_after(),
+            Self::Saturated { no_room, .. }
+            | Self::QueueFull { no_room, .. }
+            | Self::TooLargeToWait { no_room }
+            | Self::MadeWay { no_room, .. }
+            | Self::WaitedTooLong { no_room, .. } => Some(no_room),
+            _ => None,
         }
     }
 

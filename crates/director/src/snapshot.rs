@@ -370,7 +370,7 @@ impl Slot {
         let (load, health, work) = (state.load_at(now), state.health_at(now), state.work(content));
         let offer = offers.at(endpoint);
         let adapter = offers.model().filter(|_| offer.is_some_and(|offer| offer.is_adapter));
-        let has_adapter_place = adapter.is_none_or(|adapter| state.adapters.have_place_for(adapter));
+        let has_adapter_place = adapter.is_none_or(|adapter| state.adapters.have_place_for(adapter, now));
         Candidate { endpoint, offer, load, health, work, has_adapter_place, place }
     }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use http::{HeaderName, HeaderValue, StatusCode};
 use request::InferenceRequest;
 
-use crate::{Attempt, AttemptReport, Plan, Rejection, RequestReport};
+use crate::{Attempt, AttemptReport, Ending, Plan, Rejection, RequestReport};
 
 /// The header by which a request says which span of which trace it belongs to (W3C Trace Context, section 3.2), and what goes with it.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -70,8 +70,8 @@ pub trait AttemptTrace: Send + Sync + fmt::Debug {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Left {
     Unseen,
-    /// With the answer's status, where that came.
-    ServedElsewhere(Option<StatusCode>),
+    /// With the answer's status, where that came, and how it ended.
+    ServedElsewhere(Option<StatusCode>, Ending),
 }
 
 /// How it was decided where a request goes.

@@ -356,8 +356,7 @@ impl Undecided {
     }
 
     pub(crate) fn saturated(&self, route: &Route<'_>) -> Rejection {
-        let pools = route.pools().iter().map(ToString::to_string).collect();
-        Rejection::Saturated { model: self.request.model.clone(), pools, retry_after: self.retry_after() }
+        Rejection::Saturated { model: self.request.model.clone(), no_room: self.no_room_on(Some(route)) }
     }
 
     pub(crate) fn no_route(&self, no_route: NoRoute) -> Rejection {

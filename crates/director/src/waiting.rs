@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use request::Resource;
 use routing::{Draw, ModelName, Offers, PoolName, Route, Tier};
 use scheduling::{Asks, Filter, Lane};
 
 use crate::attempt::micros;
 use crate::queue::{NoPlace, Ticket};
 use crate::transaction::Undecided;
-use crate::{Plan, Rejection, RequestHandler, Step, Timer};
+use crate::{NoRoom, Plan, Rejection, RequestHandler, Step, Timer};
 
 /// A request that no endpoint has room for now. It gives up its place when it is dropped.
 #[derive(Debug)]
@@ -38,7 +39,8 @@ impl Waiting {
         let step = if ticket.take_call() {
             undecided.again(ticket, clock)
         } else {
-            Err(Rejection::MadeWay { retry_after: undecided.retry_after() })
+            let waited = clock().saturating_duration_since(ticket.since());
+            Err(Rejection::MadeWay { waited, no_room: undecided.no_room() })
         };
         step.map_err(|rejection| handler.reject(rejection))
     }
@@ -46,7 +48,7 @@ impl Waiting {
     /// Its time is up.
     pub fn expired(self, now: Instant) -> Rejection {
         let waited = now.saturating_duration_since(self.ticket.since());
-        let rejection = Rejection::WaitedTooLong { waited, retry_after: self.undecided.retry_after() };
+        let rejection = Rejection::WaitedTooLong { waited, no_room: self.undecided.no_room() };
         self.undecided.handler.reject(rejection)
     }
 
@@ -106,7 +108,7 @@ impl Undecided {
     fn lane(&self, route: &Route<'_>) -> Lane {
         let (mut models, mut size) = (Vec::new(), None);
         for target in route.tiers().iter().flat_map(Tier::targets) {
-            let asked = self.asked(&self.content_at(target.name(), target.family()), &target);
+            let asked = self.asked(&self.content_at(route, &target), &target);
             let model = self.listed(&target);
             let mut offers = Offers::of_model(model);
             let mut offered = self.snapshot.slots(target.pool()).iter().filter_map(|slot| offers.at(&slot.endpoint));
@@ -130,13 +132,13 @@ impl Undecided {
         let RequestHandler { queue: limits, budget, .. } = &*self.handler;
         // Where memory runs short, small bodies wait all the same: as many as there are places for.
         if budget.is_half_full() && budget.is_large(self.request.bytes, limits.requests) {
-            return Err(Rejection::TooLargeToWait { retry_after: self.retry_after() });
+            return Err(Rejection::TooLargeToWait { no_room: self.no_room() });
         }
         let queue = self.director().queue();
         let pools = asks.lane.pools.clone();
         let ticket = queue
             .enter(asks, *limits, self.now)
-            .map_err(|NoPlace { waiting }| Rejection::QueueFull { waiting, retry_after: self.retry_after() })?;
+            .map_err(|NoPlace { waiting }| Rejection::QueueFull { waiting, no_room: self.no_room() })?;
         // Room that came while it was decided that there is none has called nobody.
         for pool in &pools {
             if self.snapshot.slots(pool).iter().any(|slot| slot.state.has_room_at(self.now)) {
@@ -150,15 +152,32 @@ impl Undecided {
         Ok(ticket)
     }
 
+    fn no_room(&self) -> NoRoom {
+        self.no_room_on(self.route().ok().as_ref())
+    }
+
+    /// What is to be said of it where it finds no room on its route.
+    pub(crate) fn no_room_on(&self, route: Option<&Route<'_>>) -> NoRoom {
+        let pools = route.map(|route| self.pools_of(route)).unwrap_or_default();
+        let listed = |pool: &PoolName| self.snapshot.listed_name(pool, self.request.model.as_deref()?);
+        let declared = route.and_then(|route| route.model).map(|(name, _)| name.clone());
+        NoRoom {
+            model: declared.or_else(|| pools.first().and_then(listed)),
+            is_inference: matches!(self.request.resource, Resource::Operation(_)),
+            retry_after: self.retry_after(&pools),
+            priority: route.map_or(0, |route| self.priority(route)),
+            pool: pools.into_iter().next(),
+        }
+    }
+
     /// When there should be room: what waits here and there, at the speed at which the endpoints of its pools get work done.
-    pub(crate) fn retry_after(&self) -> Duration {
-        let pools = self.route().map(|route| self.pools_of(&route)).unwrap_or_default();
+    fn retry_after(&self, pools: &[PoolName]) -> Duration {
         let states = pools.iter().flat_map(|pool| self.snapshot.slots(pool)).map(|slot| &slot.state);
         let (work, speed) = states.fold((0.0, 0.0), |(work, speed), state| {
             let load = state.load(self.now);
             (work + load.queued + load.untold, speed + state.work_a_second())
         });
-        let seconds = (work + self.director().queue().work(&pools)) / speed;
+        let seconds = (work + self.director().queue().work(pools)) / speed;
         // Nothing was measured where it is no number.
         Duration::from_secs_f32(if seconds.is_finite() { seconds.ceil().clamp(1.0, 60.0) } else { 1.0 })
     }

@@ -54,6 +54,7 @@ fn rule_of(rule: &api::MediaRule) -> MediaRule {
         formats: rule.formats.iter().filter_map(|format| format.parse().ok()).collect(),
         sources: rule.sources.iter().map(source).collect(),
         allowed_hosts: rule.allowed_hosts.iter().map(|host| HostPattern::new(host)).collect(),
+        immutable_hosts: rule.immutable_hosts.iter().map(|host| HostPattern::new(host)).collect(),
         https_only: !rule.schemes.is_empty() && rule.schemes.iter().all(|scheme| *scheme == api::UrlScheme::Https),
     }
 }

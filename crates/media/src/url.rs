@@ -16,6 +16,8 @@ pub struct MediaUrl {
     pub host: String,
     pub reach: Reach,
     pub identity: Identity,
+    /// The same without what signs it, where anything does: for objects that never change, signed anew for whoever asks.
+    pub unsigned: Option<Identity>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,8 +90,8 @@ impl UrlFault {
 
 impl MediaUrl {
     /// One that somebody else has read.
-    pub fn of_parts(scheme: Scheme, host: String, identity: Identity) -> Self {
-        Self { scheme, reach: Reach::of_host(&host), host, identity }
+    pub fn of_parts(scheme: Scheme, host: String, identity: Identity, unsigned: Option<Identity>) -> Self {
+        Self { scheme, reach: Reach::of_host(&host), host, identity, unsigned }
     }
 
     /// Reads a URL. It must begin with `http:` or `https:` in any case.
@@ -119,9 +121,62 @@ impl MediaUrl {
         let path = path.split('#').next().unwrap_or_default();
         let slash = if path.starts_with('/') { "" } else { "/" };
         let port = port.map_or_else(String::new, |port| format!(":{port}"));
-        let identity = Identity::of_url(&format!("{scheme}://{host}{port}{slash}{path}"));
-        Ok(Self { scheme, reach: Reach::of_host(&host), host, identity })
+        let identity = |path: &str| Identity::of_url(&format!("{scheme}://{host}{port}{slash}{path}"));
+        let (identity, unsigned) = (identity(path), unsigned(path).map(|path| identity(&path)));
+        Ok(Self { scheme, reach: Reach::of_host(&host), host, identity, unsigned })
     }
+}
+
+/// Parameters that sign a URL, or say for whom and until when: of Amazon S3 and those that speak as it does (both versions), Google Cloud Storage,
+/// Azure Storage (its SAS), and `CloudFront`. In lower case.
+const SIGNING: [&str; 27] = [
+    "awsaccesskeyid",
+    "expires",
+    "googleaccessid",
+    "key-pair-id",
+    "policy",
+    "se",
+    "sig",
+    "signature",
+    "sip",
+    "ske",
+    "skoid",
+    "sks",
+    "skt",
+    "sktid",
+    "skv",
+    "sp",
+    "spr",
+    "sr",
+    "srt",
+    "ss",
+    "st",
+    "sv",
+    "saoid",
+    "suoid",
+    "scid",
+    "sdd",
+    "si",
+];
+const SIGNING_BEGINNINGS: [&str; 2] = ["x-amz-", "x-goog-"];
+
+/// Without these nothing is signed, whatever else a URL calls `policy` or `st`.
+const SIGNATURES: [&str; 4] = ["signature", "sig", "x-amz-signature", "x-goog-signature"];
+
+/// A path and its query without what signs it; none where nothing does.
+fn unsigned(path: &str) -> Option<String> {
+    let (path, query) = path.split_once('?')?;
+    let name = |parameter: &str| parameter.split('=').next().unwrap_or_default().to_ascii_lowercase();
+    let parameters = || query.split('&');
+    if !parameters().any(|parameter| SIGNATURES.contains(&&*name(parameter))) {
+        return None;
+    }
+    let signs = |parameter: &&str| {
+        let name = name(parameter);
+        SIGNING.contains(&&*name) || SIGNING_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+    };
+    let rest: Vec<&str> = parameters().filter(|parameter| !signs(parameter)).collect();
+    Some(if rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) })
 }
 
 fn host_and_port(authority: &str) -> Result<(String, Option<u16>), UrlFault> {
@@ -246,6 +301,30 @@ mod tests {
         ] {
             host(url, Err(fault));
         }
+    }
+
+    #[test]
+    fn what_signs_a_url_is_told_from_what_it_names() {
+        let of = |url: &str| MediaUrl::parse(url.as_bytes()).unwrap();
+        let plain = of("https://b.s3.amazonaws.com/cat.png");
+        assert_eq!(plain.unsigned, None);
+        for signed in [
+            "https://b.s3.amazonaws.com/cat.png?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=me&X-Amz-Date=1&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature=ab",
+            "https://b.s3.amazonaws.com/cat.png?AWSAccessKeyId=me&Expires=1&Signature=ab%2B",
+            "https://b.s3.amazonaws.com/cat.png?x-goog-algorithm=a&X-Goog-Signature=1",
+            "https://b.s3.amazonaws.com/cat.png?sv=2024&sr=b&st=1&se=2&sp=r&sig=ab#top",
+            "https://b.s3.amazonaws.com/cat.png?Expires=1&Key-Pair-Id=2&Policy=3&Signature=ab",
+        ] {
+            let signed = of(signed);
+            assert_eq!(signed.unsigned, Some(plain.identity));
+            assert_ne!(signed.identity, plain.identity);
+        }
+        let version = |number: u8, signature: u8| {
+            of(&format!("https://b.example/cat.png?versionId={number}&X-Amz-Signature={signature}")).unsigned
+        };
+        assert_eq!(version(1, 1), version(1, 2));
+        assert_ne!(version(1, 1), version(2, 1), "what names another object stays");
+        assert_eq!(of("https://b.example/search?policy=1&st=2&expires=3").unsigned, None, "nothing signs it");
     }
 
     #[test]

@@ -202,11 +202,12 @@ fn filters(preferred: Vec<PreferenceName>) -> Result<Vec<Filter>> {
     }
     let required = Filter::ALL.into_iter().filter(|filter| filter.is_required());
     let mut preferred: Vec<Filter> = preferred.into_iter().map(PreferenceName::filter).collect();
-    // What was refused of late, and where a prompt seems to fit, is no matter of taste, and counts for more than how busy a server is; nor is where an
-    // adapter would wait for others.
+    // What was refused of late, and where a prompt seems to fit, is no matter of taste, and counts for more than how busy a server is.
     let of_load = preferred.iter().position(|filter| matches!(filter, Filter::Queue | Filter::Room));
     let place = of_load.unwrap_or(preferred.len());
-    preferred.splice(place..place, [Filter::Willing, Filter::Context, Filter::Adapter]);
+    preferred.splice(place..place, [Filter::Willing, Filter::Context]);
+    // Nor is where an adapter would wait for others, which counts for less.
+    preferred.push(Filter::Adapter);
     Ok(required.chain(preferred).collect())
 }
 

@@ -274,6 +274,7 @@ fn encode_rule(modality: Modality, rule: &MediaRule) -> proto::MediaRule {
         inline_only: only(MediaSource::Inline),
         url_only: only(MediaSource::Url),
         allowed_hosts: rule.allowed_hosts.iter().map(|host| host.as_str().to_owned()).collect(),
+        immutable_hosts: rule.immutable_hosts.iter().map(|host| host.as_str().to_owned()).collect(),
         max_pixels: rule.max_pixels,
         min_side: rule.min_side,
         max_seconds: rule.max_seconds,
@@ -480,6 +481,7 @@ fn decode_rule(model: &str, rule: &proto::MediaRule) -> Result<(Modality, MediaR
         formats,
         sources,
         allowed_hosts,
+        immutable_hosts: rule.immutable_hosts.iter().map(|host| HostPattern::new(host)).collect(),
         https_only: rule.https_only,
     };
     Ok((modality, rule))

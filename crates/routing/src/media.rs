@@ -42,6 +42,8 @@ pub struct MediaRule {
     pub sources: Vec<MediaSource>,
     /// Hosts that URLs may name; empty means any that is not private.
     pub allowed_hosts: Vec<HostPattern>,
+    /// Hosts whose objects never change, so that what signs a URL does not tell one from another.
+    pub immutable_hosts: Vec<HostPattern>,
     /// Whether URLs must be https.
     pub https_only: bool,
 }

@@ -23,10 +23,10 @@ pub enum Filter {
     Context,
     /// Another request had better wait here than in its queue.
     Queue,
-    /// The adapter that is asked for is worked with there, or may be beside the others.
-    Adapter,
     /// Another request would not only wait there.
     Room,
+    /// The adapter that is asked for is worked with there, or may be beside the others.
+    Adapter,
 }
 
 impl Filter {
@@ -39,8 +39,8 @@ impl Filter {
         Self::Willing,
         Self::Context,
         Self::Queue,
-        Self::Adapter,
         Self::Room,
+        Self::Adapter,
     ];
 
     /// Whether it is about the request as much as about the endpoint: whoever waits, or says why there is no room, looks at the others first.

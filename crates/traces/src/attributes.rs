@@ -106,21 +106,25 @@ pub(crate) fn of_attempt_ended(report: &AttemptReport<'_>) -> (Vec<KeyValue>, En
     let mut all = of_endpoint(report.endpoint);
     all.push(KeyValue::new("server.address", report.address.ip().to_string()));
     all.push(KeyValue::new("server.port", i64::from(report.address.port())));
-    let error = match (report.ending, report.status) {
+    let end = End { ending: Some(report.ending.as_str()), ..of_ending(report.ending, report.status) };
+    (all, end)
+}
+
+fn of_ending(ending: Ending, status: Option<StatusCode>) -> End {
+    let error = match (ending, status) {
         // Of a client's span every refusal is an error (semantic conventions for HTTP).
         (Ending::Complete, Some(status)) if status.as_u16() >= 400 => Some(status.as_str().to_owned()),
         // Nobody is to blame who goes away.
         (Ending::Complete | Ending::Abandoned, _) => None,
         (ending, _) => Some(ending.as_str().to_owned()),
     };
-    let error = error.map(|error| (error, true));
-    (all, End { status: report.status, error, ending: Some(report.ending.as_str()) })
+    End { status, error: error.map(|error| (error, true)), ending: None }
 }
 
 pub(crate) fn of_attempt_left(why: Left) -> End {
     match why {
         Left::Unseen => End { ending: Some("unseen"), ..End::default() },
-        Left::ServedElsewhere(status) => End { status, ending: Some("served_elsewhere"), ..End::default() },
+        Left::ServedElsewhere(status, ending) => End { ending: Some("served_elsewhere"), ..of_ending(ending, status) },
     }
 }
 

@@ -238,6 +238,9 @@ pub struct Url {
     pub host: ::prost::alloc::string::String,
     #[prost(bytes = "bytes", tag = "3")]
     pub identity: ::prost::bytes::Bytes,
+    /// The same of the URL without what signs it, where anything does.
+    #[prost(bytes = "bytes", optional, tag = "4")]
+    pub unsigned: ::core::option::Option<::prost::bytes::Bytes>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Size {

@@ -39,6 +39,8 @@ pub(super) struct Ecosystem {
     scheduler_seconds: Histogram,
     scheduler_attempts: Family<SchedulerLabels, Counter>,
     poll_errors: Family<SourceLabels, Counter>,
+    flow_control: Family<FlowLabels, Counter>,
+    queue_seconds: Family<QueueLabels, Histogram, Buckets>,
     pools: Pools,
 }
 
@@ -127,6 +129,22 @@ struct SaturationLabels {
     stage: &'static str,
 }
 
+/// What became of a request before the endpoints, in llm-d's words (its `QueueOutcome`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FlowLabels {
+    outcome: &'static str,
+    priority: i32,
+    inference_pool: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QueueLabels {
+    #[prometheus(flatten)]
+    request: RequestLabels,
+    outcome: &'static str,
+    inference_pool: Arc<str>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WaitingLabels {
     fairness_id: &'static str,
@@ -146,6 +164,8 @@ const SECONDS: Buckets = Buckets(&[
     45.0, 60.0, 120.0, 180.0, 240.0, 300.0, 360.0, 480.0, 600.0, 900.0, 1200.0, 1800.0, 2700.0, 3600.0,
 ]);
 const SECONDS_A_TOKEN: Buckets = Buckets(&[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]);
+const QUEUE_SECONDS: Buckets =
+    Buckets(&[0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0]);
 const SCHEDULER_SECONDS: Buckets = Buckets(&[0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1]);
 const BYTES: Buckets = Buckets(&powers_of_two::<25>(6));
 const TOKENS: Buckets = Buckets(&powers_of_two::<21>(0));
@@ -231,6 +251,8 @@ impl Ecosystem {
             scheduler_seconds: SCHEDULER_SECONDS.new_metric(),
             scheduler_attempts: Family::default(),
             poll_errors: Family::default(),
+            flow_control: Family::default(),
+            queue_seconds: Family::new_with_constructor(QUEUE_SECONDS),
             pools: Pools::default(),
         };
         let mut registrar = Registrar { registry, has_legacy };
@@ -267,6 +289,8 @@ impl Ecosystem {
             rewrites, "model_rewrite_decisions", Some("inference_extension_model_rewrite_decisions"), "Requests sent on under another model name than the client's";
             scheduler_seconds, "scheduler_e2e_duration_seconds", Some("inference_extension_scheduler_e2e_duration_seconds"), "Time to route a request that has been read";
             scheduler_attempts, "scheduler_attempts", Some("inference_extension_scheduler_attempts"), "Decisions, by whether an endpoint was found";
+            flow_control, "flow_control_requests", None, "Requests that went on (Dispatched), found no place in the queue (RejectedCapacity), waited in it for too long (EvictedTTL), or made way there for others (EvictedOther); those whose client left it are not counted";
+            queue_seconds, "flow_control_request_queue_duration_seconds", Some("inference_extension_flow_control_request_queue_duration_seconds"), "How long requests waited for room, of those that had to, whatever became of them; those whose client left are not counted";
             poll_errors, "datalayer_poll_errors", None, "Scrapes of model servers' metrics that failed";
         }
     }
@@ -353,6 +377,8 @@ impl Ecosystem {
         #[expect(clippy::cast_precision_loss, reason = "a body is far below 2^52 bytes")]
         self.request_bytes.get_or_create(&labels).observe(plan.asked.bytes as f64);
         self.scheduler_seconds.observe(took.as_secs_f64());
+        let waited = (!plan.waited.is_zero()).then_some(plan.waited);
+        self.passed_the_queue("Dispatched", labels.clone(), Some(plan.first().pool()), waited);
         if plan.asked.target.is_some() && labels.target_model_name != labels.model_name {
             let rewrite = RewriteLabels {
                 model_rewrite_name: Arc::clone(&labels.model_name),
@@ -367,8 +393,17 @@ impl Ecosystem {
 
     pub(super) fn rejected(&self, rejection: &Rejection) {
         let name = self.names.label(rejection.declared_model());
+        let priority = rejection.no_room().map_or(0, |no_room| no_room.priority);
         let request =
-            RequestLabels { model_name: Arc::clone(&name), target_model_name: name, fairness_id: "", priority: 0 };
+            RequestLabels { model_name: Arc::clone(&name), target_model_name: name, fairness_id: "", priority };
+        if let Some(no_room) = rejection.no_room().filter(|no_room| no_room.is_inference) {
+            let (outcome, waited) = match rejection {
+                Rejection::WaitedTooLong { waited, .. } => ("EvictedTTL", Some(*waited)),
+                Rejection::MadeWay { waited, .. } => ("EvictedOther", Some(*waited)),
+                _ => ("RejectedCapacity", None),
+            };
+            self.passed_the_queue(outcome, request.clone(), no_room.pool.as_ref(), waited);
+        }
         self.requests.get_or_create(&request).inc();
         self.errors.get_or_create(&ErrorLabels { request, error_code: rejection.code().as_str() }).inc();
         // The others were refused before anybody looked for an endpoint.
@@ -376,6 +411,23 @@ impl Ecosystem {
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             let failed = SchedulerLabels { status: "failure", target_model_name: OTHER.into() };
             self.scheduler_attempts.get_or_create(&failed).inc();
+        }
+    }
+
+    /// `waited` is none of one that never did.
+    fn passed_the_queue(
+        &self,
+        outcome: &'static str,
+        request: RequestLabels,
+        pool: Option<&PoolName>,
+        waited: Option<Duration>,
+    ) {
+        let inference_pool = self.names.label(pool.map(|pool| &**pool));
+        let flow = FlowLabels { outcome, priority: request.priority, inference_pool: Arc::clone(&inference_pool) };
+        self.flow_control.get_or_create(&flow).inc();
+        if let Some(waited) = waited {
+            let queued = QueueLabels { request, outcome, inference_pool };
+            self.queue_seconds.get_or_create(&queued).observe(waited.as_secs_f64());
         }
     }
 

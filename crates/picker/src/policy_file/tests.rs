@@ -32,8 +32,9 @@ fn ours_says_for_whom_and_how() {
     );
     assert_eq!(batch.prefers, Preference::Scores(vec![(Scorer::ShortestQueue, 2.0), (Scorer::FreeKvCache, 1.5)]));
     let in_order = filters(vec![PreferenceName::Answering, PreferenceName::Queue, PreferenceName::Room]).unwrap();
-    let of_the_request = [Filter::Willing, Filter::Context, Filter::Adapter];
-    assert_eq!(in_order[3..], [&[Filter::Answering][..], &of_the_request, &[Filter::Queue, Filter::Room]].concat());
+    let of_the_request = [Filter::Willing, Filter::Context];
+    let last = [Filter::Queue, Filter::Room, Filter::Adapter];
+    assert_eq!(in_order[3..], [&[Filter::Answering][..], &of_the_request, &last].concat());
     for (model, priority) in [("batch", 0), ("other", -3), ("other", 9)] {
         assert_eq!(*profiles.of(Some(model), priority), Profile::default());
     }

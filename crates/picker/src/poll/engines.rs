@@ -74,6 +74,10 @@ const CACHE_CONFIGS: [(&str, [&str; 2], &str); 3] = [
 /// (`vllm/v1/metrics/loggers.py`, `info_labels`). There is a series for each combination that ever was.
 const ADAPTERS: &str = "vllm:lora_requests_info";
 
+/// In the year 2065, in seconds since 1970. Several API servers of one engine add their times up (`multiprocess_mode="sum"`, of which vLLM says
+/// itself that it may be wrong): which series is the last cannot be told then.
+const LATEST: f64 = 3e9;
+
 /// No more adapters of one server, and no more of a name, are kept.
 const MAX_ADAPTERS: usize = 256;
 const MAX_NAME: usize = 256;
@@ -82,7 +86,7 @@ const MAX_NAME: usize = 256;
 pub(crate) fn reading(text: &str) -> Reading {
     let mut reading = Reading::default();
     let (mut block_tokens, mut blocks) = (None, None);
-    let mut told_at = f64::NEG_INFINITY;
+    let mut told: Option<(&str, f64)> = None;
     let Scraped { waiting, running, kv_cache_usage } = &mut reading.scraped;
     for line in text.lines().filter(|line| BEGINNINGS.iter().any(|beginning| line.starts_with(beginning))) {
         let Some((name, labels, value)) = series(line) else { continue };
@@ -90,9 +94,8 @@ pub(crate) fn reading(text: &str) -> Reading {
             reading.kv_tokens = Some(reading.kv_tokens.unwrap_or(0).saturating_add(tokens));
             continue;
         }
-        if name == ADAPTERS && value > told_at {
-            told_at = value;
-            reading.adapters = adapters(labels);
+        if name == ADAPTERS && told.is_none_or(|(_, at)| value > at) {
+            told = Some((labels, value));
             continue;
         }
         let Some(tells) = tells(name, labels) else { continue };
@@ -108,17 +111,26 @@ pub(crate) fn reading(text: &str) -> Reading {
     }
     let of_blocks = block_tokens.zip(blocks).map(|(tokens, blocks)| tokens.saturating_mul(blocks));
     reading.kv_tokens = reading.kv_tokens.or(of_blocks);
+    reading.adapters = told.filter(|(_, at)| *at < LATEST).and_then(|(labels, _)| adapters(labels));
     reading
 }
 
 fn adapters(labels: &str) -> Option<AdaptersRead> {
-    let names = |key: &str| {
-        let names = quoted(labels, key).unwrap_or_default().split(',').map(str::trim);
-        let names = names.filter(|name| !name.is_empty() && name.len() <= MAX_NAME);
-        names.take(MAX_ADAPTERS).map(str::to_owned).collect()
-    };
     let most = quoted(labels, "max_lora")?.parse().ok()?;
-    Some(AdaptersRead { most, running: names("running_lora_adapters"), waiting: names("waiting_lora_adapters") })
+    let mut named: Vec<String> = Vec::new();
+    for name in ["running_lora_adapters", "waiting_lora_adapters"]
+        .into_iter()
+        .flat_map(|key| quoted(labels, key).unwrap_or_default().split(',').map(str::trim))
+    {
+        if named.len() == MAX_ADAPTERS {
+            break;
+        }
+        let is_name = !name.is_empty() && name.len() <= MAX_NAME;
+        if is_name && !named.iter().any(|known| known == name) {
+            named.push(name.to_owned());
+        }
+    }
+    Some(AdaptersRead { most, named })
 }
 
 /// Tokens of a KV cache whose configuration this is; none where prefixes are not kept.
@@ -242,11 +254,13 @@ mod tests {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let of = |text: &str| reading(text).adapters;
         let text = [line("", "", "1.7e9"), line("a,b", "c", "1.7000002e9"), line("a", "", "1.7000001e9")].concat();
-        assert_eq!(of(&text), Some(AdaptersRead { most: 2, running: owned(&["a", "b"]), waiting: owned(&["c"]) }));
+        assert_eq!(of(&text), Some(AdaptersRead { most: 2, named: owned(&["a", "b", "c"]) }));
+        // As vLLM 0.26 names them.
+        assert_eq!(of(&line("a,b", "a,b", "1")), Some(AdaptersRead { most: 2, named: owned(&["a", "b"]) }));
+        assert_eq!(of(&line("a", "", "3.5e9")), None, "two processes have added up");
         assert_eq!(of(&line("", "", "1")), Some(AdaptersRead { most: 2, ..AdaptersRead::default() }));
-        let hostile = line(&"x".repeat(999), &"y,".repeat(9999), "1");
-        let bounded = of(&hostile).unwrap();
-        assert_eq!((bounded.running.len(), bounded.waiting.len()), (0, MAX_ADAPTERS));
+        let many = (0..9999).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
+        assert_eq!(of(&line(&"x".repeat(999), &many, "1")).unwrap().named.len(), MAX_ADAPTERS);
         assert_eq!(of("vllm:lora_requests_info{max_lora=\"many\"} 1\nvllm:lora_requests_info{ 1\n"), None);
         assert_eq!(of("vllm:num_requests_running 1\n"), None);
         let inside = "vllm:lora_requests_info{running_lora_adapters=\"q\\\",max_lora=\\\"9\",max_lora=\"1\"} 1\n";

@@ -295,6 +295,8 @@ pub struct MediaRule {
     pub formats: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(bool, tag = "11")]
     pub https_only: bool,
+    #[prost(string, repeated, tag = "12")]
+    pub immutable_hosts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A table on disk, for a picker that starts while no controller is there.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -112,6 +112,7 @@ fn model() -> impl Strategy<Value = Model> {
                 formats: if inline { vec![Format::Png, Format::Mp4] } else { vec![] },
                 sources,
                 allowed_hosts: vec![HostPattern::new("*.example.com")],
+                immutable_hosts: vec![HostPattern::new("*.s3.example.com")],
                 https_only: inline,
             }
         },

@@ -182,8 +182,8 @@ fn an_adapter_goes_where_it_is_worked_with_or_may_be_and_its_base_goes_anywhere(
     let found = Arc::new(Found { models: models.into(), ..Found::default() });
     let world = undeclared(&[(1, Some(&found)), (2, Some(&found))]);
     let read = |host: u8, running: &[&str]| {
-        let running = running.iter().map(|name| (*name).to_owned()).collect();
-        let adapters = crate::AdaptersRead { most: 1, running, waiting: Vec::new() };
+        let named = running.iter().map(|name| (*name).to_owned()).collect();
+        let adapters = crate::AdaptersRead { most: 1, named };
         let scraped = Scraped { running: Some(1), ..Scraped::default() };
         world.state(host).scraped(&Reading { adapters: Some(adapters), scraped, ..Reading::default() }, world.now);
     };

@@ -21,6 +21,8 @@ impl Ecosystem {
             scheduler_seconds: _,
             scheduler_attempts,
             poll_errors,
+            flow_control,
+            queue_seconds,
             pools,
         } = self;
         let name: Arc<str> = "x".into();
@@ -42,6 +44,10 @@ impl Ecosystem {
         ] {
             drop(family.get_or_create(&labels));
         }
+        let flow = FlowLabels { outcome: "Dispatched", priority: 0, inference_pool: model() };
+        drop(flow_control.get_or_create(&flow));
+        let queued = QueueLabels { request: labels.clone(), outcome: "Dispatched", inference_pool: model() };
+        drop(queue_seconds.get_or_create(&queued));
         let rewrite = RewriteLabels { model_rewrite_name: model(), model_name: model(), target_model: model() };
         drop(rewrites.get_or_create(&rewrite));
         drop(scheduler_attempts.get_or_create(&SchedulerLabels { status: "success", target_model_name: model() }));
