@@ -88,8 +88,8 @@ mod tests {
 
     const NOW: u64 = 1_000_000_000_000;
 
-    fn read(most: usize, named: &[&str]) -> Option<AdaptersRead> {
-        Some(AdaptersRead { most, named: named.iter().map(|name| (*name).to_owned()).collect() })
+    fn read(most: usize, named: &[&str]) -> AdaptersRead {
+        AdaptersRead { most, named: named.iter().map(|name| (*name).to_owned()).collect() }
     }
 
     #[test]
@@ -97,7 +97,7 @@ mod tests {
         let adapters = Adapters::default();
         let have = |names: [&str; 3]| names.map(|name| adapters.have_place_for(name, NOW));
         assert_eq!(have(["a", "b", "c"]), [true, true, true], "nobody says how many there may be");
-        adapters.note(read(2, &["a"]), NOW);
+        adapters.note(Some(read(2, &["a"])), NOW);
         assert_eq!(have(["a", "b", "c"]), [true, true, true]);
         // What was sent there since takes a place as well.
         adapters.enter(&"b".into());
@@ -108,22 +108,22 @@ mod tests {
         assert_eq!(have(["a", "b", "c"]), [true, true, false]);
         adapters.leave(&"c".into());
         // The same, once its metrics say so: nobody counts twice.
-        adapters.note(read(3, &["a", "b"]), NOW);
+        adapters.note(Some(read(3, &["a", "b"])), NOW);
         assert_eq!(have(["a", "b", "c"]), [true, true, true]);
-        adapters.note(read(2, &["a"]), NOW);
+        adapters.note(Some(read(2, &["a"])), NOW);
         adapters.leave(&"b".into());
         assert_eq!(have(["a", "b", "c"]), [true, true, false]);
         adapters.leave(&"b".into());
         assert_eq!(have(["a", "b", "c"]), [true, true, true]);
         // More than it works with: the last wait.
-        adapters.note(read(2, &["a", "b", "c"]), NOW);
+        adapters.note(Some(read(2, &["a", "b", "c"])), NOW);
         assert_eq!(have(["a", "b", "c"]), [true, true, false]);
     }
 
     #[test]
     fn what_is_not_said_any_more_is_not_believed_for_long() {
         let adapters = Adapters::default();
-        adapters.note(read(1, &["a"]), NOW);
+        adapters.note(Some(read(1, &["a"])), NOW);
         let seconds = |seconds: u64| adapters.have_place_for("b", NOW + seconds * 1_000_000_000);
         assert_eq!([0, 4, 5].map(seconds), [false, false, true]);
         adapters.note(None, NOW);
