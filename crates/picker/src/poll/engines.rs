@@ -255,8 +255,11 @@ mod tests {
         let of = |text: &str| reading(text).adapters;
         let text = [line("", "", "1.7e9"), line("a,b", "c", "1.7000002e9"), line("a", "", "1.7000001e9")].concat();
         assert_eq!(of(&text), Some(AdaptersRead { most: 2, named: owned(&["a", "b", "c"]) }));
-        // As vLLM 0.26 names them.
-        assert_eq!(of(&line("a,b", "a,b", "1")), Some(AdaptersRead { most: 2, named: owned(&["a", "b"]) }));
+        // As vLLM 0.32.0 says it with `--max-loras 1` of a request that runs, then of nothing, then of the two that had waited for it.
+        let real = "vllm:lora_requests_info{max_lora=\"1\",running_lora_adapters=\"one\",waiting_lora_adapters=\"one\"} 1.7960479067313077e+09\n\
+            vllm:lora_requests_info{max_lora=\"1\",running_lora_adapters=\"\",waiting_lora_adapters=\"\"} 1.7960479067408745e+09\n\
+            vllm:lora_requests_info{max_lora=\"1\",running_lora_adapters=\"two\",waiting_lora_adapters=\"two\"} 1.7960479148073041e+09\n";
+        assert_eq!(of(real), Some(AdaptersRead { most: 1, named: owned(&["two"]) }));
         assert_eq!(of(&line("a", "", "3.5e9")), None, "two processes have added up");
         assert_eq!(of(&line("", "", "1")), Some(AdaptersRead { most: 2, ..AdaptersRead::default() }));
         let many = (0..9999).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
