@@ -14,7 +14,7 @@ use crate::content::Content;
 use crate::life::{LastAttempt, Life};
 use crate::owners::Learner;
 use crate::refusals::{self, Belief, Refusal};
-use crate::usage::{Usage, UsageReader};
+use crate::usage::UsageReader;
 use crate::{Attempt, AttemptTrace, Contradiction, Left, Observer, Plan};
 
 /// A request under way at an endpoint. Whoever carries it says what happens; to drop it is an end as well: nobody wants the answer any
@@ -346,20 +346,21 @@ impl RunningAttempt {
             trace.left(Left::ServedElsewhere(status, ending));
         }
         if let Some(life) = self.life.take() {
-            life.attempt_ended(LastAttempt {
-                endpoint: None,
-                ending,
-                status,
-                first_byte: self.first_byte,
-                ended: at,
-                bytes: self.bytes,
-                usage: self.usage(),
-            });
+            life.attempt_ended(self.last(None, ending, at));
         }
     }
 
-    fn usage(&self) -> Usage {
-        self.usage.as_ref().map(|reader| reader.usage()).unwrap_or_default()
+    /// What is known of it when it ends.
+    fn last(&self, endpoint: Option<EndpointId>, ending: Ending, ended: Option<Instant>) -> LastAttempt {
+        LastAttempt {
+            endpoint,
+            ending,
+            status: self.head.map(|(status, _)| status),
+            first_byte: self.first_byte,
+            ended,
+            bytes: self.bytes,
+            usage: self.usage.as_ref().map(|reader| reader.usage()).unwrap_or_default(),
+        }
     }
 
     fn close(&mut self, ending: Ending, at: Option<Instant>) {
@@ -388,15 +389,7 @@ impl RunningAttempt {
         // To the end of this: the request ends after its attempt.
         let life = self.life.take();
         if let Some(life) = &life {
-            life.attempt_ended(LastAttempt {
-                endpoint: Some(state.id().clone()),
-                ending,
-                status,
-                first_byte: self.first_byte,
-                ended: at,
-                bytes: self.bytes,
-                usage: self.usage(),
-            });
+            life.attempt_ended(self.last(Some(state.id().clone()), ending, at));
         }
         let since = |at: Instant| at.saturating_duration_since(self.began);
         let report = AttemptReport {

@@ -8,6 +8,8 @@ use scheduling::Scraped;
 enum Tells {
     /// Requests in the queue; of several series the sum.
     Waiting,
+    /// Those of them that wait for room, where that is told apart: others wait for what keeps nobody else waiting, such as a place for their adapter.
+    WaitingForRoom,
     /// Requests being worked on; the sum.
     Running,
     /// Share of the KV cache in use; the fullest.
@@ -22,7 +24,7 @@ enum Tells {
     Started,
 }
 
-use Tells::{BlockTokens, Blocks, KvCache, Progress, Running, Started, Waiting};
+use Tells::{BlockTokens, Blocks, KvCache, Progress, Running, Started, Waiting, WaitingForRoom};
 
 /// A series by its name, and by a label where one name stands for several things.
 type Series = (&'static str, Option<(&'static str, &'static str)>, Tells);
@@ -31,6 +33,7 @@ type Series = (&'static str, Option<(&'static str, &'static str)>, Tells);
 /// (`docs/user_guide/metrics.md`); llama.cpp `tools/server/README.md`.
 const SERIES: &[Series] = &[
     ("vllm:num_requests_waiting", None, Waiting),
+    ("vllm:num_requests_waiting_by_reason", Some(("reason", "capacity")), WaitingForRoom),
     ("vllm:num_requests_running", None, Running),
     ("vllm:kv_cache_usage_perc", None, KvCache),
     ("vllm:gpu_cache_usage_perc", None, KvCache),
@@ -87,6 +90,7 @@ pub(crate) fn reading(text: &str) -> Reading {
     let mut reading = Reading::default();
     let (mut block_tokens, mut blocks) = (None, None);
     let mut told: Option<(&str, f64)> = None;
+    let mut for_room: Option<u32> = None;
     let Scraped { waiting, running, kv_cache_usage } = &mut reading.scraped;
     for line in text.lines().filter(|line| BEGINNINGS.iter().any(|beginning| line.starts_with(beginning))) {
         let Some((name, labels, value)) = series(line) else { continue };
@@ -101,6 +105,7 @@ pub(crate) fn reading(text: &str) -> Reading {
         let Some(tells) = tells(name, labels) else { continue };
         match tells {
             Waiting => *waiting = Some(waiting.unwrap_or(0).saturating_add(count(value))),
+            WaitingForRoom => for_room = Some(for_room.unwrap_or(0).saturating_add(count(value))),
             Running => *running = Some(running.unwrap_or(0).saturating_add(count(value))),
             KvCache => *kv_cache_usage = Some(kv_cache_usage.unwrap_or(0.0).max(ratio(value))),
             Progress => reading.progress = Some(reading.progress.unwrap_or(0).saturating_add(total(value))),
@@ -109,6 +114,7 @@ pub(crate) fn reading(text: &str) -> Reading {
             Started => reading.started = Some(value),
         }
     }
+    *waiting = for_room.or(*waiting);
     let of_blocks = block_tokens.zip(blocks).map(|(tokens, blocks)| tokens.saturating_mul(blocks));
     reading.kv_tokens = reading.kv_tokens.or(of_blocks);
     reading.adapters = told.filter(|(_, at)| *at < LATEST).and_then(|(labels, _)| adapters(labels));
@@ -276,14 +282,15 @@ mod tests {
             vllm:num_requests_running{engine=\"0\",model_name=\"a } 9\"} 3.0\n\
             vllm:num_requests_running{engine=\"1\",model_name=\"a\"} 4.0 1700000000\n\
             vllm:num_requests_waiting{engine=\"0\"} 2\n\
-            vllm:num_requests_waiting_by_reason{reason=\"capacity\"} 2\n\
+            vllm:num_requests_waiting_by_reason{reason=\"capacity\"} 1\n\
+            vllm:num_requests_waiting_by_reason{reason=\"deferred\"} 1\n\
             vllm:kv_cache_usage_perc{engine=\"0\"} 0.25\n\
             vllm:kv_cache_usage_perc{engine=\"1\"} 0.75\n\
             vllm:generation_tokens_total{engine=\"0\"} 1e3\n\
             vllm:request_success_total{finished_reason=\"stop\"} 5\n\
             vllm:num_requests_running_total NaN\n\
             process_cpu_seconds_total 7\n";
-        check(text, Some(2), Some(7), Some(0.75), Some(1005));
+        check(text, Some(1), Some(7), Some(0.75), Some(1005));
     }
 
     #[test]
