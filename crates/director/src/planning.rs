@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use media::NameScope;
 use request::{InferenceRequest, Owned, OwnedKind, Resource, Splice};
-use routing::{Capability, Limits, ModelName, NoRoute, Offers, Operation, OrderedTarget, Route, Size, UnsafeFeature};
+use routing::{
+    Capability, Limits, ModelName, NoRoute, Offers, Operation, OrderedTarget, PoolName, Route, Size, UnsafeFeature,
+};
 use scheduling::{Exhausted, Filter, Ranked, SchedulingRequest, Work};
 
 use crate::content::Content;
@@ -106,12 +108,7 @@ impl Undecided {
         }
         let first_byte_timeout = route.model.and_then(|(_, model)| model.first_byte_timeout);
         let pool = &first.slot.state.id().pool;
-        let model = match (route.model, self.request.model.as_deref()) {
-            (Some((name, _)), _) => Some(name.clone()),
-            (None, Some(name)) => self.snapshot.listed_name(pool, name),
-            (None, None) => None,
-        };
-        let asked = self.counted_by(model, first.target.cloned(), self.priority(route));
+        let asked = self.counted_by(self.known_model(route, Some(pool)), first.target.cloned(), self.priority(route));
         Ok(self.plan_of(attempts, media_tokens, first_byte_timeout, why, asked))
     }
 
@@ -238,14 +235,27 @@ impl Undecided {
         }
     }
 
+    /// The model that is asked for, where it is declared, or a server of this pool lists it.
+    pub(crate) fn known_model(&self, route: &Route<'_>, pool: Option<&PoolName>) -> Option<ModelName> {
+        match route.model {
+            Some((name, _)) => Some(name.clone()),
+            None => self.snapshot.listed_name(pool?, self.request.model.as_deref()?),
+        }
+    }
+
+    /// Whether a model is asked for something.
+    pub(crate) fn is_inference(&self) -> bool {
+        matches!(self.request.resource, Resource::Operation(_))
+    }
+
     fn counted_by(&self, model: Option<ModelName>, target: Option<ModelName>, priority: i32) -> Asked {
-        let InferenceRequest { requires, stream, bytes, resource, .. } = &self.request;
+        let InferenceRequest { requires, stream, bytes, .. } = &self.request;
         Asked {
             model,
             target,
             priority,
             operation: requires.operation,
-            is_inference: matches!(resource, Resource::Operation(_)),
+            is_inference: self.is_inference(),
             input: requires.input,
             is_streamed: *stream,
             bytes: *bytes,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use request::Resource;
 use routing::{Draw, ModelName, Offers, PoolName, Route, Tier};
 use scheduling::{Asks, Filter, Lane};
 
@@ -159,11 +158,9 @@ impl Undecided {
     /// What is to be said of it where it finds no room on its route.
     pub(crate) fn no_room_on(&self, route: Option<&Route<'_>>) -> NoRoom {
         let pools = route.map(|route| self.pools_of(route)).unwrap_or_default();
-        let listed = |pool: &PoolName| self.snapshot.listed_name(pool, self.request.model.as_deref()?);
-        let declared = route.and_then(|route| route.model).map(|(name, _)| name.clone());
         NoRoom {
-            model: declared.or_else(|| pools.first().and_then(listed)),
-            is_inference: matches!(self.request.resource, Resource::Operation(_)),
+            model: route.and_then(|route| self.known_model(route, pools.first())),
+            is_inference: self.is_inference(),
             retry_after: self.retry_after(&pools),
             priority: route.map_or(0, |route| self.priority(route)),
             pool: pools.into_iter().next(),

@@ -386,8 +386,7 @@ impl Args {
         let (speaks, policy) = (self.speaks()?, self.policy.read()?);
         let instance = self.name.clone();
         let allows_traces = self.reference.allows_traces();
-        let traces =
-            allows_traces.then(|| Traces::open("thalamus-picker", env!("CARGO_PKG_VERSION"), &instance)).flatten();
+        let traces = allows_traces.then(|| Traces::open("thalamus-picker", &instance)).flatten();
         let options = Options { tracer: traces.as_ref().map(Traces::tracer), ..self.options() };
         // Those who ask are told at once that we leave; those who listen go on for a while.
         let stop = CancellationToken::new();

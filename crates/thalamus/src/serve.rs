@@ -101,7 +101,7 @@ impl Ports {
         let listener = daemon::bind(listen, "--listen").await?;
         let address = listener.local_addr().context("asking for the port")?;
         let mut registry = Registry::default();
-        let traces = Traces::open("thalamus", env!("CARGO_PKG_VERSION"), &address.to_string());
+        let traces = Traces::open("thalamus", &address.to_string());
         let follows = traces.as_ref().map(Traces::tracer);
         let picker = controller.picker(namespace, Limits { max_body_bytes }, follows, &mut registry, &stop);
         let admin = local::serve_admin(picker.admin(registry).with_open_debug(open_debug), admin_listen).await?;

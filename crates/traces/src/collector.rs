@@ -50,14 +50,14 @@ impl Traces {
     /// Opens the way to the collector that the environment names, if it names one; to be called on the runtime that spans are to go out by.
     /// `service` is what the process is called where the environment does not say, `instance` which of them this one is. Where there is no
     /// way, that is said, and requests are served all the same.
-    pub fn open(service: &'static str, version: &'static str, instance: &str) -> Option<Self> {
-        Self::opened(service, version, instance).unwrap_or_else(|error| {
+    pub fn open(service: &'static str, instance: &str) -> Option<Self> {
+        Self::opened(service, instance).unwrap_or_else(|error| {
             tracing::error!("no traces: {error}");
             None
         })
     }
 
-    fn opened(service: &'static str, version: &'static str, instance: &str) -> Result<Option<Self>, NoTraces> {
+    fn opened(service: &'static str, instance: &str) -> Result<Option<Self>, NoTraces> {
         let read = Environment::read(|name| std::env::var(name).ok()).map_err(NoTraces::Environment)?;
         let Some(environment) = read else { return Ok(None) };
         let cause = Cause::default();
@@ -67,7 +67,7 @@ impl Traces {
             resource = resource.with_service_name(service);
         }
         if !environment.names_the_version {
-            resource = resource.with_attribute(KeyValue::new("service.version", version));
+            resource = resource.with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
         }
         if !environment.names_the_instance {
             resource = resource.with_attribute(KeyValue::new("service.instance.id", instance.to_owned()));

@@ -97,13 +97,13 @@ impl Environment {
                 number.ok_or_else(|| format!("{}={said}: set a number from {from} to {to}", names[1]))
             }
         };
-        let size = |name, default, to| {
-            number([name; 2], default, 1, to).map(|number| usize::try_from(number).unwrap_or(usize::MAX))
+        let size = |name, default| {
+            number([name; 2], default, 1, 65_536).map(|number| usize::try_from(number).unwrap_or(usize::MAX))
         };
-        let queue = size("OTEL_BSP_MAX_QUEUE_SIZE", 2048, 65_536)?;
+        let queue = size("OTEL_BSP_MAX_QUEUE_SIZE", 2048)?;
         let batches = Batches {
             queue,
-            size: size("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, 65_536)?.min(queue),
+            size: size("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)?.min(queue),
             delay: Duration::from_millis(number(["OTEL_BSP_SCHEDULE_DELAY"; 2], 5000, 10, 600_000)?),
         };
         let resource = set("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
