@@ -189,6 +189,9 @@ mod tests {
         vec![level]
     }
 
+    /// What follows, of which each case lacks some.
+    const AFTER: &str = "\" and more";
+
     proptest! {
         #[test]
         fn blocks_and_bytes_agree(
@@ -197,10 +200,10 @@ mod tests {
                 "\\\\\\\\\\\\", "\\u0800\\u0080",
             ]), 0..60),
             end in prop::sample::select(vec!["", "\"", "\n", "\\u0041", "\\x", "\\", "\\u12", "\\u12g4", "\\\n", "\\u00\"0"]),
-            cut in 0_usize..12,
+            cut in 0..=AFTER.len(),
             over_escapes: bool,
         ) {
-            let text = parts.concat() + end + "\" and more";
+            let text = parts.concat() + end + AFTER;
             let bytes = &text.as_bytes()[..text.len() - cut];
             for level in levels() {
                 let run = run_at(level, bytes, over_escapes);
