@@ -105,7 +105,7 @@ impl Admin {
     }
 
     /// Serves until `stop` is cancelled.
-    pub async fn serve(self, port: Port, stop: CancellationToken) {
+    pub async fn serve(self, mut port: Port, stop: CancellationToken) {
         let (people, strangers) = (self.for_people(), self.for_strangers());
         let mut http = hyper::server::conn::http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(GREETING_TIMEOUT);

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use routing::client_of;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Sleep;
 
 use crate::rarely::Rarely;
+use crate::workers::Counted;
 
 /// How many connections a port takes, and how many it turned away. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -39,15 +40,36 @@ struct Share {
 pub struct Place {
     _permit: OwnedSemaphorePermit,
     of_client: Option<(IpAddr, Share)>,
+    /// Among those of the thread that serves it.
+    of_worker: Option<Counted>,
+}
+
+/// Where connections come from.
+#[derive(Debug)]
+pub struct Port(Source);
+
+#[derive(Debug)]
+enum Source {
+    Listener(Listener),
+    /// A worker's share of them.
+    Share(mpsc::UnboundedReceiver<Given>),
 }
 
 /// A port that takes so many connections.
 #[derive(Debug)]
-pub struct Port {
-    listener: TcpListener,
+struct Listener {
+    socket: TcpListener,
     limit: ConnectionLimit,
     crowded: Rarely,
     failing: Rarely,
+}
+
+/// A connection on its way to the thread that is to serve it.
+#[derive(Debug)]
+pub(crate) struct Given {
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    place: Place,
 }
 
 /// How long to wait where the system has no file descriptors left: without a pause the same error would come at once, again and again.
@@ -82,7 +104,7 @@ impl ConnectionLimit {
             }
             None => None,
         };
-        Some(Place { _permit: permit, of_client })
+        Some(Place { _permit: permit, of_client, of_worker: None })
     }
 
     pub fn open(&self) -> usize {
@@ -128,18 +150,34 @@ impl Drop for Place {
 // === impl Port ===
 
 impl Port {
-    pub fn new(listener: TcpListener, limit: ConnectionLimit) -> Self {
-        Self { listener, limit, crowded: Rarely::new(), failing: Rarely::new() }
+    pub fn new(socket: TcpListener, limit: ConnectionLimit) -> Self {
+        Self(Source::Listener(Listener { socket, limit, crowded: Rarely::new(), failing: Rarely::new() }))
     }
 
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    pub(crate) fn share(given: mpsc::UnboundedReceiver<Given>) -> Self {
+        Self(Source::Share(given))
     }
 
     /// The next connection. Those that find no place are closed, so that none waits for what will not come.
-    pub async fn accept(&self) -> (TcpStream, SocketAddr, Place) {
+    pub async fn accept(&mut self) -> (TcpStream, SocketAddr, Place) {
+        match &mut self.0 {
+            Source::Listener(listener) => listener.accept().await,
+            Source::Share(given) => loop {
+                // Once no more are given, whoever serves them is told to stop.
+                let Some(Given { stream, peer, place }) = given.recv().await else { std::future::pending().await };
+                match TcpStream::from_std(stream) {
+                    Ok(stream) => return (stream, peer, place),
+                    Err(error) => tracing::warn!(%error, "a connection cannot be watched"),
+                }
+            },
+        }
+    }
+}
+
+impl Listener {
+    async fn accept(&self) -> (TcpStream, SocketAddr, Place) {
         loop {
-            match self.listener.accept().await {
+            match self.socket.accept().await {
                 Ok((stream, peer)) => match self.limit.place(peer.ip()) {
                     Some(place) => {
                         // Without it small answers wait for others to fill a packet; a socket that refuses is gone already.
@@ -163,6 +201,14 @@ impl Port {
                 }
             }
         }
+    }
+}
+
+impl Given {
+    /// To a thread that has as many connections as are `counted`.
+    pub(crate) fn new(stream: TcpStream, peer: SocketAddr, mut place: Place, counted: Counted) -> io::Result<Self> {
+        place.of_worker = Some(counted);
+        Ok(Self { stream: stream.into_std()?, peer, place })
     }
 }
 
@@ -259,7 +305,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_too_many_is_closed_and_a_place_that_is_free_is_taken() {
-        let (port, address, limit) = port(2).await;
+        let (mut port, address, limit) = port(2).await;
         let mut clients = Vec::new();
         for _ in 0..3 {
             clients.push(TcpStream::connect(address).await.unwrap());

@@ -14,6 +14,7 @@ mod signal;
 pub mod testing;
 pub mod tls;
 mod tolerant;
+mod workers;
 
 pub use admin::{Admin, Table};
 pub use clients::{Client, Clients};
@@ -25,6 +26,7 @@ pub use log::{LogArgs, LogFormat, LogGuard};
 pub use rarely::Rarely;
 pub use signal::stop_on_signal;
 pub use tolerant::Tolerant;
+pub use workers::Workers;
 
 /// Binds a listener, and names the flag when it cannot.
 pub async fn bind(address: std::net::SocketAddr, flag: &str) -> anyhow::Result<tokio::net::TcpListener> {

@@ -47,7 +47,7 @@ pub struct Incoming(mpsc::Receiver<io::Result<Tolerant<Held<Connection>>>>);
 
 impl Incoming {
     /// Accepts on a port until this is dropped.
-    pub fn new(port: Port, speaks: Speaks) -> Self {
+    pub fn new(mut port: Port, speaks: Speaks) -> Self {
         let (sender, receiver) = mpsc::channel(64);
         tokio::spawn(async move {
             loop {

@@ -1,6 +1,7 @@
 //! The flags of `thalamus-picker`, and what it starts from them.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use daemon::tls::{self, Versions};
-use daemon::{Admin, ConnectionLimit, LogArgs, LogGuard, Port, Speaks};
+use daemon::{Admin, ConnectionLimit, LogArgs, LogGuard, Port, Speaks, Workers};
 use director::{BodyTimeouts, Budget, Director, OtherPaths, QueueLimits, RequestHandler};
 use prometheus_client::registry::Registry;
 use publish::{Access, Scope};
@@ -118,6 +119,10 @@ pub struct Args {
     /// Name fallback endpoints to gateways, as ip:port,ip:port. Envoy tries them in order; agentgateway rejects every such answer.
     #[arg(long)]
     pub fallbacks: bool,
+
+    /// Threads that serve gateways and clients. By default one for each core that the machine has, or the container's limit allows, up to eight.
+    #[arg(long)]
+    pub workers: Option<NonZeroUsize>,
 
     /// Most connections to the ext_proc port and to the HTTP port, each; one more is closed at once.
     #[arg(long, default_value_t = ConnectionLimit::DEFAULT)]
@@ -372,7 +377,8 @@ impl Args {
         for flag in self.reference.without_effect() {
             tracing::info!("--{flag} is a flag of other endpoint pickers, and has no effect here");
         }
-        let Self { http_listen, open_debug, drain_delay, drain_timeout, .. } = self;
+        let Self { http_listen, open_debug, workers, drain_delay, drain_timeout, .. } = self;
+        let workers = Workers::start(workers).context("starting threads")?;
         let [ext_proc_listen, health_listen, admin_listen] = self.ports();
         daemon::raise_file_limit();
         let signal = daemon::stop_on_signal()?;
@@ -413,14 +419,10 @@ impl Args {
                 .serve(Port::new(admin_listener, ConnectionLimit::for_operators()), CancellationToken::new()),
         );
         let health_port = picker.serve_health(health_listener, stop.clone());
-        let ext_proc_port = picker.serve_ext_proc(ext_proc_listener, speaks, stop.clone());
-        let http_port = {
-            let (proxy, stop) = (picker.proxy(), stop.clone());
-            let port = http_listener.map(|listener| picker.http_port(listener));
-            async move {
-                if let Some(port) = port {
-                    proxy::serve(port, proxy, stop).await;
-                }
+        let ext_proc_port = picker.serve_ext_proc(&workers, ext_proc_listener, speaks, stop.clone());
+        let http_port = async {
+            if let Some(listener) = http_listener {
+                picker.serve_http(&workers, listener, stop.clone()).await;
             }
         };
         let drained = async {

@@ -1,13 +1,15 @@
 //! The picker's parts, put together. What listens is the caller's: a process binds ports, the demo binds one, `thalamus serve` up to three.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ask::Decisions;
-use daemon::{Admin, ConnectionLimit, Incoming, Port, Speaks};
+use daemon::{Admin, ConnectionLimit, Incoming, Port, Speaks, Workers};
 use director::{BodyTimeouts, Budget, Director, OtherPaths, Owners, QueueLimits, RequestHandler, Tracer};
 use ext_proc::{ExtProc, HEALTH_TIMEOUT, HealthCheck};
+use futures::FutureExt as _;
 use prometheus_client::registry::Registry;
 use proxy::{Cors, Proxy};
 use publish::{Access, Scope, Subscriber, Subscription};
@@ -160,21 +162,39 @@ impl Picker {
     /// Serves gateways, and health beside, until `stop` is cancelled and the requests under way are done.
     pub async fn serve_ext_proc(
         &self,
+        workers: &Workers,
         listener: TcpListener,
         speaks: Speaks,
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
         let port = Port::new(listener, self.connections.ext_proc.clone());
-        let port = Server::builder()
-            .http2_keepalive_interval(Some(Duration::from_secs(20)))
-            .max_concurrent_streams(Some(STREAMS_OF_A_CONNECTION))
-            .initial_connection_window_size(Some(CONNECTION_WINDOW))
-            .timeout(HEALTH_TIMEOUT)
-            .add_service(HealthCheck::service(self.ready()))
-            .add_service(self.ext_proc().service())
-            .add_service(self.decisions(stop.clone()).service())
-            .serve_with_incoming_shutdown(Incoming::new(port, speaks), stop.clone().cancelled_owned());
-        self.until_idle(port, &stop).await
+        let (health, ext_proc) = (HealthCheck::service(self.ready()), self.ext_proc().service());
+        let decisions = self.decisions(stop.clone()).service();
+        let stopped = stop.clone();
+        let serve = move |share| {
+            let (speaks, stop) = (speaks.clone(), stop.clone());
+            let (health, ext_proc, decisions) = (health.clone(), ext_proc.clone(), decisions.clone());
+            async move {
+                Server::builder()
+                    .http2_keepalive_interval(Some(Duration::from_secs(20)))
+                    .max_concurrent_streams(Some(STREAMS_OF_A_CONNECTION))
+                    .initial_connection_window_size(Some(CONNECTION_WINDOW))
+                    .timeout(HEALTH_TIMEOUT)
+                    .add_service(health)
+                    .add_service(ext_proc)
+                    .add_service(decisions)
+                    .serve_with_incoming_shutdown(Incoming::new(share, speaks), stop.cancelled_owned())
+                    .await
+            }
+        };
+        self.until_idle(workers.serve(port, serve), &stopped).await
+    }
+
+    /// Serves clients over HTTP, until `stop` is cancelled and the requests under way are done.
+    pub async fn serve_http(&self, workers: &Workers, listener: TcpListener, stop: CancellationToken) {
+        let port = Port::new(listener, self.connections.http.clone());
+        let serve = |share| proxy::serve(share, self.proxy(), stop.clone()).map(Ok);
+        let Ok(()) = workers.serve::<_, Infallible>(port, serve).await;
     }
 
     /// Serves health alone, in clear text, for as long.
@@ -210,11 +230,6 @@ impl Picker {
         }
     }
 
-    /// A port for clients.
-    pub fn http_port(&self, listener: TcpListener) -> Port {
-        Port::new(listener, self.connections.http.clone())
-    }
-
     pub fn handler(&self) -> &Arc<RequestHandler> {
         &self.handler
     }
@@ -232,8 +247,8 @@ impl Picker {
         Decisions::new(Arc::clone(&self.handler), options, self.under_way.clone(), stop)
     }
 
-    /// The edge for clients.
-    pub fn proxy(&self) -> Proxy {
+    /// The edge for clients, with connections to model servers of its own.
+    fn proxy(&self) -> Proxy {
         let Options { body, connect_timeout, first_byte_timeout, .. } = self.options;
         let cors = Cors::new(self.options.cors_allow_origins.clone());
         let options = proxy::Options { body, connect_timeout, first_byte_timeout, cors };

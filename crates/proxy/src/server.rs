@@ -26,7 +26,7 @@ pub(crate) const READ_BUFFER: usize = 2 * MAX_HEAD;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Serves until `stop` is cancelled; then takes no new connection, and returns when the requests under way are done.
-pub async fn serve(port: Port, proxy: Proxy, stop: CancellationToken) {
+pub async fn serve(mut port: Port, proxy: Proxy, stop: CancellationToken) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(READ_BUFFER);
     let http2_head = u32::try_from(MAX_HEAD).unwrap_or(u32::MAX);

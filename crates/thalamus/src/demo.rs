@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use daemon::Workers;
 use kube::ResourceExt as _;
 use modelserver_sim::{Options, Sim};
 use picker::Picker;
@@ -61,7 +63,12 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
 
     let listener = daemon::bind(listen, "--listen").await?;
     let address = listener.local_addr().context("asking for the port")?;
-    let serve = tokio::spawn(proxy::serve(picker.http_port(listener), picker.proxy(), stop.clone()));
+    let workers = Workers::start(None).context("starting threads")?;
+    let picker = Arc::new(picker);
+    let serve = tokio::spawn({
+        let (picker, stop) = (Arc::clone(&picker), stop.clone());
+        async move { picker.serve_http(&workers, listener, stop).await }
+    });
     screen.title(&format!("One request of each kind, to http://{address}/v1/chat/completions"));
     let all_landed = tour::run(screen, &picker, address).await?;
     if once {

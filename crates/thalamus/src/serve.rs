@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use daemon::Speaks;
 use daemon::tls::{self, Versions};
+use daemon::{Speaks, Workers};
 use probe::Server;
 use prometheus_client::registry::Registry;
 use request::Limits;
@@ -112,12 +112,13 @@ impl Ports {
         let ext_proc = gateways.as_ref().and_then(|listener| Some(listener.local_addr().ok()?.to_string()));
         tracing::info!(listen = %address, ext_proc, %admin, namespace, of, "serving");
         let keys = tls::self_signed("thalamus", Versions::Since1_2)?;
+        let workers = Workers::start(None).context("starting threads")?;
         // A task of its own: what is watched beside must not hold up requests.
         let task = tokio::spawn(async move {
-            let http = proxy::serve(picker.http_port(listener), picker.proxy(), stop.clone());
+            let http = picker.serve_http(&workers, listener, stop.clone());
             let ext_proc = async {
                 match gateways {
-                    Some(listener) => picker.serve_ext_proc(listener, Speaks::Both(keys), stop.clone()).await,
+                    Some(listener) => picker.serve_ext_proc(&workers, listener, Speaks::Both(keys), stop.clone()).await,
                     None => Ok(()),
                 }
             };

@@ -52,6 +52,9 @@ const WAYS: &[(&str, Changes)] = &[
     ("ext_proc, buffered, clear", &[BUFFERED, LIMIT, CLEAR]),
 ];
 
+/// Of what is made with tokio, and has no flag for it.
+const ONE_THREAD: [(&str, &str); 1] = [("TOKIO_WORKER_THREADS", "1")];
+
 /// The first is Envoy alone.
 pub(super) async fn start(
     folder: &Path,
@@ -171,6 +174,8 @@ fn flags_of(controller: SocketAddr, more: &[String]) -> Vec<String> {
         format!("--ext-proc-listen={any}"),
         format!("--health-listen={any}"),
         format!("--http-listen={any}"),
+        // As Envoy is run with one.
+        "--workers=1".into(),
         "--log-format=json".into(),
     ];
     flags.extend_from_slice(more);
@@ -192,7 +197,7 @@ async fn picker(folder: &Path, name: &str, flags: &[String]) -> Result<(Process,
 async fn start_echo(folder: &Path, servers: [SocketAddr; 2]) -> Result<(Process, SocketAddr)> {
     let args = ["--folder=.".to_owned(), "echo".to_owned()].into_iter().chain(servers.map(|server| server.to_string()));
     let args: Vec<String> = args.collect();
-    let mut process = Process::start(folder, "echo", &std::env::current_exe()?, &args, &[])?;
+    let mut process = Process::start(folder, "echo", &std::env::current_exe()?, &args, &ONE_THREAD)?;
     let said = process.said("echo started").await?;
     let address = address(&said["ext_proc"])?;
     Ok((process, address))
@@ -214,7 +219,7 @@ async fn peer(folder: &Path, name: &str, program: &Path, args: &[&str], servers:
     args.extend(["--host".into(), "127.0.0.1".into(), "--port".into(), port.to_string()]);
     args.extend(["--prometheus-port".into(), metrics.to_string(), "--worker-urls".into()]);
     args.extend(servers.map(|server| format!("http://{server}")));
-    let process = Process::start(folder, name, program, &args, &[])?;
+    let process = Process::start(folder, name, program, &args, &ONE_THREAD)?;
     answers(System { name: name.to_owned(), address: ([127, 0, 0, 1], port).into(), processes: vec![process] }).await
 }
 
