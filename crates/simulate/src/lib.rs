@@ -31,7 +31,7 @@ mod workload;
 
 pub use fleet::{Outcome, simulate};
 pub use page::page;
-pub use policy::PolicyName;
+pub use policy::{Part, PolicyName};
 pub use rates::Hardware;
 pub use report::{Row, Simulated, markdown, run, table};
 pub use scenario::{Burst, Group, Kind, Scenario};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::policy::PolicyName;
+use crate::policy::{Part, PolicyName};
 use crate::report::{Row, Simulated, middle};
 
 /// A plot of one number over the load.
@@ -26,20 +26,20 @@ const MARGIN: f64 = 44.0;
 /// Colours that those who see few of them can tell apart (Okabe and Ito); ours are the darkest and thickest.
 const fn colour(policy: PolicyName) -> &'static str {
     match policy {
-        PolicyName::RoundRobin => "#999999",
+        PolicyName::RoundRobin | PolicyName::ThalamusWithout(Part::Metrics) => "#999999",
         PolicyName::Random => "#cccccc",
-        PolicyName::LeastRequests => "#e69f00",
+        PolicyName::LeastRequests | PolicyName::ThalamusWithout(Part::Queue) => "#e69f00",
         PolicyName::PowerOfTwo => "#f0e442",
-        PolicyName::LlmD => "#56b4e9",
+        PolicyName::LlmD | PolicyName::ThalamusWithout(Part::Prefixes) => "#56b4e9",
         PolicyName::LlmDMultimodal => "#0072b2",
-        PolicyName::LMetric => "#cc79a7",
+        PolicyName::LMetric | PolicyName::ThalamusWithout(Part::Media) => "#cc79a7",
         PolicyName::Thalamus => "#d55e00",
         PolicyName::ThalamusUntold => "#009e73",
     }
 }
 
 /// A page of all scenarios: three plots over the load each, and their numbers.
-pub fn page(all: &[Simulated<'_>]) -> String {
+pub fn page(all: &[Simulated<'_>], policies: &[PolicyName]) -> String {
     let mut page = String::from(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>A fleet in virtual time</title><style>\
          :root{color-scheme:light dark}body{font:14px system-ui;margin:2em auto;max-width:1160px}svg{overflow:visible}\
@@ -47,14 +47,14 @@ pub fn page(all: &[Simulated<'_>]) -> String {
          pre{overflow-x:auto;font:12px ui-monospace,monospace}i{display:inline-block;width:1em;height:.7em;margin:0 .4em 0 1em}\
          </style><h1>A fleet in virtual time</h1><p>",
     );
-    for policy in PolicyName::ALL {
-        _ = write!(page, "<i style=\"background:{}\"></i>{}", colour(policy), policy.as_str());
+    for policy in policies {
+        _ = write!(page, "<i style=\"background:{}\"></i>{}", colour(*policy), policy.as_str());
     }
     page += "</p>";
     for (name, scenario, rows) in all {
         _ = write!(page, "<h2>{}</h2><p>{}</p><div class=\"plots\">", escaped(name), escaped(&scenario.about));
         for plot in &PLOTS {
-            page += &drawn(plot, rows);
+            page += &drawn(plot, rows, policies);
         }
         _ = write!(
             page,
@@ -65,7 +65,7 @@ pub fn page(all: &[Simulated<'_>]) -> String {
     page + "</html>\n"
 }
 
-fn drawn(plot: &Plot, rows: &[Row]) -> String {
+fn drawn(plot: &Plot, rows: &[Row], policies: &[PolicyName]) -> String {
     let scale = |value: f64| if plot.is_log { value.max(1.0).log10() } else { value };
     let values = rows.iter().map(|row| scale((plot.of)(row)));
     let (least, most) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), value| (a.min(value), b.max(value)));
@@ -100,7 +100,7 @@ fn drawn(plot: &Plot, rows: &[Row]) -> String {
             HEIGHT - MARGIN + 16.0
         );
     }
-    for policy in PolicyName::ALL {
+    for &policy in policies {
         let points = rows.iter().filter(|row| row.policy == policy);
         let points: Vec<String> = points.map(|row| format!("{:.1},{:.1}", x(row.rate), y((plot.of)(row)))).collect();
         let (colour, width) = (colour(policy), if policy.is_ours() { 3 } else { 1 });

@@ -37,6 +37,21 @@ pub enum PolicyName {
     Thalamus,
     /// Behind a gateway that does not show it answers, so that it hears of no first byte.
     ThalamusUntold,
+    /// The director, that lacks something.
+    ThalamusWithout(Part),
+}
+
+/// What the director knows or does, that may be taken from it to see what it is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// What of a prompt is in whose cache.
+    Prefixes,
+    /// Which picture is which.
+    Media,
+    /// Requests that wait in the picker.
+    Queue,
+    /// What servers say of themselves.
+    Metrics,
 }
 
 impl PolicyName {
@@ -52,9 +67,19 @@ impl PolicyName {
         Self::ThalamusUntold,
     ];
 
+    /// The director, and itself without each of its parts.
+    pub const PARTS: [Self; 6] = [
+        Self::Thalamus,
+        Self::ThalamusWithout(Part::Prefixes),
+        Self::ThalamusWithout(Part::Media),
+        Self::ThalamusWithout(Part::Queue),
+        Self::ThalamusWithout(Part::Metrics),
+        Self::ThalamusUntold,
+    ];
+
     /// Whether it is the director that decides.
     pub const fn is_ours(self) -> bool {
-        matches!(self, Self::Thalamus | Self::ThalamusUntold)
+        matches!(self, Self::Thalamus | Self::ThalamusUntold | Self::ThalamusWithout(_))
     }
 
     /// How often its pickers read metrics: what they know is half as old on average. llm-d's default, and ours.
@@ -76,6 +101,10 @@ impl PolicyName {
             Self::LMetric => "lmetric",
             Self::Thalamus => "thalamus",
             Self::ThalamusUntold => "thalamus, untold",
+            Self::ThalamusWithout(Part::Prefixes) => "without prefixes",
+            Self::ThalamusWithout(Part::Media) => "without media",
+            Self::ThalamusWithout(Part::Queue) => "without queue",
+            Self::ThalamusWithout(Part::Metrics) => "without metrics",
         }
     }
 }
@@ -117,8 +146,9 @@ pub(crate) trait Policy {
 
 pub(crate) fn policy(name: PolicyName, scenario: &Scenario, seed: u64) -> Box<dyn Policy> {
     match name {
-        PolicyName::Thalamus => Box::new(Thalamus::new(scenario, seed, true)),
-        PolicyName::ThalamusUntold => Box::new(Thalamus::new(scenario, seed, false)),
+        PolicyName::Thalamus | PolicyName::ThalamusUntold | PolicyName::ThalamusWithout(_) => {
+            Box::new(Thalamus::new(name, scenario, seed))
+        }
         PolicyName::LlmD | PolicyName::LlmDMultimodal | PolicyName::LMetric => {
             Box::new(Reference::new(name, scenario, seed))
         }
@@ -219,6 +249,7 @@ struct Thalamus {
     priorities: BTreeSet<i32>,
     is_there: Vec<bool>,
     tells_first_bytes: bool,
+    lacks: Option<Part>,
     /// By server.
     states: BTreeMap<usize, Arc<EndpointState>>,
     epoch: Instant,
@@ -257,10 +288,15 @@ fn server_at(address: SocketAddr) -> Option<usize> {
 }
 
 impl Thalamus {
-    fn new(scenario: &Scenario, seed: u64, tells_first_bytes: bool) -> Self {
+    fn new(name: PolicyName, scenario: &Scenario, seed: u64) -> Self {
+        let lacks = if let PolicyName::ThalamusWithout(part) = name { Some(part) } else { None };
         let epoch = Instant::now();
         let director = Arc::new(Director::new(epoch));
-        let handler = Arc::new(RequestHandler::new(director, "simulation"));
+        let mut handler = RequestHandler::new(director, "simulation");
+        if lacks == Some(Part::Queue) {
+            handler.queue.requests = 0;
+        }
+        let handler = Arc::new(handler);
         let (is_there, draws) = (scenario.there_at_first(), Rng::with_seed(seed));
         let groups = scenario.servers.clone();
         let mut new = Self {
@@ -268,7 +304,8 @@ impl Thalamus {
             groups,
             priorities: scenario.requests.iter().map(|kind| kind.priority).collect(),
             is_there,
-            tells_first_bytes,
+            tells_first_bytes: name != PolicyName::ThalamusUntold,
+            lacks,
             states: BTreeMap::new(),
             epoch,
             draws,
@@ -395,7 +432,13 @@ fn prompt(job: &Job) -> Prompt {
 impl Policy for Thalamus {
     fn choose(&mut self, number: usize, job: &Job, now: Micros) -> Choice {
         let (at, draw) = (self.at(now), Draw::new(self.draws.u64(..)));
-        let step = self.handler.decide(request(job), Bound::default(), None, || at, draw);
+        let mut request = request(job);
+        match self.lacks {
+            Some(Part::Prefixes) => request.prompt = Prompt { rest: job.tokens() * 4, ..Prompt::default() },
+            Some(Part::Media) => request.media.iter_mut().for_each(|item| item.identity = None),
+            Some(Part::Queue | Part::Metrics) | None => {}
+        }
+        let step = self.handler.decide(request, Bound::default(), None, || at, draw);
         self.follow(number, step)
     }
 
@@ -459,6 +502,9 @@ impl Policy for Thalamus {
 
     fn scraped(&mut self, server: usize, metrics: Option<(Scraped, u64)>, now: Micros) {
         let (at, Some(state)) = (self.at(now), self.states.get(&server)) else { return };
+        if self.lacks == Some(Part::Metrics) {
+            return;
+        }
         match metrics {
             // That it gets on with something is all that is looked at.
             Some((scraped, kv_tokens)) => {

@@ -27,13 +27,13 @@ pub struct Row {
 /// A scenario's name, the scenario, and what came of it.
 pub type Simulated<'s> = (String, &'s Scenario, Vec<Row>);
 
-/// Simulates a scenario under each of its loads and policies, several seeds at once. `tell` hears how far it is.
-pub fn run(scenario: &Scenario, seeds: u64, tell: impl Fn(f64, PolicyName)) -> Vec<Row> {
+/// Simulates a scenario under each of its loads and of these policies, several seeds at once. `tell` hears how far it is.
+pub fn run(scenario: &Scenario, seeds: u64, policies: &[PolicyName], tell: impl Fn(f64, PolicyName)) -> Vec<Row> {
     let mut rows = Vec::new();
     for rate in &scenario.rates {
-        for policy in PolicyName::ALL {
-            tell(*rate, policy);
-            rows.push(Row::of(*rate, policy, &outcomes(scenario, *rate, policy, seeds)));
+        for policy in policies {
+            tell(*rate, *policy);
+            rows.push(Row::of(*rate, *policy, &outcomes(scenario, *rate, *policy, seeds)));
         }
     }
     rows
@@ -77,36 +77,30 @@ impl Row {
     }
 }
 
-/// What is held against each other in documents: of each load the median of all seeds, to the first token in milliseconds by half and by all but a
-/// hundredth, and requests a second whose first token came in time.
-const IN_DOCUMENTS: [PolicyName; 7] = [
-    PolicyName::RoundRobin,
-    PolicyName::LeastRequests,
-    PolicyName::LlmD,
-    PolicyName::LlmDMultimodal,
-    PolicyName::LMetric,
-    PolicyName::Thalamus,
-    PolicyName::ThalamusUntold,
-];
+/// What is left out of documents: each is behind one of the others in every scenario.
+const NOT_IN_DOCUMENTS: [PolicyName; 2] = [PolicyName::Random, PolicyName::PowerOfTwo];
 
-/// A table for documents. Of each load the most that are in time stand out, and whatever is within two hundredths of them.
-pub fn markdown(all: &[Simulated<'_>]) -> String {
+/// A table for documents: of each load the median of all seeds, to the first token in milliseconds by half and by all but a hundredth, and requests
+/// a second whose first token came in time. The most that are in time stand out, and whatever is within two hundredths of them. Loads at which no policy
+/// differs from the first are left out.
+pub fn markdown(all: &[Simulated<'_>], policies: &[PolicyName]) -> String {
+    let policies: Vec<_> = policies.iter().filter(|policy| !NOT_IN_DOCUMENTS.contains(policy)).collect();
     let mut text = String::from("| scenario | requests a second |");
-    for policy in IN_DOCUMENTS {
+    for policy in &policies {
         _ = write!(text, " {} |", policy.as_str());
     }
     text += "\n|---|---|";
-    text += &"---|".repeat(IN_DOCUMENTS.len());
+    text += &"---|".repeat(policies.len());
     for (name, scenario, rows) in all {
         for rate in &scenario.rates {
             let of = |policy| rows.iter().find(|row| row.policy == policy && row.rate.to_bits() == rate.to_bits());
-            let best = IN_DOCUMENTS
-                .iter()
-                .filter_map(|policy| of(*policy))
-                .map(|row| middle(&row.goodput))
-                .fold(0.0, f64::max);
+            let rows: Vec<&Row> = policies.iter().filter_map(|policy| of(**policy)).collect();
+            if !rows.iter().any(|row| differ(rows[0], row)) {
+                continue;
+            }
+            let best = rows.iter().map(|row| middle(&row.goodput)).fold(0.0, f64::max);
             _ = write!(text, "\n| `{name}` | {rate} |");
-            for row in IN_DOCUMENTS.iter().filter_map(|policy| of(*policy)) {
+            for row in rows {
                 let mark = if middle(&row.goodput) >= best * 0.98 { "**" } else { "" };
                 let important = row.important.map(|share| format!(", {:.0} %", share * 100.0)).unwrap_or_default();
                 _ = write!(
@@ -120,6 +114,15 @@ pub fn markdown(all: &[Simulated<'_>]) -> String {
         }
     }
     text
+}
+
+/// By more than a fiftieth in time, or a tenth to the first token of the last hundredth.
+fn differ(one: &Row, other: &Row) -> bool {
+    let apart = |of: fn(&Row) -> &Vec<f64>, by: f64| {
+        let (one, other) = (middle(of(one)), middle(of(other)));
+        (one - other).abs() > by * one.max(other)
+    };
+    apart(|row| &row.goodput, 0.02) || apart(|row| &row.p99, 0.1)
 }
 
 pub(crate) fn middle(values: &[f64]) -> f64 {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use ::simulate::Scenario;
+use ::simulate::{PolicyName, Scenario};
 use anyhow::{Context as _, Result, ensure};
 
 /// The flags of `thalamus simulate`.
@@ -20,6 +20,10 @@ pub(crate) struct SimulateArgs {
     /// Only these loads, in requests a second, instead of the scenario's own. May be repeated.
     #[arg(long = "rate")]
     rates: Vec<f64>,
+
+    /// Hold the picker against itself without each of its parts, instead of against other policies.
+    #[arg(long)]
+    parts: bool,
 
     /// Also writes a page with plots to this file.
     #[arg(long)]
@@ -45,11 +49,12 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<ExitCode> {
         }
         scenarios.push((path, scenario));
     }
+    let policies = if args.parts { PolicyName::PARTS.as_slice() } else { &PolicyName::ALL };
     let mut all = Vec::new();
     for (path, scenario) in &scenarios {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         println!("{name}: {}\n", scenario.about);
-        let rows = ::simulate::run(scenario, args.seeds, |rate, policy| {
+        let rows = ::simulate::run(scenario, args.seeds, policies, |rate, policy| {
             eprintln!("simulate: {name}: {rate} requests a second, {}", policy.as_str());
         });
         println!("{}", ::simulate::table(&rows));
@@ -61,10 +66,10 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<ExitCode> {
         anyhow::Ok(())
     };
     if let Some(path) = &args.html {
-        write(path, ::simulate::page(&all))?;
+        write(path, ::simulate::page(&all, policies))?;
     }
     if let Some(path) = &args.markdown {
-        write(path, ::simulate::markdown(&all))?;
+        write(path, ::simulate::markdown(&all, policies))?;
     }
     Ok(ExitCode::SUCCESS)
 }
