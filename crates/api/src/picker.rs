@@ -60,6 +60,13 @@ pub struct PickerTemplateSpec {
     #[schemars(length(min = 1, max = 253))]
     pub tls_secret_name: Option<String>,
 
+    /// A ConfigMap whose key policy.yaml says which requests are scheduled otherwise than where they cost least: a SchedulingPolicy, or an
+    /// EndpointPickerConfig of llm-d's router. A change of it is taken up within a minute or two, and one that cannot be read then changes nothing; pickers
+    /// do not start without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub policy_config_map_name: Option<String>,
+
     /// Largest accepted request body, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1024, max = 4_294_967_296_i64))]

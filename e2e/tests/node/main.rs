@@ -110,7 +110,10 @@ async fn install(shared: &Shared) -> Result<()> {
     shared.cluster.install()?;
     shared.until_available("thalamus-system", "thalamus-controller").await?;
     let small = json!({"apiVersion": "thalamus.dev/v1alpha1", "kind": "PickerTemplate", "metadata": {"name": "default"},
-        "spec": {"http": true, "drainSeconds": 20, "resources": {"requests": {"cpu": "20m", "memory": "32Mi"}}}});
+        "spec": {"http": true, "drainSeconds": 20, "policyConfigMapName": "batch-last", "resources": {"requests": {"cpu": "20m", "memory": "32Mi"}}}});
+    let rules =
+        "apiVersion: thalamus.dev/v1alpha1\nkind: SchedulingPolicy\nrules: [{models: [batch], toPriority: -1}]\n";
+    let policy = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "batch-last"}, "data": {"policy.yaml": rules}});
     let pool = json!({
         "apiVersion": "inference.networking.k8s.io/v1", "kind": "InferencePool",
         "metadata": {"name": "eyes", "annotations": {"thalamus.dev/picker": "managed"}},
@@ -133,7 +136,7 @@ async fn install(shared: &Shared) -> Result<()> {
         }},
     });
     shared.kubectl(&["create", "namespace", "serving"])?;
-    for object in [small, pool, model, servers] {
+    for object in [policy, small, pool, model, servers] {
         shared.cluster.apply("serving", &object.to_string())?;
     }
     shared.until_available("serving", "eyes").await?;
@@ -195,6 +198,8 @@ async fn served(shared: &Shared) -> Result<()> {
         .context("running the plugin")?;
     let shown = String::from_utf8_lossy(&plugin.stdout).into_owned() + &String::from_utf8_lossy(&plugin.stderr);
     ensure!(plugin.status.success() && shown.contains("of pool eyes, as see"), "{shown}");
+    let log = shared.kubectl(&["logs", "-n", "serving", "deployment/eyes-picker"])?;
+    ensure!(log.contains("scheduling policy read"), "the ConfigMap that the template names is not read: {log}");
     let ips = "jsonpath={.items[*].status.podIP}";
     let ips =
         shared.kubectl(&["get", "pods", "-n", "serving", "-l", "app.kubernetes.io/name=thalamus-picker", "-o", ips])?;

@@ -63,7 +63,7 @@ pub(crate) fn release(settings: &Settings) -> String {
     }));
     let templates = [
         json!({}),
-        json!({"http": true, "fallbacks": true, "otherPaths": true, "tlsSecretName": "tls", "autoscaling": {"maxReplicas": 2}}),
+        json!({"http": true, "fallbacks": true, "otherPaths": true, "tlsSecretName": "tls", "policyConfigMapName": "policy", "autoscaling": {"maxReplicas": 2}}),
     ];
     let rendered = templates.map(|template| {
         let pool = pool.clone().try_parse().ok()?;
@@ -272,6 +272,11 @@ impl Render<'_> {
             mounts.push(json!({"name": "tls", "mountPath": "/var/run/thalamus/tls", "readOnly": true}));
             volumes.push(json!({"name": "tls", "secret": {"secretName": secret}}));
         }
+        if let Some(policy) = &self.template.policy_config_map_name {
+            mounts.push(json!({"name": "policy", "mountPath": "/var/run/thalamus/policy", "readOnly": true}));
+            let items = json!([{"key": "policy.yaml", "path": "policy.yaml"}]);
+            volumes.push(json!({"name": "policy", "configMap": {"name": policy, "items": items}}));
+        }
         let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}});
         let mut all = vec![field("NAMESPACE", "metadata.namespace"), field("POD_NAME", "metadata.name")];
         all.extend(env.iter().map(|variable| json!(variable)));
@@ -330,6 +335,7 @@ impl Render<'_> {
         let PickerTemplateSpec {
             http,
             tls_secret_name,
+            policy_config_map_name,
             max_body_bytes,
             max_buffered_bytes,
             max_waiting,
@@ -355,6 +361,9 @@ impl Render<'_> {
         if tls_secret_name.is_some() {
             args.push("--tls-cert=/var/run/thalamus/tls/tls.crt".to_owned());
             args.push("--tls-key=/var/run/thalamus/tls/tls.key".to_owned());
+        }
+        if policy_config_map_name.is_some() {
+            args.push("--config-file=/var/run/thalamus/policy/policy.yaml".to_owned());
         }
         args.extend(max_body_bytes.map(|bytes| format!("--max-body-bytes={bytes}")));
         args.extend(max_buffered_bytes.map(|bytes| format!("--max-buffered-bytes={bytes}")));

@@ -46,6 +46,17 @@ fn every_object_has_the_services_name_and_belongs_to_the_pool() {
 }
 
 #[test]
+fn a_policy_is_read_where_its_config_map_is_mounted() {
+    let objects = rendered(json!({"policyConfigMapName": "batch-last"}));
+    let pod = &of(&objects, "Deployment")["spec"]["template"]["spec"];
+    let named = |of: &Value| of.as_array().unwrap().iter().find(|one| one["name"] == "policy").unwrap().clone();
+    assert_eq!(named(&pod["volumes"])["configMap"]["name"], "batch-last");
+    let container = &pod["containers"][0];
+    let place = named(&container["volumeMounts"])["mountPath"].as_str().unwrap().to_owned();
+    assert!(container["args"].as_array().unwrap().contains(&json!(format!("--config-file={place}/policy.yaml"))));
+}
+
+#[test]
 fn gateways_find_the_port_that_the_pool_names() {
     let ports = |template| of(&rendered(template), "Service")["spec"]["ports"].clone();
     let plain = ports(json!({}));
