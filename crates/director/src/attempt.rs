@@ -366,6 +366,9 @@ impl RunningAttempt {
     fn close(&mut self, ending: Ending, at: Option<Instant>) {
         self.judge_head();
         let Some(served) = self.release() else { return self.close_elsewhere(ending, at) };
+        if let Some(tokens) = self.usage.as_ref().and_then(|reader| reader.usage().input) {
+            self.content.counted(tokens);
+        }
         let Served { state, address, visit, .. } = &served;
         let status = self.head.map(|(status, _)| status);
         let verdict = match ending {

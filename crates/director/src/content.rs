@@ -1,12 +1,16 @@
 //! What a request brings to a target's servers: its prompt as a chain of blocks, each known by all that stands before it, and its media.
 
+use std::sync::Arc;
+
 use media::{Identity, MediaUrl, NameScope};
 use request::{InferenceRequest, MediaItem, Piece};
 use routing::{Draw, Family, MediaPolicy, Modality, ModelName};
 use scheduling::Work;
 
+use crate::density::Density;
+
 /// A request's prompt, as the servers of one target would cache it.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Content {
     pub(crate) links: Vec<Link>,
     pub(crate) media: Vec<Item>,
@@ -20,6 +24,9 @@ pub(crate) struct Content {
     pub(crate) session: Option<u64>,
     /// Whether it is answered with text: what makes pictures or sound works on one for long, whatever it has read.
     pub(crate) is_text: bool,
+    /// By which its text was taken for so many tokens; and bytes of that text, where the servers' count of the prompt is of nothing else.
+    pub(crate) density: Arc<Density>,
+    pub(crate) text_alone: Option<u64>,
 }
 
 /// A block of a prompt.
@@ -41,9 +48,6 @@ pub(crate) struct Item {
     /// Milliseconds.
     pub(crate) encoding: f32,
 }
-
-/// What a token is in bytes of text: of English nearly four, of Chinese about three.
-const BYTES_OF_A_TOKEN: u32 = 4;
 
 /// Nothing counts for more tokens, whatever it says of itself: the longest contexts are of about a million, and an item has its share of that.
 const MOST_TOKENS: u64 = 1 << 20;
@@ -68,7 +72,19 @@ impl Content {
         family: Option<Family>,
         scope: NameScope<'_>,
         policy: Option<&MediaPolicy>,
+        density: Arc<Density>,
     ) -> Self {
+        let bytes_of_a_token = density.bytes();
+        let tokens_of = |bytes: u64| {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                clippy::cast_precision_loss,
+                reason = "an estimate, never below zero"
+            )]
+            let tokens = (bytes as f32 / bytes_of_a_token) as u64;
+            tokens
+        };
         let mut key = target
             .map(|target| &**target)
             .or(request.model.as_deref())
@@ -93,7 +109,7 @@ impl Content {
                 Piece::Text { hash, bytes } => {
                     text = text.saturating_add(u64::from(*bytes));
                     key = Draw::mixed(key, *hash);
-                    bytes / BYTES_OF_A_TOKEN
+                    u32::try_from(tokens_of(u64::from(*bytes))).unwrap_or(u32::MAX)
                 }
                 Piece::Media(place) => {
                     let Some(item) = media.get_mut(*place as usize) else { continue };
@@ -110,10 +126,21 @@ impl Content {
             }
         }
         let of_media: u64 = media.iter().map(|item| u64::from(item.tokens)).sum();
-        let tokens = (text / u64::from(BYTES_OF_A_TOKEN) + of_media).min(MOST_TOKENS);
+        let tokens = (tokens_of(text).saturating_add(of_media)).min(MOST_TOKENS);
+        // A request that follows another brings only the end of its prompt.
+        let is_all = media.is_empty() && request.follows.is_none();
+        let text_alone = is_all.then_some(text);
         media.truncate(MOST_ITEMS);
         let is_text = request.requires.output.contains(Modality::Text);
-        Self { links, media, tokens, media_tokens, encoding, session: request.prompt.session, is_text }
+        let session = request.prompt.session;
+        Self { links, media, tokens, media_tokens, encoding, session, is_text, density, text_alone }
+    }
+
+    /// A server that had it counted so many tokens in its prompt.
+    pub(crate) fn counted(&self, tokens: u64) {
+        if let Some(bytes) = self.text_alone {
+            self.density.learn(bytes, tokens);
+        }
     }
 
     /// Whether there is nothing of it that a cache could keep.
@@ -196,7 +223,7 @@ mod tests {
 
     fn content(request: &InferenceRequest, target: &str, caller: &[u8]) -> Content {
         let scope = NameScope { namespace: "n", model: "m", caller };
-        Content::of(request, Some(&target.into()), Some(Family::Qwen3Vl), scope, None)
+        Content::of(request, Some(&target.into()), Some(Family::Qwen3Vl), scope, None, Arc::default())
     }
 
     /// A text of two kilobytes, then these parts.
@@ -237,7 +264,7 @@ mod tests {
             let rule = routing::MediaRule { immutable_hosts, ..routing::MediaRule::default() };
             let policy = MediaPolicy { rules: [(Modality::Image, rule)].into(), ..MediaPolicy::default() };
             let scope = NameScope { namespace: "n", model: "m", caller: b"" };
-            let content = Content::of(request, None, Some(Family::Qwen3Vl), scope, Some(&policy));
+            let content = Content::of(request, None, Some(Family::Qwen3Vl), scope, Some(&policy), Arc::default());
             (content.media[0].key, content.links.last().map(|link| link.key))
         };
         assert_eq!(keys(&signed(1), "*.s3.example.com"), keys(&signed(2), "*.s3.example.com"));

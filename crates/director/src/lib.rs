@@ -25,6 +25,7 @@ mod budget;
 mod cached;
 mod code;
 mod content;
+mod density;
 mod dispatch;
 mod exhausted;
 mod explain;

@@ -184,7 +184,8 @@ impl Undecided {
         let model = self.request.model.as_deref().unwrap_or_default();
         let scope = NameScope { namespace: &self.handler.namespace, model, caller: &self.caller };
         let policy = route.model.map(|(_, model)| &model.media);
-        Content::of(&self.request, target.name(), target.family(), scope, policy)
+        let density = self.snapshot.density(target.pool());
+        Content::of(&self.request, target.name(), target.family(), scope, policy, density)
     }
 
     pub(crate) fn asked<'a>(&'a self, content: &Content, target: &OrderedTarget<'a>) -> SchedulingRequest<'a> {

@@ -18,6 +18,7 @@ use scheduling::{Candidate, Profiles, SATURATED_WAITING};
 
 use crate::board::{Board, EndpointId, EndpointState};
 use crate::content::Content;
+use crate::density::Density;
 use crate::queue::Queue;
 use crate::reply;
 
@@ -58,6 +59,7 @@ pub(crate) struct Slots {
     words: HashSet<Words>,
     /// What some of them list: see [`Found::offer`].
     listed: HashSet<ModelName>,
+    density: Arc<Density>,
 }
 
 type Words = (Option<Capability>, Option<Arc<Found>>);
@@ -206,6 +208,11 @@ impl Snapshot {
         self.pools.get(pool).map_or(&[], |slots| &slots.all)
     }
 
+    /// What a token is to the servers of a pool.
+    pub(crate) fn density(&self, pool: &str) -> Arc<Density> {
+        self.pools.get(pool).map(|slots| Arc::clone(&slots.density)).unwrap_or_default()
+    }
+
     fn known_endpoints(&self, pool: &str) -> impl Iterator<Item = KnownEndpoint> {
         let app_protocol = self.app_protocol(pool);
         self.slots(pool).iter().map(move |slot| slot.known(app_protocol))
@@ -337,7 +344,8 @@ impl Slots {
         let words = pool.endpoints.values().map(|endpoint| (endpoint.capability, endpoint.found.clone()));
         let words = words.collect();
         let listed = finds.iter().flat_map(|found| found.models.keys().cloned()).collect();
-        Self { pool: Arc::clone(pool), all: pool.endpoints.iter().map(slot).collect(), words, listed }
+        let density = before.map(|before| Arc::clone(&before.density)).unwrap_or_default();
+        Self { pool: Arc::clone(pool), all: pool.endpoints.iter().map(slot).collect(), words, listed, density }
     }
 
     fn listed<'n>(&self, model: &'n str) -> Option<&'n str> {

@@ -156,3 +156,32 @@ fn work_waits_until_its_first_byte_or_until_it_should_be_done_where_nobody_tells
         assert_eq!(load(0).pace, pace, "and nothing is learned of it");
     }
 }
+
+#[test]
+fn what_a_token_is_to_a_pool_is_learned_of_its_answers() {
+    let world = World::new(table());
+    let text = "word ".repeat(800);
+    let asks = |more: &str| {
+        let part = format!(r#"{{"type":"text","text":"{text}"}}"#);
+        let body = format!(r#"{{"model":"chat","messages":[{{"role":"user","content":[{part}{more}]}}]}}"#);
+        world.ask(&body).unwrap()
+    };
+    let tokens = |dispatch: &Dispatch| dispatch.plan.first().estimated_tokens().all;
+    // With a word of four letters that says whose turn it is.
+    assert_eq!(tokens(&asks("")), 1001);
+    let answer = |Dispatch { mut attempt, .. }: Dispatch, usage: &str| {
+        attempt.head(StatusCode::OK, world.now);
+        attempt.body(format!(r#"{{"usage":{usage}}}"#).as_bytes(), || world.now);
+        attempt.ended(world.now);
+    };
+    for _ in 0..100 {
+        answer(asks(""), r#"{"prompt_tokens":4000}"#);
+    }
+    assert!((3900..=4004).contains(&tokens(&asks(""))), "{}", tokens(&asks("")));
+    let picture = r#",{"type":"image_url","image_url":{"url":"https://example.com/b"}}"#;
+    assert_eq!(tokens(&asks(picture)), 2001, "it goes to another pool");
+    for _ in 0..100 {
+        answer(asks(picture), r#"{"prompt_tokens":9}"#);
+    }
+    assert_eq!(tokens(&asks(picture)), 2001, "what media add is not of the text");
+}
