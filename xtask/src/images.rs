@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 pub(crate) use architecture::Architecture;
 use bill::Materials;
 
-use crate::run::{cargo, output, run, target_folder};
+use crate::run::{SHIPPED, cargo, output, run, target_folder};
 
 /// Our binaries, and the package of each.
 const BINARIES: [(&str, &str); 5] = [
@@ -35,7 +35,7 @@ const USER: &str = "65532:65532";
 /// How binaries are built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Profile {
-    Release,
+    Shipped,
     /// For tests: quick to build.
     Dev,
 }
@@ -59,15 +59,15 @@ pub(crate) fn build(root: &Path, profile: Profile, architecture: Option<Architec
     command.args(BINARIES.iter().flat_map(|(_, package)| ["--package", package]));
     command.args(BINARIES.iter().flat_map(|(binary, _)| ["--bin", binary]));
     match profile {
-        Profile::Release => command.arg("--release"),
+        Profile::Shipped => command.args(["--profile", SHIPPED]),
         Profile::Dev => command.env("CARGO_PROFILE_DEV_DEBUG", "false").env("CARGO_INCREMENTAL", "0"),
     };
     // Whole: an image has no C library to find. Only for the target, not for what cargo runs while it builds.
     run("static binaries", command.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
 
     let target_folder = target_folder(root);
-    let binaries = target_folder.join(target).join(if profile == Profile::Release { "release" } else { "debug" });
-    let place = target_folder.join(if profile == Profile::Release { "images" } else { "images-dev" });
+    let binaries = target_folder.join(target).join(if profile == Profile::Shipped { SHIPPED } else { "debug" });
+    let place = target_folder.join(if profile == Profile::Shipped { "images" } else { "images-dev" });
     let place = if is_foreign { place.join(architecture.as_str()) } else { place };
     std::fs::create_dir_all(&place).with_context(|| format!("making {}", place.display()))?;
     let version = env!("CARGO_PKG_VERSION");
@@ -116,9 +116,9 @@ pub(crate) fn envoy_module(root: &Path) -> Result<[PathBuf; 2]> {
     // The images of Envoy have no libgcc_s.so.1: the linker is told to take what it is made of instead.
     std::fs::write(link.join("libgcc_s.so"), "INPUT(-lgcc_eh -lgcc)\n").context("writing a script for the linker")?;
     let mut command = cargo();
-    command.args(["build", "--release", "--package", "envoy-module", "--target", &target]).current_dir(root);
+    command.args(["build", "--profile", SHIPPED, "--package", "envoy-module", "--target", &target]).current_dir(root);
     run("the library for Envoy", command.env("RUSTFLAGS", format!("-C link-arg=-L{}", link.display())))?;
-    let built = target_folder.join(&target).join("release").join(LIBRARY);
+    let built = target_folder.join(&target).join(SHIPPED).join(LIBRARY);
     let content = std::fs::read(&built).with_context(|| format!("reading {}", built.display()))?;
     ensure!(
         !has(&content, b"libgcc_s.so.1"),

@@ -99,7 +99,7 @@ fn run_task() -> Result<()> {
         Task::Compare { peers, args } => tasks::compare(&root, peers, &args),
         Task::Engines { args } => tasks::engines(&root, &args),
         Task::Images { dev: false, architecture } => {
-            images::build(&root, images::Profile::Release, architecture).map(drop)
+            images::build(&root, images::Profile::Shipped, architecture).map(drop)
         }
         Task::Images { dev: true, .. } => tasks::with_images(&root, tools::install(&root)?).map(drop),
         Task::EnvoyModule => images::envoy_module(&root).map(drop),

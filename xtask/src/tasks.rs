@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow};
 
 use crate::images::{self, Profile};
-use crate::run::{Steps, cargo, run, say_what_took_how_long, target_folder};
+use crate::run::{SHIPPED, Steps, cargo, run, say_what_took_how_long, target_folder};
 use crate::tools::{self, Environment};
 
 /// Builds while the tools are installed, then runs all tests; with arguments only those that they choose.
@@ -101,9 +101,9 @@ fn as_shipped(
     args: &[String],
 ) -> Result<()> {
     let packages = packages.iter().flat_map(|package| ["--package", package]);
-    run("building, as it is shipped", cargo().args(["build", "--release"]).args(packages).current_dir(root))?;
+    run("building, as it is shipped", cargo().args(["build", "--profile", SHIPPED]).args(packages).current_dir(root))?;
     let folder = std::env::temp_dir().join(format!("thalamus-{command}"));
-    let mut harness = std::process::Command::new(target_folder(root).join("release/e2e"));
+    let mut harness = std::process::Command::new(target_folder(root).join(SHIPPED).join("e2e"));
     harness.arg("--folder").arg(folder).arg(command).args(args).envs(environment.iter().cloned());
     run(what, &mut harness)
 }
