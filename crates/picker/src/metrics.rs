@@ -1,5 +1,6 @@
 //! What a picker counts and logs.
 
+use std::fmt::{self, Display, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use director::{
     AttemptReport, Budget, Code, Contradiction, Director, KnownEndpoint, Observer, Plan, Rejection, Reply,
     RequestReport, Usage,
 };
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -17,7 +18,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use publish::Subscription;
 use request::InferenceRequest;
-use routing::{Modality, Unfit};
+use routing::{Modality, ModalitySet, PoolName, Unfit};
 use tokio::sync::mpsc;
 
 use crate::picker::Connections;
@@ -61,6 +62,16 @@ pub struct Metrics {
     contradicted: Option<mpsc::Sender<SocketAddr>>,
 }
 
+/// A label that is written when somebody reads it, and not for each request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Shown<T>(T);
+
+impl<T: Display> EncodeLabelValue for Shown<T> {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        write!(encoder, "{}", self.0)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PortLabels {
     port: &'static str,
@@ -68,9 +79,9 @@ struct PortLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DecisionLabels {
-    pool: String,
-    input: String,
-    output: String,
+    pool: Shown<PoolName>,
+    input: Shown<ModalitySet>,
+    output: Shown<ModalitySet>,
     tier: u32,
 }
 
@@ -81,7 +92,7 @@ struct RejectionLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AttemptLabels {
-    pool: String,
+    pool: Shown<PoolName>,
     ending: &'static str,
     /// The hundred that the status is of; 0 where none came.
     status: u16,
@@ -113,7 +124,7 @@ struct WorkLabels {
 /// Tokens of a pool's requests and answers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TokenLabels {
-    pool: Arc<str>,
+    pool: Shown<PoolName>,
     /// `input`, `output`, or what of the input was `cached`.
     is: &'static str,
     /// `unknown` where the server does not tell them apart.
@@ -328,11 +339,11 @@ impl Metrics {
 }
 
 impl Metrics {
-    fn count_tokens(&self, pool: &str, usage: Usage) {
-        let pool: Arc<str> = pool.into();
+    fn count_tokens(&self, pool: &PoolName, usage: Usage) {
         let count = |is, modality, tokens: u64| {
             if tokens > 0 {
-                self.tokens.get_or_create(&TokenLabels { pool: Arc::clone(&pool), is, modality }).inc_by(tokens);
+                let labels = TokenLabels { pool: Shown(pool.clone()), is, modality };
+                self.tokens.get_or_create(&labels).inc_by(tokens);
             }
         };
         let apart = |is, all: Option<u64>, of: &dyn Fn(Modality) -> Option<u64>| {
@@ -371,9 +382,9 @@ impl Observer for Metrics {
     fn dispatched(&self, request: &InferenceRequest, plan: &Plan, took: Duration) {
         let first = plan.first();
         let labels = DecisionLabels {
-            pool: first.pool().to_string(),
-            input: request.requires.input.to_string(),
-            output: request.requires.output.to_string(),
+            pool: Shown(first.pool().clone()),
+            input: Shown(request.requires.input),
+            output: Shown(request.requires.output),
             tier: u32::try_from(plan.why.tier).unwrap_or(u32::MAX),
         };
         self.decisions.get_or_create(&labels).inc();
@@ -398,11 +409,12 @@ impl Observer for Metrics {
         self.cache_decisions.inc_by(plan.why.is_swayed.into());
         self.ecosystem.dispatched(plan, took);
         self.recent.dispatched(request, plan, took);
+        // What is shown is made in one piece: the formatter would escape it word by word.
         tracing::info!(
             model = request.model,
             operation = request.requires.operation.as_str(),
-            endpoint = %first.address,
-            pool = %first.pool(),
+            endpoint = first.address.to_string(),
+            pool = &**first.pool(),
             target = first.target.as_deref(),
             bytes = request.bytes,
             media = request.media.len(),
@@ -412,7 +424,7 @@ impl Observer for Metrics {
             waited_ms = (!plan.waited.is_zero()).then_some(plan.waited.as_millis()),
             revision = plan.revision,
             took_us = took.as_micros(),
-            why = %plan.why,
+            why = plan.why.to_string(),
             "decided"
         );
     }
@@ -430,7 +442,7 @@ impl Observer for Metrics {
     fn attempted(&self, report: &AttemptReport<'_>) {
         let AttemptReport { endpoint, address, ending, status, to_first_byte, took, .. } = report;
         let labels = AttemptLabels {
-            pool: endpoint.pool.to_string(),
+            pool: Shown(endpoint.pool.clone()),
             ending: ending.as_str(),
             status: status.map_or(0, |status| status.as_u16() / 100 * 100),
         };

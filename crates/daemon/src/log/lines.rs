@@ -31,6 +31,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Gathered {
     bytes: Vec<u8>,
+    /// Written, and empty: room for what is gathered next.
+    spare: Vec<u8>,
     urgent: bool,
     lost: u64,
     /// Something is being written.
@@ -119,14 +121,20 @@ impl Lines {
     fn write_to(&self, out: &mut impl Write, lost: fn(u64) -> String) {
         let taken = {
             let mut gathered = self.lock();
-            std::mem::replace(&mut *gathered, Gathered { writing: true, ..Gathered::default() })
+            let bytes = std::mem::take(&mut gathered.spare);
+            std::mem::replace(&mut *gathered, Gathered { bytes, writing: true, ..Gathered::default() })
         };
         // Where standard error is gone there is nobody to tell.
         let _ = out.write_all(&taken.bytes);
         if taken.lost > 0 {
             let _ = writeln!(out, "{}", lost(taken.lost));
         }
-        self.lock().writing = false;
+        let mut spare = taken.bytes;
+        spare.clear();
+        // A burst is not kept room for.
+        spare.shrink_to(2 * ENOUGH);
+        let mut gathered = self.lock();
+        (gathered.writing, gathered.spare) = (false, spare);
         self.0.written.notify_all();
     }
 

@@ -35,17 +35,23 @@ fn sampled() -> Registry {
         contradicted: _,
         recent: _,
     } = &metrics;
-    drop(decisions.get_or_create(&DecisionLabels { pool: text(), input: text(), output: text(), tier: 1 }));
+    let pool = || Shown("x".into());
+    drop(decisions.get_or_create(&DecisionLabels {
+        pool: pool(),
+        input: Shown(ModalitySet::TEXT),
+        output: Shown(ModalitySet::TEXT),
+        tier: 1,
+    }));
     let reason = RejectionLabels { reason: Code::UnsupportedModality.as_str() };
     drop((rejections.get_or_create(&reason), failures.get_or_create(&reason)));
-    drop(attempts.get_or_create(&AttemptLabels { pool: text(), ending: "complete", status: 200 }));
+    drop(attempts.get_or_create(&AttemptLabels { pool: pool(), ending: "complete", status: 200 }));
     drop(media_items.get_or_create(&MediaLabels { modality: "image", source: "inline" }));
     drop(work_seconds.get_or_create(&WorkLabels { is: "to_do" }));
     drop(scrapes.get_or_create(&ScrapeLabels { outcome: "read" }));
     let port = PortLabels { port: "http" };
     drop((connections.get_or_create(&port), connections_refused.get_or_create(&port)));
     drop(contradictions.get_or_create(&ContradictionLabels { pool: text(), of: text() }));
-    drop(tokens.get_or_create(&TokenLabels { pool: "x".into(), is: "input", modality: "text" }));
+    drop(tokens.get_or_create(&TokenLabels { pool: pool(), is: "input", modality: "text" }));
     let Endpoints { queued_seconds, cached_tokens, healthy } = endpoints;
     let endpoint = EndpointLabels { pool: "x".into(), endpoint: "x".into() };
     drop((queued_seconds.get_or_create(&endpoint), cached_tokens.get_or_create(&endpoint)));
@@ -77,7 +83,7 @@ fn tokens_are_counted_by_modality_where_servers_tell_them_apart() {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry, false);
     let said = r#"{"usage":{"input_tokens":60,"output_tokens":7,"input_tokens_details":{"image_tokens":50,"cached_tokens":20}}}"#;
-    metrics.count_tokens("p", Usage::of(said.as_bytes()));
+    metrics.count_tokens(&"p".into(), Usage::of(said.as_bytes()));
     let mut shown = String::new();
     prometheus_client::encoding::text::encode(&mut shown, &registry).unwrap();
     for line in [
