@@ -62,7 +62,7 @@ pub struct PickerTemplateSpec {
 
     /// A ConfigMap whose key policy.yaml says which requests are scheduled otherwise than where they cost least: a SchedulingPolicy, or an
     /// EndpointPickerConfig of llm-d's router. A change of it is taken up within a minute or two, and one that cannot be read then changes nothing; pickers
-    /// do not start without it.
+    /// do not start without it, nor with one that cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub policy_config_map_name: Option<String>,

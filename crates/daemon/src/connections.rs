@@ -167,7 +167,12 @@ impl Port {
                 let Some(Given { stream, peer, place }) = given.recv().await else { std::future::pending().await };
                 match TcpStream::from_std(stream) {
                     Ok(stream) => return (stream, peer, place),
-                    Err(error) => tracing::warn!(%error, "a connection cannot be watched"),
+                    Err(error) => {
+                        static SAID: Rarely = Rarely::new();
+                        if SAID.is_due(Instant::now()) {
+                            tracing::warn!(%error, "a connection cannot be watched; logged at most once a minute");
+                        }
+                    }
                 }
             },
         }

@@ -44,14 +44,21 @@ impl Workers {
         let count = count.unwrap_or_else(cores);
         let (mut threads, mut until_dropped) = (Vec::new(), Vec::new());
         for number in 0..count.get() {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
             let (sender, dropped) = oneshot::channel();
-            threads.push(runtime.handle().clone());
-            until_dropped.push(sender);
+            let (tell, told) = std::sync::mpsc::channel();
+            // A runtime must not be dropped where another one runs: it stays on its thread from the beginning.
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                // An error says that the sender is gone.
-                let _: Result<(), _> = runtime.block_on(dropped);
+                match Builder::new_current_thread().enable_all().build() {
+                    Ok(runtime) => {
+                        let _ = tell.send(Ok(runtime.handle().clone()));
+                        // An error says that the sender is gone.
+                        let _: Result<(), _> = runtime.block_on(dropped);
+                    }
+                    Err(error) => _ = tell.send(Err(error)),
+                }
             })?;
+            threads.push(told.recv().map_err(io::Error::other)??);
+            until_dropped.push(sender);
         }
         Ok(Self { threads, _until_dropped: until_dropped })
     }
@@ -71,7 +78,10 @@ impl Workers {
         }
         let served = try_join_all(served.into_iter().map(async |served| match served.await {
             Ok(ended) => ended,
-            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+            Err(gone) => match gone.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(gone) => panic!("a thread that serves connections has ended: {gone}"),
+            },
         }));
         tokio::pin!(served);
         tokio::select! {
@@ -89,9 +99,10 @@ async fn share_out(mut port: Port, ways: &[Way]) {
             accepted = port.accept() => accepted,
             () = any.give.closed() => return,
         };
-        let way = ways.iter().min_by_key(|way| way.connections.load(Ordering::Relaxed)).unwrap_or(any);
+        let takes = ways.iter().filter(|way| !way.give.is_closed());
+        let Some(way) = takes.min_by_key(|way| way.connections.load(Ordering::Relaxed)) else { return };
         let counted = Counted::new(&way.connections);
-        // One that cannot be given away is gone; so is whoever takes none.
+        // One that cannot be given away is gone.
         if let Ok(given) = Given::new(stream, peer, place, counted) {
             let _ = way.give.send(given);
         }

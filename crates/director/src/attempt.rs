@@ -24,6 +24,8 @@ pub struct RunningAttempt {
     pub(crate) number: usize,
     endpoint: Option<Served>,
     content: Arc<Content>,
+    /// Whether the endpoint is of the pool that the content was made for.
+    is_its_own: bool,
     /// What the request carries, and how much of it the endpoint was believed to take.
     input: ModalitySet,
     pub(crate) limits: Limits,
@@ -112,6 +114,7 @@ impl RunningAttempt {
             number,
             endpoint: Some(Served::begin(state, *address, content, planned.adapter.clone())),
             content: Arc::clone(content),
+            is_its_own: true,
             input: plan.why.need.input,
             limits: *limits,
             streams: plan.streams,
@@ -304,6 +307,7 @@ impl RunningAttempt {
     ) {
         let is_told = self.endpoint.as_ref().is_some_and(|served| matches!(served.waits, Waits::Told { .. }));
         self.leave();
+        self.is_its_own = false;
         self.endpoint = served.map(|(state, address)| Served::begin(&state, address, &self.content, adapter));
         self.limits = limits;
         if !is_told {
@@ -366,9 +370,6 @@ impl RunningAttempt {
     fn close(&mut self, ending: Ending, at: Option<Instant>) {
         self.judge_head();
         let Some(served) = self.release() else { return self.close_elsewhere(ending, at) };
-        if let Some(tokens) = self.usage.as_ref().and_then(|reader| reader.usage().input) {
-            self.content.counted(tokens);
-        }
         let Served { state, address, visit, .. } = &served;
         let status = self.head.map(|(status, _)| status);
         let verdict = match ending {
@@ -386,6 +387,12 @@ impl RunningAttempt {
         let may_be_there = ending == Ending::Abandoned && !self.streams && status.is_none();
         if !may_be_there && !status.is_some_and(|status| status.is_success()) {
             state.forget(&self.content, *visit);
+        }
+        let is_whole = ending == Ending::Complete && status.is_some_and(|status| status.is_success());
+        if let (true, true, Some(usage)) = (is_whole, self.is_its_own, &self.usage)
+            && let Some(tokens) = usage.usage().input
+        {
+            self.content.counted(tokens);
         }
         // Judged before: whoever is called must not take it for what it was.
         served.made_room();

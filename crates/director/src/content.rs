@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use media::{Identity, MediaUrl, NameScope};
 use request::{InferenceRequest, MediaItem, Piece};
-use routing::{Draw, Family, MediaPolicy, Modality, ModelName};
+use routing::{Draw, Family, MediaPolicy, Modality, ModelName, Operation};
 use scheduling::Work;
 
-use crate::density::Density;
+use crate::density::{ASSUMED, Density};
 
 /// A request's prompt, as the servers of one target would cache it.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +16,8 @@ pub(crate) struct Content {
     pub(crate) media: Vec<Item>,
     /// Of the whole prompt.
     pub(crate) tokens: u64,
+    /// The same where nothing was learned, if that is less.
+    pub(crate) cautious: u64,
     /// What its media add to it; none where one of them cannot be told.
     pub(crate) media_tokens: Option<u64>,
     /// Milliseconds to encode all of its media, with those that caches are not asked about.
@@ -74,8 +76,10 @@ impl Content {
         policy: Option<&MediaPolicy>,
         density: Arc<Density>,
     ) -> Self {
-        let bytes_of_a_token = density.bytes();
-        let tokens_of = |bytes: u64| {
+        // What else has a prompt may hold tokens, of which each stands as four bytes, or several texts.
+        let is_text_alone = is_one_prompt(request);
+        let bytes_of_a_token = if is_text_alone { density.bytes() } else { ASSUMED };
+        let tokens_at = |bytes: u64, bytes_of_a_token: f32| {
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
@@ -85,6 +89,7 @@ impl Content {
             let tokens = (bytes as f32 / bytes_of_a_token) as u64;
             tokens
         };
+        let tokens_of = |bytes| tokens_at(bytes, bytes_of_a_token);
         let mut key = target
             .map(|target| &**target)
             .or(request.model.as_deref())
@@ -126,14 +131,15 @@ impl Content {
             }
         }
         let of_media: u64 = media.iter().map(|item| u64::from(item.tokens)).sum();
-        let tokens = (tokens_of(text).saturating_add(of_media)).min(MOST_TOKENS);
-        // A request that follows another brings only the end of its prompt.
-        let is_all = media.is_empty() && request.follows.is_none();
+        let tokens = tokens_of(text).saturating_add(of_media).min(MOST_TOKENS);
+        let cautious = tokens_at(text, bytes_of_a_token.max(ASSUMED)).saturating_add(of_media).min(MOST_TOKENS);
+        // Of the API of responses a server may know what came before.
+        let is_all = is_text_alone && media.is_empty() && request.requires.operation != Operation::Responses;
         let text_alone = is_all.then_some(text);
         media.truncate(MOST_ITEMS);
         let is_text = request.requires.output.contains(Modality::Text);
         let session = request.prompt.session;
-        Self { links, media, tokens, media_tokens, encoding, session, is_text, density, text_alone }
+        Self { links, media, tokens, cautious, media_tokens, encoding, session, is_text, density, text_alone }
     }
 
     /// A server that had it counted so many tokens in its prompt.
@@ -178,6 +184,12 @@ impl Content {
             self.media.iter().find(|item| item.link < BLOCKS_OF_HOME).and_then(|item| item.key).unwrap_or(link.key)
         })
     }
+}
+
+/// Whether a server is to read it as one prompt.
+pub(crate) fn is_one_prompt(request: &InferenceRequest) -> bool {
+    use Operation::{ChatCompletions, Messages, Responses};
+    matches!(request.requires.operation, ChatCompletions | Messages | Responses) && !request.is_batch
 }
 
 impl Item {

@@ -1,5 +1,6 @@
 //! How many bytes of text are a token to the servers of a pool, as their answers tell.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Learned of every answer that says how many tokens its prompt was.
@@ -7,13 +8,16 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 pub(crate) struct Density(AtomicU32);
 
 /// Of English nearly four, of Chinese about three.
-const ASSUMED: f32 = 4.0;
+pub(crate) const ASSUMED: f32 = 4.0;
 
-/// A tokenizer of bytes has one. Of more than eight no text is: a server then counts something else.
+/// A tokenizer of bytes has one, less what a template adds; runs of the same have many. Beyond, something else was counted.
+const PLAUSIBLE: RangeInclusive<f32> = 0.8..=12.0;
+
 const LEAST: f32 = 1.0;
 const MOST: f32 = 8.0;
 
-/// What one answer counts for, beside all before it.
+/// What an answer counts for, beside all before it: a prompt of so many bytes all, and none more than this share.
+const ALL: f32 = 65_536.0;
 const SHARE: f32 = 1.0 / 16.0;
 
 /// A shorter text, in bytes, tells more of what a template writes around it.
@@ -31,10 +35,15 @@ impl Density {
             return;
         }
         #[expect(clippy::cast_precision_loss, reason = "a ratio of numbers far below where that matters")]
-        let told = (bytes as f32 / tokens as f32).clamp(LEAST, MOST);
+        let (bytes, tokens) = (bytes as f32, tokens as f32);
+        let told = bytes / tokens;
+        if !PLAUSIBLE.contains(&told) {
+            return;
+        }
         let before = self.bytes();
+        let change = (told.clamp(LEAST, MOST) - before) * (bytes / ALL).min(SHARE);
         // Of two at once one may be lost.
-        self.0.store((before + (told - before) * SHARE).to_bits(), Relaxed);
+        self.0.store((before + change).to_bits(), Relaxed);
     }
 }
 
@@ -51,19 +60,23 @@ mod tests {
     #[test]
     fn answers_tell_and_no_single_one_misleads() {
         let density = Density::default();
-        density.learn(1_000_000, 1);
+        density.learn(1_000_000, 125_000);
         assert!((4.0..4.5).contains(&density.bytes()), "{}", density.bytes());
         for _ in 0..100 {
             density.learn(30_000, 10_000);
         }
         assert!((density.bytes() - 3.0).abs() < 0.1, "{}", density.bytes());
-        for (bytes, tokens) in [(100, 1), (5000, 0)] {
+        for (bytes, tokens) in [(100, 50), (5000, 0), (5000, 1), (5000, u64::MAX)] {
             let before = density.bytes();
             density.learn(bytes, tokens);
             assert_eq!(density.bytes().to_bits(), before.to_bits(), "it tells nothing");
         }
+        for _ in 0..10 {
+            density.learn(1024, 1024);
+        }
+        assert!(density.bytes() > 2.5, "ten short ones are not many: {}", density.bytes());
         for _ in 0..200 {
-            density.learn(5000, u64::MAX);
+            density.learn(5000, 6000);
         }
         assert!((density.bytes() - LEAST).abs() < 0.01);
     }

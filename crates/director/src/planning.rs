@@ -10,7 +10,7 @@ use routing::{
 };
 use scheduling::{Exhausted, Filter, Ranked, SchedulingRequest, Work};
 
-use crate::content::Content;
+use crate::content::{self, Content};
 use crate::dispatch::{HeaderChanges, MAX_ATTEMPTS, MAX_PER_TARGET};
 use crate::snapshot::Slot;
 use crate::transaction::Undecided;
@@ -207,13 +207,11 @@ impl Undecided {
     /// How much one prompt of it brings, as far as that can be told: of several in one request each has the limits to itself, and speech is cut into
     /// pieces that fit.
     fn size(&self, content: &Content) -> Size {
-        use Operation::{ChatCompletions, Messages, Responses};
-        let is_one = matches!(self.request.requires.operation, ChatCompletions | Messages | Responses);
-        if !is_one || self.request.is_batch {
+        if !content::is_one_prompt(&self.request) {
             return Size::default();
         }
         let items = self.request.media.iter().map(|item| item.modality);
-        items.fold(Size::of(content.tokens), Size::with_item)
+        items.fold(Size::of(content.tokens).cautiously(content.cautious), Size::with_item)
     }
 
     fn attempt(

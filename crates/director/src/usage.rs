@@ -22,7 +22,8 @@ pub struct Usage {
 /// each number holds.
 ///
 /// What a model writes is in strings, where its quotation marks are escaped, so it is not taken for the server's word. An object that a model
-/// makes may be (Anthropic's `input` of a tool): a count for people is then wrong, and nothing is decided by it.
+/// makes may be (Anthropic's `input` of a tool): a count for people is then wrong, and what a token is in bytes a little
+/// ([`crate::density`]).
 #[derive(Debug, Default)]
 pub(crate) struct UsageReader {
     at: At,

@@ -120,8 +120,8 @@ pub struct Args {
     #[arg(long)]
     pub fallbacks: bool,
 
-    /// Threads that serve gateways and clients. By default one for each core that the machine has, or the container's limit allows, up to eight.
-    #[arg(long)]
+    /// Threads that serve gateways and clients, up to 256. By default one for each core that the machine has, or the container's limit allows, up to eight.
+    #[arg(long, value_parser = count_of_workers)]
     pub workers: Option<NonZeroUsize>,
 
     /// Most connections to the ext_proc port and to the HTTP port, each; one more is closed at once.
@@ -483,6 +483,11 @@ fn host() -> String {
         "" => "picker".to_owned(),
         host => host.to_owned(),
     }
+}
+
+fn count_of_workers(text: &str) -> Result<NonZeroUsize, String> {
+    let count = text.parse().ok().filter(|count: &NonZeroUsize| count.get() <= 256);
+    count.ok_or_else(|| "a number from 1 to 256 is expected".to_owned())
 }
 
 fn path(text: &str) -> Result<String, String> {

@@ -18,6 +18,8 @@ pub struct Limits {
 pub struct Size {
     /// Of its prompt, as far as that can be told without a tokenizer.
     pub tokens: u64,
+    /// The same, at four bytes of text a token or more: what is learned of other prompts refuses none.
+    cautious: u64,
     items: [u32; Modality::ALL.len()],
 }
 
@@ -28,8 +30,8 @@ pub enum Exceeded {
     Items { modality: Modality, limit: u32, items: u32 },
 }
 
-/// An estimate of tokens surely exceeds a limit where it is more than this many times that. Four bytes are counted for a token; text that is
-/// written as `\uXXXX` throughout has nine, runs of spaces have more.
+/// A cautious estimate of tokens surely exceeds a limit where it is more than this many times that. Four bytes at least are counted for a token; text that
+/// is written as `\uXXXX` throughout has nine, runs of spaces have more.
 const SURELY: u64 = 4;
 
 // === impl Limits ===
@@ -79,7 +81,7 @@ impl Limits {
             (items > limit).then_some(Exceeded::Items { modality, limit, items })
         };
         let of_context = || {
-            let (limit, tokens) = (self.context()?, size.tokens);
+            let (limit, tokens) = (self.context()?, size.cautious);
             (tokens > u64::from(limit) * SURELY).then_some(Exceeded::Context { limit, tokens })
         };
         Modality::ALL.into_iter().find_map(of_items).or_else(of_context)
@@ -105,7 +107,13 @@ impl Limits {
 
 impl Size {
     pub const fn of(tokens: u64) -> Self {
-        Self { tokens, items: [0; Modality::ALL.len()] }
+        Self { tokens, cautious: tokens, items: [0; Modality::ALL.len()] }
+    }
+
+    /// Of which no more than so many are counted where something is refused for its length.
+    #[must_use]
+    pub fn cautiously(self, tokens: u64) -> Self {
+        Self { cautious: tokens.min(self.tokens), ..self }
     }
 
     /// With one item more.

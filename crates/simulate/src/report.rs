@@ -82,8 +82,8 @@ const NOT_IN_DOCUMENTS: [PolicyName; 2] = [PolicyName::Random, PolicyName::Power
 
 /// A table for documents: of each load the median of all seeds, to the first token in milliseconds by half and by all but a hundredth, and requests
 /// a second whose first token came in time. The most that are in time stand out, and whatever is within two hundredths of them. Loads at which no policy
-/// differs from the first are left out.
-pub fn markdown(all: &[Simulated<'_>], policies: &[PolicyName]) -> String {
+/// differs from the first are left out, unless `all_loads`.
+pub fn markdown(all: &[Simulated<'_>], policies: &[PolicyName], all_loads: bool) -> String {
     let policies: Vec<_> = policies.iter().filter(|policy| !NOT_IN_DOCUMENTS.contains(policy)).collect();
     let mut text = String::from("| scenario | requests a second |");
     for policy in &policies {
@@ -95,7 +95,7 @@ pub fn markdown(all: &[Simulated<'_>], policies: &[PolicyName]) -> String {
         for rate in &scenario.rates {
             let of = |policy| rows.iter().find(|row| row.policy == policy && row.rate.to_bits() == rate.to_bits());
             let rows: Vec<&Row> = policies.iter().filter_map(|policy| of(**policy)).collect();
-            if !rows.iter().any(|row| differ(rows[0], row)) {
+            if !all_loads && !rows.iter().any(|row| differ(rows[0], row)) {
                 continue;
             }
             let best = rows.iter().map(|row| middle(&row.goodput)).fold(0.0, f64::max);

@@ -69,7 +69,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<ExitCode> {
         write(path, ::simulate::page(&all, policies))?;
     }
     if let Some(path) = &args.markdown {
-        write(path, ::simulate::markdown(&all, policies))?;
+        write(path, ::simulate::markdown(&all, policies, !args.parts))?;
     }
     Ok(ExitCode::SUCCESS)
 }
