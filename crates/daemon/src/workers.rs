@@ -78,10 +78,10 @@ impl Workers {
         }
         let served = try_join_all(served.into_iter().map(async |served| match served.await {
             Ok(ended) => ended,
-            Err(gone) => match gone.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(gone) => panic!("a thread that serves connections has ended: {gone}"),
-            },
+            Err(gone) => {
+                let ended = |gone| Box::new(format!("a thread that serves connections has ended: {gone}")) as _;
+                std::panic::resume_unwind(gone.try_into_panic().unwrap_or_else(ended))
+            }
         }));
         tokio::pin!(served);
         tokio::select! {
