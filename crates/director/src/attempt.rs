@@ -385,12 +385,14 @@ impl RunningAttempt {
         }
         // Where an answer comes in one piece, who has waited long enough to leave has mostly had it read.
         let may_be_there = ending == Ending::Abandoned && !self.streams && status.is_none();
-        if !may_be_there && !status.is_some_and(|status| status.is_success()) {
+        let is_good = status.is_some_and(|status| status.is_success());
+        if !may_be_there && !is_good {
             state.forget(&self.content, *visit);
         }
-        let is_whole = ending == Ending::Complete && status.is_some_and(|status| status.is_success());
-        if let (true, true, Some(usage)) = (is_whole, self.is_its_own, &self.usage)
-            && let Some(tokens) = usage.usage().input
+        if is_good
+            && ending == Ending::Complete
+            && self.is_its_own
+            && let Some(tokens) = self.usage.as_ref().and_then(|reader| reader.usage().input)
         {
             self.content.counted(tokens);
         }

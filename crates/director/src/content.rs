@@ -7,7 +7,7 @@ use request::{InferenceRequest, MediaItem, Piece};
 use routing::{Draw, Family, MediaPolicy, Modality, ModelName, Operation};
 use scheduling::Work;
 
-use crate::density::{ASSUMED, Density};
+use crate::density::{ASSUMED, Density, tokens};
 
 /// A request's prompt, as the servers of one target would cache it.
 #[derive(Debug, Clone, Default)]
@@ -79,17 +79,6 @@ impl Content {
         // What else has a prompt may hold tokens, of which each stands as four bytes, or several texts.
         let is_text_alone = is_one_prompt(request);
         let bytes_of_a_token = if is_text_alone { density.bytes() } else { ASSUMED };
-        let tokens_at = |bytes: u64, bytes_of_a_token: f32| {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                clippy::cast_precision_loss,
-                reason = "an estimate, never below zero"
-            )]
-            let tokens = (bytes as f32 / bytes_of_a_token) as u64;
-            tokens
-        };
-        let tokens_of = |bytes| tokens_at(bytes, bytes_of_a_token);
         let mut key = target
             .map(|target| &**target)
             .or(request.model.as_deref())
@@ -114,7 +103,7 @@ impl Content {
                 Piece::Text { hash, bytes } => {
                     text = text.saturating_add(u64::from(*bytes));
                     key = Draw::mixed(key, *hash);
-                    u32::try_from(tokens_of(u64::from(*bytes))).unwrap_or(u32::MAX)
+                    u32::try_from(tokens(u64::from(*bytes), bytes_of_a_token)).unwrap_or(u32::MAX)
                 }
                 Piece::Media(place) => {
                     let Some(item) = media.get_mut(*place as usize) else { continue };
@@ -131,8 +120,8 @@ impl Content {
             }
         }
         let of_media: u64 = media.iter().map(|item| u64::from(item.tokens)).sum();
-        let tokens = tokens_of(text).saturating_add(of_media).min(MOST_TOKENS);
-        let cautious = tokens_at(text, bytes_of_a_token.max(ASSUMED)).saturating_add(of_media).min(MOST_TOKENS);
+        let of_all = |bytes_of_a_token| tokens(text, bytes_of_a_token).saturating_add(of_media).min(MOST_TOKENS);
+        let (tokens, cautious) = (of_all(bytes_of_a_token), of_all(bytes_of_a_token.max(ASSUMED)));
         // Of the API of responses a server may know what came before.
         let is_all = is_text_alone && media.is_empty() && request.requires.operation != Operation::Responses;
         let text_alone = is_all.then_some(text);

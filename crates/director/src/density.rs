@@ -47,6 +47,17 @@ impl Density {
     }
 }
 
+/// How many tokens so many bytes of text are.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "an estimate, never below zero"
+)]
+pub(crate) fn tokens(bytes: u64, bytes_of_a_token: f32) -> u64 {
+    (bytes as f32 / bytes_of_a_token) as u64
+}
+
 impl Default for Density {
     fn default() -> Self {
         Self(AtomicU32::new(ASSUMED.to_bits()))
