@@ -122,7 +122,8 @@ pub fn dynamic(client: &Client, namespace: Option<&str>, kind: &GroupVersionKind
     }
 }
 
-/// How long after its end a watch is begun anew: an API server that ends each at once is not to be asked without a pause.
+/// How long after its end a watch is begun anew, and after a failure a question is asked again: an API server that ends each at once, or refuses, is not to
+/// be asked without a pause.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Hands on what a watch says, and begins the watch anew whenever it ends, or `anew` changes.
