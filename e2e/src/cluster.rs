@@ -9,7 +9,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::Value;
 
-use crate::tools;
+use crate::{Port, tools};
 
 /// A cluster with our CRDs and our controller's account in it.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct Cluster {
     /// What to take down in the end, and by which script; none for somebody else's cluster.
     folder: Option<PathBuf>,
     down: &'static str,
+    /// Of the API server and of etcd, which tests kill and start again; none for somebody else's cluster.
+    _ports: Vec<Port>,
 }
 
 /// A part of a cluster that was killed.
@@ -38,7 +40,9 @@ impl Cluster {
     /// Starts one in `folder`, or takes the one that is named, and applies what `manifests/default` holds.
     pub fn start(folder: &Path) -> Result<Self> {
         let cluster = match std::env::var_os("THALAMUS_TEST_KUBECONFIG") {
-            Some(kubeconfig) => Self { kubeconfig: kubeconfig.into(), folder: None, down: KUBE_DOWN },
+            Some(kubeconfig) => {
+                Self { kubeconfig: kubeconfig.into(), folder: None, down: KUBE_DOWN, _ports: Vec::new() }
+            }
             None => Self::start_bare(folder)?,
         };
         cluster.install()?;
@@ -82,8 +86,14 @@ impl Cluster {
              --enable-admission-plugins=OwnerReferencesPermissionEnforcement",
             folder.display()
         );
+        let ports = [Port::hold()?, Port::hold()?, Port::hold()?];
+        let numbers = ports.each_ref().map(|port| port.number().to_string()).join(" ");
         let mut up = Command::new(&script);
-        up.arg(folder).args(args).env("KUBE_APISERVER_FLAGS", flags).envs(env.iter().copied());
+        up.env("KUBE_PORTS", numbers)
+            .arg(folder)
+            .args(args)
+            .env("KUBE_APISERVER_FLAGS", flags)
+            .envs(env.iter().copied());
         let output = up.stderr(Stdio::inherit()).output();
         let output = output.with_context(|| format!("running {}", script.display()))?;
         if !output.status.success() {
@@ -91,7 +101,7 @@ impl Cluster {
             bail!("{} failed", script.display());
         }
         let kubeconfig = String::from_utf8_lossy(&output.stdout).trim().to_owned().into();
-        Ok(Self { kubeconfig, folder: Some(folder.to_owned()), down })
+        Ok(Self { kubeconfig, folder: Some(folder.to_owned()), down, _ports: ports.into() })
     }
 
     /// Applies what users apply, and no more.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::{SocketAddr, TcpListener as Ports};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,14 +15,14 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::{Client, Process, eventually};
+use crate::{Client, Port, Process, eventually};
 
 /// The collector. It ends with its handle.
 #[derive(Debug)]
 pub struct Collector {
     pub process: Process,
-    pub grpc: SocketAddr,
-    pub http: SocketAddr,
+    pub grpc: Port,
+    pub http: Port,
     told: Arc<Mutex<Told>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -62,8 +61,7 @@ impl Collector {
         let told: Arc<Mutex<Told>> = Arc::default();
         let task = tokio::spawn(listen(listener, Arc::clone(&told)));
         // It cannot say which ports it was given.
-        let free = || -> Result<SocketAddr> { Ok(Ports::bind("127.0.0.1:0")?.local_addr()?) };
-        let (grpc, http) = (free()?, free()?);
+        let (grpc, http) = (Port::hold()?, Port::hold()?);
         let config = json!({
             "receivers": {"otlp": {"protocols": {
                 "grpc": {"endpoint": grpc.to_string()}, "http": {"endpoint": http.to_string()}}}},
@@ -77,7 +75,7 @@ impl Collector {
         });
         let process = Process::start(folder, "collector", &program, &[format!("--config=yaml:{config}")], &[])?;
         eventually("the collector listens", async || {
-            let answer = Client::new(http).get("/").await.with_context(|| process.tail())?;
+            let answer = Client::new(http.address()).get("/").await.with_context(|| process.tail())?;
             ensure!(answer.status == 404, "{}", answer.shown());
             Ok(())
         })

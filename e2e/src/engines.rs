@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::{Client, Process, root};
+use crate::{Client, Port, Process, root};
 
 mod caches;
 mod check;
@@ -42,7 +42,7 @@ struct Spec {
 #[derive(Debug)]
 struct Fleet {
     process: Process,
-    addresses: BTreeMap<String, SocketAddr>,
+    ports: BTreeMap<String, Port>,
 }
 
 impl Spec {
@@ -70,26 +70,22 @@ impl Fleet {
             .output();
         let written = written.with_context(|| format!("running {}", python.display()))?;
         ensure!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
-        // Taken and given back, so that nobody else has them for now.
-        let taken: Vec<TcpListener> =
-            specs.iter().map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
-        let ports: Vec<SocketAddr> = taken.iter().map(TcpListener::local_addr).collect::<std::io::Result<_>>()?;
-        drop(taken);
-        let addresses: BTreeMap<String, SocketAddr> = specs.iter().map(|spec| spec.name.clone()).zip(ports).collect();
+        let ports = specs.iter().map(|spec| Ok((spec.name.clone(), Port::hold()?)));
+        let ports: BTreeMap<String, Port> = ports.collect::<Result<_>>()?;
         let servers: Vec<Value> = specs
             .iter()
             .map(|spec| {
                 let args: Vec<String> =
                     spec.args.iter().map(|arg| arg.replace("{models}", &models.display().to_string())).collect();
-                json!({"model": models.join(spec.model), "port": addresses[&spec.name].port(), "args": args})
+                json!({"model": models.join(spec.model), "port": ports[&spec.name].number(), "args": args})
             })
             .collect();
         let list = folder.join("servers.json");
         std::fs::write(&list, Value::from(servers).to_string()).context("writing the list of servers")?;
         let args = ["-Wignore".into(), scripts.join("fleet.py"), folder.to_owned(), list];
-        let fleet = Self { process: Process::start_to_talk_to(folder, "fleet", &python, &args)?, addresses };
+        let fleet = Self { process: Process::start_to_talk_to(folder, "fleet", &python, &args)?, ports };
         let began = Instant::now();
-        for (number, name) in fleet.addresses.keys().enumerate() {
+        for (number, name) in fleet.ports.keys().enumerate() {
             fleet.until_healthy(name, folder).await?;
             tell(&format!("{} of {} servers answer, after {} s", number + 1, specs.len(), began.elapsed().as_secs()));
         }
@@ -108,7 +104,7 @@ impl Fleet {
     }
 
     fn address(&self, name: &str) -> SocketAddr {
-        self.addresses[name]
+        self.ports[name].address()
     }
 
     fn client(&self, name: &str) -> Client {

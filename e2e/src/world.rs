@@ -10,7 +10,7 @@ use thalamus::manifests::Objects;
 use thalamus::simulated;
 
 use crate::gateway::{envoy_manifest, replaced, start_envoy, start_module_of};
-use crate::{Client, Cluster, Credentials, Kubelet, PodSpec, Process, binary, envoy, eventually};
+use crate::{Client, Cluster, Credentials, Kubelet, PodSpec, Port, Process, binary, envoy, eventually};
 
 /// What a world has that others do not.
 #[derive(Debug, Clone, Default)]
@@ -38,7 +38,6 @@ pub struct Options {
 pub struct Replica {
     pub process: Process,
     pub admin: Client,
-    tables: SocketAddr,
 }
 
 /// A world. What it started ends with it.
@@ -59,29 +58,27 @@ pub struct World {
     modules: Vec<(Process, Client)>,
     pub picker_admin: Client,
     pub controller_admin: Client,
-    pub ext_proc: SocketAddr,
-    pub health: SocketAddr,
-    /// Where replicas of the controller take pickers; the first stays the same when the controller is started anew.
-    tables: Vec<SocketAddr>,
+    /// Where the picker is, also when it was killed and started anew.
+    ports: PickerPorts,
+    /// Where replicas of the controller take pickers, likewise.
+    tables: Vec<Port>,
     pub credentials: Credentials,
     options: Options,
     folder: PathBuf,
 }
 
 /// Where a picker is.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct PickerPorts {
-    ext_proc: SocketAddr,
-    health: SocketAddr,
-    pub http: SocketAddr,
-    pub admin: SocketAddr,
+    ext_proc: Port,
+    health: Port,
+    pub http: Port,
+    pub admin: Port,
 }
 
 impl PickerPorts {
-    /// Wherever there is room.
-    pub fn any() -> Self {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self { ext_proc: any, health: any, http: any, admin: any }
+    pub fn hold() -> Result<Self> {
+        Ok(Self { ext_proc: Port::hold()?, health: Port::hold()?, http: Port::hold()?, admin: Port::hold()? })
     }
 }
 
@@ -99,14 +96,14 @@ impl World {
         }
         let kubelet = Kubelet::new(cluster.client().await?, &namespace, &folder);
 
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let Replica { process: mut controller, admin: controller_admin, tables } =
-            start_controller(&cluster, &folder, &namespace, &options, 0, any).await?;
+        let tables = vec![Port::hold()?];
+        let Replica { process: mut controller, admin: controller_admin } =
+            start_controller(&cluster, &folder, &namespace, &options, 0, &tables[0]).await?;
         controller.said("accepting pickers").await?;
         let credentials = cluster.write_credentials(&namespace, &folder)?;
-        let any_ports = PickerPorts::any();
-        let (picker, ports) = start_picker(&folder, &namespace, &options, &credentials, &[tables], &any_ports).await?;
-        let (envoy, envoy_admin, gateway) = start_envoy(&folder, &envoy_manifest(ports.ext_proc)?).await?;
+        let ports = PickerPorts::hold()?;
+        let picker = start_picker(&folder, &namespace, &options, &credentials, &tables, &ports).await?;
+        let (envoy, envoy_admin, gateway) = start_envoy(&folder, &envoy_manifest(ports.ext_proc.address())?).await?;
         let mut world = Self {
             cluster,
             namespace,
@@ -116,13 +113,12 @@ impl World {
             envoy,
             envoy_admin,
             gateway: Client::new(gateway),
-            http: Client::new(ports.http),
+            http: Client::new(ports.http.address()),
             modules: Vec::new(),
-            picker_admin: Client::new(ports.admin),
+            picker_admin: Client::new(ports.admin.address()),
             controller_admin,
-            ext_proc: ports.ext_proc,
-            health: ports.health,
-            tables: vec![tables],
+            ports,
+            tables,
             credentials,
             options,
             folder,
@@ -133,6 +129,16 @@ impl World {
             world.modules.extend(modules);
         }
         Ok(world)
+    }
+
+    /// Where the picker takes ext_proc.
+    pub fn ext_proc(&self) -> SocketAddr {
+        self.ports.ext_proc.address()
+    }
+
+    /// Where the picker takes gRPC's health service alone.
+    pub fn health(&self) -> SocketAddr {
+        self.ports.health.address()
     }
 
     /// Every way in: each must give the same answers.
@@ -155,7 +161,7 @@ impl World {
 
     /// Envoy with a module that asks the world's picker, likewise.
     pub async fn asking_module(&self, name: &str, changes: &[(&str, &str)]) -> Result<(Process, Client)> {
-        let mut flags = vec![format!("--ask=http://{}", self.ext_proc)];
+        let mut flags = vec![format!("--ask=http://{}", self.ports.ext_proc)];
         flags.extend(self.options.picker_args.iter().cloned());
         self.module_with(&envoy()?, name, flags, changes).await
     }
@@ -185,7 +191,7 @@ impl World {
     pub async fn another_gateway(&self, name: &str, changes: &[(&str, &str)]) -> Result<(Process, Client)> {
         let folder = self.folder.join(name);
         std::fs::create_dir_all(&folder).context("making a folder")?;
-        let mut config = envoy_manifest(self.ext_proc)?;
+        let mut config = envoy_manifest(self.ext_proc())?;
         for (theirs, here) in changes {
             config = replaced(&config, theirs, here)?;
         }
@@ -289,7 +295,7 @@ impl World {
 
     /// Starts the first replica again, which may find that another leads.
     pub async fn restart_first_replica(&mut self) -> Result<Replica> {
-        start_controller(&self.cluster, &self.folder, &self.namespace, &self.options, 0, self.tables[0]).await
+        self.restart_replica(0).await
     }
 
     /// Where the first replica takes pickers.
@@ -299,11 +305,9 @@ impl World {
 
     /// Starts one more replica of the controller, and a picker that knows of it in the place of the one there is.
     pub async fn add_replica(&mut self) -> Result<Replica> {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let number = self.tables.len();
-        let replica =
-            start_controller(&self.cluster, &self.folder, &self.namespace, &self.options, number, any).await?;
-        self.tables.push(replica.tables);
+        self.tables.push(Port::hold()?);
+        let replica = self.restart_replica(number).await?;
         self.picker.kill();
         self.start_picker().await?;
         self.until_ready().await?;
@@ -312,20 +316,14 @@ impl World {
 
     /// Starts another picker at the ports of the one that was killed.
     pub async fn start_picker(&mut self) -> Result<()> {
-        let ports = PickerPorts {
-            ext_proc: self.ext_proc,
-            health: self.health,
-            http: self.http.address(),
-            admin: self.picker_admin.address(),
-        };
-        let (picker, _) =
-            start_picker(&self.folder, &self.namespace, &self.options, &self.credentials, &self.tables, &ports).await?;
-        self.picker = picker;
+        self.picker =
+            start_picker(&self.folder, &self.namespace, &self.options, &self.credentials, &self.tables, &self.ports)
+                .await?;
         Ok(())
     }
 
     /// Starts a picker beside the world's own.
-    pub async fn picker_beside(&self, name: &str, ports: &PickerPorts) -> Result<(Process, PickerPorts)> {
+    pub async fn picker_beside(&self, name: &str, ports: &PickerPorts) -> Result<Process> {
         let folder = self.folder.join(name);
         std::fs::create_dir_all(&folder).context("making a folder")?;
         start_picker(&folder, &self.namespace, &self.options, &self.credentials, &self.tables, ports).await
@@ -333,7 +331,7 @@ impl World {
 
     /// Starts a replica of the controller again, where it was.
     pub async fn restart_replica(&self, number: usize) -> Result<Replica> {
-        let at = self.tables[number];
+        let at = &self.tables[number];
         start_controller(&self.cluster, &self.folder, &self.namespace, &self.options, number, at).await
     }
 
@@ -351,7 +349,7 @@ async fn start_controller(
     namespace: &str,
     options: &Options,
     number: usize,
-    listen: SocketAddr,
+    listen: &Port,
 ) -> Result<Replica> {
     let kubeconfig = options.kubeconfig.clone().unwrap_or_else(|| cluster.controllers_kubeconfig());
     let kubeconfig = kubeconfig.display().to_string();
@@ -369,14 +367,14 @@ async fn start_controller(
     let mut process =
         Process::start(folder, &name, &binary("thalamus-controller")?, &args, &[("KUBECONFIG", &kubeconfig)])?;
     let said = process.said("controller started").await?;
-    Ok(Replica { process, tables: address(&said["listen"])?, admin: Client::new(address(&said["admin"])?) })
+    Ok(Replica { process, admin: Client::new(address(&said["admin"])?) })
 }
 
 /// What the picker's image says to its allocator (ADR 0016).
 pub(crate) const AS_IN_ITS_IMAGE: [(&str, &str); 1] = [("MIMALLOC_ARENA_PURGE_MULT", "1")];
 
 /// The flags that any picker of a namespace needs.
-fn picker_flags(namespace: &str, options: &Options, credentials: &Credentials, tables: &[SocketAddr]) -> Vec<String> {
+fn picker_flags(namespace: &str, options: &Options, credentials: &Credentials, tables: &[Port]) -> Vec<String> {
     let mut args = vec![
         format!("--controller={}", tables.iter().map(|at| format!("https://{at}")).collect::<Vec<_>>().join(",")),
         format!("--controller-ca={}", credentials.ca.display()),
@@ -394,9 +392,9 @@ async fn start_picker(
     namespace: &str,
     options: &Options,
     credentials: &Credentials,
-    tables: &[SocketAddr],
+    tables: &[Port],
     ports: &PickerPorts,
-) -> Result<(Process, PickerPorts)> {
+) -> Result<Process> {
     let mut args = picker_flags(namespace, options, credentials, tables);
     args.extend([
         format!("--ext-proc-listen={}", ports.ext_proc),
@@ -408,15 +406,8 @@ async fn start_picker(
     let more = options.picker_env.iter().map(|(name, value)| (*name, &**value));
     let env: Vec<(&str, &str)> = AS_IN_ITS_IMAGE.into_iter().chain(more).collect();
     let mut picker = Process::start(folder, "picker", &binary("thalamus-picker")?, &args, &env)?;
-    let said = picker.said("picker started").await?;
-    let part = |name: &str| address(&said[name]);
-    let ports = PickerPorts {
-        ext_proc: part("ext_proc")?,
-        health: part("health")?,
-        http: part("http")?,
-        admin: part("admin")?,
-    };
-    Ok((picker, ports))
+    picker.said("picker started").await?;
+    Ok(picker)
 }
 
 pub(crate) fn address(said: &serde_json::Value) -> Result<SocketAddr> {

@@ -16,7 +16,7 @@ use tonic::transport::Server;
 use crate::compare::Compare;
 use crate::gateway::{envoy_manifest, replaced, start_envoy, start_envoy_module};
 use crate::world::{AS_IN_ITS_IMAGE, address};
-use crate::{Client, Process, binary, eventually, root};
+use crate::{Client, Port, Process, binary, eventually, root};
 
 /// One way from a client to the servers.
 #[derive(Debug)]
@@ -213,14 +213,13 @@ async fn module(folder: &Path, name: &str, flags: &[String], mut processes: Vec<
 }
 
 async fn peer(folder: &Path, name: &str, program: &Path, args: &[&str], servers: [SocketAddr; 2]) -> Result<System> {
-    let free = || anyhow::Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port());
-    let (port, metrics) = (free()?, free()?);
+    let (port, metrics) = (Port::hold()?, Port::hold()?);
     let mut args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-    args.extend(["--host".into(), "127.0.0.1".into(), "--port".into(), port.to_string()]);
-    args.extend(["--prometheus-port".into(), metrics.to_string(), "--worker-urls".into()]);
+    args.extend(["--host".into(), "127.0.0.1".into(), "--port".into(), port.number().to_string()]);
+    args.extend(["--prometheus-port".into(), metrics.number().to_string(), "--worker-urls".into()]);
     args.extend(servers.map(|server| format!("http://{server}")));
     let process = Process::start(folder, name, program, &args, &ONE_THREAD)?;
-    answers(System { name: name.to_owned(), address: ([127, 0, 0, 1], port).into(), processes: vec![process] }).await
+    answers(System { name: name.to_owned(), address: port.address(), processes: vec![process] }).await
 }
 
 impl System {

@@ -120,7 +120,7 @@ fn table(outcomes: &[Outcome]) -> String {
 async fn finds(fleet: &Fleet) -> Result<Finds> {
     let prober = Prober::new(None).context("a prober without a key")?;
     let mut finds = Vec::new();
-    for name in fleet.addresses.keys() {
+    for name in fleet.ports.keys() {
         let server = probe::Server::at(fleet.address(name), AppProtocol::Http);
         let answers = prober.probe(&server).await.with_context(|| format!("asking {name}"))?;
         ensure!(answers.doubts.is_empty(), "{name}: {:?}", answers.doubts);
@@ -137,7 +137,7 @@ fn model<'f>(finds: &'f Finds, name: &str) -> Result<&'f FoundModel> {
 
 async fn found_is_what_each_does(fleet: &Fleet, finds: &Finds) -> Result<String> {
     let mut asked = 0;
-    for name in fleet.addresses.keys() {
+    for name in fleet.ports.keys() {
         let (model, client) = (model(finds, name)?, fleet.client(name));
         let says = |operation| model.operations.is_some_and(|operations| operations.contains(operation));
         for modality in [Modality::Text, Modality::Image, Modality::Audio, Modality::Video] {
@@ -191,7 +191,7 @@ impl Ways {
         let ports = ["--listen=127.0.0.1:0", "--ext-proc-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"];
         let mut args: Vec<String> = ["--log-format=json", "serve", "--as=any"].map(Into::into).into();
         args.extend(ports.map(Into::into));
-        args.extend(fleet.addresses.values().map(ToString::to_string));
+        args.extend(fleet.ports.values().map(ToString::to_string));
         let mut process = Process::start(folder, "thalamus", &binary("thalamus")?, &args, &[])?;
         let said = process.said("serving").await?;
         let at = |port: &str| -> Result<SocketAddr> {
@@ -201,7 +201,7 @@ impl Ways {
         eventually("everything is served", async || {
             let answer = served.get("/v1/models").await?;
             let models = answer.json()["data"].as_array().map_or(0, Vec::len);
-            ensure!(models == fleet.addresses.len() + MORE_NAMES, "{models} models are listed");
+            ensure!(models == fleet.ports.len() + MORE_NAMES, "{models} models are listed");
             Ok(())
         })
         .await?;
@@ -326,7 +326,7 @@ async fn a_restart_is_noticed(fleet: &mut Fleet, served: &Client, folder: &Path)
 /// What was answered with 4xx by all of them, of what clients ask for.
 async fn refusals(fleet: &Fleet) -> Result<f64> {
     let mut sum = 0.0;
-    for name in fleet.addresses.keys() {
+    for name in fleet.ports.keys() {
         let is_refusal = |line: &str| line.starts_with("http_requests_total{") && line.contains("status=\"4xx\"");
         let is_asked = |line: &str| !line.contains("handler=\"/tokenize\"") && line.contains("method=\"POST\"");
         sum += fleet.client(name).get("/metrics").await?.sum(|line| is_refusal(line) && is_asked(line))?;

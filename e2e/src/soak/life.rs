@@ -40,8 +40,10 @@ impl Life {
         };
         let mut world = World::start(cluster, folder, options).await?;
         let second = world.add_replica().await?;
-        let (one, first_ports) = world.picker_beside("picker-a", &PickerPorts::any()).await?;
-        let (two, second_ports) = world.picker_beside("picker-b", &PickerPorts::any()).await?;
+        let ports = [PickerPorts::hold()?, PickerPorts::hold()?];
+        let one = world.picker_beside("picker-a", &ports[0]).await?;
+        let two = world.picker_beside("picker-b", &ports[1]).await?;
+        let [first_ports, second_ports] = ports;
         world.kill_controller();
         let first = world.restart_replica(0).await?.process;
         let mut life = Self {
@@ -114,11 +116,11 @@ impl Life {
     }
 
     pub(super) fn clients(&self) -> Vec<Client> {
-        self.pickers.iter().map(|(_, ports)| Client::new(ports.http)).collect()
+        self.pickers.iter().map(|(_, ports)| Client::new(ports.http.address())).collect()
     }
 
     fn admins(&self) -> Vec<Client> {
-        self.pickers.iter().map(|(_, ports)| Client::new(ports.admin)).collect()
+        self.pickers.iter().map(|(_, ports)| Client::new(ports.admin.address())).collect()
     }
 
     pub(super) fn summary(&self) -> Summary {
@@ -287,11 +289,10 @@ impl Life {
                 picker.kill();
             }
         }
-        let ports = ports.clone();
         let name = ["picker-a", "picker-b"][number];
-        self.pickers[number].0 = Some(self.world.picker_beside(name, &ports).await?.0);
+        *process = Some(self.world.picker_beside(name, ports).await?);
         // Before another goes, this one must have a table: a controller may have died, too.
-        let admin = Client::new(ports.admin);
+        let admin = Client::new(ports.admin.address());
         eventually("the picker is ready again", async || {
             let ready = admin.get("/ready").await?;
             ensure!(ready.status == 200, "{}", ready.text());

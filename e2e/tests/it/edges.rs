@@ -84,7 +84,7 @@ pub(crate) async fn a_model_servers_refusal_is_the_clients_answer(shared: &Share
 pub(crate) async fn health_is_told_under_every_name_over_tls_and_in_plain_text(shared: &Shared) -> Result<()> {
     let world = shared.world().await?;
     for service in ["", "liveness", "readiness", "envoy.service.ext_proc.v3.ExternalProcessor", "inference-extension"] {
-        for (port, tls) in [(world.ext_proc, true), (world.ext_proc, false), (world.health, false)] {
+        for (port, tls) in [(world.ext_proc(), true), (world.ext_proc(), false), (world.health(), false)] {
             let status = grpc_health(port, service, tls).context(port)?;
             ensure!(status == [8, 1], "{service:?} at {port}, TLS {tls}: {status:?}");
         }

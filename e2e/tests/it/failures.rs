@@ -180,7 +180,7 @@ pub(crate) async fn a_herd_that_waited_for_the_picker_is_served(shared: &Shared)
 pub(crate) async fn strangers_hold_up_no_end(shared: &Shared) -> Result<()> {
     let mut world = shared.world().await?;
     three_pools(&mut world).await?;
-    let ports = [world.ext_proc, world.health, world.http.address()];
+    let ports = [world.ext_proc(), world.health(), world.http.address()];
     let mut strangers = Vec::new();
     for port in ports {
         for said in ["", "P", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "POST /v1/chat/completions HTTP/1.1\r\nhost: a"] {

@@ -64,7 +64,7 @@ pub(crate) async fn the_bytes_that_istio_sent_are_answered(shared: &Shared) -> R
     world.apply_model("llama", "{modelName: llama, poolRef: {name: text}}")?;
     world.kubelet.run(PodSpec::new("text-0", "text", &["llama=text"])).await?;
     crate::routing::until_answered(&world, &chat("llama", &text()), "200 text-0").await?;
-    let mut connection = TcpStream::connect(world.ext_proc).await?;
+    let mut connection = TcpStream::connect(world.ext_proc()).await?;
     // A chat, the head of its response with who served it, the response's body and its end; and a list of models, which is answered at once.
     let expected = [
         "x-gateway-destination-endpoint",
@@ -106,14 +106,14 @@ const FAULTS_OF_H2: [&str; 4] = [
 
 pub(crate) async fn h2spec_finds_nothing_that_it_does_not_find_in_h2_itself(shared: &Shared) -> Result<()> {
     let world = shared.world().await?;
-    let mut always = faults(world.ext_proc).await?;
+    let mut always = faults(world.ext_proc()).await?;
     // Some cases are a race between an answer and a reset, with h2 alone as well: what is at fault is at fault each time.
     for _ in 0..5 {
         always.retain(|fault| !FAULTS_OF_H2.contains(&&**fault));
         if always.is_empty() {
             return Ok(());
         }
-        let again = faults(world.ext_proc).await?;
+        let again = faults(world.ext_proc()).await?;
         always.retain(|fault| again.contains(fault));
     }
     ensure!(always.is_empty(), "h2spec finds each time: {always:#?}");
@@ -123,14 +123,14 @@ pub(crate) async fn h2spec_finds_nothing_that_it_does_not_find_in_h2_itself(shar
 pub(crate) async fn what_a_gateways_owner_can_mend_stands_in_the_log(shared: &Shared) -> Result<()> {
     let world = shared.world().await?;
     // A name that is no DNS name, in a TLS greeting.
-    let mut connection = TcpStream::connect(world.ext_proc).await?;
+    let mut connection = TcpStream::connect(world.ext_proc()).await?;
     connection.write_all(ISTIO_GREETING).await?;
     let mut alert = Vec::new();
     connection.read_to_end(&mut alert).await?;
     ensure!(alert.first() == Some(&21), "an alert was to come, and not {alert:?}");
     crate::trust::until_log(&world.picker, "trafficPolicy.tls.sni").await?;
     // A header that HTTP/2 does not have.
-    let mut connection = TcpStream::connect(world.ext_proc).await?;
+    let mut connection = TcpStream::connect(world.ext_proc()).await?;
     let settings = b"\0\0\0\x04\0\0\0\0\0";
     let headers = b"\0\0\x11\x01\x04\0\0\0\x01\x83\x86\x84\x40\x0aconnection\x01x";
     connection.write_all(&[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], settings, headers].concat()).await?;

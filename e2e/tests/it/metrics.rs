@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{Client, Options, PodSpec, Process, World, eventually, root};
+use e2e::{Client, Options, PodSpec, Port, Process, World, eventually, root};
 use serde_json::{Value, json};
 
 use crate::Shared;
@@ -159,14 +159,14 @@ pub(crate) async fn every_panel_and_alert_reads_what_a_prometheus_has(shared: &S
     });
     let config_file = folder.join("prometheus.yaml");
     std::fs::write(&config_file, config.to_string())?;
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let port = Port::hold()?;
     let args = [
         format!("--config.file={}", config_file.display()),
         format!("--storage.tsdb.path={}", folder.join("data").display()),
         format!("--web.listen-address={port}"),
     ];
     let process = Process::start(&folder, "prometheus", &program, &args, &[])?;
-    let prometheus = Client::new(port);
+    let prometheus = Client::new(port.address());
     eventually("Prometheus is ready", async || {
         let ready = prometheus.get("/-/ready").await.with_context(|| process.tail())?;
         ensure!(ready.status == 200, "{}", ready.text());

@@ -1,7 +1,7 @@
 //! Does the picker inside Envoy do what only it must?
 
 use anyhow::{Result, ensure};
-use e2e::{Client, PodSpec, World, envoy_module_says, eventually, older_envoys};
+use e2e::{Client, PodSpec, Port, World, envoy_module_says, eventually, older_envoys};
 use http::Method;
 use serde_json::Value;
 
@@ -107,11 +107,11 @@ pub(crate) async fn how_attempts_end_is_known(shared: &Shared) -> Result<()> {
     world.apply_pool("text")?;
     world.apply_model("m", "{modelName: m, poolRef: {name: text}}")?;
     world.kubelet.run(PodSpec::new("text-0", "text", &["m=text"])).await?;
-    let admin = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let flag = format!("--admin-listen={admin}");
+    let port = Port::hold()?;
+    let flag = format!("--admin-listen={port}");
     let (_envoy, decides) = world.another_module("metrics", &[("--admin-listen=127.0.0.1:0", &flag)]).await?;
     let (_other, asks) = world.asking_module("asking-metrics", &[]).await?;
-    let admin = Client::new(admin);
+    let admin = Client::new(port.address());
     // Where it is decided, it is counted.
     let counted = async |admin: &Client, ending: &str, status: &str| {
         eventually(ending, async || {

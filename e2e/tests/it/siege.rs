@@ -68,8 +68,8 @@ pub(crate) async fn honest_answers_come_while_strangers_try_everything(shared: &
 
     let ports = Ports {
         http: world.http.address(),
-        ext_proc: world.ext_proc,
-        health: world.health,
+        ext_proc: world.ext_proc(),
+        health: world.health(),
         admin: world.picker_admin.address(),
     };
     let stop = Arc::new(AtomicBool::new(false));

@@ -271,7 +271,7 @@ fn envoy_tells(collector: &Collector) -> (String, String) {
                 \"@type\": type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig
                 grpc_service: {envoy_grpc: {cluster_name: collector}, timeout: 1s}
                 service_name: envoy";
-    let (ip, port) = (collector.grpc.ip(), collector.grpc.port());
+    let (ip, port) = (collector.grpc.address().ip(), collector.grpc.number());
     let cluster = format!(
         "
   clusters:
