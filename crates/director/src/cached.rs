@@ -24,6 +24,8 @@ struct Kept {
     keys: LinkedHashMap<u64, Key>,
     tokens: u64,
     capacity: u64,
+    /// Of what went to make room of late, the share that had been asked for again before: 0 to 1.
+    again: f32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +42,9 @@ const KV_TOKENS: u64 = 350_000;
 /// Tokens of an encoder cache: what vLLM takes where nothing is set (`max_num_batched_tokens` of its server; no metric says it).
 const MEDIA_TOKENS: u64 = 8192;
 
+/// Of late is what fills so much of a cache.
+const OF_LATE: f32 = 0.25;
+
 /// Most keys of each kind that are kept of an endpoint, whatever its engine claims and however small clients cut their prompts; less than a
 /// megabyte. Of ordinary text they are some ten million tokens.
 const MOST_KEYS: usize = 16 << 10;
@@ -47,7 +52,13 @@ const MOST_KEYS: usize = 16 << 10;
 impl Cached {
     /// What a content would ask of the endpoint, beyond what is there.
     pub(crate) fn work(&self, content: &Content) -> Work {
-        content.work(self.known(content), !self.media.keys.is_empty(), |item| self.media.keys.contains_key(&item))
+        let known = self.known(content);
+        let work = content.work(known, !self.media.keys.is_empty(), |item| self.media.keys.contains_key(&item));
+        let displaced = || {
+            let fresh = content.links[known..].iter().map(|link| u64::from(link.tokens)).sum();
+            Work::of_reading(self.prefixes.pushed_out_by(fresh)) * self.prefixes.asked_again()
+        };
+        Work { displaced: if self.prefixes.again > 0.0 { displaced() } else { 0.0 }, ..work }
     }
 
     /// How many blocks at its beginning are there. Those after the first that is not there are of no use.
@@ -107,7 +118,7 @@ impl Default for Cached {
 
 impl Kept {
     fn new(capacity: u64) -> Self {
-        Self { keys: LinkedHashMap::new(), tokens: 0, capacity }
+        Self { keys: LinkedHashMap::new(), tokens: 0, capacity, again: 0.0 }
     }
 
     fn keep(&mut self, key: u64, tokens: u32, visit: Visit) {
@@ -128,7 +139,25 @@ impl Kept {
             && let Some((_, gone)) = self.keys.pop_front()
         {
             self.tokens -= u64::from(gone.tokens);
+            let was_asked_again = if gone.born == gone.used { 0.0 } else { 1.0 };
+            self.again += self.share(gone.tokens) * (was_asked_again - self.again);
         }
+    }
+
+    /// What so many tokens tell of all that go: [`OF_LATE`] is all there is to know.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    fn share(&self, tokens: u32) -> f32 {
+        (tokens as f32 / (OF_LATE * self.capacity as f32)).min(1.0)
+    }
+
+    /// Tokens that go when so many come that are not there.
+    fn pushed_out_by(&self, fresh: u64) -> u64 {
+        fresh.saturating_sub(self.capacity.saturating_sub(self.tokens))
+    }
+
+    /// How often a token that goes is asked for again: by that share, of which the same share is pushed out in turn by what comes again.
+    fn asked_again(&self) -> f32 {
+        self.again * (1.0 + self.again)
     }
 
     fn forget(&mut self, key: u64, visit: Visit) {
@@ -142,6 +171,7 @@ impl Kept {
     fn clear(&mut self) {
         self.keys.clear();
         self.tokens = 0;
+        self.again = 0.0;
     }
 }
 
@@ -200,6 +230,33 @@ mod tests {
         // One that is longer than the cache leaves its beginning.
         cached.enter(&content(&[10, 11, 12, 13, 14, 15, 16], None));
         assert_eq!(cached.known(&content(&[10, 11, 12, 13, 14, 15, 16], None)), 5);
+    }
+
+    #[test]
+    fn what_is_pushed_out_counts_as_far_as_it_was_asked_for_again() {
+        let mut cached = of(4000);
+        let next = content(&[8, 9], None);
+        cached.enter(&content(&[1, 2], None));
+        assert_eq!(cached.work(&next).displaced, 0.0, "there is room");
+        // Prompts that nobody comes back to are no loss.
+        for key in 10..100 {
+            cached.enter(&content(&[key], None));
+        }
+        assert_eq!(cached.work(&next).displaced, 0.0);
+        // Conversations: each prompt with all before it.
+        for round in 0..100 {
+            let keys = [100, 101, 102].map(|key| key + 10 * round);
+            for turn in 1..=3 {
+                cached.enter(&content(&keys[..turn], None));
+            }
+        }
+        let displaced = cached.work(&next).displaced;
+        // Two of three blocks of each were asked for again; each of these, when it comes again, pushes out others.
+        let all = Work::of_reading(200);
+        assert!(displaced > all && displaced < all * 1.25, "{displaced} of {all}");
+        assert_eq!(cached.work(&content(&[1090, 1091], None)).displaced, 0.0, "it is there");
+        cached.clear();
+        assert_eq!(cached.work(&next).displaced, 0.0, "nothing is known of a server that started anew");
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub struct Work {
     pub encoding: f32,
     /// What its caches spare it of both.
     pub saved: f32,
+    /// What others would have to ask of it again, for what goes from its full caches to make room for this.
+    pub displaced: f32,
 }
 
 /// A cost, in parts.
@@ -63,10 +65,10 @@ impl Work {
         }
     }
 
-    /// The same where nothing of it is known.
+    /// The same where nothing is known of caches.
     #[must_use]
     pub fn anew(self) -> Self {
-        Self { reading: self.reading + self.saved, saved: 0.0, ..self }
+        Self { reading: self.reading + self.saved, saved: 0.0, displaced: 0.0, ..self }
     }
 
     /// All that is to be done for it.
@@ -89,7 +91,9 @@ impl Cost {
     }
 
     /// How much longer everybody waits, in milliseconds: the request for what is queued and for its own work, and for that as well all whose
-    /// first byte is still to come, and a little those that wait for their next token; and for its own tokens beside theirs.
+    /// first byte is still to come, and a little those that wait for their next token; and for its own tokens beside theirs. What it displaces
+    /// is work that it brings, too: somebody else's, who then waits likewise. Without that, a fleet whose caches are too small for its
+    /// conversations moves them about at every short queue, and reads all of them again (`many-turns` at 50 requests a second).
     ///
     /// To look at the request's own wait alone (queued + work), or to weigh a queue like work ((queued + work) × requests), loses a fleet
     /// that is nearly full: the wait hides what affinity saves, everything is read again everywhere, and the queues never end (`llm-d-ladder`
@@ -97,6 +101,7 @@ impl Cost {
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     pub fn total(&self) -> f32 {
         let waiting = 1.0 + self.unread + LATER_TOKEN * self.in_flight as f32;
-        (self.queued + self.work.all() * waiting + LONGER_STEPS * self.in_flight as f32) * self.pace
+        (self.queued + (self.work.all() + self.work.displaced) * waiting + LONGER_STEPS * self.in_flight as f32)
+            * self.pace
     }
 }

@@ -154,7 +154,7 @@ impl Profile {
                     let work = candidate.work;
                     let cost = self.cost(&candidate);
                     let anew = || self.cost(&Candidate { work: work.anew(), ..candidate });
-                    let cost_anew = if work.saved > 0.0 { anew() } else { cost };
+                    let cost_anew = if work == work.anew() { cost } else { anew() };
                     all.push(Ranked {
                         place: candidate.place,
                         work,

@@ -35,7 +35,12 @@ fn load() -> impl Strategy<Value = Load> {
 }
 
 fn work() -> impl Strategy<Value = Work> {
-    (0.0..1e4_f32, 0.0..1e3_f32, 0.0..1e4_f32).prop_map(|(reading, encoding, saved)| Work { reading, encoding, saved })
+    (0.0..1e4_f32, 0.0..1e3_f32, 0.0..1e4_f32, 0.0..1e4_f32).prop_map(|(reading, encoding, saved, displaced)| Work {
+        reading,
+        encoding,
+        saved,
+        displaced,
+    })
 }
 
 fn capability() -> impl Strategy<Value = Capability> {
@@ -158,17 +163,18 @@ proptest! {
 }
 
 proptest! {
-    /// One that has everything is asked, unless its queue is longer than all there would wait for the work elsewhere.
+    /// One that has everything is asked, unless its queue is longer than all there would wait for the work elsewhere: the request's own, and
+    /// what it would make others ask for again.
     #[test]
     fn affinity_never_costs_more_waiting_than_it_saves(here in load(), there in load(), work in work()) {
-        let (has, has_not) = (Work { reading: 0.0, encoding: 0.0, saved: work.all() }, Work { saved: 0.0, ..work });
+        let (has, has_not) = (Work { saved: work.all(), ..Work::default() }, Work { saved: 0.0, ..work });
         let (here, there) = (Load { pace: 1.0, ..here }, Load { pace: 1.0, ..there });
         let prefers = Cost::new(has, &here).total() < Cost::new(has_not, &there).total();
         let waits = |load: &Load| load.queued + load.untold + 30.0 * load.others_waiting;
         let idle = there.unread == 0 && there.untold == 0.0;
         if prefers && idle {
             // Three hundredths for each answer under way there.
-            let most = work.all() * (1.0 + f32::from(u16::try_from(there.in_flight).unwrap()) * 0.03);
+            let most = (work.all() + work.displaced) * (1.0 + f32::from(u16::try_from(there.in_flight).unwrap()) * 0.03);
             prop_assert!(waits(&here) - waits(&there) <= most * 1.001, "{here:?} {there:?}");
         }
     }

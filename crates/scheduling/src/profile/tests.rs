@@ -11,8 +11,8 @@ const ANYTHING: SchedulingRequest<'_> =
     SchedulingRequest { need: NOTHING, size: Size::of(0), limits: Limits::NONE, subset: None, content: None };
 
 /// A prompt of a hundred milliseconds, of which the server has nothing.
-const NOTHING_THERE: Work = Work { reading: 100.0, encoding: 0.0, saved: 0.0 };
-const ALL_THERE: Work = Work { reading: 1.0, encoding: 0.0, saved: 99.0 };
+const NOTHING_THERE: Work = Work { reading: 100.0, encoding: 0.0, saved: 0.0, displaced: 0.0 };
+const ALL_THERE: Work = Work { reading: 1.0, encoding: 0.0, saved: 99.0, displaced: 0.0 };
 
 const IDLE: Load = queue(0);
 const FULL: Load = queue(SATURATED_WAITING);
