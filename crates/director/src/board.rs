@@ -390,12 +390,13 @@ impl EndpointState {
         self.refusals.forget();
     }
 
-    /// What a content would ask of it.
-    pub(crate) fn work(&self, content: &Content) -> Work {
+    /// What a content would ask of it, and the share of such work that it was spared of late.
+    pub(crate) fn work(&self, content: &Content) -> (Work, f32) {
         if content.is_empty() {
-            return content.work(0, false, |_| false);
+            return (content.work(0, false, |_| false), 0.0);
         }
-        self.cached.read().unwrap_or_else(PoisonError::into_inner).work(content)
+        let cached = self.cached.read().unwrap_or_else(PoisonError::into_inner);
+        (cached.work(content), cached.spared_share())
     }
 
     /// Tokens that are believed to be in its KV cache.
@@ -406,10 +407,9 @@ impl EndpointState {
     /// A content goes there. Says what it asks.
     pub(crate) fn enter(&self, content: &Content) -> (Work, Visit) {
         if content.is_empty() {
-            return (self.work(content), 0);
+            return (self.work(content).0, 0);
         }
-        let mut cached = self.cached_mut();
-        (cached.work(content), cached.enter(content))
+        self.cached_mut().enter(content)
     }
 
     /// What it brought did not come to be there.

@@ -12,6 +12,8 @@ pub(crate) struct Cached {
     media: Kept,
     /// Of the request that came last.
     visit: Visit,
+    /// Of the work that came of late, the share that was spared.
+    spared_share: f32,
 }
 
 /// A request that was sent there, by its number.
@@ -66,9 +68,13 @@ impl Cached {
         content.links.iter().take_while(|link| self.prefixes.keys.contains_key(&link.key)).count()
     }
 
-    /// The endpoint will have it, as far as there is room.
-    pub(crate) fn enter(&mut self, content: &Content) -> Visit {
+    /// The endpoint will have it, as far as there is room. Says what it asks.
+    pub(crate) fn enter(&mut self, content: &Content) -> (Work, Visit) {
         self.visit += 1;
+        let work = self.work(content);
+        let Work { saved, reading, encoding, .. } = work;
+        let share = self.prefixes.share(u32::try_from(content.tokens).unwrap_or(u32::MAX));
+        self.spared_share += share * (saved / (saved + reading + encoding).max(1.0) - self.spared_share);
         let mut room = self.prefixes.capacity;
         let mut fits = |tokens: u32| {
             let left = room.checked_sub(u64::from(tokens));
@@ -83,7 +89,7 @@ impl Cached {
         for item in &content.media {
             item.key.inspect(|key| self.media.keep(*key, item.tokens, self.visit));
         }
-        self.visit
+        (work, self.visit)
     }
 
     /// What a request brought did not come to be there: what was there before it, or was asked for since, stays.
@@ -98,6 +104,11 @@ impl Cached {
         self.prefixes.make_room();
     }
 
+    /// Of the work that came of late, the share that was spared: 0 to 1.
+    pub(crate) fn spared_share(&self) -> f32 {
+        self.spared_share
+    }
+
     /// Tokens that are believed to be in its KV cache.
     pub(crate) fn tokens(&self) -> u64 {
         self.prefixes.tokens
@@ -107,12 +118,13 @@ impl Cached {
     pub(crate) fn clear(&mut self) {
         self.prefixes.clear();
         self.media.clear();
+        self.spared_share = 0.0;
     }
 }
 
 impl Default for Cached {
     fn default() -> Self {
-        Self { prefixes: Kept::new(KV_TOKENS), media: Kept::new(MEDIA_TOKENS), visit: 0 }
+        Self { prefixes: Kept::new(KV_TOKENS), media: Kept::new(MEDIA_TOKENS), visit: 0, spared_share: 0.0 }
     }
 }
 
@@ -260,16 +272,28 @@ mod tests {
     }
 
     #[test]
+    fn how_much_was_spared_is_of_late() {
+        let mut cached = of(10_000);
+        let next = |turns: u64| content(&(1..=turns).collect::<Vec<_>>(), None);
+        (1..=50).for_each(|turns| _ = cached.enter(&next(turns)));
+        assert!(cached.spared_share() > 0.9, "{}", cached.spared_share());
+        (1000..1050).for_each(|key| _ = cached.enter(&content(&[key], None)));
+        assert!(cached.spared_share() < 0.2, "{}", cached.spared_share());
+        cached.clear();
+        assert_eq!(cached.spared_share(), 0.0);
+    }
+
+    #[test]
     fn what_did_not_come_to_be_there_is_forgotten_and_what_others_have_of_it_stays() {
         let mut cached = of(1000);
         cached.enter(&content(&[1, 2], None));
         let next = content(&[1, 2, 3, 4], Some(7));
-        let visit = cached.enter(&next);
+        let (_, visit) = cached.enter(&next);
         cached.forget(&next, visit);
         assert_eq!((cached.known(&next), cached.tokens()), (2, 200));
         assert_eq!(cached.work(&content(&[8], Some(7))).encoding, 50.0);
         // Of what another has asked for since, that one knows.
-        let (first, second) = (cached.enter(&next), cached.enter(&content(&[1, 2, 3], None)));
+        let ((_, first), (_, second)) = (cached.enter(&next), cached.enter(&content(&[1, 2, 3], None)));
         cached.forget(&next, first);
         assert_eq!(cached.known(&next), 3);
         cached.forget(&content(&[1, 2, 3], None), second);

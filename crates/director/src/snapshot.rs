@@ -375,11 +375,12 @@ impl Slot {
         offers: &mut Offers<'_>,
     ) -> Candidate<'_> {
         let Self { endpoint, state } = self;
-        let (load, health, work) = (state.load_at(now), state.health_at(now), state.work(content));
+        let (load, health) = (state.load_at(now), state.health_at(now));
+        let (work, spared_share) = state.work(content);
         let offer = offers.at(endpoint);
         let adapter = offers.model().filter(|_| offer.is_some_and(|offer| offer.is_adapter));
         let has_adapter_place = adapter.is_none_or(|adapter| state.adapters.have_place_for(adapter, now));
-        Candidate { endpoint, offer, load, health, work, has_adapter_place, place }
+        Candidate { endpoint, offer, load, health, work, has_adapter_place, spared_share, place }
     }
 
     fn known(&self, app_protocol: AppProtocol) -> KnownEndpoint {

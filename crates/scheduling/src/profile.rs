@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use routing::{Draw, Endpoint, Limits, Offer, Requirement, Size};
 
-use crate::{Cost, Filter, Health, Load, Scorer, Subset, Work};
+use crate::{Cost, Filter, Health, Load, Scorer, Scraped, Subset, Work};
 
 /// What is asked of the endpoints.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +30,8 @@ pub struct Candidate<'a> {
     pub work: Work,
     /// False where the adapter that is asked for would wait until the engine is done with another.
     pub has_adapter_place: bool,
+    /// Of the work that it was sent of late, the share that it was spared, since it had that from before: 0 to 1.
+    pub spared_share: f32,
     /// Its place among those that were offered, for whoever offered them.
     pub place: usize,
 }
@@ -50,6 +52,7 @@ pub struct Ranked {
     /// What it would cost if the endpoint had nothing of the request in its caches.
     pub cost_anew: f32,
     in_flight: u32,
+    pace: f32,
     tie_break: u64,
 }
 
@@ -105,7 +108,7 @@ const MANY: usize = 4;
 /// Costs within this share of the least are equal: they are estimates.
 const NEAR: f32 = 0.05;
 
-/// The same where nobody has what a prompt begins with, and it is worth something that all send it to the same endpoint.
+/// The same where nobody has what a prompt begins with, and it is worth something that all send it to the same endpoint; at least.
 const NEAR_HOME: f32 = 0.1;
 
 // === impl SchedulingRequest ===
@@ -140,8 +143,9 @@ impl Profile {
         let mut exhausted = Exhausted::NoEndpoints;
         let candidates = candidates.into_iter();
         let mut all: Vec<Ranked> = Vec::with_capacity(candidates.size_hint().1.unwrap_or(0));
-        let (mut is_known, mut doubtful) = (false, Vec::new());
+        let (mut is_known, mut doubtful, mut company) = (false, Vec::new(), Company::default());
         for candidate in candidates {
+            company.add(&candidate);
             match self.judge(request, &candidate) {
                 Err(filter) => exhausted = exhausted.max(Exhausted::Filtered(filter)),
                 Ok((lacks, demotion)) => {
@@ -163,6 +167,7 @@ impl Profile {
                         demotion,
                         cost_anew,
                         in_flight: candidate.load.in_flight,
+                        pace: candidate.load.pace,
                         tie_break: place_of(candidate.endpoint),
                     });
                 }
@@ -170,20 +175,23 @@ impl Profile {
         }
         spare_half(&mut all, doubtful);
         let Some(demotion) = all.iter().map(|ranked| ranked.demotion).min() else { return Err(exhausted) };
-        let (salt, near, has_home) = match request.content {
-            Some(content) if !is_known => (content, NEAR_HOME, true),
+        let worth = if self.prefers == Preference::LeastCost { company.is_worth() } else { 0.0 };
+        let (salt, share, has_home) = match request.content {
+            Some(content) if !is_known => (content, NEAR_HOME + worth, true),
             _ => (draw.next(), NEAR, false),
         };
         for ranked in &mut all {
             ranked.tie_break = Draw::new(salt ^ ranked.tie_break).next();
         }
         let first = || all.iter().filter(|ranked| ranked.demotion == demotion);
-        let (equals, least) = (first().count(), first().map(|ranked| ranked.cost).fold(f32::INFINITY, f32::min));
+        let equals = first().count();
         let least_anew = first().map(|ranked| ranked.cost_anew).fold(f32::INFINITY, f32::min);
-        let near = least * (1.0 + near);
+        // Nobody is at home at a slow server: that is not worth agreeing on.
+        let priced = |ranked: &Ranked| if has_home { ranked.cost * ranked.pace } else { ranked.cost };
+        let near = first().map(priced).fold(f32::INFINITY, f32::min) * (1.0 + share);
         // Costs are never below zero, so that their bits are in their order.
         let order = |ranked: &Ranked| {
-            let is_near = ranked.demotion == demotion && ranked.cost <= near;
+            let is_near = ranked.demotion == demotion && priced(ranked) <= near;
             let cost = if is_near { 0 } else { ranked.cost.to_bits() };
             // Of those that are nearly equal whoever does the least, but for a home, which is worth a little.
             let in_flight = if is_near && !has_home { ranked.in_flight } else { 0 };
@@ -195,7 +203,7 @@ impl Profile {
             all.truncate(limit);
         }
         all.sort_unstable_by_key(order);
-        let is_swayed = all[0].cost_anew > least_anew * (1.0 + NEAR_HOME);
+        let is_swayed = all[0].cost_anew > least_anew * (1.0 + share.max(NEAR_HOME));
         Ok(Ranking { best: all, equals, is_swayed })
     }
 
@@ -241,6 +249,39 @@ impl Profile {
             Preference::LeastCost => Cost::new(candidate.work, &candidate.load).total(),
             Preference::Scores(scorers) => 1.0 - score(candidate, scorers),
         }
+    }
+}
+
+/// Who sends requests to these endpoints, as their metrics tell, and whether it matters who has what.
+#[derive(Debug, Clone, Copy, Default)]
+struct Company {
+    /// Requests of this picker that are there, and of everybody.
+    ours: u32,
+    all: u32,
+    /// The most that one was spared.
+    spared_share: f32,
+}
+
+/// What agreeing on a home is worth where all requests are of others, as a share of the least cost.
+const WORTH_OF_COMPANY: f32 = 4.0;
+
+/// Where so much of the work was spared, all of that counts: more cannot be spared while pickers do not agree.
+const WELL_SPARED: f32 = 0.25;
+
+impl Company {
+    fn add(&mut self, candidate: &Candidate<'_>) {
+        self.spared_share = self.spared_share.max(candidate.spared_share);
+        if let Some(Scraped { waiting: Some(waiting), running: Some(running), .. }) = candidate.load.scraped {
+            self.ours = self.ours.saturating_add(candidate.load.in_flight);
+            self.all = self.all.saturating_add(waiting).saturating_add(running);
+        }
+    }
+
+    /// What it is worth that all send the same to the same: nothing to a picker that is alone, or where nothing comes again.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    fn is_worth(&self) -> f32 {
+        let others = self.all.saturating_sub(self.ours) as f32 / self.all.max(1) as f32;
+        WORTH_OF_COMPANY * others * (self.spared_share / WELL_SPARED).min(1.0)
     }
 }
 

@@ -90,6 +90,7 @@ fn rank(servers: &[Server], need: Requirement, limit: usize, seed: u64) -> Vec<u
                 health: *health,
                 work: *work,
                 has_adapter_place: true,
+                spared_share: 0.0,
                 place,
             }
         });

@@ -31,11 +31,12 @@ struct Server {
     load: Load,
     health: Health,
     work: Work,
+    spared_share: f32,
 }
 
 fn server(port: u16, load: Load) -> Server {
     let address = SocketAddr::from(([10, 0, 0, 1], port));
-    Server { endpoint: Endpoint::new(address, "".into()), load, health: WELL, work: NOTHING_THERE }
+    Server { endpoint: Endpoint::new(address, "".into()), load, health: WELL, work: NOTHING_THERE, spared_share: 0.0 }
 }
 
 impl Server {
@@ -54,8 +55,9 @@ impl Server {
 }
 
 fn candidates(servers: &[Server]) -> impl Iterator<Item = Candidate<'_>> {
-    servers.iter().enumerate().map(|(place, Server { endpoint, load, health, work })| Candidate {
+    servers.iter().enumerate().map(|(place, Server { endpoint, load, health, work, spared_share })| Candidate {
         has_adapter_place: true,
+        spared_share: *spared_share,
         endpoint,
         offer: endpoint.offer(None),
         load: *load,
@@ -119,6 +121,40 @@ fn what_nobody_has_goes_where_everybody_sends_it() {
     now[home].load = IDLE;
     now[other].work = ALL_THERE;
     assert_eq!(first(7, 1, &now), other);
+}
+
+#[test]
+fn among_several_pickers_a_home_may_be_busier_but_not_slower() {
+    let request = SchedulingRequest { content: Some(7), ..ANYTHING };
+    let first = |profile: &Profile, servers: &[Server]| {
+        profile.run(&request, candidates(servers), 1, &mut Draw::new(1)).unwrap().best().place
+    };
+    let by_cost = Profile::default();
+    let in_company = |load, of_others| {
+        let scraped = Scraped { waiting: Some(0), running: Some(of_others), kv_cache_usage: None };
+        Server { spared_share: 0.5, ..server(0, Load { scraped: Some(scraped), ..load }) }
+    };
+    let fleet = |of_others| -> Vec<Server> {
+        let ports = (0..4).map(|port| server(port, IDLE).endpoint);
+        ports.map(|endpoint| Server { endpoint, ..in_company(IDLE, of_others) }).collect()
+    };
+    let home = first(&by_cost, &fleet(0));
+    let with = |load: Load, of_others| {
+        let mut servers = fleet(of_others);
+        servers[home].load = Load { scraped: servers[home].load.scraped, ..load };
+        servers
+    };
+    let busier = busy(120.0, 1);
+    assert_eq!(first(&by_cost, &with(busier, 9)), home);
+    assert_ne!(first(&by_cost, &with(busier, 0)), home, "it is alone");
+    assert_ne!(first(&by_cost, &with(busy(900.0, 3), 9)), home, "there are bounds");
+    assert_ne!(first(&by_cost, &with(Load { pace: 3.0, ..IDLE }, 9)), home, "it is slow");
+    let mut unique = with(busier, 9);
+    unique.iter_mut().for_each(|server| server.spared_share = 0.0);
+    assert_ne!(first(&by_cost, &unique), home, "nothing comes again");
+    // Whoever wants another order gets it.
+    let prefers = Preference::Scores(vec![(Scorer::LeastActive, 1.0)]);
+    assert_ne!(first(&Profile { prefers, ..Profile::default() }, &with(busier, 9)), home);
 }
 
 #[test]
