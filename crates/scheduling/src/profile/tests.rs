@@ -150,7 +150,9 @@ fn among_several_pickers_a_home_may_be_busier_but_not_slower() {
     assert_ne!(first(&by_cost, &with(busy(900.0, 3), 9)), home, "there are bounds");
     assert_ne!(first(&by_cost, &with(Load { pace: 3.0, ..IDLE }, 9)), home, "it is slow");
     let mut unique = with(busier, 9);
-    unique.iter_mut().for_each(|server| server.spared_share = 0.0);
+    for server in &mut unique {
+        server.spared_share = 0.0;
+    }
     assert_ne!(first(&by_cost, &unique), home, "nothing comes again");
     // Whoever wants another order gets it.
     let prefers = Preference::Scores(vec![(Scorer::LeastActive, 1.0)]);
