@@ -175,23 +175,28 @@ impl Profile {
         }
         spare_half(&mut all, doubtful);
         let Some(demotion) = all.iter().map(|ranked| ranked.demotion).min() else { return Err(exhausted) };
-        let worth = if self.prefers == Preference::LeastCost { company.is_worth() } else { 0.0 };
-        let (salt, share, has_home) = match request.content {
-            Some(content) if !is_known => (content, NEAR_HOME + worth, true),
+        let (salt, near, has_home) = match request.content {
+            Some(content) if !is_known => (content, NEAR_HOME, true),
             _ => (draw.next(), NEAR, false),
         };
+        let in_company =
+            if has_home && self.prefers == Preference::LeastCost { near + company.is_worth() } else { near };
         for ranked in &mut all {
             ranked.tie_break = Draw::new(salt ^ ranked.tie_break).next();
         }
         let first = || all.iter().filter(|ranked| ranked.demotion == demotion);
-        let equals = first().count();
+        let (equals, least) = (first().count(), first().map(|ranked| ranked.cost).fold(f32::INFINITY, f32::min));
         let least_anew = first().map(|ranked| ranked.cost_anew).fold(f32::INFINITY, f32::min);
-        // Nobody is at home at a slow server: that is not worth agreeing on.
-        let priced = |ranked: &Ranked| if has_home { ranked.cost * ranked.pace } else { ranked.cost };
-        let near = first().map(priced).fold(f32::INFINITY, f32::min) * (1.0 + share);
+        // A slow server is no home that is worth agreeing on.
+        let slowed = |ranked: &Ranked| ranked.cost * ranked.pace;
+        let least_slowed = first().map(slowed).fold(f32::INFINITY, f32::min);
+        let is_near = |ranked: &Ranked| {
+            let within = |share: f32| ranked.cost <= least * (1.0 + share);
+            within(near) || within(in_company) && slowed(ranked) <= least_slowed * (1.0 + in_company)
+        };
         // Costs are never below zero, so that their bits are in their order.
         let order = |ranked: &Ranked| {
-            let is_near = ranked.demotion == demotion && priced(ranked) <= near;
+            let is_near = ranked.demotion == demotion && is_near(ranked);
             let cost = if is_near { 0 } else { ranked.cost.to_bits() };
             // Of those that are nearly equal whoever does the least, but for a home, which is worth a little.
             let in_flight = if is_near && !has_home { ranked.in_flight } else { 0 };
@@ -203,7 +208,7 @@ impl Profile {
             all.truncate(limit);
         }
         all.sort_unstable_by_key(order);
-        let is_swayed = all[0].cost_anew > least_anew * (1.0 + share.max(NEAR_HOME));
+        let is_swayed = all[0].cost_anew > least_anew * (1.0 + in_company.max(NEAR_HOME));
         Ok(Ranking { best: all, equals, is_swayed })
     }
 
