@@ -50,9 +50,9 @@ mod tests {
 
     #[test]
     fn a_port_that_is_held_is_given_to_nobody_who_asks_for_any() {
-        let held: Vec<Port> = (0..100).map(|_| Port::hold().unwrap()).collect();
+        let held: Vec<Port> = (0..300).map(|_| Port::hold().unwrap()).collect();
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
-        let others: Vec<(TcpListener, TcpStream)> = (0..200)
+        let others: Vec<(TcpListener, TcpStream)> = (0..400)
             .map(|_| {
                 let listener = TcpListener::bind("127.0.0.1:0").unwrap();
                 (listener, TcpStream::connect(server.local_addr().unwrap()).unwrap())

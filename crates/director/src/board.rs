@@ -52,6 +52,8 @@ pub struct EndpointState {
     done_a_second: AtomicU32,
     /// See [`Load::others_waiting`]; as bits.
     others_waiting: AtomicU32,
+    /// See [`Load::others_share`]; as bits.
+    others_share: AtomicU32,
     /// How many times as long as that server it takes, as bits.
     pace: AtomicU32,
     cached: RwLock<Cached>,
@@ -182,6 +184,7 @@ impl EndpointState {
             done_at: AtomicU64::new(0),
             done_a_second: AtomicU32::new(0),
             others_waiting: AtomicU32::new(0),
+            others_share: AtomicU32::new(0),
             pace: AtomicU32::new(1.0_f32.to_bits()),
             cached: RwLock::default(),
             started: AtomicU64::new(0),
@@ -216,6 +219,7 @@ impl EndpointState {
         self.pending_at_scrape.store(self.pending(), Relaxed);
         self.measure(at);
         self.others_wait(waiting.unwrap_or(0).saturating_sub(ours));
+        self.others_send(waiting, running);
         self.waiting.store(known(waiting), Relaxed);
         self.running.store(known(running), Relaxed);
         self.kv_cache_usage.store(kv_cache_usage.unwrap_or(f32::NAN).to_bits(), Relaxed);
@@ -340,6 +344,7 @@ impl EndpointState {
             pending: self.pending(),
             arrived: self.pending().cast_signed() - self.pending_at_scrape.load(Relaxed).cast_signed(),
             others_waiting: 0.0,
+            others_share: 0.0,
             pace: float(&self.pace),
             scraped: None,
         };
@@ -350,7 +355,8 @@ impl EndpointState {
         let count = |count: &AtomicU32| Some(count.load(Relaxed)).filter(|count| *count != UNKNOWN);
         let kv_cache_usage = Some(f32::from_bits(self.kv_cache_usage.load(Relaxed))).filter(|usage| !usage.is_nan());
         let scraped = Scraped { waiting: count(&self.waiting), running: count(&self.running), kv_cache_usage };
-        Load { scraped: Some(scraped), others_waiting: float(&self.others_waiting), ..known }
+        let (others_waiting, others_share) = (float(&self.others_waiting), float(&self.others_share));
+        Load { scraped: Some(scraped), others_waiting, others_share, ..known }
     }
 
     pub(crate) fn health_at(&self, now: u64) -> Health {
@@ -373,6 +379,16 @@ impl EndpointState {
         let (before, now) = (f32::from_bits(self.others_waiting.load(Relaxed)), waiting as f32);
         // A queue that is shorter is so for everybody.
         self.others_waiting.store((before + (now - before) * NEWS).min(now).to_bits(), Relaxed);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    fn others_send(&self, waiting: Option<u32>, running: Option<u32>) {
+        let all = waiting.zip(running).map_or(0, |(waiting, running)| waiting.saturating_add(running));
+        if all > 0 {
+            let others = all.saturating_sub(self.in_flight.load(Relaxed)) as f32 / all as f32;
+            let before = f32::from_bits(self.others_share.load(Relaxed));
+            self.others_share.store((before + (others - before) * NEWS).to_bits(), Relaxed);
+        }
     }
 
     /// What is believed of it, for an attempt that begins.

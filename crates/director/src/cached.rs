@@ -47,6 +47,9 @@ const MEDIA_TOKENS: u64 = 8192;
 /// Of late is what fills so much of a cache.
 const OF_LATE: f32 = 0.25;
 
+/// No request tells more of what is spared than this share of all that is known.
+const SINGLE: f32 = 0.1;
+
 /// Most keys of each kind that are kept of an endpoint, whatever its engine claims and however small clients cut their prompts; less than a
 /// megabyte. Of ordinary text they are some ten million tokens.
 const MOST_KEYS: usize = 16 << 10;
@@ -56,11 +59,11 @@ impl Cached {
     pub(crate) fn work(&self, content: &Content) -> Work {
         let known = self.known(content);
         let work = content.work(known, !self.media.keys.is_empty(), |item| self.media.keys.contains_key(&item));
-        let displaced = || {
-            let fresh = content.links[known..].iter().map(|link| u64::from(link.tokens)).sum();
-            Work::of_reading(self.prefixes.pushed_out_by(fresh)) * self.prefixes.asked_again()
-        };
-        Work { displaced: if self.prefixes.again > 0.0 { displaced() } else { 0.0 }, ..work }
+        if self.prefixes.again == 0.0 {
+            return work;
+        }
+        let fresh = content.links[known..].iter().map(|link| u64::from(link.tokens)).sum();
+        Work { displacing: self.prefixes.displacing(fresh), ..work }
     }
 
     /// How many blocks at its beginning are there. Those after the first that is not there are of no use.
@@ -74,7 +77,7 @@ impl Cached {
         let work = self.work(content);
         let Work { saved, reading, encoding, .. } = work;
         let share = self.prefixes.share(u32::try_from(content.tokens).unwrap_or(u32::MAX));
-        self.spared_share += share * (saved / (saved + reading + encoding).max(1.0) - self.spared_share);
+        self.spared_share += share.min(SINGLE) * (saved / (saved + reading + encoding).max(1.0) - self.spared_share);
         let mut room = self.prefixes.capacity;
         let mut fits = |tokens: u32| {
             let left = room.checked_sub(u64::from(tokens));
@@ -100,8 +103,11 @@ impl Cached {
 
     /// How large its KV cache is, as the engine says.
     pub(crate) fn resize(&mut self, kv_tokens: u64) {
+        let again = self.prefixes.again;
         self.prefixes.capacity = kv_tokens;
         self.prefixes.make_room();
+        // What goes because of that made room for no prompt.
+        self.prefixes.again = again;
     }
 
     /// Of the work that came of late, the share that was spared: 0 to 1.
@@ -162,14 +168,14 @@ impl Kept {
         (tokens as f32 / (OF_LATE * self.capacity as f32)).min(1.0)
     }
 
-    /// Tokens that go when so many come that are not there.
-    fn pushed_out_by(&self, fresh: u64) -> u64 {
-        fresh.saturating_sub(self.capacity.saturating_sub(self.tokens))
-    }
-
-    /// How often a token that goes is asked for again: by that share, of which the same share is pushed out in turn by what comes again.
-    fn asked_again(&self) -> f32 {
-        self.again * (1.0 + self.again)
+    /// How many tokens will be read again for each of so many that come and are not there: of those that go to make room, the share that is
+    /// asked for again, and for what these push out in turn the same share once more.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    fn displacing(&self, fresh: u64) -> f32 {
+        let fresh = fresh.max(1);
+        let free = self.capacity.saturating_sub(self.tokens);
+        let go = fresh.saturating_sub(free).min(self.tokens);
+        self.again * (1.0 + self.again) * (go as f32 / fresh as f32)
     }
 
     fn forget(&mut self, key: u64, visit: Visit) {
@@ -249,12 +255,12 @@ mod tests {
         let mut cached = of(4000);
         let next = content(&[8, 9], None);
         cached.enter(&content(&[1, 2], None));
-        assert_eq!(cached.work(&next).displaced, 0.0, "there is room");
+        assert_eq!(cached.work(&next).displaced(), 0.0, "there is room");
         // Prompts that nobody comes back to are no loss.
         for key in 10..100 {
             cached.enter(&content(&[key], None));
         }
-        assert_eq!(cached.work(&next).displaced, 0.0);
+        assert_eq!(cached.work(&next).displaced(), 0.0);
         // Conversations: each prompt with all before it.
         for round in 0..100 {
             let keys = [100, 101, 102].map(|key| key + 10 * round);
@@ -262,13 +268,13 @@ mod tests {
                 cached.enter(&content(&keys[..turn], None));
             }
         }
-        let displaced = cached.work(&next).displaced;
+        let displaced = cached.work(&next).displaced();
         // Two of three blocks of each were asked for again; each of these, when it comes again, pushes out others.
         let all = Work::of_reading(200);
         assert!(displaced > all && displaced < all * 1.25, "{displaced} of {all}");
-        assert_eq!(cached.work(&content(&[1090, 1091], None)).displaced, 0.0, "it is there");
+        assert_eq!(cached.work(&content(&[1090, 1091], None)).displaced(), 0.0, "it is there");
         cached.clear();
-        assert_eq!(cached.work(&next).displaced, 0.0, "nothing is known of a server that started anew");
+        assert_eq!(cached.work(&next).displaced(), 0.0, "nothing is known of a server that started anew");
     }
 
     #[test]

@@ -156,7 +156,7 @@ impl Content {
             reading: Work::of_reading(self.tokens.saturating_sub(there)),
             encoding: self.encoding - spared,
             saved: Work::of_reading(there) + spared,
-            displaced: 0.0,
+            displacing: 0.0,
         }
     }
 

@@ -96,6 +96,8 @@ pub struct Why {
     pub candidates: usize,
     /// Whether what it has in its caches decided it.
     pub is_swayed: bool,
+    /// Whether it is not the cheapest, but where other pickers send the like.
+    pub is_at_home: bool,
     /// What all of them lack, so that one was taken that had better not be.
     pub lacks: Option<Filter>,
 }
@@ -185,14 +187,15 @@ impl Plan {
 
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { need, capability, tier, tiers, candidates, is_swayed, lacks } = self;
+        let Self { need, capability, tier, tiers, candidates, is_swayed, is_at_home, lacks } = self;
         let spare = capability.fit(*need).map_or(0, routing::Fit::spare);
         write!(f, "{need} fits {capability}")?;
         match spare {
             0 => write!(f, " exactly")?,
             spare => write!(f, " with {spare} to spare")?,
         }
-        write!(f, ", tier {tier} of {tiers}, cheapest of {candidates}")?;
+        let chosen = if *is_at_home { "at home in one" } else { "cheapest" };
+        write!(f, ", tier {tier} of {tiers}, {chosen} of {candidates}")?;
         if *is_swayed {
             write!(f, " for what it has in its cache")?;
         }

@@ -26,6 +26,9 @@ struct Found<'t> {
     tier: usize,
     equals: usize,
     is_swayed: bool,
+    is_at_home: bool,
+    /// What the cheapest like it costs.
+    least: f32,
     /// What is taken there at once.
     limits: Limits,
     /// What is asked for there, where that is an adapter.
@@ -57,8 +60,16 @@ impl Undecided {
         }
         let attempt = self.attempt(slot, None, &Arc::default(), (&Arc::default(), Work::default()));
         let need = self.request.requires;
-        let why =
-            Why { need, capability: Capability::ANY, tier: 1, tiers: 1, candidates: 1, is_swayed: false, lacks: None };
+        let why = Why {
+            need,
+            capability: Capability::ANY,
+            tier: 1,
+            tiers: 1,
+            candidates: 1,
+            is_swayed: false,
+            is_at_home: false,
+            lacks: None,
+        };
         let asked = self.counted_by(None, None, 0);
         Ok(self.plan_of(vec![attempt], Some(0), None, why, asked))
     }
@@ -90,6 +101,7 @@ impl Undecided {
             tiers: route.tiers().len(),
             candidates: first.equals,
             is_swayed: first.is_swayed,
+            is_at_home: first.is_at_home,
             lacks: first.ranked.lacks,
         };
         if owner.is_none() && matches!(why.lacks, Some(Filter::Queue | Filter::Room)) && self.priority(route) < 0 {
@@ -153,6 +165,8 @@ impl Undecided {
                                 tier: number + 1,
                                 equals: ranking.equals,
                                 is_swayed: ranking.is_swayed,
+                                is_at_home: ranking.is_at_home,
+                                least: ranking.least,
                             }
                         }));
                     }
@@ -300,8 +314,8 @@ fn order_of_tiers(found: &[Found<'_>]) -> Vec<usize> {
     let mut costs = vec![f32::INFINITY; last + 1];
     let first = found.first().map_or(0, |found| found.tier);
     // Of each tier that endpoint which would be tried first. What a wider one has in its caches, because it had to step in once, is no reason to stay there.
-    for Found { tier, ranked, .. } in found.iter().rev().filter(|found| found.ranked.demotion == 0) {
-        costs[*tier] = if *tier == first { ranked.cost } else { ranked.cost_anew };
+    for Found { tier, ranked, least, .. } in found.iter().rev().filter(|found| found.ranked.demotion == 0) {
+        costs[*tier] = if *tier == first { *least } else { ranked.cost_anew };
     }
     #[expect(clippy::cast_precision_loss, reason = "a table has few tiers")]
     let worth = |tier: usize| (costs[tier] + WORTH_A_TIER) * 2_f32.powf(tier as f32);

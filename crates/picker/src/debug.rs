@@ -109,7 +109,7 @@ async fn explain(
 fn in_parts(cost: &Cost) -> Value {
     let Cost { work, queued, unread, in_flight, pace } = *cost;
     json!({
-        "total": cost.total(), "reading": work.reading, "encoding": work.encoding, "saved": work.saved, "displaced": work.displaced,
+        "total": cost.total(), "reading": work.reading, "encoding": work.encoding, "saved": work.saved, "displaced": work.displaced(),
         "queued": queued, "unread": unread, "inFlight": in_flight, "pace": pace,
     })
 }

@@ -13,8 +13,9 @@ pub struct Work {
     pub encoding: f32,
     /// What its caches spare it of both.
     pub saved: f32,
-    /// What others would have to ask of it again, for what goes from its full caches to make room for this.
-    pub displaced: f32,
+    /// For each millisecond of reading, milliseconds of what others will have read again, since it went from a full prefix cache to make room:
+    /// 0 to 2.
+    pub displacing: f32,
 }
 
 /// A cost, in parts.
@@ -65,10 +66,15 @@ impl Work {
         }
     }
 
-    /// The same where nothing is known of caches.
+    /// The same where nothing of it is in a cache.
     #[must_use]
     pub fn anew(self) -> Self {
-        Self { reading: self.reading + self.saved, saved: 0.0, displaced: 0.0, ..self }
+        Self { reading: self.reading + self.saved, saved: 0.0, ..self }
+    }
+
+    /// What others will have to ask again, in milliseconds.
+    pub fn displaced(&self) -> f32 {
+        self.displacing * self.reading
     }
 
     /// All that is to be done for it.
@@ -101,7 +107,7 @@ impl Cost {
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     pub fn total(&self) -> f32 {
         let waiting = 1.0 + self.unread + LATER_TOKEN * self.in_flight as f32;
-        (self.queued + (self.work.all() + self.work.displaced) * waiting + LONGER_STEPS * self.in_flight as f32)
+        (self.queued + (self.work.all() + self.work.displaced()) * waiting + LONGER_STEPS * self.in_flight as f32)
             * self.pace
     }
 }

@@ -9,7 +9,8 @@
 //!
 //! Invariants:
 //! - an endpoint that fails a required filter is never ranked; one that fails a preferred filter comes after all that pass it;
-//! - a cost looks at one endpoint alone, so that worsening one endpoint's load never makes it likelier;
+//! - a cost looks at one endpoint alone, so that worsening one endpoint's load never makes it likelier; what is at home somewhere may cost some
+//!   times as much there, where others send as well;
 //! - costs are of what this picker sent, which it knows at once; what metrics say comes late, to all pickers at once, and moves them slowly;
 //! - time and randomness are arguments, and nothing here waits or fails: where nobody can, the answer says which filter left nobody.
 

@@ -17,6 +17,8 @@ pub struct Load {
     pub arrived: i32,
     /// Requests of others in its queue, on average of late: what metrics say is old, and every picker hears it at once.
     pub others_waiting: f32,
+    /// Of the requests in its queue and under way, the share that others sent, on average of late: 0 to 1.
+    pub others_share: f32,
     /// How many times as long as a reference server it takes, as far as first bytes tell.
     pub pace: f32,
     /// What its metrics said; none where they were never read, say nothing of load, or are too old to be believed.
@@ -73,6 +75,7 @@ impl Load {
         pending: 0,
         arrived: 0,
         others_waiting: 0.0,
+        others_share: 0.0,
         pace: 1.0,
         scraped: None,
     };

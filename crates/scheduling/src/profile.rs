@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use routing::{Draw, Endpoint, Limits, Offer, Requirement, Size};
 
-use crate::{Cost, Filter, Health, Load, Scorer, Scraped, Subset, Work};
+use crate::{Cost, Filter, Health, Load, Scorer, Subset, Work};
 
 /// What is asked of the endpoints.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +64,10 @@ pub struct Ranking {
     pub equals: usize,
     /// Whether another would be the first if nobody had anything of the request in its caches.
     pub is_swayed: bool,
+    /// Whether the first is not the cheapest, but where others send the like.
+    pub is_at_home: bool,
+    /// What the cheapest of them costs.
+    pub least: f32,
 }
 
 /// What became of a candidate.
@@ -108,7 +112,7 @@ const MANY: usize = 4;
 /// Costs within this share of the least are equal: they are estimates.
 const NEAR: f32 = 0.05;
 
-/// The same where nobody has what a prompt begins with, and it is worth something that all send it to the same endpoint; at least.
+/// The least such share where nobody has what a prompt begins with, and it is worth something that all send it to the same endpoint.
 const NEAR_HOME: f32 = 0.1;
 
 // === impl SchedulingRequest ===
@@ -145,7 +149,6 @@ impl Profile {
         let mut all: Vec<Ranked> = Vec::with_capacity(candidates.size_hint().1.unwrap_or(0));
         let (mut is_known, mut doubtful, mut company) = (false, Vec::new(), Company::default());
         for candidate in candidates {
-            company.add(&candidate);
             match self.judge(request, &candidate) {
                 Err(filter) => exhausted = exhausted.max(Exhausted::Filtered(filter)),
                 Ok((lacks, demotion)) => {
@@ -155,10 +158,13 @@ impl Profile {
                         doubtful.push((candidate.health.doubts, all.len(), besides));
                     }
                     is_known |= demotion == 0 && candidate.work.saved > candidate.work.all();
+                    if demotion == 0 {
+                        company.add(&candidate);
+                    }
                     let work = candidate.work;
                     let cost = self.cost(&candidate);
                     let anew = || self.cost(&Candidate { work: work.anew(), ..candidate });
-                    let cost_anew = if work == work.anew() { cost } else { anew() };
+                    let cost_anew = if work.saved > 0.0 { anew() } else { cost };
                     all.push(Ranked {
                         place: candidate.place,
                         work,
@@ -179,20 +185,19 @@ impl Profile {
             Some(content) if !is_known => (content, NEAR_HOME, true),
             _ => (draw.next(), NEAR, false),
         };
-        let in_company =
-            if has_home && self.prefers == Preference::LeastCost { near + company.is_worth() } else { near };
+        let worth = if has_home && self.prefers == Preference::LeastCost { company.worth() } else { 0.0 };
         for ranked in &mut all {
             ranked.tie_break = Draw::new(salt ^ ranked.tie_break).next();
         }
         let first = || all.iter().filter(|ranked| ranked.demotion == demotion);
-        let (equals, least) = (first().count(), first().map(|ranked| ranked.cost).fold(f32::INFINITY, f32::min));
+        let equals = first().count();
+        let cheapest = first().min_by(|one, other| one.cost.total_cmp(&other.cost));
+        let (least, pace) = cheapest.map_or((0.0, 1.0), |ranked| (ranked.cost, ranked.pace));
         let least_anew = first().map(|ranked| ranked.cost_anew).fold(f32::INFINITY, f32::min);
-        // A slow server is no home that is worth agreeing on.
-        let slowed = |ranked: &Ranked| ranked.cost * ranked.pace;
-        let least_slowed = first().map(slowed).fold(f32::INFINITY, f32::min);
         let is_near = |ranked: &Ranked| {
-            let within = |share: f32| ranked.cost <= least * (1.0 + share);
-            within(near) || within(in_company) && slowed(ranked) <= least_slowed * (1.0 + in_company)
+            // A pace counts twice for a home at a price: to agree on a slow server is worth nothing.
+            let at_home = ranked.cost * (ranked.pace / pace).max(1.0);
+            ranked.cost <= least * (1.0 + near) || worth > 0.0 && at_home <= least * (1.0 + near + worth)
         };
         // Costs are never below zero, so that their bits are in their order.
         let order = |ranked: &Ranked| {
@@ -208,8 +213,9 @@ impl Profile {
             all.truncate(limit);
         }
         all.sort_unstable_by_key(order);
-        let is_swayed = all[0].cost_anew > least_anew * (1.0 + in_company.max(NEAR_HOME));
-        Ok(Ranking { best: all, equals, is_swayed })
+        let is_swayed = worth == 0.0 && all[0].cost_anew > least_anew * (1.0 + NEAR_HOME);
+        let is_at_home = has_home && all[0].cost > least * (1.0 + near);
+        Ok(Ranking { best: all, equals, is_swayed, is_at_home, least })
     }
 
     /// What becomes of one candidate, for a person.
@@ -257,36 +263,34 @@ impl Profile {
     }
 }
 
-/// Who sends requests to these endpoints, as their metrics tell, and whether it matters who has what.
+/// Who sends requests to the endpoints that are as good as any, and whether it matters who has what.
 #[derive(Debug, Clone, Copy, Default)]
 struct Company {
-    /// Requests of this picker that are there, and of everybody.
-    ours: u32,
-    all: u32,
-    /// The most that one was spared.
-    spared_share: f32,
+    endpoints: f32,
+    /// Sums of [`Load::others_share`] and [`Candidate::spared_share`].
+    others: f32,
+    spared: f32,
 }
 
-/// What agreeing on a home is worth where all requests are of others, as a share of the least cost.
+/// What it is worth to agree on a home where all requests are of others, as a share of the least cost.
 const WORTH_OF_COMPANY: f32 = 4.0;
 
-/// Where so much of the work was spared, all of that counts: more cannot be spared while pickers do not agree.
+/// Agreeing is worth all of that where so much of the work is spared: while pickers do not agree, hardly more can be.
 const WELL_SPARED: f32 = 0.25;
 
 impl Company {
     fn add(&mut self, candidate: &Candidate<'_>) {
-        self.spared_share = self.spared_share.max(candidate.spared_share);
-        if let Some(Scraped { waiting: Some(waiting), running: Some(running), .. }) = candidate.load.scraped {
-            self.ours = self.ours.saturating_add(candidate.load.in_flight);
-            self.all = self.all.saturating_add(waiting).saturating_add(running);
-        }
+        self.endpoints += 1.0;
+        self.others += candidate.load.others_share;
+        self.spared += candidate.spared_share;
     }
 
-    /// What it is worth that all send the same to the same: nothing to a picker that is alone, or where nothing comes again.
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    fn is_worth(&self) -> f32 {
-        let others = self.all.saturating_sub(self.ours) as f32 / self.all.max(1) as f32;
-        WORTH_OF_COMPANY * others * (self.spared_share / WELL_SPARED).min(1.0)
+    /// What it is worth that all pickers send the same to the same endpoint, as a share of the least cost: nothing to one that is alone, or
+    /// where nothing comes again.
+    fn worth(&self) -> f32 {
+        let endpoints = self.endpoints.max(1.0);
+        let (others, spared) = (self.others / endpoints, self.spared / endpoints);
+        WORTH_OF_COMPANY * others.min(1.0) * (spared / WELL_SPARED).min(1.0)
     }
 }
 

@@ -14,6 +14,9 @@ struct Server {
     load: Load,
     health: Health,
     work: Work,
+    /// How much others send, and how much comes again.
+    others_share: f32,
+    spared_share: f32,
 }
 
 fn load() -> impl Strategy<Value = Load> {
@@ -29,17 +32,18 @@ fn load() -> impl Strategy<Value = Load> {
             pending: unread,
             arrived: 0,
             others_waiting,
+            others_share: 0.0,
             pace,
             scraped,
         })
 }
 
 fn work() -> impl Strategy<Value = Work> {
-    (0.0..1e4_f32, 0.0..1e3_f32, 0.0..1e4_f32, 0.0..1e4_f32).prop_map(|(reading, encoding, saved, displaced)| Work {
+    (0.0..1e4_f32, 0.0..1e3_f32, 0.0..1e4_f32, 0.0..2.0_f32).prop_map(|(reading, encoding, saved, displacing)| Work {
         reading,
         encoding,
         saved,
-        displaced,
+        displacing,
     })
 }
 
@@ -59,12 +63,16 @@ fn server() -> impl Strategy<Value = Server> {
         answering,
         ..Health::default()
     });
-    (proptest::option::of(capability()), load(), health, work()).prop_map(|(capability, load, health, work)| Server {
-        capability,
-        load,
-        health,
-        work,
-    })
+    (proptest::option::of(capability()), load(), health, work(), 0.0..1.0_f32, 0.0..1.0_f32).prop_map(
+        |(capability, load, health, work, others_share, spared_share)| Server {
+            capability,
+            load,
+            health,
+            work,
+            others_share,
+            spared_share,
+        },
+    )
 }
 
 fn need() -> impl Strategy<Value = Requirement> {
@@ -81,20 +89,21 @@ fn rank(servers: &[Server], need: Requirement, limit: usize, seed: u64) -> Vec<u
         Endpoint { capability: server.capability, ..Endpoint::new(address, "".into()) }
     };
     let endpoints: Vec<Endpoint> = servers.iter().zip(8000..).map(endpoint).collect();
-    let candidates =
-        endpoints.iter().zip(servers).enumerate().map(|(place, (endpoint, Server { load, health, work, .. }))| {
-            Candidate {
-                endpoint,
-                offer: endpoint.offer(None),
-                load: *load,
-                health: *health,
-                work: *work,
-                has_adapter_place: true,
-                spared_share: 0.0,
-                place,
-            }
-        });
-    let request = SchedulingRequest { need, size: Size::of(0), limits: Limits::NONE, subset: None, content: None };
+    let candidates = endpoints.iter().zip(servers).enumerate().map(
+        |(place, (endpoint, Server { load, health, work, others_share, spared_share, .. }))| Candidate {
+            endpoint,
+            offer: endpoint.offer(None),
+            load: Load { others_share: *others_share, ..*load },
+            health: *health,
+            work: *work,
+            has_adapter_place: true,
+            spared_share: *spared_share,
+            place,
+        },
+    );
+    // Half of them begin with something that pickers agree on.
+    let content = seed.is_multiple_of(2).then_some(seed);
+    let request = SchedulingRequest { need, size: Size::of(0), limits: Limits::NONE, subset: None, content };
     let ranking = Profile::default().run(&request, candidates, limit, &mut Draw::new(seed));
     ranking.map_or_else(|_| Vec::new(), |ranking| ranking.iter().map(|ranked| ranked.place).collect())
 }
@@ -175,9 +184,23 @@ proptest! {
         let idle = there.unread == 0 && there.untold == 0.0;
         if prefers && idle {
             // Three hundredths for each answer under way there.
-            let most = (work.all() + work.displaced) * (1.0 + f32::from(u16::try_from(there.in_flight).unwrap()) * 0.03);
+            let most = (work.all() + work.displaced()) * (1.0 + f32::from(u16::try_from(there.in_flight).unwrap()) * 0.03);
             prop_assert!(waits(&here) - waits(&there) <= most * 1.001, "{here:?} {there:?}");
         }
+    }
+}
+
+proptest! {
+    /// Others may make a home of a server that is not the cheapest, within bounds.
+    #[test]
+    fn agreeing_on_a_home_has_its_price(servers in proptest::collection::vec(server(), 1..12), seed: u64) {
+        let servers: Vec<Server> = servers.into_iter().map(|server| Server { capability: None, health: Health::default(), ..server }).collect();
+        let nothing = Requirement::new(Operation::ChatCompletions, ModalitySet::EMPTY, ModalitySet::EMPTY);
+        let first = rank(&servers, nothing, 1, seed & !1)[0];
+        let cost = |server: &Server| Cost::new(server.work, &server.load).total();
+        let equals = servers.iter().filter(|server| faults(server) == faults(&servers[first]) && server.load.is_full() == servers[first].load.is_full());
+        let least = equals.map(cost).fold(f32::INFINITY, f32::min);
+        prop_assert!(cost(&servers[first]) <= least * 5.1001, "{} of {}", cost(&servers[first]), least);
     }
 }
 

@@ -213,3 +213,22 @@ fn a_server_that_began_anew_has_nothing_in_its_cache() {
         assert_eq!(state.cached_tokens(), 0);
     }
 }
+
+#[test]
+fn how_much_others_send_is_on_average_of_late() {
+    let World { state, now, .. } = world();
+    let says = |running| {
+        let scraped = Scraped { waiting: Some(0), running: Some(running), kv_cache_usage: None };
+        state.scraped(&Reading { scraped, ..Reading::default() }, now);
+        state.load(now).others_share
+    };
+    state.begin();
+    (0..50).for_each(|_| _ = says(1));
+    assert!(says(1) == 0.0, "all of it is ours");
+    assert!(says(100) < 0.2, "once is not often");
+    (0..50).for_each(|_| _ = says(4));
+    assert!((says(4) - 0.75).abs() < 0.01);
+    assert!((says(0) - 0.75).abs() < 0.01, "nothing there says nothing");
+    (0..50).for_each(|_| _ = says(u32::MAX));
+    assert!(says(u32::MAX) <= 1.0);
+}

@@ -11,8 +11,8 @@ const ANYTHING: SchedulingRequest<'_> =
     SchedulingRequest { need: NOTHING, size: Size::of(0), limits: Limits::NONE, subset: None, content: None };
 
 /// A prompt of a hundred milliseconds, of which the server has nothing.
-const NOTHING_THERE: Work = Work { reading: 100.0, encoding: 0.0, saved: 0.0, displaced: 0.0 };
-const ALL_THERE: Work = Work { reading: 1.0, encoding: 0.0, saved: 99.0, displaced: 0.0 };
+const NOTHING_THERE: Work = Work { reading: 100.0, encoding: 0.0, saved: 0.0, displacing: 0.0 };
+const ALL_THERE: Work = Work { reading: 1.0, encoding: 0.0, saved: 99.0, displacing: 0.0 };
 
 const IDLE: Load = queue(0);
 const FULL: Load = queue(SATURATED_WAITING);
@@ -130,33 +130,29 @@ fn among_several_pickers_a_home_may_be_busier_but_not_slower() {
         profile.run(&request, candidates(servers), 1, &mut Draw::new(1)).unwrap().best().place
     };
     let by_cost = Profile::default();
-    let in_company = |load, of_others| {
-        let scraped = Scraped { waiting: Some(0), running: Some(of_others), kv_cache_usage: None };
-        Server { spared_share: 0.5, ..server(0, Load { scraped: Some(scraped), ..load }) }
+    let fleet = |others_share| -> Vec<Server> {
+        let load = Load { others_share, ..IDLE };
+        (0..4).map(|port| Server { spared_share: 0.5, ..server(port, load) }).collect()
     };
-    let fleet = |of_others| -> Vec<Server> {
-        let ports = (0..4).map(|port| server(port, IDLE).endpoint);
-        ports.map(|endpoint| Server { endpoint, ..in_company(IDLE, of_others) }).collect()
-    };
-    let home = first(&by_cost, &fleet(0));
-    let with = |load: Load, of_others| {
-        let mut servers = fleet(of_others);
-        servers[home].load = Load { scraped: servers[home].load.scraped, ..load };
+    let home = first(&by_cost, &fleet(0.0));
+    let with = |load: Load, others_share| {
+        let mut servers = fleet(others_share);
+        servers[home].load = Load { others_share, ..load };
         servers
     };
     let busier = busy(120.0, 1);
-    assert_eq!(first(&by_cost, &with(busier, 9)), home);
-    assert_ne!(first(&by_cost, &with(busier, 0)), home, "it is alone");
-    assert_ne!(first(&by_cost, &with(busy(900.0, 3), 9)), home, "there are bounds");
-    assert_ne!(first(&by_cost, &with(Load { pace: 3.0, ..IDLE }, 9)), home, "it is slow");
-    let mut unique = with(busier, 9);
+    assert_eq!(first(&by_cost, &with(busier, 0.9)), home);
+    assert_ne!(first(&by_cost, &with(busier, 0.0)), home, "it is alone");
+    assert_ne!(first(&by_cost, &with(busy(900.0, 3), 0.9)), home, "there are bounds");
+    assert_ne!(first(&by_cost, &with(Load { pace: 3.0, ..IDLE }, 0.9)), home, "it is slow");
+    let mut unique = with(busier, 0.9);
     for server in &mut unique {
         server.spared_share = 0.0;
     }
     assert_ne!(first(&by_cost, &unique), home, "nothing comes again");
     // Whoever wants another order gets it.
     let prefers = Preference::Scores(vec![(Scorer::LeastActive, 1.0)]);
-    assert_ne!(first(&Profile { prefers, ..Profile::default() }, &with(busier, 9)), home);
+    assert_ne!(first(&Profile { prefers, ..Profile::default() }, &with(busier, 0.9)), home);
 }
 
 #[test]
