@@ -52,14 +52,16 @@ mod tests {
     fn a_port_that_is_held_is_given_to_nobody_who_asks_for_any() {
         let held: Vec<Port> = (0..300).map(|_| Port::hold().unwrap()).collect();
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
-        let others: Vec<(TcpListener, TcpStream)> = (0..400)
+        let others: Vec<(TcpListener, TcpStream, TcpStream)> = (0..200)
             .map(|_| {
                 let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-                (listener, TcpStream::connect(server.local_addr().unwrap()).unwrap())
+                let connection = TcpStream::connect(server.local_addr().unwrap()).unwrap();
+                // What is not taken stands in a queue that is soon full.
+                (listener, connection, server.accept().unwrap().0)
             })
             .collect();
         for port in &held {
-            for (listener, connection) in &others {
+            for (listener, connection, _) in &others {
                 assert_ne!(listener.local_addr().unwrap().port(), port.number());
                 assert_ne!(connection.local_addr().unwrap().port(), port.number());
             }
