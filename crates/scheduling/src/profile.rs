@@ -194,11 +194,9 @@ impl Profile {
         let cheapest = first().min_by(|one, other| one.cost.total_cmp(&other.cost));
         let (least, pace) = cheapest.map_or((0.0, 1.0), |ranked| (ranked.cost, ranked.pace));
         let least_anew = first().map(|ranked| ranked.cost_anew).fold(f32::INFINITY, f32::min);
-        let is_near = |ranked: &Ranked| {
-            // A pace counts twice for a home at a price: to agree on a slow server is worth nothing.
-            let at_home = ranked.cost * (ranked.pace / pace).max(1.0);
-            ranked.cost <= least * (1.0 + near) || worth > 0.0 && at_home <= least * (1.0 + near + worth)
-        };
+        // A pace counts twice for a home at a price: to agree on a slow server is worth nothing.
+        let at_home = |ranked: &Ranked| ranked.cost * (ranked.pace / pace).max(1.0) <= least * (1.0 + near + worth);
+        let is_near = |ranked: &Ranked| ranked.cost <= least * (1.0 + near) || worth > 0.0 && at_home(ranked);
         // Costs are never below zero, so that their bits are in their order.
         let order = |ranked: &Ranked| {
             let is_near = ranked.demotion == demotion && is_near(ranked);
