@@ -275,7 +275,7 @@ impl World {
     }
 
     pub async fn start_controller(&mut self) -> Result<()> {
-        let Replica { mut process, admin, .. } = self.restart_first_replica().await?;
+        let Replica { mut process, admin, .. } = self.restart_replica(0).await?;
         process.said("accepting pickers").await?;
         self.controller = process;
         self.controller_admin = admin;
@@ -291,11 +291,6 @@ impl World {
     /// Where its logs are.
     pub fn folder(&self) -> &Path {
         &self.folder
-    }
-
-    /// Starts the first replica again, which may find that another leads.
-    pub async fn restart_first_replica(&mut self) -> Result<Replica> {
-        self.restart_replica(0).await
     }
 
     /// Where the first replica takes pickers.
@@ -329,7 +324,7 @@ impl World {
         start_picker(&folder, &self.namespace, &self.options, &self.credentials, &self.tables, ports).await
     }
 
-    /// Starts a replica of the controller again, where it was.
+    /// Starts a replica of the controller where it was, or is to be; it may find that another leads.
     pub async fn restart_replica(&self, number: usize) -> Result<Replica> {
         let at = &self.tables[number];
         start_controller(&self.cluster, &self.folder, &self.namespace, &self.options, number, at).await

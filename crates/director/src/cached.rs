@@ -103,11 +103,9 @@ impl Cached {
 
     /// How large its KV cache is, as the engine says.
     pub(crate) fn resize(&mut self, kv_tokens: u64) {
-        let again = self.prefixes.again;
         self.prefixes.capacity = kv_tokens;
-        self.prefixes.make_room();
-        // What goes because of that made room for no prompt.
-        self.prefixes.again = again;
+        // What goes because of that makes room for no prompt, and tells nothing.
+        while self.prefixes.push_out().is_some() {}
     }
 
     /// Of the work that came of late, the share that was spared: 0 to 1.
@@ -149,17 +147,20 @@ impl Kept {
         if let Some(before) = self.keys.insert(key, Key { tokens, born, used: visit }) {
             self.tokens -= u64::from(before.tokens);
         }
-        self.make_room();
-    }
-
-    fn make_room(&mut self) {
-        while (self.tokens > self.capacity || self.keys.len() > MOST_KEYS)
-            && let Some((_, gone)) = self.keys.pop_front()
-        {
-            self.tokens -= u64::from(gone.tokens);
+        while let Some(gone) = self.push_out() {
             let was_asked_again = if gone.born == gone.used { 0.0 } else { 1.0 };
             self.again += self.share(gone.tokens) * (was_asked_again - self.again);
         }
+    }
+
+    /// The longest unused goes, where there is more than fits.
+    fn push_out(&mut self) -> Option<Key> {
+        if self.tokens <= self.capacity && self.keys.len() <= MOST_KEYS {
+            return None;
+        }
+        let (_, gone) = self.keys.pop_front()?;
+        self.tokens -= u64::from(gone.tokens);
+        Some(gone)
     }
 
     /// What so many tokens tell of all that go: [`OF_LATE`] is all there is to know.

@@ -139,7 +139,7 @@ pub(crate) async fn a_replica_that_cannot_list_does_not_lead(shared: &Shared) ->
     world.controller.terminate()?;
     ensure!(world.controller.ended().await?.success(), "{}", world.controller.tail());
     api.set(Fault::StatusOf("/pods", 500));
-    let replica = world.restart_first_replica().await?;
+    let replica = world.restart_replica(0).await?;
     let holder = || world.kubectl(&["get", "lease", "thalamus-controller", "-o", "jsonpath={.spec.holderIdentity}"]);
     eventually("it tried to list more than once", async || {
         let tries = replica.process.log().matches("watch interrupted").count();

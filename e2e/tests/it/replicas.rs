@@ -78,7 +78,7 @@ pub(crate) async fn a_leader_that_dies_is_followed_when_its_lease_runs_out(share
     world.kubelet.set_ready("vision-0", false).await?;
     until_answered(&world, &chat("chat", &image()), "200 omni-0").await?;
     // One that comes back is a standby, and refuses pickers.
-    let mut old = world.restart_first_replica().await?;
+    let mut old = world.restart_replica(0).await?;
     ensure!(!leads(&old.admin).await?, "two lead");
     until_programmed(&world).await?;
     old.process.terminate()?;
