@@ -13,7 +13,10 @@ use base64::Engine as _;
 use bytes::Bytes;
 use h2_authority::{MAX_HELD, Mender};
 use media::{ByteReader, Probe, Spelling, TextReader};
-use request::{Field, InferenceRequest, Limits, RequestHead, Scanner, Shape, Unreadable, UnsafeFeatureAt, splice};
+use request::{
+    Field, InferenceRequest, Limits, MediaItem, RequestHead, Scanner, Shape, Splice, Unreadable, UnsafeFeatureAt,
+    UuidAt, splice,
+};
 use routing::UnsafeFeature;
 use serde_json::Value;
 
@@ -121,6 +124,7 @@ fn json(path: &str, body: &[u8]) {
     let streams = streams("stream") || streams("streaming");
     assert_eq!(request.stream, streams, "streaming is another to serde_json");
     renamed(path, None, body, &request);
+    media_named(path, body, &request);
 }
 
 /// A rewrite changes the model and nothing else.
@@ -136,16 +140,49 @@ fn renamed(path: &str, content_type: Option<&str>, body: &[u8], request: &Infere
     };
     // What stands after the model has moved, and is the same.
     for (before, after) in changed.media.iter_mut().zip(&again.media) {
-        assert_eq!(text_at(body, before.uuid_at.as_ref()), text_at(&rewritten, after.uuid_at.as_ref()));
-        before.uuid_at.clone_from(&after.uuid_at);
+        assert_eq!(uuid_in(body, before), uuid_in(&rewritten, after));
+        before.uuid.clone_from(&after.uuid);
     }
     assert_eq!(again, changed, "a rewrite changed more than the model");
 }
 
-fn text_at<'b>(body: &'b [u8], range: Option<&Range<u64>>) -> Option<&'b [u8]> {
-    let range = range?;
+/// Names for media that have none change nothing but what the media are called.
+fn media_named(path: &str, body: &[u8], request: &InferenceRequest) {
+    let place = |item: &MediaItem| match item.uuid {
+        Some(UuidAt::Missing(at)) => Some(Splice::json_field(at, "uuid", "ours")),
+        _ => None,
+    };
+    let names: Vec<Splice> = request.media.iter().filter_map(place).collect();
+    if names.is_empty() {
+        return;
+    }
+    let rewritten = splice(pieces(body).map(Bytes::copy_from_slice), &names).concat();
+    let again = scan(path, None, [&*rewritten]).expect("a body with names can be read");
+    let mut changed = InferenceRequest { bytes: again.bytes, ..request.clone() };
+    if let Some((before, after)) = changed.model_span.as_mut().zip(again.model_span.as_ref()) {
+        assert_eq!(text_at(body, &before.range), text_at(&rewritten, &after.range));
+        before.clone_from(after);
+    }
+    for (before, after) in changed.media.iter_mut().zip(&again.media) {
+        let expected = if place(before).is_some() { Some(&b"\"ours\""[..]) } else { uuid_in(body, before) };
+        assert_eq!(uuid_in(&rewritten, after), expected);
+        before.uuid.clone_from(&after.uuid);
+        before.identity = after.identity;
+    }
+    assert_eq!(again, changed, "a name changed more than what an item is called");
+}
+
+/// The client's own name for an item.
+fn uuid_in<'b>(body: &'b [u8], item: &MediaItem) -> Option<&'b [u8]> {
+    match &item.uuid {
+        Some(UuidAt::Given(range)) => Some(text_at(body, range)),
+        _ => None,
+    }
+}
+
+fn text_at<'b>(body: &'b [u8], range: &Range<u64>) -> &'b [u8] {
     let place = |at: u64| usize::try_from(at).expect("bodies here are small");
-    Some(&body[place(range.start)..place(range.end)])
+    &body[place(range.start)..place(range.end)]
 }
 
 /// Forms with the boundary `x`.

@@ -248,6 +248,11 @@ pub enum Criticality {
 
 /// Limits per modality, and unsafe features to allow.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "message": "writeUUIDs cannot go with SharedUUIDs: a client could give an item's name to another",
+    "rule": "!has(self.writeUUIDs) || !self.writeUUIDs || !has(self.allow) || !('SharedUUIDs' in self.allow)",
+    "fieldPath": ".writeUUIDs",
+}]))]
 pub struct MediaPolicy {
     /// Limits on pictures.
     #[serde(rename = "Image", default, skip_serializing_if = "Option::is_none")]
@@ -267,8 +272,13 @@ pub struct MediaPolicy {
     /// of engines' own interfaces that the picker does not know (UnlistedFields). None by default.
     /// With SharedUUIDs, the names that clients give to media (uuid) are shared between clients; otherwise they are private to each client.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("maxItems" = 7, "x-kubernetes-list-type" = "set"))]
+    #[schemars(extend("maxItems" = 8, "x-kubernetes-list-type" = "set"))]
     pub allow: Vec<UnsafeFeature>,
+
+    /// Name inline media that clients give no name (uuid), by their content, where the model server is vLLM: it then knows an item by that name, and need
+    /// not hash it. Costs what changing a body costs at a gateway. Off by default. Cannot go with SharedUUIDs, as a client could give an item's name to another.
+    #[serde(rename = "writeUUIDs", default, skip_serializing_if = "std::ops::Not::not")]
+    pub write_uuids: bool,
 }
 
 /// Limits on the items of one modality in one request.

@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use media::{Facts, Identity, MediaUrl, Scheme, UrlFault};
 use request::{
     InferenceRequest, MediaItem, ModelSpan, NameEncoding, Owned, OwnedKind, PartPath, Piece, Placeholders, Prompt,
-    Resource, Splice, UnsafeFeatureAt,
+    Resource, Splice, UnsafeFeatureAt, UuidAt,
 };
 use routing::{Format, MediaSource, Modality, ModalitySet, Operation, Requirement, Unfit, UnsafeFeature};
 
@@ -81,7 +81,7 @@ impl Question {
 impl From<Question> for proto::Question {
     fn from(question: Question) -> Self {
         let Question { request, path, pool, caller, authorization, dialect } = question;
-        let names_media = request.media.iter().any(|item| item.uuid_at.is_some());
+        let names_media = request.media.iter().any(|item| matches!(item.uuid, Some(UuidAt::Given(_))));
         let is_owned = request.resource.owned_by_one().is_some() || request.follows.is_some();
         let InferenceRequest {
             resource,
@@ -268,8 +268,7 @@ fn kind_in(word: &str) -> Decoded<OwnedKind> {
 fn item_out(item: MediaItem) -> proto::MediaItem {
     use proto::identity::Identity as Out;
     use proto::media_item::Url;
-    let MediaItem { modality, source, bytes, media_type, identity, uuid_at, facts, broken, is_document, url, at } =
-        item;
+    let MediaItem { modality, source, bytes, media_type, identity, uuid, facts, broken, is_document, url, at } = item;
     let identity = identity.map(|identity| match identity {
         Identity::Content(hash) => Out::Content(Bytes::copy_from_slice(&hash)),
         Identity::Url(hash) => Out::Url(Bytes::copy_from_slice(&hash)),
@@ -286,6 +285,11 @@ fn item_out(item: MediaItem) -> proto::MediaItem {
         }
         Err(fault) => Url::Fault(fault.as_str().to_owned()),
     });
+    let (uuid_at, uuid_goes_at) = match uuid {
+        Some(UuidAt::Given(range)) => (Some(range_out(range)), None),
+        Some(UuidAt::Missing(bracket)) => (None, Some(bracket)),
+        None => (None, None),
+    };
     let Facts { format, bytes: decoded_bytes, size, milliseconds, frames } = facts;
     proto::MediaItem {
         modality: modality.as_str().to_owned(),
@@ -293,7 +297,8 @@ fn item_out(item: MediaItem) -> proto::MediaItem {
         bytes,
         media_type,
         identity: identity.map(|identity| proto::Identity { identity: Some(identity) }),
-        uuid_at: uuid_at.map(range_out),
+        uuid_at,
+        uuid_goes_at,
         format: format.map(|format| format.as_str().to_owned()),
         decoded_bytes,
         size: size.map(|(width, height)| proto::Size { width, height }),
@@ -329,6 +334,12 @@ fn item_in(item: proto::MediaItem, of: u64) -> Decoded<MediaItem> {
         }
         Url::Fault(word) => known("URL fault", &UrlFault::ALL, UrlFault::as_str, &word).map(Err),
     });
+    let uuid = match (item.uuid_at, item.uuid_goes_at) {
+        (Some(range), _) => Some(UuidAt::Given(range_in(Some(range), of)?)),
+        (None, Some(bracket)) if bracket < of => Some(UuidAt::Missing(bracket)),
+        (None, Some(_)) => return Err(Undecodable::OutOfBounds("a place for a uuid")),
+        (None, None) => None,
+    };
     let format = item.format.map(|word| known("format", &Format::ALL, Format::as_str, &word));
     Ok(MediaItem {
         modality: modality(&item.modality)?,
@@ -336,7 +347,7 @@ fn item_in(item: proto::MediaItem, of: u64) -> Decoded<MediaItem> {
         bytes: item.bytes,
         media_type: item.media_type,
         identity: identity.transpose()?,
-        uuid_at: item.uuid_at.map(|range| range_in(Some(range), of)).transpose()?,
+        uuid,
         facts: Facts {
             format: format.transpose()?,
             bytes: item.decoded_bytes,

@@ -64,6 +64,7 @@ pub struct EndpointState {
     running: AtomicU32,
     /// As bits; NaN where the last scrape did not tell.
     kv_cache_usage: AtomicU32,
+    takes_uuids: AtomicBool,
     scraped_at: AtomicU64,
     silent_since: AtomicU64,
     /// What the server has got done in all, as it counts it.
@@ -91,6 +92,8 @@ pub struct Reading {
     pub started: Option<f64>,
     /// None where it has no adapters.
     pub adapters: Option<AdaptersRead>,
+    /// Whether it is an engine that knows media by the `uuid` beside them.
+    pub takes_uuids: bool,
 }
 
 /// How an attempt went, as far as it speaks for or against the endpoint.
@@ -104,8 +107,10 @@ pub(crate) enum Verdict {
 }
 
 /// What all endpoints have in common.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    /// Of each endpoint so many blocks of prompts, and as many media, are remembered at most.
+    most_cached: usize,
     /// Requests under way everywhere.
     total: AtomicU64,
     /// Those that wait for room.
@@ -171,7 +176,6 @@ impl EndpointState {
         Self {
             id,
             clock,
-            shared,
             in_flight: AtomicU32::new(0),
             queued: AtomicU64::new(0),
             unread: AtomicU32::new(0),
@@ -186,11 +190,12 @@ impl EndpointState {
             others_waiting: AtomicU32::new(0),
             others_share: AtomicU32::new(0),
             pace: AtomicU32::new(1.0_f32.to_bits()),
-            cached: RwLock::default(),
+            cached: RwLock::new(Cached::new(shared.most_cached)),
             started: AtomicU64::new(0),
             waiting: AtomicU32::new(UNKNOWN),
             running: AtomicU32::new(UNKNOWN),
             kv_cache_usage: AtomicU32::new(f32::NAN.to_bits()),
+            takes_uuids: AtomicBool::new(false),
             scraped_at: AtomicU64::new(0),
             silent_since: AtomicU64::new(0),
             progress: AtomicU64::new(0),
@@ -200,6 +205,7 @@ impl EndpointState {
             failed_at: AtomicU64::new(0),
             refusals: Refusals::default(),
             adapters: Adapters::default(),
+            shared,
         }
     }
 
@@ -213,6 +219,7 @@ impl EndpointState {
             *reading;
         let at = self.clock.stamp(at);
         self.adapters.note(reading.adapters.clone(), at);
+        self.takes_uuids.store(reading.takes_uuids, Relaxed);
         let known = |count: Option<u32>| count.map_or(UNKNOWN, |count| count.min(UNKNOWN - 1));
         // Of ours, all may wait that are not among those that it works on.
         let ours = self.in_flight.load(Relaxed).saturating_sub(running.unwrap_or(0)).max(self.unread.load(Relaxed));
@@ -313,6 +320,11 @@ impl EndpointState {
     pub fn alive(&self, at: Instant) {
         self.silent_since.store(0, Relaxed);
         self.offer_room(self.clock.stamp(at));
+    }
+
+    /// Whether it knows media by the `uuid` beside them, as far as is known.
+    pub(crate) fn takes_uuids(&self) -> bool {
+        self.takes_uuids.load(Relaxed)
     }
 
     /// How busy it is, as far as is known at `now`.
@@ -537,8 +549,9 @@ impl Clock {
 
 impl Board {
     /// `epoch` is any instant before the first request.
-    pub(crate) fn new(epoch: Instant) -> Self {
-        Self { clock: Clock(epoch), shared: Arc::default(), left: Mutex::default() }
+    pub(crate) fn new(epoch: Instant, most_cached: usize) -> Self {
+        let shared = Shared { most_cached, total: AtomicU64::new(0), queue: Arc::default() };
+        Self { clock: Clock(epoch), shared: Arc::new(shared), left: Mutex::default() }
     }
 
     pub(crate) fn clock(&self) -> Clock {

@@ -26,6 +26,7 @@ struct Kept {
     keys: LinkedHashMap<u64, Key>,
     tokens: u64,
     capacity: u64,
+    most: usize,
     /// Of what went to make room of late, the share that had been asked for again before: 0 to 1.
     again: f32,
 }
@@ -50,11 +51,16 @@ const OF_LATE: f32 = 0.25;
 /// No request tells more of what is spared than this share of all that is known.
 const SINGLE: f32 = 0.1;
 
-/// Most keys of each kind that are kept of an endpoint, whatever its engine claims and however small clients cut their prompts; less than a
-/// megabyte. Of ordinary text they are some ten million tokens.
-const MOST_KEYS: usize = 16 << 10;
+/// Most keys of each kind that are kept of an endpoint where nobody says otherwise, whatever its engine claims and however small clients cut their
+/// prompts; less than a megabyte. Of ordinary text they are some ten million tokens.
+pub const MOST_CACHED: usize = 16 << 10;
 
 impl Cached {
+    /// Nothing yet, and of each kind never more than so many keys.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { prefixes: Kept::new(KV_TOKENS, most), media: Kept::new(MEDIA_TOKENS, most), visit: 0, spared_share: 0.0 }
+    }
+
     /// What a content would ask of the endpoint, beyond what is there.
     pub(crate) fn work(&self, content: &Content) -> Work {
         let known = self.known(content);
@@ -126,15 +132,9 @@ impl Cached {
     }
 }
 
-impl Default for Cached {
-    fn default() -> Self {
-        Self { prefixes: Kept::new(KV_TOKENS), media: Kept::new(MEDIA_TOKENS), visit: 0, spared_share: 0.0 }
-    }
-}
-
 impl Kept {
-    fn new(capacity: u64) -> Self {
-        Self { keys: LinkedHashMap::new(), tokens: 0, capacity, again: 0.0 }
+    fn new(capacity: u64, most: usize) -> Self {
+        Self { keys: LinkedHashMap::new(), tokens: 0, capacity, most, again: 0.0 }
     }
 
     fn keep(&mut self, key: u64, tokens: u32, visit: Visit) {
@@ -155,7 +155,7 @@ impl Kept {
 
     /// The longest unused goes, where there is more than fits.
     fn push_out(&mut self) -> Option<Key> {
-        if self.tokens <= self.capacity && self.keys.len() <= MOST_KEYS {
+        if self.tokens <= self.capacity && self.keys.len() <= self.most {
             return None;
         }
         let (_, gone) = self.keys.pop_front()?;
@@ -218,7 +218,7 @@ mod tests {
     }
 
     fn of(kv_tokens: u64) -> Cached {
-        let mut cached = Cached::default();
+        let mut cached = Cached::new(100);
         cached.resize(kv_tokens);
         cached
     }
@@ -325,14 +325,17 @@ mod tests {
     #[test]
     fn no_client_and_no_engine_makes_it_grow() {
         let mut cached = of(u64::MAX);
-        for key in 0..100_000 {
+        for key in 0..1000 {
             let mut one = content(&[key], Some(key));
             one.links[0].tokens = 0;
             cached.enter(&one);
         }
-        assert_eq!((cached.prefixes.keys.len(), cached.media.keys.len()), (MOST_KEYS, 81));
+        assert_eq!((cached.prefixes.keys.len(), cached.media.keys.len()), (100, 81));
         let mut none = of(0);
         none.enter(&content(&[1], None));
         assert_eq!(none.known(&content(&[1], None)), 0, "prefixes are not kept there");
+        let mut forgetful = Cached::new(0);
+        forgetful.enter(&content(&[1], Some(1)));
+        assert_eq!((forgetful.known(&content(&[1], None)), forgetful.tokens(), forgetful.media.keys.len()), (0, 0, 0));
     }
 }

@@ -53,6 +53,7 @@ pub use board::{EndpointId, EndpointState, Reading, SILENT_AFTER, STALE_AFTER, S
 pub use body::HeldBody;
 pub use body_timeouts::BodyTimeouts;
 pub use budget::{Budget, Reservation};
+pub use cached::MOST_CACHED;
 pub use code::Code;
 pub use dispatch::{Attempt, Dispatch, EstimatedTokens, HeaderChanges, MAX_ATTEMPTS, Plan, Why};
 pub use explain::{Considered, Explanation};

@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use media::NameScope;
 use request::{InferenceRequest, Owned, OwnedKind, Resource, Splice};
-use routing::{
-    Capability, Limits, ModelName, NoRoute, Offers, Operation, OrderedTarget, PoolName, Route, Size, UnsafeFeature,
-};
+use routing::{Capability, Limits, ModelName, NoRoute, Offers, Operation, OrderedTarget, PoolName, Route, Size};
 use scheduling::{Exhausted, Filter, Ranked, SchedulingRequest, Work};
 
 use crate::content::{self, Content};
 use crate::dispatch::{HeaderChanges, MAX_ATTEMPTS, MAX_PER_TARGET};
 use crate::snapshot::Slot;
+use crate::splices::{self, Uuids};
 use crate::transaction::Undecided;
-use crate::{Asked, Attempt, EndpointId, Plan, Rejection, Why, policy, splices};
+use crate::{Asked, Attempt, EndpointId, Plan, Rejection, Why, policy};
 
 /// An endpoint that can take the request, on the way to being an attempt.
 struct Found<'t> {
@@ -109,12 +108,14 @@ impl Undecided {
         }
         let media_tokens = first.content.media_tokens;
         let mut attempts: Vec<Attempt> = Vec::with_capacity(found.len());
-        let shared = route.model.is_some_and(|(_, model)| model.media.allowed.contains(&UnsafeFeature::SharedUuids));
-        let uuids = if shared { &[][..] } else { &self.uuids };
+        let uuids = Uuids::of(&self.request, route.model.map(|(_, model)| &model.media), self.scope());
         for Found { slot, target, content, ranked, limits, adapter, .. } in &found {
-            let known = attempts.iter().find(|known| known.target.as_ref() == *target);
-            let splices =
-                known.map_or_else(|| splices::of(&self.request, *target, uuids), |known| Arc::clone(&known.splices));
+            let state = &slot.state;
+            let is_sent_the_same = |known: &&Attempt| {
+                known.target.as_ref() == *target && uuids.differ_at(&known.state) == uuids.differ_at(state)
+            };
+            let known = attempts.iter().find(is_sent_the_same).map(|known| Arc::clone(&known.splices));
+            let splices = known.unwrap_or_else(|| splices::of(&self.request, *target, uuids.at(state)));
             let attempt = self.attempt(slot, *target, &splices, (content, ranked.work));
             attempts.push(Attempt { limits: *limits, adapter: adapter.map(ModelName::from), ..attempt });
         }
@@ -195,11 +196,15 @@ impl Undecided {
 
     /// What the servers of a target would cache of the request.
     pub(crate) fn content_at(&self, route: &Route<'_>, target: &OrderedTarget<'_>) -> Content {
-        let model = self.request.model.as_deref().unwrap_or_default();
-        let scope = NameScope { namespace: &self.handler.namespace, model, caller: &self.caller };
         let policy = route.model.map(|(_, model)| &model.media);
         let density = self.snapshot.density(target.pool());
-        Content::of(&self.request, target.name(), target.family(), scope, policy, density)
+        Content::of(&self.request, target.name(), target.family(), self.scope(), policy, density)
+    }
+
+    /// Where the client's own names for media hold.
+    fn scope(&self) -> NameScope<'_> {
+        let model = self.request.model.as_deref().unwrap_or_default();
+        NameScope { namespace: &self.handler.namespace, model, caller: &self.caller }
     }
 
     pub(crate) fn asked<'a>(&'a self, content: &Content, target: &OrderedTarget<'a>) -> SchedulingRequest<'a> {

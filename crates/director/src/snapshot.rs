@@ -17,6 +17,7 @@ use routing::{
 use scheduling::{Candidate, Profiles, SATURATED_WAITING};
 
 use crate::board::{Board, EndpointId, EndpointState};
+use crate::cached::MOST_CACHED;
 use crate::content::Content;
 use crate::density::Density;
 use crate::queue::Queue;
@@ -86,9 +87,14 @@ const CUT_POOL_NAME: usize = 63 - "-ip-".len() - 8;
 impl Director {
     /// A director that knows no table yet. `epoch` is any instant before the first request: what is known is dated from it.
     pub fn new(epoch: Instant) -> Self {
+        Self::remembering(epoch, MOST_CACHED)
+    }
+
+    /// The same, that remembers of what each endpoint was sent so many blocks of prompts, and as many media, at most; 48 bytes for each.
+    pub fn remembering(epoch: Instant, most_cached: usize) -> Self {
         Self {
             newest: ArcSwapOption::empty(),
-            board: Board::new(epoch),
+            board: Board::new(epoch, most_cached),
             hash_key: AtomicU64::default(),
             profiles: ArcSwap::default(),
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use request::{InferenceRequest, Owned, RequestHead, Resource, Scanner, Splice};
+use request::{InferenceRequest, Owned, RequestHead, Resource, Scanner};
 use routing::{Criticality, Draw, NoRoute, Operation, PoolName, Route, Target};
 use scheduling::{Asks, Profile, Profiles, Subset};
 
@@ -12,7 +12,7 @@ use crate::queue::Ticket;
 use crate::snapshot::{KnownEndpoint, Snapshot};
 use crate::{
     Decision, Director, Dispatch, EndpointId, Plan, Rejection, Reply, RequestHandler, Search, Settled, Trace, Waiting,
-    policy, splices,
+    policy,
 };
 
 /// A request whose body is being read. Keeps no byte of it.
@@ -64,8 +64,6 @@ pub(crate) struct Undecided {
     pub(crate) bound: Bound,
     /// What the client authorizes by.
     pub(crate) caller: Vec<u8>,
-    /// What stands in the place of clients' own names for media, unless the model's owner lets them share.
-    pub(crate) uuids: Vec<Splice>,
     /// When it had been read, and when it was last decided.
     pub(crate) since: Instant,
     pub(crate) now: Instant,
@@ -184,8 +182,7 @@ impl Undecided {
     ) -> Result<Self, Rejection> {
         let snapshot = handler.director.snapshot().ok_or(Rejection::NotSynced)?;
         let caller = caller.unwrap_or_default().to_vec();
-        let uuids = splices::uuids(&request, &handler.namespace, &caller);
-        Ok(Self { handler: Arc::clone(handler), snapshot, request, bound, caller, uuids, since: now, now, draw, trace })
+        Ok(Self { handler: Arc::clone(handler), snapshot, request, bound, caller, since: now, now, draw, trace })
     }
 
     pub(crate) fn step(self, clock: impl Fn() -> Instant) -> Result<Step, Rejection> {

@@ -5,6 +5,9 @@ use routing::{Format, HostPattern, Limits, MediaPolicy, MediaRule, MediaSource, 
 
 /// What the API server cannot check, or objects from files come past.
 pub(crate) fn invalid(media: &api::MediaPolicy) -> Option<String> {
+    if media.write_uuids && media.allow.contains(&api::UnsafeFeature::SharedUuids) {
+        return Some("writeUUIDs cannot go with SharedUUIDs: a client could give an item's name to another".to_owned());
+    }
     let rules = [&media.image, &media.audio, &media.video].into_iter().flatten();
     for rule in rules {
         if let Some(quantity) = rule.max_item_bytes.as_deref().filter(|quantity| bytes(quantity).is_none()) {
@@ -31,11 +34,14 @@ pub(crate) fn invalid(media: &api::MediaPolicy) -> Option<String> {
 }
 
 pub(crate) fn media(media: Option<&api::MediaPolicy>) -> MediaPolicy {
-    let Some(api::MediaPolicy { image, audio, video, allow }) = media else { return MediaPolicy::default() };
+    let Some(api::MediaPolicy { image, audio, video, allow, write_uuids }) = media else {
+        return MediaPolicy::default();
+    };
     let rules = [(Modality::Image, image), (Modality::Audio, audio), (Modality::Video, video)];
     MediaPolicy {
         rules: rules.into_iter().filter_map(|(modality, rule)| Some((modality, rule_of(rule.as_ref()?)))).collect(),
         allowed: allow.iter().copied().map(unsafe_feature).collect(),
+        writes_uuids: *write_uuids,
     }
 }
 

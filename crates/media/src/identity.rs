@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use routing::Modality;
+
 /// Tells whether two items are the same one.
 ///
 /// BLAKE3, because the value may leave the picker as a key of somebody's cache, where a collision would show one client's picture to
@@ -43,15 +45,28 @@ impl Identity {
         match self {
             Self::Content(hash) | Self::Url(hash) => hash,
             Self::Named(hash) => {
-                let mut hasher = blake3::Hasher::new_derive_key("thalamus 2026 media named by a client");
-                for part in [scope.namespace.as_bytes(), scope.model.as_bytes(), scope.caller] {
-                    // The length first, so that no two triples run into the same bytes.
-                    hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
-                }
-                *hasher.update(&hash).finalize().as_bytes()
+                let parts = [scope.namespace.as_bytes(), scope.model.as_bytes(), scope.caller];
+                key_of("thalamus 2026 media named by a client", &parts, &hash)
             }
         }
     }
+
+    /// A name for an item by its bytes, and by what they are taken for: the same whoever sends it, and none that a client can give to another item.
+    /// None where the bytes are not known.
+    pub fn name_of_content(self, modality: Modality, media_type: &str) -> Option<[u8; 32]> {
+        let Self::Content(hash) = self else { return None };
+        let parts = [modality.as_str().as_bytes(), media_type.as_bytes()];
+        Some(key_of("thalamus 2026 media named by their content", &parts, &hash))
+    }
+}
+
+fn key_of(context: &str, parts: &[&[u8]], hash: &[u8; 32]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key(context);
+    for part in parts {
+        // The length first, so that no two lists run into the same bytes.
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+    }
+    *hasher.update(hash).finalize().as_bytes()
 }
 
 /// The kind, and the first eight bytes in hexadecimal: enough to tell items apart in a log.
@@ -87,7 +102,25 @@ mod tests {
         assert_ne!(within("a", "m", b"x"), within("a", "n", b"x"));
         assert_ne!(within("a", "m", b"x"), within("a", "m", b"y"));
         assert_ne!(within("ab", "c", b""), within("a", "bc", b""));
+        assert_eq!(named.name_of_content(Modality::Image, ""), None);
         let url = Identity::of_url("https://a/b");
+        assert_eq!(url.name_of_content(Modality::Image, ""), None, "what it answers may change");
         assert_eq!(url.within(scope("a", "m", b"x")), url.within(scope("b", "n", b"y")));
+    }
+
+    #[test]
+    fn the_name_of_a_content_is_of_what_it_is_taken_for() {
+        let name = |byte, modality, media_type| Identity::Content([byte; 32]).name_of_content(modality, media_type);
+        let film = name(1, Modality::Video, "video/mp4");
+        assert!(film.is_some() && film == name(1, Modality::Video, "video/mp4"));
+        // A film that is heard, a film as a list of frames, another film.
+        for other in
+            [(1, Modality::Audio, "video/mp4"), (1, Modality::Video, "video/jpeg"), (2, Modality::Video, "video/mp4")]
+        {
+            assert_ne!(name(other.0, other.1, other.2), film);
+        }
+        // Nobody can have a client's name made the same.
+        let scope = NameScope { namespace: "image", model: "", caller: b"" };
+        assert_ne!(name(1, Modality::Image, ""), Some(Identity::Named([1; 32]).within(scope)));
     }
 }

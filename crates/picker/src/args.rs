@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use daemon::tls::{self, Versions};
 use daemon::{Admin, ConnectionLimit, LogArgs, LogGuard, Port, Speaks, Workers};
-use director::{BodyTimeouts, Budget, Director, OtherPaths, QueueLimits, RequestHandler};
+use director::{BodyTimeouts, Budget, Director, MOST_CACHED, OtherPaths, QueueLimits, RequestHandler};
 use prometheus_client::registry::Registry;
 use publish::{Access, Scope};
 use request::Limits;
@@ -140,6 +140,11 @@ pub struct Args {
     /// How long one waits at most before it gets 429.
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub max_wait: Duration,
+
+    /// Most blocks of prompts to remember of what each endpoint was sent, and as many media items; 48 bytes each. By default some ten million tokens of
+    /// text an endpoint, more than its cache holds unless prompts are cut very small. 0 remembers nothing: requests go by load alone.
+    #[arg(long, default_value_t = MOST_CACHED)]
+    pub max_cached_blocks: usize,
 
     /// How long a client may send nothing in the middle of a body.
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
@@ -326,6 +331,7 @@ impl Args {
             max_streams,
             max_waiting,
             max_wait,
+            max_cached_blocks,
             connect_timeout,
             first_byte_timeout,
             scrape_interval,
@@ -358,6 +364,7 @@ impl Args {
             max_streams,
             body,
             queue: QueueLimits { requests: max_waiting, wait: max_wait },
+            max_cached_blocks,
             connect_timeout,
             first_byte_timeout,
             scrape_interval: reference.refresh_metrics_interval.unwrap_or(scrape_interval),

@@ -52,6 +52,8 @@ pub struct Options {
     pub max_streams: usize,
     /// How many requests wait for room, and how long.
     pub queue: QueueLimits,
+    /// How much is remembered of what each endpoint was sent: blocks of prompts, and as many media items.
+    pub max_cached_blocks: usize,
     pub connect_timeout: Duration,
     /// How long a model server may take to the first byte of its answer, over HTTP.
     pub first_byte_timeout: Option<Duration>,
@@ -105,7 +107,7 @@ impl Picker {
         registry: &mut Registry,
         stop: &CancellationToken,
     ) -> Self {
-        let director = Arc::new(Director::new(Instant::now()));
+        let director = Arc::new(Director::remembering(Instant::now(), options.max_cached_blocks));
         // Until a controller says one that others have as well.
         director.set_hash_key(fastrand::u64(1..));
         let (contradicts, contradicted) = mpsc::channel(CONTRADICTIONS);

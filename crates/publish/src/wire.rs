@@ -204,6 +204,7 @@ fn encode_model(name: &ModelName, model: &Model) -> proto::Model {
         targets: model.targets.iter().map(target).collect(),
         media: model.media.rules.iter().map(|(modality, rule)| encode_rule(*modality, rule)).collect(),
         allowed_unsafe_features: model.media.allowed.iter().map(|feature| feature.as_str().to_owned()).collect(),
+        write_uuids: model.media.writes_uuids,
         created: model.created,
         first_byte_timeout_seconds: model.first_byte_timeout.map_or(0, |limit| {
             // A limit of nothing is none, and one below a second is one of a second.
@@ -424,7 +425,7 @@ fn decode_model(model: proto::Model) -> Result<(ModelName, Arc<Model>), Undecoda
     let media = model.media.into_iter().map(|rule| decode_rule(&model.name, &rule)).collect::<Result<_, _>>()?;
     let known = |name: &String| UnsafeFeature::ALL.into_iter().find(|feature| feature.as_str() == name);
     let allowed = model.allowed_unsafe_features.iter().filter_map(known).collect();
-    let media = MediaPolicy { rules: media, allowed };
+    let media = MediaPolicy { rules: media, allowed, writes_uuids: model.write_uuids };
     let seconds = Some(model.first_byte_timeout_seconds).filter(|seconds| *seconds > 0);
     let first_byte_timeout = seconds.map(|seconds| Duration::from_secs(seconds.into()));
     Ok((name, Arc::new(Model { criticality, created: model.created, first_byte_timeout, targets, media })))

@@ -21,8 +21,8 @@ pub struct MediaItem {
     pub media_type: Option<String>,
     /// None where nothing came that could tell one item from another.
     pub identity: Option<Identity>,
-    /// Where the client's own name for it stands, with its quotes, if it is one by which engines find media again (`uuid`).
-    pub uuid_at: Option<Range<u64>>,
+    /// Where the name stands, or would, by which engines find media again (`uuid`); none where they take no name.
+    pub uuid: Option<UuidAt>,
     /// What its first bytes tell; nothing for what would have to be fetched.
     pub facts: Facts,
     /// Whether what should be base64 is none. An engine refuses it, or makes something of it that nobody foresees.
@@ -32,6 +32,15 @@ pub struct MediaItem {
     /// Where it would be fetched from, or what is wrong with that.
     pub url: Option<Result<MediaUrl, UrlFault>>,
     pub at: PartPath,
+}
+
+/// The place of an item's name for the caches of engines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UuidAt {
+    /// The client's own stands here, with its quotes.
+    Given(Range<u64>),
+    /// The client gave none. The item's part ends with a bracket in this place, and has fields.
+    Missing(u64),
 }
 
 /// Where a part stands in the body: `messages[0].content[1]`, `input[2].output[0]`, or the name of a form's part.

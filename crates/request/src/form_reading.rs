@@ -124,7 +124,7 @@ impl FormReading {
         }
         for item in json.1.findings.media {
             let at = at(&item.at);
-            self.findings.add(MediaItem { at, uuid_at: None, ..item })?;
+            self.findings.add(MediaItem { at, uuid: None, ..item })?;
         }
         Ok(())
     }
@@ -139,7 +139,7 @@ impl FormReading {
             bytes: self.bytes,
             media_type: self.head.media_type.take(),
             identity: Some(identity).filter(|_| facts.bytes > 0),
-            uuid_at: None,
+            uuid: None,
             facts,
             broken: false,
             is_document: false,

@@ -68,8 +68,8 @@ pub(crate) trait Sink {
     fn piece(&mut self, piece: &[u8]);
     /// The string that began last ended.
     fn string(&mut self, string: &StringToken<'_>) -> Result<(), Unreadable>;
-    /// The innermost object or array ended.
-    fn end(&mut self) -> Result<(), Unreadable>;
+    /// The innermost object or array ended, with a bracket in this place.
+    fn end(&mut self, at: u64) -> Result<(), Unreadable>;
 }
 
 #[derive(Debug)]
@@ -331,7 +331,7 @@ impl Lexer {
 
     fn close(&mut self, at: usize, sink: &mut impl Sink) -> Result<(), Unreadable> {
         self.depth = self.depth.checked_sub(1).ok_or_else(|| self.malformed(at, "unmatched closing bracket"))?;
-        sink.end()?;
+        sink.end(self.consumed + at as u64)?;
         self.after_value();
         Ok(())
     }

@@ -32,7 +32,7 @@ mod splice;
 mod unreadable;
 
 pub use fields::{Field, Holds, Shape};
-pub use findings::{MediaItem, ModelSpan, NameEncoding, PartPath, UnsafeFeatureAt};
+pub use findings::{MediaItem, ModelSpan, NameEncoding, PartPath, UnsafeFeatureAt, UuidAt};
 pub use owned::{IdSeeker, Owned, OwnedKind};
 pub use path::{Resource, is_parameter, without_slash};
 pub use placeholders::Placeholders;

@@ -135,7 +135,7 @@ impl Sink for Seeking {
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), Unreadable> {
+    fn end(&mut self, _: u64) -> Result<(), Unreadable> {
         self.depth -= 1;
         self.in_response &= self.depth > 1;
         Ok(())

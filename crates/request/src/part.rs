@@ -6,7 +6,7 @@ use media::{Facts, Identity, TextFound, UrlFault};
 use routing::{MediaSource, Modality, UnsafeFeature};
 
 use crate::Unreadable;
-use crate::findings::{Findings, MediaItem, PartPath};
+use crate::findings::{Findings, MediaItem, PartPath, UuidAt};
 use crate::grammar::{MediaKind, TypeWord};
 
 /// A content part, or an object that stands for one.
@@ -19,6 +19,8 @@ pub(crate) struct Part {
     pub(crate) has_uuid: bool,
     /// The client's own name for the media, and where it stands.
     pub(crate) uuid: Option<(Identity, Range<u64>)>,
+    /// Where one could be put: where its last bracket stands, if it takes one and has none.
+    pub(crate) uuid_goes_at: Option<u64>,
     /// What the `source` of an Anthropic block holds.
     pub(crate) source: Source,
     pub(crate) media_type: Option<String>,
@@ -70,6 +72,9 @@ impl Part {
 
     /// The part has ended: adds what it is to the findings.
     pub(crate) fn finish(&mut self, findings: &mut Findings, at: impl Fn() -> PartPath) -> Result<(), Unreadable> {
+        if !self.is_the_same_by_its_keys() {
+            self.uuid_goes_at = None;
+        }
         match self.type_word.unwrap_or(TypeWord::Unknown) {
             // vLLM lets the keys win over `type` once a `uuid` is there; without either the keys are all there is.
             TypeWord::Text if !self.has_uuid || self.fields.is_empty() => findings.text = true,
@@ -91,6 +96,12 @@ impl Part {
             }
         }
         Ok(())
+    }
+
+    /// Whether its one field is what its `type` says, if it has one: once there is a `uuid`, vLLM goes by the keys.
+    fn is_the_same_by_its_keys(&self) -> bool {
+        let [(kind, _)] = &*self.fields else { return false };
+        self.type_word.is_none_or(|word| word == TypeWord::Media(*kind))
     }
 
     /// What the part holds of a kind: its own field, or one that says of itself what it is.
@@ -146,15 +157,17 @@ impl Part {
         // A text to be fetched is a document like any other.
         let modality = if modality == Modality::Text { Modality::Image } else { modality };
         let is_document = kind == MediaKind::File && modality == Modality::Image && facts.modality().is_none();
-        let (uuid, uuid_at) = self.uuid.clone().unzip();
-        let identity = uuid.or(self.name).or(identity);
+        let (named, given) = self.uuid.clone().unzip();
+        let is_plain = !doubtful && matches!(kind, MediaKind::Of(_)) && self.name.is_none();
+        let missing = self.uuid_goes_at.filter(|_| is_plain).map(UuidAt::Missing);
+        let identity = named.or(self.name).or(identity);
         findings.add(MediaItem {
             modality,
             source,
             bytes,
             media_type,
             identity,
-            uuid_at,
+            uuid: given.map(UuidAt::Given).or(missing),
             facts,
             broken,
             is_document,

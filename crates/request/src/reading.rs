@@ -72,6 +72,20 @@ const MAX_TOKEN: usize = 64;
 /// Longest name of a client's own for media; of a longer `file_id` the beginning and the length count.
 const MAX_NAME: usize = 256;
 
+/// The fields of a part beside which vLLM takes a `uuid` (0.32, `renderers/chat_utils.py`): beside others it would know them no more.
+const BESIDE_UUID: u64 =
+    1 << Key::ImageUrl as u8 | 1 << Key::AudioUrl as u8 | 1 << Key::InputAudio as u8 | 1 << Key::VideoUrl as u8;
+
+// === impl Frame ===
+
+impl Frame {
+    /// Whether it is a part with media that could have a name for them, and has no field for one.
+    fn lacks_uuid(&self) -> bool {
+        let of_interest = self.seen & (BESIDE_UUID | 1 << Key::Uuid as u8);
+        self.meaning == Meaning::Part && of_interest.is_power_of_two() && of_interest & BESIDE_UUID != 0
+    }
+}
+
 // === impl Reading ===
 
 impl Reading {
@@ -565,8 +579,10 @@ impl Sink for Reading {
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), Unreadable> {
-        if self.frames.last().is_some_and(|frame| frame.part) {
+    fn end(&mut self, at: u64) -> Result<(), Unreadable> {
+        if let Some(frame) = self.frames.last().filter(|frame| frame.part) {
+            let lacks_uuid = self.operation == Operation::ChatCompletions && frame.lacks_uuid();
+            self.part.uuid_goes_at = lacks_uuid.then_some(at);
             self.part.finish(&mut self.findings, || PartPath(path_of(&self.frames)))?;
             self.part = self.outer_parts.pop().unwrap_or_default();
             self.open_parts -= 1;

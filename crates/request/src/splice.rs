@@ -19,6 +19,11 @@ impl Splice {
     pub fn json_string(range: Range<u64>, text: &str) -> Self {
         Self { range, with: json_string(text).into() }
     }
+
+    /// Another field, whose text is one, before the bracket in this place, by which an object ends that has fields.
+    pub fn json_field(bracket: u64, name: &str, text: &str) -> Self {
+        Self { range: bracket..bracket, with: format!(",{}:{}", json_string(name), json_string(text)).into() }
+    }
 }
 
 impl ModelSpan {
@@ -103,6 +108,17 @@ mod tests {
         let body = r#"{"model":"a","uuid":"mine","x":1}"#;
         let splices = [at(9..12, "\"llama\""), at(20..26, "\"theirs\"")];
         let expected = r#"{"model":"llama","uuid":"theirs","x":1}"#;
+        for size in 1..=body.len() {
+            let chunks = body.as_bytes().chunks(size).map(Bytes::copy_from_slice);
+            assert_eq!(splice(chunks, &splices).concat(), expected.as_bytes(), "in chunks of {size}");
+        }
+    }
+
+    #[test]
+    fn a_field_is_added_where_an_object_ends() {
+        let body = r#"{"a":[{"x":1},{"y":2 } ]}"#;
+        let splices = [Splice::json_field(12, "z", "\""), Splice::json_field(21, "z", "3")];
+        let expected = r#"{"a":[{"x":1,"z":"\""},{"y":2 ,"z":"3"} ]}"#;
         for size in 1..=body.len() {
             let chunks = body.as_bytes().chunks(size).map(Bytes::copy_from_slice);
             assert_eq!(splice(chunks, &splices).concat(), expected.as_bytes(), "in chunks of {size}");

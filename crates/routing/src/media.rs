@@ -21,6 +21,8 @@ pub struct MediaPolicy {
     pub rules: BTreeMap<Modality, MediaRule>,
     /// What is let through although it can harm a model server.
     pub allowed: BTreeSet<UnsafeFeature>,
+    /// Whether media that a client has not named get a name, for engines that take one.
+    pub writes_uuids: bool,
 }
 
 /// The limits on items of one modality; what is not set is free.

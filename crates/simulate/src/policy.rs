@@ -389,7 +389,7 @@ fn request(job: &Job) -> InferenceRequest {
             bytes: 0,
             media_type: None,
             identity: Some(Identity::Content(hash)),
-            uuid_at: None,
+            uuid: None,
             facts: Facts { size: Some(picture.size()), ..Facts::default() },
             broken: false,
             is_document: false,

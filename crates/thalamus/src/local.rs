@@ -95,6 +95,7 @@ impl LocalController {
             max_streams: 16_384,
             body: director::BodyTimeouts { stall: Duration::from_secs(30), whole: Duration::from_mins(5) },
             queue: director::QueueLimits::default(),
+            max_cached_blocks: director::MOST_CACHED,
             connect_timeout: Duration::from_secs(2),
             first_byte_timeout: None,
             scrape_interval: Duration::from_millis(500),

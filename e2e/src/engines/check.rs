@@ -18,6 +18,7 @@ use bytes::Bytes;
 use http::Method;
 use modelserver_sim::questions::questions;
 use probe::Prober;
+use request::{MediaItem, RequestHead, Scanner, Splice, UuidAt};
 use routing::{AppProtocol, Found, FoundModel, Modality, Operation};
 use serde_json::{Value, json};
 
@@ -77,6 +78,7 @@ impl Engines {
         };
         outcomes.push(("and no engine was sent what it refuses", none_sent_wrong));
         outcomes.push(("media are as many tokens as was estimated", tokens_are_estimated(served, admin).await));
+        outcomes.push(("media are known by a name of ours", names_are_known(&fleet).await));
         outcomes.push(("what exceeds limits goes elsewhere, or is refused", limits_decide(served).await));
         tell("starting a server anew, without pictures");
         outcomes.push(("a server without pictures is noticed", a_restart_is_noticed(&mut fleet, served, folder).await));
@@ -280,6 +282,46 @@ async fn tokens_are_estimated(served: &Client, admin: &Client) -> Result<String>
         said.push(format!("{medium} {estimated}/{counted}"));
     }
     Ok(said.join(", "))
+}
+
+/// Names as `writeUUIDs` has them written: each engine answers what has one, and knows the item again by its name alone.
+async fn names_are_known(fleet: &Fleet) -> Result<String> {
+    use Modality::{Audio, Image, Video};
+    let mut said = Vec::new();
+    for (server, medium) in
+        [("vision", Image), ("vision", Video), ("audio", Audio), ("omni", Image), ("omni", Audio), ("omni", Video)]
+    {
+        let client = fleet.client(server);
+        let named = named(&chat(server, &[medium]).to_string(), &format!("{medium} of ours"))?;
+        let answer = client.post("/v1/chat/completions", named.clone()).await?;
+        ensure!(answer.status == 200, "{server}, {medium}: {}", answer.shown());
+        let mut bare: Value = serde_json::from_str(&named)?;
+        for part in bare["messages"][0]["content"].as_array_mut().context("parts")? {
+            for (key, value) in part.as_object_mut().context("a part")? {
+                if ["image_url", "audio_url", "input_audio", "video_url"].contains(&&**key) {
+                    *value = Value::Null;
+                }
+            }
+        }
+        let known = client.chat(&bare).await?;
+        ensure!(known.status == 200, "{server}, {medium}, by its name alone: {}", known.shown());
+        said.push(format!("{server}, {medium}"));
+    }
+    Ok(said.join("; "))
+}
+
+/// The body with this name beside each item that has none.
+fn named(body: &str, name: &str) -> Result<String> {
+    let head = RequestHead { path: "/v1/chat/completions", ..RequestHead::default() };
+    let mut scanner = Scanner::new(&head, request::Limits::default())?;
+    scanner.feed(body.as_bytes())?;
+    let place = |item: &MediaItem| match item.uuid {
+        Some(UuidAt::Missing(at)) => Some(Splice::json_field(at, "uuid", name)),
+        _ => None,
+    };
+    let names: Vec<Splice> = scanner.finish()?.media.iter().filter_map(place).collect();
+    ensure!(!names.is_empty(), "nothing could be named in {body}");
+    Ok(String::from_utf8(request::splice([Bytes::from(body.to_owned())], &names).concat())?)
 }
 
 async fn limits_decide(served: &Client) -> Result<String> {

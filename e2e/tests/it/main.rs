@@ -222,6 +222,7 @@ fn data_plane(trials: &mut Trials) {
     );
     claims!(trials, module:
         a_name_at_the_beginning_of_a_large_body_is_replaced_over_every_way,
+        a_picture_gets_its_name_over_every_way,
         older_envoys_load_the_same_library,
         a_filter_before_it_that_keeps_bodies_changes_nothing,
         a_panic_costs_one_request,

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use e2e::{Client, PodSpec, Port, World, envoy_module_says, eventually, older_envoys};
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::Shared;
 use crate::routing::{chat, text};
@@ -42,6 +42,39 @@ pub(crate) async fn a_name_at_the_beginning_of_a_large_body_is_replaced_over_eve
             digests.len() == world.ways().len() && digests.iter().all(|digest| *digest == digests[0]),
             "{digests:?}"
         );
+    }
+    Ok(())
+}
+
+/// A name for a picture is put behind it, in the same place and the same one whoever puts it.
+pub(crate) async fn a_picture_gets_its_name_over_every_way(shared: &Shared) -> Result<()> {
+    let mut world = shared.world_of_all_ways().await?;
+    world.apply_pool("vision")?;
+    world.apply_model(
+        "pictures",
+        "{modelName: pictures, poolRef: {name: vision}, modalities: {input: [Text, Image]}, media: {writeUUIDs: true}}",
+    )?;
+    world.kubelet.run(PodSpec::new("vision-0", "vision", &["pictures=text,image"])).await?;
+    let name = r#","uuid":"""#.len() + 64;
+    for size in [9, 300_000, 3_000_000] {
+        // As base64 comes: in fours.
+        let url = format!("data:image/png;base64,iVBORw0KGgoA{}", "AAAA".repeat(size / 4));
+        let picture = json!({"type": "image_url", "image_url": {"url": url}});
+        let content = json!([picture, {"type": "text", "text": "What is it?"}]);
+        let body = json!({"model": "pictures", "messages": [{"role": "user", "content": content}]}).to_string();
+        let mut digests = Vec::new();
+        for client in world.ways() {
+            let sim = eventually("a picture is named", async || {
+                let answer = client.post("/v1/chat/completions", body.clone()).await?;
+                let sim = answer.json()["sim"].clone();
+                // Until its metrics were read, nobody knows that the server takes names.
+                ensure!(sim["bytes"] == body.len() + name, "{} of {}: {sim}", answer.shown(), body.len());
+                Ok(sim)
+            })
+            .await?;
+            digests.push(sim["digest"].clone());
+        }
+        ensure!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
     }
     Ok(())
 }

@@ -200,6 +200,9 @@ pub struct MediaItem {
     pub is_document: bool,
     #[prost(string, tag = "16")]
     pub at: ::prost::alloc::string::String,
+    /// Where one could be put: the place of the bracket that ends its part. A reader that does not know it puts none.
+    #[prost(uint64, optional, tag = "17")]
+    pub uuid_goes_at: ::core::option::Option<u64>,
     #[prost(oneof = "media_item::Url", tags = "14, 15")]
     pub url: ::core::option::Option<media_item::Url>,
 }

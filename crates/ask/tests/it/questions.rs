@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ask::{Answer, Dialect, Question};
-use request::{InferenceRequest, Limits, RequestHead, Scanner};
+use request::{InferenceRequest, Limits, RequestHead, Scanner, UuidAt};
 
 use crate::conversation::World;
 
@@ -77,7 +77,8 @@ fn what_was_read_arrives_as_it_was_read() {
 #[test]
 fn what_a_client_authorizes_by_goes_out_only_where_a_decision_hangs_on_it() {
     for (path, request) in requests() {
-        let (names_media, owned) = (request.media.iter().any(|item| item.uuid_at.is_some()), !path.contains("chat"));
+        let (names_media, owned) =
+            (request.media.iter().any(|item| matches!(item.uuid, Some(UuidAt::Given(_)))), !path.contains("chat"));
         let owned = owned && (path.contains("responses") || path.contains("video"));
         let is_known = request.resource != request::Resource::Unknown;
         let arrived = Question::decoded(&question(path, request).encoded()).unwrap();

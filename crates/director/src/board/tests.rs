@@ -15,7 +15,7 @@ struct World {
 #[expect(clippy::disallowed_methods, reason = "tests are an edge: some instant must come from somewhere")]
 fn world() -> World {
     let now = Instant::now();
-    let board = Board::new(now);
+    let board = Board::new(now, 100);
     let state = board.enter(id("a", "1"));
     World { board, state, now }
 }

@@ -582,6 +582,50 @@ fn nobody_can_name_what_another_put_into_an_engines_cache() {
 }
 
 #[test]
+fn media_without_a_name_get_one_of_their_content_where_that_is_wanted() {
+    let mut naming = Model::clone(&table().models["chat"]);
+    naming.media.writes_uuids = true;
+    let mut sharing = naming.clone();
+    sharing.media.allowed.extend([UnsafeFeature::SharedUuids, UnsafeFeature::ProcessorArguments]);
+    let mut sized = naming.clone();
+    sized.media.allowed.insert(UnsafeFeature::ProcessorArguments);
+    let mut models = table();
+    for (name, model) in [("naming", naming), ("sharing", sharing), ("sized", sized)] {
+        models.models.insert(name.into(), Arc::new(model));
+    }
+    let world = World::new(models);
+    let name_of_part = |model: &str, caller: &str, part: &str, more: &str| {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":[{{{part}}}]}}],"model":"{model}"{more}}}"#);
+        let mut transaction = world.handler.open(&head("/v1/chat/completions")).unwrap();
+        transaction.feed(body.as_bytes()).unwrap();
+        let step = transaction.finish(Bound::default(), Some(caller.as_bytes()), || world.now, Draw::new(0)).unwrap();
+        let Step::Dispatch(dispatch) = step else { panic!() };
+        let sent = request::splice([body.into()], &dispatch.plan.first().splices).concat();
+        let sent: serde_json::Value = serde_json::from_slice(&sent).unwrap();
+        sent["messages"][0]["content"][0]["uuid"].as_str().map(str::to_owned)
+    };
+    let picture = |data: &str| format!(r#""type":"image_url","image_url":{{"url":"data:image/png;base64,{data}"}}"#);
+    let cat = picture("AAAA");
+    assert_eq!(name_of_part("naming", "a", &cat, ""), None, "nobody knows which engine it is");
+    for host in [11, 12] {
+        world.state(host).scraped(&Reading { takes_uuids: true, ..Reading::default() }, world.now);
+    }
+    let name = name_of_part("naming", "a", &cat, "").expect("named");
+    assert_eq!(name.len(), 64);
+    assert_eq!(name_of_part("naming", "b", &cat, ""), Some(name.clone()), "one picture has one name, whoever sends it");
+    assert_ne!(name_of_part("naming", "a", &picture("BBBB"), ""), Some(name.clone()));
+    let stolen = format!(r#"{},"uuid":"{name}""#, picture("BBBB"));
+    assert_ne!(name_of_part("naming", "b", &stolen, ""), Some(name), "nobody can give it to another picture");
+    let url = r#""type":"image_url","image_url":{"url":"https://example.com/cat.png"}"#;
+    assert_eq!(name_of_part("naming", "a", url, ""), None, "what it answers may change");
+    assert_eq!(name_of_part("chat", "a", &cat, ""), None);
+    assert_eq!(name_of_part("sharing", "a", &cat, ""), None, "a client could give it to another picture");
+    let otherwise = r#","mm_processor_kwargs":{"max_pixels":1000}"#;
+    assert!(name_of_part("sized", "a", &cat, "").is_some());
+    assert_eq!(name_of_part("sized", "a", &cat, otherwise), None, "the engine is to make something else of it");
+}
+
+#[test]
 fn an_explanation_begins_nothing_and_tells_of_every_endpoint() {
     let world = World::new(table());
     world.fill(&[1]);

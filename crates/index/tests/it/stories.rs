@@ -201,7 +201,7 @@ fn a_media_policy_arrives_whole_and_an_unknown_format_is_told() {
     let spec = |formats: &str| {
         json!({"modelName": "m", "poolRef": {"name": "p"}, "media": {
             "Image": {"maxPixels": 1_000_000, "minSide": 8, "formats": [formats], "schemes": ["https"], "maxItemBytes": "20Mi"},
-            "Audio": {"maxSeconds": 60}, "allow": ["Embeds"]}})
+            "Audio": {"maxSeconds": 60}, "allow": ["Embeds"], "writeUUIDs": true}})
     };
     let compiled = index([pool("p"), model("m", 0, spec("webp"))]).compile();
     let media = &compiled.tables["serving"].models["m"].media;
@@ -209,7 +209,12 @@ fn a_media_policy_arrives_whole_and_an_unknown_format_is_told() {
     assert_eq!((image.max_pixels, image.min_side, image.max_item_bytes), (Some(1_000_000), Some(8), Some(20 << 20)));
     assert_eq!((&image.formats[..], image.https_only), (&[routing::Format::WebP][..], true));
     assert_eq!(media.rules[&routing::Modality::Audio].max_seconds, Some(60));
-    assert!(media.allowed.contains(&routing::UnsafeFeature::Embeds));
+    assert!(media.allowed.contains(&routing::UnsafeFeature::Embeds) && media.writes_uuids);
+    let mut shared = spec("PNG");
+    shared["media"]["allow"] = json!(["SharedUUIDs"]);
+    let compiled = index([pool("p"), model("m", 0, shared)]).compile();
+    let shown = said(&compiled.models[&key("m")].verdicts, "Accepted");
+    assert!(shown.starts_with("False Invalid: writeUUIDs cannot go with SharedUUIDs"), "{shown}");
     let mut negative = spec("PNG");
     negative["media"]["Audio"]["maxSeconds"] = json!(-1);
     let compiled = index([pool("p"), model("m", 0, negative)]).compile();

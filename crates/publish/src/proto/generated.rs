@@ -238,6 +238,9 @@ pub struct Model {
     /// To the first byte of an answer; 0 where nobody says.
     #[prost(uint32, tag = "7")]
     pub first_byte_timeout_seconds: u32,
+    /// Whether media that no client named are named by their content. A reader that does not know it names none.
+    #[prost(bool, tag = "8")]
+    pub write_uuids: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Target {

@@ -125,6 +125,7 @@ fn model() -> impl Strategy<Value = Model> {
             targets,
             media: MediaPolicy {
                 allowed: rule.iter().filter(|rule| rule.https_only).map(|_| UnsafeFeature::FileUrls).collect(),
+                writes_uuids: rule.as_ref().is_some_and(|rule| rule.max_items.is_some()),
                 rules: rule.map(|rule| (Modality::Image, rule)).into_iter().collect(),
             },
         },

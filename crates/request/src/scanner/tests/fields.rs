@@ -1,6 +1,7 @@
 //! Fields: known, or refused, or harmless.
 
 use super::*;
+use crate::{Splice, UuidAt, splice};
 
 /// The features that a request asks for, with their places.
 fn unsafe_features(path: &str, body: &str) -> String {
@@ -262,8 +263,48 @@ fn no_key_hides_a_placeholder_behind_its_length() {
 fn an_empty_name_is_a_name_to_an_engine() {
     let body = r#"{"model":"m","messages":[{"content":[{"type":"image_url","image_url":null,"uuid":""}]}]}"#;
     let request = scan_at("/v1/chat/completions", body.as_bytes()).unwrap();
-    let at = request.media[0].uuid_at.clone().expect("so that it is made the client's own");
+    let Some(UuidAt::Given(at)) = request.media[0].uuid.clone() else { panic!("so that it is made the client's own") };
     assert_eq!(&body[usize::try_from(at.start).unwrap()..usize::try_from(at.end).unwrap()], r#""""#);
+}
+
+#[test]
+fn a_name_is_put_beside_media_that_have_none_where_an_engine_takes_one() {
+    let picture = r#""image_url":{"url":"data:image/png;base64,AAAA"}"#;
+    for (path, part, expected) in [
+        (CHAT.path, format!(r#"{{"type":"image_url",{picture}}}"#), true),
+        (CHAT.path, format!("{{{picture} }}"), true),
+        (CHAT.path, r#"{"input_audio":{"data":"AAAA","format":"wav"},"type":"input_audio"}"#.into(), true),
+        (CHAT.path, r#"{"type":"video_url","video_url":"https://a.example/b.mp4","x":{}}"#.into(), true),
+        (CHAT.path, r#"{"type":"audio_url","audio_url":{"url":"https://a.example/b.wav"}}"#.into(), true),
+        // It has one, or says that it has none: two fields of one name are read by each engine in its own way.
+        (CHAT.path, format!(r#"{{"type":"image_url",{picture},"uuid":null}}"#), false),
+        (CHAT.path, format!(r#"{{"uuid":"x",{picture}}}"#), false),
+        // Beside a name vLLM knows neither these fields nor the type.
+        (CHAT.path, r#"{"type":"image","image":"data:image/png;base64,AAAA"}"#.into(), false),
+        (CHAT.path, format!(r#"{{"type":"other",{picture}}}"#), false),
+        (CHAT.path, format!(r#"{{"type":"video_url",{picture}}}"#), false),
+        (CHAT.path, format!(r#"{{{picture},"video_url":null}}"#), false),
+        (CHAT.path, r#"{"type":"file","file":{"file_id":"f"}}"#.into(), false),
+        (CHAT.path, r#"{"image_embeds":"AAAA"}"#.into(), false),
+        // Other APIs have no such field.
+        ("/v1/responses", r#"{"type":"input_image","image_url":"data:image/png;base64,AAAA"}"#.into(), false),
+    ] {
+        let field = if path == CHAT.path { "messages" } else { "input" };
+        let body = format!(r#"{{"model":"m","{field}":[{{"role":"user","content":[{part}]}}]}}"#);
+        let request = scan_at(path, body.as_bytes()).unwrap();
+        let missing = request.media.iter().find_map(|item| match item.uuid {
+            Some(UuidAt::Missing(at)) => Some(at),
+            _ => None,
+        });
+        assert_eq!(missing.is_some(), expected, "{part}");
+        let Some(at) = missing else { continue };
+        let named = splice([bytes::Bytes::from(body.clone())], &[Splice::json_field(at, "uuid", "ours")]).concat();
+        let [before, after] =
+            [body.as_bytes(), &named].map(|body| serde_json::from_slice::<serde_json::Value>(body).unwrap());
+        let mut expected = before;
+        expected["messages"][0]["content"][0]["uuid"] = "ours".into();
+        assert_eq!(after, expected);
+    }
 }
 
 #[test]
