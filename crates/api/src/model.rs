@@ -248,11 +248,6 @@ pub enum Criticality {
 
 /// Limits per modality, and unsafe features to allow.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[schemars(extend("x-kubernetes-validations" = [{
-    "message": "writeUUIDs cannot go with SharedUUIDs: a client could give an item's name to another",
-    "rule": "!has(self.writeUUIDs) || !self.writeUUIDs || !has(self.allow) || !('SharedUUIDs' in self.allow)",
-    "fieldPath": ".writeUUIDs",
-}]))]
 pub struct MediaPolicy {
     /// Limits on pictures.
     #[serde(rename = "Image", default, skip_serializing_if = "Option::is_none")]
@@ -275,8 +270,8 @@ pub struct MediaPolicy {
     #[schemars(extend("maxItems" = 8, "x-kubernetes-list-type" = "set"))]
     pub allow: Vec<UnsafeFeature>,
 
-    /// Name inline media that clients give no name (uuid), by their content, where the model server is vLLM: it then knows an item by that name, and need
-    /// not hash it. Costs what changing a body costs at a gateway. Off by default. Cannot go with SharedUUIDs, as a client could give an item's name to another.
+    /// Gives inline media that carry no `uuid` one derived from their content, where the model server was found to be vLLM 0.32 or later, so that it need not
+    /// hash them and knows an item by the same name in each of its servers. Costs what changing a body costs. Off by default.
     #[serde(rename = "writeUUIDs", default, skip_serializing_if = "std::ops::Not::not")]
     pub write_uuids: bool,
 }

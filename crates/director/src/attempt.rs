@@ -112,7 +112,7 @@ impl RunningAttempt {
         let trace = plan.life.as_ref().and_then(|life| life.trace.hears());
         let mut attempt = Self {
             number,
-            endpoint: Some(Served::begin(state, *address, content, planned.adapter.clone())),
+            endpoint: Some(Served::begin(state, *address, content, planned.adapter.clone(), at)),
             content: Arc::clone(content),
             is_its_own: true,
             input: plan.why.need.input,
@@ -237,7 +237,7 @@ impl RunningAttempt {
         // An error comes soon, and tells nothing of how fast a server reads.
         let is_good = self.head.is_none_or(|(status, _)| status.is_success());
         if let Some(served) = &mut self.endpoint {
-            served.first_byte(at.saturating_duration_since(self.began), is_good);
+            served.first_byte(at, at.saturating_duration_since(self.began), is_good);
         }
     }
 
@@ -246,8 +246,8 @@ impl RunningAttempt {
         if let Some(Served { state, waits, .. }) = &mut self.endpoint
             && let Waits::Told { own, .. } = *waits
         {
-            state.unqueue(own);
-            state.queue_untold(own, self.began);
+            state.backlog.unqueue(own);
+            state.backlog.queue_untold(own, self.began);
             *waits = Waits::Untold { own };
         }
     }
@@ -308,7 +308,8 @@ impl RunningAttempt {
         let is_told = self.endpoint.as_ref().is_some_and(|served| matches!(served.waits, Waits::Told { .. }));
         self.leave();
         self.is_its_own = false;
-        self.endpoint = served.map(|(state, address)| Served::begin(&state, address, &self.content, adapter));
+        self.endpoint =
+            served.map(|(state, address)| Served::begin(&state, address, &self.content, adapter, self.began));
         self.limits = limits;
         if !is_told {
             self.first_byte_untold();
@@ -325,10 +326,10 @@ impl RunningAttempt {
             served.state.adapters.leave(adapter);
         }
         match served.waits {
-            Waits::Told { own, .. } => served.state.unqueue(own),
+            Waits::Told { own, .. } => served.state.backlog.unqueue(own),
             Waits::Untold { own } => {
-                served.state.unqueue_untold(own);
-                served.state.did(own);
+                served.state.backlog.unqueue_untold(own);
+                served.state.backlog.did(own);
             }
             Waits::No => {}
         }
@@ -426,14 +427,20 @@ impl RunningAttempt {
 const TELLING: f32 = 20.0;
 
 impl Served {
-    fn begin(state: &Arc<EndpointState>, address: SocketAddr, content: &Content, adapter: Option<ModelName>) -> Self {
+    fn begin(
+        state: &Arc<EndpointState>,
+        address: SocketAddr,
+        content: &Content,
+        adapter: Option<ModelName>,
+        began: Instant,
+    ) -> Self {
         if let Some(adapter) = &adapter {
             state.adapters.enter(adapter);
         }
         let (work, visit) = state.enter(content);
         let own = micros(work.all());
         state.begin();
-        let waits = Waits::Told { own, before: state.queue(own) };
+        let waits = Waits::Told { own, before: state.backlog.queue(own, began) };
         Self { belief: state.belief(), state: Arc::clone(state), address, visit, waits, adapter }
     }
 
@@ -444,16 +451,17 @@ impl Served {
         }
     }
 
-    fn first_byte(&mut self, took: Duration, is_good: bool) {
+    fn first_byte(&mut self, at: Instant, took: Duration, is_good: bool) {
         let Waits::Told { own, before } = self.waits else { return };
         self.waits = Waits::No;
-        self.state.unqueue(own);
-        self.state.did(own);
+        self.state.backlog.unqueue(own);
+        self.state.backlog.came_to_the_next(at);
+        self.state.backlog.did(own);
         self.state.made_room();
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let expected = (own + before) as f32 / 1000.0;
         if is_good && expected >= TELLING {
-            self.state.took(took.as_secs_f32() * 1000.0 / expected);
+            self.state.backlog.took(took.as_secs_f32() * 1000.0 / expected);
         }
     }
 }

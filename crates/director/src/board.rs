@@ -11,6 +11,7 @@ use scheduling::{Health, Load, SATURATED_WAITING, Scraped, Work};
 
 use crate::adapters::{Adapters, AdaptersRead};
 use crate::attempt::micros;
+use crate::backlog::Backlog;
 use crate::cached::{Cached, Visit};
 use crate::content::Content;
 use crate::queue::Queue;
@@ -34,28 +35,13 @@ pub struct EndpointState {
     clock: Clock,
     shared: Arc<Shared>,
     in_flight: AtomicU32,
-    /// Work of those that have not come to their first byte, in microseconds of a reference server.
-    queued: AtomicU64,
-    /// Those that this is the work of.
-    unread: AtomicU32,
-    /// Likewise, of those of whose first byte nobody tells; and when they should be done.
-    untold: AtomicU64,
-    untold_until: AtomicU64,
-    /// How many they are.
-    pending_untold: AtomicU32,
+    pub(crate) backlog: Backlog,
     /// Of all that have not come to their first byte, how many were there at the last scrape.
     pending_at_scrape: AtomicU32,
-    /// Work that is done, likewise; how much and when it was when it was last looked at; and how much a second that is, as bits.
-    done: AtomicU64,
-    done_before: AtomicU64,
-    done_at: AtomicU64,
-    done_a_second: AtomicU32,
     /// See [`Load::others_waiting`]; as bits.
     others_waiting: AtomicU32,
     /// See [`Load::others_share`]; as bits.
     others_share: AtomicU32,
-    /// How many times as long as that server it takes, as bits.
-    pace: AtomicU32,
     cached: RwLock<Cached>,
     /// When the server started, as it says, as bits; 0 where it never did.
     started: AtomicU64,
@@ -64,7 +50,6 @@ pub struct EndpointState {
     running: AtomicU32,
     /// As bits; NaN where the last scrape did not tell.
     kv_cache_usage: AtomicU32,
-    takes_uuids: AtomicBool,
     scraped_at: AtomicU64,
     silent_since: AtomicU64,
     /// What the server has got done in all, as it counts it.
@@ -92,8 +77,6 @@ pub struct Reading {
     pub started: Option<f64>,
     /// None where it has no adapters.
     pub adapters: Option<AdaptersRead>,
-    /// Whether it is an engine that knows media by the `uuid` beside them.
-    pub takes_uuids: bool,
 }
 
 /// How an attempt went, as far as it speaks for or against the endpoint.
@@ -109,7 +92,7 @@ pub(crate) enum Verdict {
 /// What all endpoints have in common.
 #[derive(Debug)]
 struct Shared {
-    /// Of each endpoint so many blocks of prompts, and as many media, are remembered at most.
+    /// At most so many blocks of prompts, and as many media items, are remembered of what each endpoint was sent.
     most_cached: usize,
     /// Requests under way everywhere.
     total: AtomicU64,
@@ -148,14 +131,8 @@ const FAILING: u32 = 3;
 const FAILING_FOR: Duration = Duration::from_secs(1);
 const MAX_DOUBLINGS: u32 = 5;
 
-/// How many times as long a server takes to read prompts where it writes answers beside.
-const BESIDE_ANSWERS: f32 = 1.5;
-
 /// How much of what a scrape says of others' queues is believed at once, where they grow; the rest in the next seconds.
 const NEWS: f32 = 0.1;
-
-/// What the last look at what a server has done weighs beside all before it.
-const LATELY: f32 = 0.2;
 
 const UNKNOWN: u32 = u32::MAX;
 
@@ -177,25 +154,15 @@ impl EndpointState {
             id,
             clock,
             in_flight: AtomicU32::new(0),
-            queued: AtomicU64::new(0),
-            unread: AtomicU32::new(0),
-            untold: AtomicU64::new(0),
-            untold_until: AtomicU64::new(0),
-            pending_untold: AtomicU32::new(0),
+            backlog: Backlog::new(clock),
             pending_at_scrape: AtomicU32::new(0),
-            done: AtomicU64::new(0),
-            done_before: AtomicU64::new(0),
-            done_at: AtomicU64::new(0),
-            done_a_second: AtomicU32::new(0),
             others_waiting: AtomicU32::new(0),
             others_share: AtomicU32::new(0),
-            pace: AtomicU32::new(1.0_f32.to_bits()),
             cached: RwLock::new(Cached::new(shared.most_cached)),
             started: AtomicU64::new(0),
             waiting: AtomicU32::new(UNKNOWN),
             running: AtomicU32::new(UNKNOWN),
             kv_cache_usage: AtomicU32::new(f32::NAN.to_bits()),
-            takes_uuids: AtomicBool::new(false),
             scraped_at: AtomicU64::new(0),
             silent_since: AtomicU64::new(0),
             progress: AtomicU64::new(0),
@@ -219,12 +186,11 @@ impl EndpointState {
             *reading;
         let at = self.clock.stamp(at);
         self.adapters.note(reading.adapters.clone(), at);
-        self.takes_uuids.store(reading.takes_uuids, Relaxed);
         let known = |count: Option<u32>| count.map_or(UNKNOWN, |count| count.min(UNKNOWN - 1));
         // Of ours, all may wait that are not among those that it works on.
-        let ours = self.in_flight.load(Relaxed).saturating_sub(running.unwrap_or(0)).max(self.unread.load(Relaxed));
-        self.pending_at_scrape.store(self.pending(), Relaxed);
-        self.measure(at);
+        let ours = self.in_flight.load(Relaxed).saturating_sub(running.unwrap_or(0)).max(self.backlog.unread());
+        self.pending_at_scrape.store(self.backlog.pending(), Relaxed);
+        self.backlog.measure(at);
         self.others_wait(waiting.unwrap_or(0).saturating_sub(ours));
         self.others_send(waiting, running);
         self.waiting.store(known(waiting), Relaxed);
@@ -289,28 +255,6 @@ impl EndpointState {
         health.responsive && health.answering && !load.is_full()
     }
 
-    /// Requests of ours of whose first byte nobody has told, whether anybody will or not.
-    fn pending(&self) -> u32 {
-        self.unread.load(Relaxed) + self.pending_untold.load(Relaxed)
-    }
-
-    /// Looks how much work it has done since it was last looked at.
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    fn measure(&self, at: u64) {
-        let (done, before) = (self.done.load(Relaxed), self.done_at.swap(at, Relaxed));
-        let done = done.saturating_sub(self.done_before.swap(done, Relaxed));
-        let seconds = at.saturating_sub(before) as f32 / 1e9;
-        if before > 0 && seconds > 0.0 {
-            let (rate, now) = (f32::from_bits(self.done_a_second.load(Relaxed)), done as f32 / 1000.0 / seconds);
-            self.done_a_second.store((rate + (now - rate) * LATELY).to_bits(), Relaxed);
-        }
-    }
-
-    /// Milliseconds of work that it does in a second, of late.
-    pub(crate) fn work_a_second(&self) -> f32 {
-        f32::from_bits(self.done_a_second.load(Relaxed))
-    }
-
     /// Notes that its metrics port gave no answer at `at`. The silence began with the first time that it did not.
     pub fn silent(&self, at: Instant) {
         let _ = self.silent_since.compare_exchange(0, self.clock.stamp(at), Relaxed, Relaxed);
@@ -320,11 +264,6 @@ impl EndpointState {
     pub fn alive(&self, at: Instant) {
         self.silent_since.store(0, Relaxed);
         self.offer_room(self.clock.stamp(at));
-    }
-
-    /// Whether it knows media by the `uuid` beside them, as far as is known.
-    pub(crate) fn takes_uuids(&self) -> bool {
-        self.takes_uuids.load(Relaxed)
     }
 
     /// How busy it is, as far as is known at `now`.
@@ -344,21 +283,11 @@ impl EndpointState {
     }
 
     pub(crate) fn load_at(&self, now: u64) -> Load {
-        let float = |bits: &AtomicU32| f32::from_bits(bits.load(Relaxed));
-        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let backlog = self.backlog.load_at(now);
         let known = Load {
             in_flight: self.in_flight.load(Relaxed),
-            unread: self.unread.load(Relaxed),
-            queued: self.queued.load(Relaxed) as f32 / 1000.0,
-            // Some are over before that.
-            untold: (self.untold_until.load(Relaxed).saturating_sub(now) as f32 / 1e6 / float(&self.pace))
-                .min(self.untold.load(Relaxed) as f32 / 1000.0),
-            pending: self.pending(),
-            arrived: self.pending().cast_signed() - self.pending_at_scrape.load(Relaxed).cast_signed(),
-            others_waiting: 0.0,
-            others_share: 0.0,
-            pace: float(&self.pace),
-            scraped: None,
+            arrived: backlog.pending.cast_signed() - self.pending_at_scrape.load(Relaxed).cast_signed(),
+            ..backlog
         };
         let scraped_at = self.scraped_at.load(Relaxed);
         if scraped_at == 0 || now.saturating_sub(scraped_at) > nanos(STALE_AFTER) {
@@ -367,6 +296,7 @@ impl EndpointState {
         let count = |count: &AtomicU32| Some(count.load(Relaxed)).filter(|count| *count != UNKNOWN);
         let kv_cache_usage = Some(f32::from_bits(self.kv_cache_usage.load(Relaxed))).filter(|usage| !usage.is_nan());
         let scraped = Scraped { waiting: count(&self.waiting), running: count(&self.running), kv_cache_usage };
+        let float = |bits: &AtomicU32| f32::from_bits(bits.load(Relaxed));
         let (others_waiting, others_share) = (float(&self.others_waiting), float(&self.others_share));
         Load { scraped: Some(scraped), others_waiting, others_share, ..known }
     }
@@ -379,8 +309,9 @@ impl EndpointState {
         let responsive = !lasts(&self.silent_since, SILENT_AFTER) && !lasts(&self.stuck_since, STUCK_AFTER);
         let demerits = self.demerits.load(Relaxed);
         // Its time over, one at a time is sent there, until it has answered one.
-        let is_back =
-            |over: u32| lasts(&self.failed_at, FAILING_FOR * (1 << over.min(MAX_DOUBLINGS))) && self.pending() == 0;
+        let is_back = |over: u32| {
+            lasts(&self.failed_at, FAILING_FOR * (1 << over.min(MAX_DOUBLINGS))) && self.backlog.pending() == 0
+        };
         let answering = demerits.checked_sub(FAILING).is_none_or(is_back);
         let doubts = if self.refused.load(Relaxed) { 0 } else { demerits };
         Health { responsive, answering, doubts, refuses: self.refusals.current(now) }
@@ -450,55 +381,6 @@ impl EndpointState {
     fn cached_mut(&self) -> RwLockWriteGuard<'_, Cached> {
         // A panic elsewhere leaves beliefs, if fewer.
         self.cached.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// So many microseconds of work wait there from now on; says how many did before.
-    pub(crate) fn queue(&self, work: u64) -> u64 {
-        self.unread.fetch_add(1, Relaxed);
-        self.queued.fetch_add(work, Relaxed)
-    }
-
-    /// So many microseconds of work wait there, of which nobody will tell when they are done: they are taken for it when they should be.
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an estimate, never below zero"
-    )]
-    pub(crate) fn queue_untold(&self, work: u64, began: Instant) {
-        let pace = f32::from_bits(self.pace.load(Relaxed));
-        let (began, takes) = (self.clock.stamp(began), (work as f32 * BESIDE_ANSWERS * pace * 1000.0) as u64);
-        self.pending_untold.fetch_add(1, Relaxed);
-        if self.untold.fetch_add(work, Relaxed) == 0 {
-            self.untold_until.store(0, Relaxed);
-        }
-        let _ = self.untold_until.fetch_update(Relaxed, Relaxed, |until| Some(until.max(began).saturating_add(takes)));
-    }
-
-    /// It is over, whenever it should have been.
-    pub(crate) fn unqueue_untold(&self, work: u64) {
-        self.pending_untold.fetch_sub(1, Relaxed);
-        self.untold.fetch_sub(work, Relaxed);
-    }
-
-    /// So many microseconds of work are done.
-    pub(crate) fn did(&self, work: u64) {
-        self.done.fetch_add(work, Relaxed);
-    }
-
-    pub(crate) fn unqueue(&self, work: u64) {
-        self.queued.fetch_sub(work, Relaxed);
-        self.unread.fetch_sub(1, Relaxed);
-    }
-
-    /// Notes that something took so many times as long as it would at a reference server.
-    pub(crate) fn took(&self, times: f32) {
-        let pace = f32::from_bits(self.pace.load(Relaxed));
-        // A step of a tenth at most, so that one outlier moves it by a little.
-        let next = pace * (times / pace).powf(0.1).clamp(0.9, 1.1);
-        if next.is_finite() {
-            self.pace.store(next.clamp(0.1, 100.0).to_bits(), Relaxed);
-        }
     }
 
     pub(crate) fn begin(&self) {

@@ -18,6 +18,7 @@
 
 mod adapters;
 mod attempt;
+mod backlog;
 mod board;
 mod body;
 mod body_timeouts;

@@ -108,14 +108,19 @@ impl Undecided {
         }
         let media_tokens = first.content.media_tokens;
         let mut attempts: Vec<Attempt> = Vec::with_capacity(found.len());
-        let uuids = Uuids::of(&self.request, route.model.map(|(_, model)| &model.media), self.scope());
+        let uuids = Uuids::of(
+            &self.request,
+            route.model.map(|(_, model)| &model.media),
+            self.scope(),
+            self.director().hash_key(),
+        );
         for Found { slot, target, content, ranked, limits, adapter, .. } in &found {
-            let state = &slot.state;
-            let is_sent_the_same = |known: &&Attempt| {
-                known.target.as_ref() == *target && uuids.differ_at(&known.state) == uuids.differ_at(state)
+            let is_sent_the_same = |(_, at): &(&Attempt, &Found<'_>)| {
+                let is_of_one_pool = at.slot.state.id().pool == slot.state.id().pool;
+                at.target == *target && is_of_one_pool && uuids.adds_names_at(at.slot) == uuids.adds_names_at(slot)
             };
-            let known = attempts.iter().find(is_sent_the_same).map(|known| Arc::clone(&known.splices));
-            let splices = known.unwrap_or_else(|| splices::of(&self.request, *target, uuids.at(state)));
+            let known = attempts.iter().zip(&found).find(is_sent_the_same).map(|(known, _)| Arc::clone(&known.splices));
+            let splices = known.unwrap_or_else(|| splices::of(&self.request, *target, uuids.at(slot)));
             let attempt = self.attempt(slot, *target, &splices, (content, ranked.work));
             attempts.push(Attempt { limits: *limits, adapter: adapter.map(ModelName::from), ..attempt });
         }
@@ -312,7 +317,10 @@ impl Undecided {
     }
 }
 
-/// How late each tier comes, by its number: a wider fit before a tighter one where the request would cost less than half there, and that is worth
+/// How much more a request may cost in a tier than in the next wider one.
+const TIGHTER: f32 = 1.5;
+
+/// How late each tier comes, by its number: a wider fit before a tighter one where the request would cost less than two thirds there, and that is worth
 /// talking of. A tighter one is kept free for nobody, a wider one for those that nobody else can take.
 fn order_of_tiers(found: &[Found<'_>]) -> Vec<usize> {
     let last = found.iter().map(|found| found.tier).max().unwrap_or(0);
@@ -323,7 +331,7 @@ fn order_of_tiers(found: &[Found<'_>]) -> Vec<usize> {
         costs[*tier] = if *tier == first { *least } else { ranked.cost_anew };
     }
     #[expect(clippy::cast_precision_loss, reason = "a table has few tiers")]
-    let worth = |tier: usize| (costs[tier] + WORTH_A_TIER) * 2_f32.powf(tier as f32);
+    let worth = |tier: usize| (costs[tier] + WORTH_A_TIER) * TIGHTER.powf(tier as f32);
     let mut order: Vec<usize> = (0..=last).collect();
     order.sort_by(|one, other| worth(*one).total_cmp(&worth(*other)));
     let mut places = vec![0; last + 1];

@@ -90,7 +90,7 @@ impl Director {
         Self::remembering(epoch, MOST_CACHED)
     }
 
-    /// The same, that remembers of what each endpoint was sent so many blocks of prompts, and as many media, at most; 48 bytes for each.
+    /// The same, that remembers at most so many blocks of prompts, and as many media items, of what each endpoint was sent; some 60 bytes each.
     pub fn remembering(epoch: Instant, most_cached: usize) -> Self {
         Self {
             newest: ArcSwapOption::empty(),

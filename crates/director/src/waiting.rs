@@ -172,7 +172,7 @@ impl Undecided {
         let states = pools.iter().flat_map(|pool| self.snapshot.slots(pool)).map(|slot| &slot.state);
         let (work, speed) = states.fold((0.0, 0.0), |(work, speed), state| {
             let load = state.load(self.now);
-            (work + load.queued + load.untold, speed + state.work_a_second())
+            (work + load.queued + load.untold, speed + state.backlog.work_a_second())
         });
         let seconds = (work + self.director().queue().work(pools)) / speed;
         // Nothing was measured where it is no number.

@@ -5,9 +5,6 @@ use routing::{Format, HostPattern, Limits, MediaPolicy, MediaRule, MediaSource, 
 
 /// What the API server cannot check, or objects from files come past.
 pub(crate) fn invalid(media: &api::MediaPolicy) -> Option<String> {
-    if media.write_uuids && media.allow.contains(&api::UnsafeFeature::SharedUuids) {
-        return Some("writeUUIDs cannot go with SharedUUIDs: a client could give an item's name to another".to_owned());
-    }
     let rules = [&media.image, &media.audio, &media.video].into_iter().flatten();
     for rule in rules {
         if let Some(quantity) = rule.max_item_bytes.as_deref().filter(|quantity| bytes(quantity).is_none()) {

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use routing::Modality;
-
 /// Tells whether two items are the same one.
 ///
 /// BLAKE3, because the value may leave the picker as a key of somebody's cache, where a collision would show one client's picture to
@@ -51,12 +49,13 @@ impl Identity {
         }
     }
 
-    /// A name for an item by its bytes, and by what they are taken for: the same whoever sends it, and none that a client can give to another item.
-    /// None where the bytes are not known.
-    pub fn name_of_content(self, modality: Modality, media_type: &str) -> Option<[u8; 32]> {
+    /// A name for an item by its bytes, where it is used: the same whoever sends it, and none that somebody without the secret can give to another
+    /// item. None where the bytes are not known.
+    pub fn name_of_content(self, secret: u64, place: [&str; 3]) -> Option<[u8; 32]> {
         let Self::Content(hash) = self else { return None };
-        let parts = [modality.as_str().as_bytes(), media_type.as_bytes()];
-        Some(key_of("thalamus 2026 media named by their content", &parts, &hash))
+        let secret = secret.to_le_bytes();
+        let [a, b, c] = place.map(str::as_bytes);
+        Some(key_of("thalamus 2026 media named by their content", &[&secret, a, b, c], &hash))
     }
 }
 
@@ -102,25 +101,25 @@ mod tests {
         assert_ne!(within("a", "m", b"x"), within("a", "n", b"x"));
         assert_ne!(within("a", "m", b"x"), within("a", "m", b"y"));
         assert_ne!(within("ab", "c", b""), within("a", "bc", b""));
-        assert_eq!(named.name_of_content(Modality::Image, ""), None);
+        assert_eq!(named.name_of_content(1, ["a", "p", "image"]), None);
         let url = Identity::of_url("https://a/b");
-        assert_eq!(url.name_of_content(Modality::Image, ""), None, "what it answers may change");
+        assert_eq!(url.name_of_content(1, ["a", "p", "image"]), None, "what it answers may change");
         assert_eq!(url.within(scope("a", "m", b"x")), url.within(scope("b", "n", b"y")));
     }
 
     #[test]
-    fn the_name_of_a_content_is_of_what_it_is_taken_for() {
-        let name = |byte, modality, media_type| Identity::Content([byte; 32]).name_of_content(modality, media_type);
-        let film = name(1, Modality::Video, "video/mp4");
-        assert!(film.is_some() && film == name(1, Modality::Video, "video/mp4"));
-        // A film that is heard, a film as a list of frames, another film.
-        for other in
-            [(1, Modality::Audio, "video/mp4"), (1, Modality::Video, "video/jpeg"), (2, Modality::Video, "video/mp4")]
-        {
-            assert_ne!(name(other.0, other.1, other.2), film);
+    fn the_name_of_a_content_is_known_to_who_knows_the_secret_and_is_of_its_place() {
+        let name = |byte, secret, place| Identity::Content([byte; 32]).name_of_content(secret, place);
+        let film = name(1, 7, ["a", "p", "video"]);
+        assert!(film.is_some() && film == name(1, 7, ["a", "p", "video"]));
+        // Another film, another secret, another pool, and the same film to be heard.
+        for (byte, secret, place) in [
+            (2, 7, ["a", "p", "video"]),
+            (1, 8, ["a", "p", "video"]),
+            (1, 7, ["a", "q", "video"]),
+            (1, 7, ["a", "p", "audio"]),
+        ] {
+            assert_ne!(name(byte, secret, place), film);
         }
-        // Nobody can have a client's name made the same.
-        let scope = NameScope { namespace: "image", model: "", caller: b"" };
-        assert_ne!(name(1, Modality::Image, ""), Some(Identity::Named([1; 32]).within(scope)));
     }
 }

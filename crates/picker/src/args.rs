@@ -141,9 +141,9 @@ pub struct Args {
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub max_wait: Duration,
 
-    /// Most blocks of prompts to remember of what each endpoint was sent, and as many media items; 48 bytes each. By default some ten million tokens of
-    /// text an endpoint, more than its cache holds unless prompts are cut very small. 0 remembers nothing: requests go by load alone.
-    #[arg(long, default_value_t = MOST_CACHED)]
+    /// Most blocks of prompts to remember of what each endpoint was sent, and as many media items; some 60 bytes each, up to 1,048,576. The default is some
+    /// ten million tokens of ordinary text for each endpoint. 0 remembers nothing of what was sent.
+    #[arg(long, default_value_t = MOST_CACHED, value_parser = count_of_blocks)]
     pub max_cached_blocks: usize,
 
     /// How long a client may send nothing in the middle of a body.
@@ -495,6 +495,11 @@ fn host() -> String {
 fn count_of_workers(text: &str) -> Result<NonZeroUsize, String> {
     let count = text.parse().ok().filter(|count: &NonZeroUsize| count.get() <= 256);
     count.ok_or_else(|| "a number from 1 to 256 is expected".to_owned())
+}
+
+fn count_of_blocks(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count: &usize| *count <= 1 << 20);
+    count.ok_or_else(|| "a number from 0 to 1048576 is expected".to_owned())
 }
 
 fn path(text: &str) -> Result<String, String> {

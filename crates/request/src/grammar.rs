@@ -186,6 +186,8 @@ fn meaning_of_part(operation: Operation, key: Key) -> Meaning {
         Key::File | Key::FileUrl => Meaning::Media(MediaKind::File),
         Key::FileData => Meaning::MediaData(MediaKind::File, Spelling::Data),
         Key::FileId => Meaning::PartFileId,
+        // vLLM's `content_parts`: of which kind it is, the type says (`token_in_token_out/serving.py`).
+        Key::Url if operation == Operation::Generate => Meaning::Media(MediaKind::File),
         Key::Source if operation == Operation::Messages => Meaning::Source,
         // Results of tools hold parts of their own.
         Key::Content if operation == Operation::Messages => Meaning::Content,

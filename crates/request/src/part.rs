@@ -21,6 +21,9 @@ pub(crate) struct Part {
     pub(crate) uuid: Option<(Identity, Range<u64>)>,
     /// Where one could be put: where its last bracket stands, if it takes one and has none.
     pub(crate) uuid_goes_at: Option<u64>,
+    /// The field that holds its media as the APIs have it, and the one that its `type` names.
+    pub(crate) held_by: Option<&'static str>,
+    pub(crate) type_key: Option<&'static str>,
     /// What the `source` of an Anthropic block holds.
     pub(crate) source: Source,
     pub(crate) media_type: Option<String>,
@@ -72,15 +75,15 @@ impl Part {
 
     /// The part has ended: adds what it is to the findings.
     pub(crate) fn finish(&mut self, findings: &mut Findings, at: impl Fn() -> PartPath) -> Result<(), Unreadable> {
-        if !self.is_the_same_by_its_keys() {
-            self.uuid_goes_at = None;
-        }
+        let is_plain = self.fields.len() == 1 && self.held_by.is_some() && self.held_by == self.type_key;
+        self.uuid_goes_at = self.uuid_goes_at.filter(|_| is_plain);
         match self.type_word.unwrap_or(TypeWord::Unknown) {
             // vLLM lets the keys win over `type` once a `uuid` is there; without either the keys are all there is.
             TypeWord::Text if !self.has_uuid || self.fields.is_empty() => findings.text = true,
             TypeWord::Media(MediaKind::File) if self.source == Source::Text => findings.text = true,
             TypeWord::Media(MediaKind::File) if self.source == Source::Blocks => {}
-            TypeWord::Media(kind) if !self.has_uuid || self.fields.is_empty() => {
+            // Nor do the keys of a file say what it is.
+            TypeWord::Media(kind) if !self.has_uuid || self.fields.iter().all(|(of, _)| *of == MediaKind::File) => {
                 let field = self.take_field_for(kind);
                 self.item(kind, field, findings, &at)?;
             }
@@ -96,12 +99,6 @@ impl Part {
             }
         }
         Ok(())
-    }
-
-    /// Whether its one field is what its `type` says, if it has one: once there is a `uuid`, vLLM goes by the keys.
-    fn is_the_same_by_its_keys(&self) -> bool {
-        let [(kind, _)] = &*self.fields else { return false };
-        self.type_word.is_none_or(|word| word == TypeWord::Media(*kind))
     }
 
     /// What the part holds of a kind: its own field, or one that says of itself what it is.

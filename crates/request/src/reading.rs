@@ -72,17 +72,48 @@ const MAX_TOKEN: usize = 64;
 /// Longest name of a client's own for media; of a longer `file_id` the beginning and the length count.
 const MAX_NAME: usize = 256;
 
-/// The fields of a part beside which vLLM takes a `uuid` (0.32, `renderers/chat_utils.py`): beside others it would know them no more.
-const BESIDE_UUID: u64 =
-    1 << Key::ImageUrl as u8 | 1 << Key::AudioUrl as u8 | 1 << Key::InputAudio as u8 | 1 << Key::VideoUrl as u8;
+/// The fields of a part of which vLLM takes the first that is there, be it null, once there is a `uuid` (0.32, `renderers/chat_utils.py`): without one it
+/// goes by the `type`.
+const FIRST_BESIDE_UUID: u64 = bits(&[
+    Key::ImageUrl,
+    Key::ImagePil,
+    Key::ImageEmbeds,
+    Key::AudioEmbeds,
+    Key::VideoEmbeds,
+    Key::PromptEmbeds,
+    Key::AudioUrl,
+    Key::InputAudio,
+    Key::VideoUrl,
+]);
+
+const fn bits(keys: &[Key]) -> u64 {
+    let mut bits = 0;
+    let mut place = 0;
+    while place < keys.len() {
+        bits |= 1 << keys[place] as u8;
+        place += 1;
+    }
+    bits
+}
 
 // === impl Frame ===
 
 impl Frame {
-    /// Whether it is a part with media that could have a name for them, and has no field for one.
+    /// Whether it is a part that stays what it is with a name for its media, and has no field for one.
     fn lacks_uuid(&self) -> bool {
-        let of_interest = self.seen & (BESIDE_UUID | 1 << Key::Uuid as u8);
-        self.meaning == Meaning::Part && of_interest.is_power_of_two() && of_interest & BESIDE_UUID != 0
+        let has_uuid = self.seen & bits(&[Key::Uuid]) != 0;
+        self.meaning == Meaning::Part && !has_uuid && (self.seen & FIRST_BESIDE_UUID).is_power_of_two()
+    }
+
+    /// The part's field that this is the object of, if the API has its media under the key at hand.
+    fn holder(&self, key: Option<&str>) -> Option<&'static str> {
+        let (holder, key) = (self.key?, key?);
+        let is_usual = match holder {
+            "image_url" | "audio_url" | "video_url" => key == "url",
+            "input_audio" => key == "data",
+            _ => false,
+        };
+        (is_usual && !self.array && matches!(self.meaning, Meaning::Media(_))).then_some(holder)
     }
 }
 
@@ -281,8 +312,10 @@ impl Reading {
             let at = self.path();
             return part.finish(&mut self.findings, || at.clone());
         }
+        let holder = self.frames.last().and_then(|frame| frame.holder(self.key));
         if let Some(part) = self.part() {
             part.add(kind, found);
+            part.held_by = part.held_by.or(holder);
         }
         Ok(())
     }
@@ -554,7 +587,10 @@ impl Sink for Reading {
             meaning => {
                 if let Some(part) = self.part() {
                     match meaning {
-                        Meaning::PartType => part.type_word = Some(TypeWord::of(string.kept)),
+                        Meaning::PartType => {
+                            part.type_word = Some(TypeWord::of(string.kept));
+                            part.type_key = Key::of(string.kept).map(Key::as_str);
+                        }
                         Meaning::SourceType => {
                             part.source = match string.kept {
                                 b"text" => Source::Text,

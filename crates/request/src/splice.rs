@@ -20,7 +20,7 @@ impl Splice {
         Self { range, with: json_string(text).into() }
     }
 
-    /// Another field, whose text is one, before the bracket in this place, by which an object ends that has fields.
+    /// Another field, whose value is a string, before the bracket in this place, by which an object ends that has fields.
     pub fn json_field(bracket: u64, name: &str, text: &str) -> Self {
         Self { range: bracket..bracket, with: format!(",{}:{}", json_string(name), json_string(text)).into() }
     }

@@ -80,6 +80,15 @@ impl Found {
         self
     }
 
+    /// Whether it takes any kind of media under a name (`uuid`) as it does without one: vLLM, of which earlier releases fail on sounds that have one
+    /// (vllm#43415), and read some base64 more leniently than this picker does.
+    pub fn takes_uuids(&self) -> bool {
+        let mut numbers =
+            self.version.as_deref().unwrap_or_default().split('.').map_while(|part| part.parse::<u32>().ok());
+        let version = (numbers.next(), numbers.next());
+        self.engine.as_deref() == Some("vLLM") && version >= (Some(0), Some(32))
+    }
+
     /// `vLLM 0.32.0`; `not recognised` where it is not.
     pub fn what(&self) -> String {
         match (&self.engine, &self.version) {
@@ -230,6 +239,23 @@ mod tests {
     fn found(version: &str, input: Known, limits: Limits) -> Found {
         let model = FoundModel { input, limits, ..FoundModel::default() };
         Found { version: Some(version.into()), models: BTreeMap::from([("m".into(), model)]), ..Found::default() }
+    }
+
+    #[test]
+    fn names_are_for_releases_that_take_them() {
+        for (engine, version, expected) in [
+            ("vLLM", "0.32.0", true),
+            ("vLLM", "0.32.1.dev3+g1234", true),
+            ("vLLM", "1.0.0", true),
+            ("vLLM", "0.31.9", false),
+            ("vLLM", "dev", false),
+            ("vLLM", "", false),
+            ("SGLang", "0.50.0", false),
+        ] {
+            let found = Found { engine: Some(engine.into()), version: Some(version.into()), ..Found::default() };
+            assert_eq!(found.takes_uuids(), expected, "{engine} {version}");
+        }
+        assert!(!Found::default().takes_uuids());
     }
 
     #[test]

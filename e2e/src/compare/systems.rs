@@ -55,6 +55,9 @@ const WAYS: &[(&str, Changes)] = &[
 /// Of what is made with tokio, and has no flag for it.
 const ONE_THREAD: [(&str, &str); 1] = [("TOKIO_WORKER_THREADS", "1")];
 
+/// Envoy alone writes no line for a request either.
+const QUIET: &str = "--log=info,picker::metrics=warn";
+
 /// The first is Envoy alone.
 pub(super) async fn start(
     folder: &Path,
@@ -72,6 +75,10 @@ pub(super) async fn start(
     let controller = controller(&servers).await?;
     if wanted("inside Envoy") {
         systems.push(module(folder, "inside Envoy", &flags_of(controller, flags), Vec::new()).await?);
+    }
+    let quiet: Vec<String> = flags.iter().cloned().chain([QUIET.to_owned()]).collect();
+    if wanted("inside Envoy, no log lines") {
+        systems.push(module(folder, "inside Envoy, no log lines", &flags_of(controller, &quiet), Vec::new()).await?);
     }
     if wanted("inside Envoy, asking") {
         let (picker, [_, ext_proc]) = picker(folder, "asked", &flags_of(controller, flags)).await?;
@@ -95,8 +102,10 @@ pub(super) async fn start(
         systems.push(envoy(folder, echo, &config, vec![process]).await?);
     }
     if wanted("HTTP") {
-        let (picker, [address, _]) = picker(folder, "HTTP", &flags_of(controller, flags)).await?;
-        systems.push(System { name: "HTTP edge, no Envoy".into(), address, processes: vec![picker] });
+        for (name, flags) in [("HTTP edge, no Envoy", flags), ("HTTP edge, no log lines", &quiet)] {
+            let (picker, [address, _]) = picker(folder, name, &flags_of(controller, flags)).await?;
+            systems.push(System { name: name.into(), address, processes: vec![picker] });
+        }
     }
     for (name, args) in [
         ("sglang-router", ["launch", "--policy", "round_robin"].as_slice()),

@@ -58,7 +58,7 @@ const POOLS: [Case; 19] = [
 
 const MODEL: &str = r#"{"apiVersion":"thalamus.dev/v1alpha1","kind":"InferenceModel","metadata":{"name":"case"},"spec":{"modelName":"chat","poolRef":{"name":"p"}}}"#;
 
-const MODELS: [Case; 22] = [
+const MODELS: [Case; 21] = [
     ("as it is", "{}", ""),
     ("weights on all", r#"{"spec":{"targetModels":[{"name":"a","weight":1},{"name":"b","weight":2}]}}"#, ""),
     ("weights on none", r#"{"spec":{"targetModels":[{"name":"a"},{"name":"b"}]}}"#, ""),
@@ -102,14 +102,9 @@ const MODELS: [Case; 22] = [
         "",
     ),
     (
-        "names for media, and every danger but one",
-        r#"{"spec":{"media":{"writeUUIDs":true,"allow":["Embeds","FileURLs","ProcessorArguments","FrameLists","PlaceholderTokens","EngineInternals","UnlistedFields"]}}}"#,
+        "names for media, and every danger",
+        r#"{"spec":{"media":{"writeUUIDs":true,"allow":["Embeds","FileURLs","ProcessorArguments","FrameLists","PlaceholderTokens","EngineInternals","UnlistedFields","SharedUUIDs"]}}}"#,
         "",
-    ),
-    (
-        "names for media that clients could take",
-        r#"{"spec":{"media":{"writeUUIDs":true,"allow":["SharedUUIDs"]}}}"#,
-        "writeUUIDs cannot go with SharedUUIDs",
     ),
     (
         "an unknown danger",

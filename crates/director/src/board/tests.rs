@@ -106,12 +106,12 @@ fn who_comes_back_gets_one_request_until_it_has_answered_it() {
     let health = |after: u64| state.health(now + secs(after));
     state.judge(Verdict::Unreachable, now, now);
     assert_eq!((health(1).answering, health(1).doubts), (true, 0), "that it takes no connection is sure");
-    state.queue(1000);
+    state.backlog.queue(1000, now);
     assert!(!health(1).answering && !health(99).answering, "one is on its way");
     state.judge(Verdict::Failed, now + secs(1), now + secs(2));
-    state.unqueue(1000);
+    state.backlog.unqueue(1000);
     assert_eq!((health(3).answering, health(4).answering, health(4).doubts), (false, true, 4));
-    state.queue(1000);
+    state.backlog.queue(1000, now);
     state.judge(Verdict::Answered, now, now + secs(5));
     assert!(health(5).answering);
 }
@@ -144,37 +144,56 @@ fn an_endpoint_that_comes_back_has_its_requests_and_its_heir_has_not() {
 #[test]
 fn who_takes_long_is_found_out_by_and_by_and_one_outlier_moves_little() {
     let World { state, now, .. } = world();
-    state.took(1000.0);
+    state.backlog.took(1000.0);
     assert!(state.load(now).pace <= 1.1);
     for _ in 0..100 {
-        state.took(3.0);
+        state.backlog.took(3.0);
     }
     assert!((2.8..3.1).contains(&state.load(now).pace), "{}", state.load(now).pace);
     for odd in [0.0, f32::INFINITY, f32::NAN] {
-        state.took(odd);
+        state.backlog.took(odd);
         assert!((2.0..4.0).contains(&state.load(now).pace), "{odd}");
     }
 }
 
 #[test]
+fn of_what_a_server_works_on_some_should_be_done() {
+    let World { state, now, .. } = world();
+    (0..3).for_each(|_| _ = state.backlog.queue(100_000, now));
+    let after = |millis| state.load(now + Duration::from_millis(millis)).queued.round();
+    assert_eq!([after(0), after(40), after(100)], [300.0, 260.0, 200.0]);
+    assert_eq!([after(130), after(9000)], [230.0, 300.0], "it is late, and nobody knows by how much");
+    state.backlog.unqueue(100_000);
+    state.backlog.came_to_the_next(now + Duration::from_millis(120));
+    assert_eq!([after(120), after(150), after(9000)], [200.0, 170.0, 200.0]);
+    let before = state.backlog.queue(50_000, now + Duration::from_millis(150));
+    assert_eq!((before, after(150)), (170_000, 220.0), "who comes is told what is left");
+    for work in [100_000, 100_000, 50_000] {
+        state.backlog.unqueue(work);
+    }
+    state.backlog.queue(100_000, now + secs(9));
+    assert_eq!(after(9000), 100.0, "it did not work in advance");
+}
+
+#[test]
 fn work_that_nobody_tells_of_is_done_when_it_should_be() {
     let World { state, now, .. } = world();
-    state.queue_untold(100_000, now);
-    state.queue_untold(100_000, now);
+    state.backlog.queue_untold(100_000, now);
+    state.backlog.queue_untold(100_000, now);
     let after = |millis| state.load(now + Duration::from_millis(millis)).untold.round();
     assert_eq!([after(0), after(150), after(299), after(301)], [200.0, 150.0, 1.0, 0.0]);
-    state.queue_untold(100_000, now + secs(9));
+    state.backlog.queue_untold(100_000, now + secs(9));
     assert_eq!(state.load(now + secs(9)).untold.round(), 150.0, "it does not work in advance");
     for left in [150.0, 150.0, 100.0, 0.0] {
         assert_eq!(state.load(now + secs(9)).untold.round(), left, "and what is over is done");
         if left > 0.0 {
-            state.unqueue_untold(100_000);
+            state.backlog.unqueue_untold(100_000);
         }
     }
     // A thousand small ones a second leave nothing behind that they were not.
     for milli in 0..1000 {
-        state.queue_untold(5_000, now + Duration::from_millis(milli));
-        state.unqueue_untold(5_000);
+        state.backlog.queue_untold(5_000, now + Duration::from_millis(milli));
+        state.backlog.unqueue_untold(5_000);
     }
     assert_eq!(state.load(now + secs(1)).untold, 0.0);
 }
@@ -192,9 +211,9 @@ fn the_queue_of_others_is_believed_slowly_and_ours_is_no_others() {
         waiting(10);
     }
     assert!(waiting(10) > 9.9);
-    (0..10).for_each(|_| _ = state.queue(1000));
+    (0..10).for_each(|_| _ = state.backlog.queue(1000, now));
     assert!(waiting(10) < 0.01, "and a shorter one at once");
-    state.unqueue(1000);
+    state.backlog.unqueue(1000);
     assert!(waiting(20) > 0.5 && state.load(now + STALE_AFTER + secs(1)).others_waiting == 0.0);
 }
 

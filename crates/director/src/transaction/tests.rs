@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::StatusCode;
 use request::OwnedKind;
 use routing::{
-    Capability, Endpoint, Family, ModalitySet, Model, Operation, Pool, RoutingTable, Target, Uid, UnsafeFeature,
+    Capability, Endpoint, Family, Found, ModalitySet, Model, Operation, Pool, RoutingTable, Target, Uid, UnsafeFeature,
 };
 use scheduling::{Explained, Filter, Scraped};
 
@@ -585,44 +585,59 @@ fn nobody_can_name_what_another_put_into_an_engines_cache() {
 fn media_without_a_name_get_one_of_their_content_where_that_is_wanted() {
     let mut naming = Model::clone(&table().models["chat"]);
     naming.media.writes_uuids = true;
+    naming.media.allowed.insert(UnsafeFeature::ProcessorArguments);
     let mut sharing = naming.clone();
-    sharing.media.allowed.extend([UnsafeFeature::SharedUuids, UnsafeFeature::ProcessorArguments]);
-    let mut sized = naming.clone();
-    sized.media.allowed.insert(UnsafeFeature::ProcessorArguments);
+    sharing.media.allowed.insert(UnsafeFeature::SharedUuids);
     let mut models = table();
-    for (name, model) in [("naming", naming), ("sharing", sharing), ("sized", sized)] {
+    for (name, model) in [("naming", naming), ("sharing", sharing)] {
         models.models.insert(name.into(), Arc::new(model));
     }
+    let engine = |engine: &str| {
+        let found = Found { engine: Some(engine.into()), version: Some("0.32.0".into()), ..Found::default() };
+        Some(Arc::new(found))
+    };
+    let mut vision = Pool::clone(&pool(&[(11, None), (12, None)]));
+    for (pod, engine) in [("pod-11", engine("vLLM")), ("pod-12", engine("SGLang"))] {
+        vision.endpoints.get_mut(pod).unwrap().found = engine;
+    }
+    models.pools.insert("vision".into(), Arc::new(vision));
     let world = World::new(models);
-    let name_of_part = |model: &str, caller: &str, part: &str, more: &str| {
-        let body = format!(r#"{{"messages":[{{"role":"user","content":[{{{part}}}]}}],"model":"{model}"{more}}}"#);
+    world.handler.director.set_hash_key(7);
+    // The names of a message's parts at this host.
+    let names_at = |host: u8, model: &str, caller: &str, parts: &[&str], more: &str| {
+        let parts = parts.iter().map(|part| format!("{{{part}}}")).collect::<Vec<_>>();
+        let (count, parts) = (parts.len(), parts.join(","));
+        let body = format!(r#"{{"messages":[{{"role":"user","content":[{parts}]}}],"model":"{model}"{more}}}"#);
         let mut transaction = world.handler.open(&head("/v1/chat/completions")).unwrap();
         transaction.feed(body.as_bytes()).unwrap();
         let step = transaction.finish(Bound::default(), Some(caller.as_bytes()), || world.now, Draw::new(0)).unwrap();
         let Step::Dispatch(dispatch) = step else { panic!() };
-        let sent = request::splice([body.into()], &dispatch.plan.first().splices).concat();
+        let attempt = dispatch.plan.attempts.iter().find(|attempt| attempt.address == address(host)).unwrap();
+        let sent = request::splice([body.into()], &attempt.splices).concat();
         let sent: serde_json::Value = serde_json::from_slice(&sent).unwrap();
-        sent["messages"][0]["content"][0]["uuid"].as_str().map(str::to_owned)
+        let name = |part: usize| sent["messages"][0]["content"][part]["uuid"].as_str().map(str::to_owned);
+        (0..count).map(name).collect::<Vec<_>>()
     };
+    let names = |model: &str, caller: &str, parts: &[&str], more: &str| names_at(11, model, caller, parts, more);
     let picture = |data: &str| format!(r#""type":"image_url","image_url":{{"url":"data:image/png;base64,{data}"}}"#);
-    let cat = picture("AAAA");
-    assert_eq!(name_of_part("naming", "a", &cat, ""), None, "nobody knows which engine it is");
-    for host in [11, 12] {
-        world.state(host).scraped(&Reading { takes_uuids: true, ..Reading::default() }, world.now);
-    }
-    let name = name_of_part("naming", "a", &cat, "").expect("named");
-    assert_eq!(name.len(), 64);
-    assert_eq!(name_of_part("naming", "b", &cat, ""), Some(name.clone()), "one picture has one name, whoever sends it");
-    assert_ne!(name_of_part("naming", "a", &picture("BBBB"), ""), Some(name.clone()));
-    let stolen = format!(r#"{},"uuid":"{name}""#, picture("BBBB"));
-    assert_ne!(name_of_part("naming", "b", &stolen, ""), Some(name), "nobody can give it to another picture");
+    let (cat, dog) = (&*picture("AAAA"), &*picture("BBBB"));
+    let [Some(of_cat), Some(of_dog)] = &*names("naming", "a", &[cat, dog], "") else { panic!("both are named") };
+    assert!(of_cat != of_dog && of_cat.len() == 64);
+    assert_eq!(names("naming", "b", &[cat], ""), [Some(of_cat.clone())], "one picture has one name, whoever sends it");
+    assert_eq!(names_at(12, "naming", "a", &[cat], ""), [None], "another engine takes none");
+    assert_eq!(names("chat", "a", &[cat], ""), [None]);
+    // A client's own beside it. Where names are shared, nobody knows ours all the same.
+    let own = format!(r#"{dog},"uuid":"own""#);
+    let both = names("naming", "a", &[cat, &own], "");
+    assert!(both[0].as_ref() == Some(of_cat) && both[1].as_ref().is_some_and(|name| name != of_dog && name != "own"));
+    assert_eq!(names("sharing", "a", &[cat, &own], ""), [Some(of_cat.clone()), Some("own".into())]);
+    world.handler.director.set_hash_key(8);
+    assert_ne!(names("naming", "a", &[cat], ""), [Some(of_cat.clone())]);
+    // What a URL answers may change; and all have a name, or none.
     let url = r#""type":"image_url","image_url":{"url":"https://example.com/cat.png"}"#;
-    assert_eq!(name_of_part("naming", "a", url, ""), None, "what it answers may change");
-    assert_eq!(name_of_part("chat", "a", &cat, ""), None);
-    assert_eq!(name_of_part("sharing", "a", &cat, ""), None, "a client could give it to another picture");
+    assert_eq!(names("naming", "a", &[url, cat], ""), [None, None]);
     let otherwise = r#","mm_processor_kwargs":{"max_pixels":1000}"#;
-    assert!(name_of_part("sized", "a", &cat, "").is_some());
-    assert_eq!(name_of_part("sized", "a", &cat, otherwise), None, "the engine is to make something else of it");
+    assert_eq!(names("naming", "a", &[cat], otherwise), [None], "the engine is to make something else of it");
 }
 
 #[test]

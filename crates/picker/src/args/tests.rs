@@ -17,6 +17,16 @@ fn what_may_be_repeated_adds_up_and_of_anything_else_the_last_counts() {
 }
 
 #[test]
+fn how_much_is_remembered_has_a_bound() {
+    assert_eq!(parsed("").options().max_cached_blocks, 16_384);
+    assert_eq!(parsed("--max-cached-blocks=0").options().max_cached_blocks, 0);
+    for wrong in ["1048577", "-1", "many"] {
+        let refused = Args::try_parse_from(["thalamus-picker", &format!("--max-cached-blocks={wrong}")]);
+        assert!(refused.unwrap_err().to_string().contains("a number from 0 to 1048576 is expected"), "{wrong}");
+    }
+}
+
+#[test]
 fn what_a_chart_for_another_picker_says_is_understood() {
     let args = parsed(
         "--pool-name vision --pool-namespace serving --grpc-port 9102 --grpc-health-port=9103 --zap-encoder json --metrics-port 9190 \

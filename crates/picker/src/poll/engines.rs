@@ -91,11 +91,9 @@ pub(crate) fn reading(text: &str) -> Reading {
     let (mut block_tokens, mut blocks) = (None, None);
     let mut told: Option<(&str, f64)> = None;
     let mut for_room: Option<u32> = None;
-    let mut is_vllm = false;
     let Scraped { waiting, running, kv_cache_usage } = &mut reading.scraped;
     for line in text.lines().filter(|line| BEGINNINGS.iter().any(|beginning| line.starts_with(beginning))) {
         let Some((name, labels, value)) = series(line) else { continue };
-        is_vllm |= name.starts_with("vllm:");
         if let Some(tokens) = cache_config(name, labels) {
             reading.kv_tokens = Some(reading.kv_tokens.unwrap_or(0).saturating_add(tokens));
             continue;
@@ -117,7 +115,6 @@ pub(crate) fn reading(text: &str) -> Reading {
         }
     }
     *waiting = for_room.or(*waiting);
-    reading.takes_uuids = is_vllm;
     let of_blocks = block_tokens.zip(blocks).map(|(tokens, blocks)| tokens.saturating_mul(blocks));
     reading.kv_tokens = reading.kv_tokens.or(of_blocks);
     reading.adapters = told.filter(|(_, at)| *at < LATEST).and_then(|(labels, _)| adapters(labels));
@@ -331,15 +328,6 @@ mod tests {
         );
         check("nv_inference_pending_request_count{model=\"m\",version=\"1\"} 6\n", Some(6), None, None, None);
         check("llamacpp:requests_processing 1\nllamacpp:requests_deferred 2\n", Some(2), Some(1), None, None);
-    }
-
-    #[test]
-    fn vllm_takes_names_for_media() {
-        assert!(reading("vllm:num_requests_waiting 0\n").takes_uuids);
-        assert!(
-            !reading("sglang:num_queue_reqs 0\nllamacpp:requests_deferred 2\nprocess_start_time_seconds 1\n")
-                .takes_uuids
-        );
     }
 
     #[test]

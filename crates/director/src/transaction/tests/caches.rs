@@ -30,11 +30,11 @@ fn who_read_a_prompt_gets_it_again_and_other_prompts_go_elsewhere() {
     }
     // Even where it works on something: as long as it is done with that before another has read all.
     let busy = world.state(if home == address(1) { 1 } else { 2 });
-    busy.queue(5_000);
+    busy.backlog.queue(5_000, world.now);
     let swayed = world.ask(&long("one ")).unwrap();
     assert!(swayed.plan.why.is_swayed && address_of(&swayed) == home);
     assert!(swayed.plan.why.to_string().ends_with("cheapest of 2 for what it has in its cache"), "{}", swayed.plan.why);
-    busy.queue(500_000);
+    busy.backlog.queue(500_000, world.now);
     assert_ne!(address_of(&world.ask(&long("one ")).unwrap()), home);
     assert_ne!(address_of(&world.ask(&long("two ")).unwrap()), home);
 }
@@ -50,8 +50,8 @@ fn a_wider_tier_that_stepped_in_once_keeps_nothing_for_that() {
     assert_eq!(&**plan.first().pool(), "vision");
     (1..=2).for_each(|host| world.scraped(host, 0));
     assert_eq!(pool_of(&world.ask(&long("one ")).unwrap()), "text");
-    // It steps in where the tighter one has so much to do that it would cost less than half there.
-    (1..=2).for_each(|host| _ = world.state(host).queue(1_000_000));
+    // It steps in where the tighter one has so much to do that it would cost less than two thirds there.
+    (1..=2).for_each(|host| _ = world.state(host).backlog.queue(1_000_000, world.now));
     assert_eq!(pool_of(&world.ask(&long("two ")).unwrap()), "vision");
 }
 
@@ -71,7 +71,7 @@ fn a_session_stays_where_it_is_as_long_as_that_costs_no_more() {
         assert_eq!(ask(&session.to_string(), 2), *home, "whatever the draw");
     }
     assert!((10..30).contains(&homes.iter().filter(|home| **home == address(1)).count()), "{homes:?}");
-    world.state(if homes[0] == address(1) { 1 } else { 2 }).queue(5_000);
+    world.state(if homes[0] == address(1) { 1 } else { 2 }).backlog.queue(5_000, world.now);
     assert_ne!(ask("0", 1), homes[0]);
 }
 

@@ -134,6 +134,8 @@ fn what_engines_tell_each_other_is_found_however_deep() {
 fn no_url_passes_unseen() {
     let url = INSIDE;
     for (path, body) in [
+        ("/inference/v1/generate", format!(r#"{{"content_parts":[{{"type":"image_url","url":"{url}"}}]}}"#)),
+        ("/inference/v1/generate", format!(r#"{{"content_parts":[{{"url":"{url}","type":"video_url","uuid":"x"}}]}}"#)),
         (
             "/inference/v1/generate",
             format!(r#"{{"content_parts":[{{"type":"image_url","image_url":{{"url":"{url}"}}}}]}}"#),
@@ -154,10 +156,16 @@ fn no_url_passes_unseen() {
         assert!(matches!(&*seen, "169.254.169.254" | "?"), "{body}: {seen:?}");
         assert!(request.unsafe_features.is_empty(), "{body}: {:?}", request.unsafe_features);
     }
-    let frames = r#"{"content_parts":[{"type":"video_url","video_url":{"url":"data:video/jpeg;base64,AAAA"}}]}"#;
+    let frames = r#"{"content_parts":[{"type":"video_url","url":"data:video/jpeg;base64,AAAA"}]}"#;
     assert_eq!(unsafe_features("/inference/v1/generate", frames), "FrameLists content_parts[0]");
-    let file = r#"{"content_parts":[{"type":"image_url","image_url":{"url":"file:///etc/passwd"}}]}"#;
+    let file = r#"{"content_parts":[{"type":"image_url","url":"file:///etc/passwd"}]}"#;
     assert_eq!(unsafe_features("/inference/v1/generate", file), "FileURLs content_parts[0]");
+    for (kind, modality) in [("image_url", "image"), ("audio_url", "audio"), ("video_url", "video")] {
+        for uuid in ["", r#","uuid":"x""#] {
+            let body = format!(r#"{{"content_parts":[{{"type":"{kind}","url":"https://a.example/b"{uuid}}}]}}"#);
+            check("/inference/v1/generate", &body, &format!("-: {modality} → text; {modality} content_parts[0]"));
+        }
+    }
 }
 
 #[test]
@@ -272,13 +280,28 @@ fn a_name_is_put_beside_media_that_have_none_where_an_engine_takes_one() {
     let picture = r#""image_url":{"url":"data:image/png;base64,AAAA"}"#;
     for (path, part, expected) in [
         (CHAT.path, format!(r#"{{"type":"image_url",{picture}}}"#), true),
-        (CHAT.path, format!("{{{picture} }}"), true),
+        (CHAT.path, format!(r#"{{{picture},"x":[{{"uuid":"no"}}],"type":"image_url" }}"#), true),
         (CHAT.path, r#"{"input_audio":{"data":"AAAA","format":"wav"},"type":"input_audio"}"#.into(), true),
-        (CHAT.path, r#"{"type":"video_url","video_url":"https://a.example/b.mp4","x":{}}"#.into(), true),
+        (CHAT.path, r#"{"type":"video_url","video_url":{"url":"https://a.example/b.mp4"},"x":{}}"#.into(), true),
         (CHAT.path, r#"{"type":"audio_url","audio_url":{"url":"https://a.example/b.wav"}}"#.into(), true),
         // It has one, or says that it has none: two fields of one name are read by each engine in its own way.
         (CHAT.path, format!(r#"{{"type":"image_url",{picture},"uuid":null}}"#), false),
         (CHAT.path, format!(r#"{{"uuid":"x",{picture}}}"#), false),
+        // Beside a name vLLM takes the first of these fields, be it null.
+        (CHAT.path, format!(r#"{{"type":"image_url",{picture},"image_pil":null}}"#), false),
+        (
+            CHAT.path,
+            r#"{"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"},"prompt_embeds":false}"#.into(),
+            false,
+        ),
+        // Without a name it is refused, and must be with one.
+        (CHAT.path, format!("{{{picture}}}"), false),
+        (CHAT.path, format!(r#"{{"type":"image",{picture}}}"#), false),
+        (CHAT.path, r#"{"type":"image_url","image_url":"data:image/png;base64,AAAA"}"#.into(), false),
+        (CHAT.path, r#"{"type":"image_url","image_url":null,"image":"data:image/png;base64,AAAA"}"#.into(), false),
+        (CHAT.path, r#"{"type":"image_url","image_url":{"image":"data:image/png;base64,AAAA"}}"#.into(), false),
+        (CHAT.path, r#"{"type":"input_audio","input_audio":{"url":"data:audio/wav;base64,AAAA"}}"#.into(), false),
+        (CHAT.path, r#"{"type":"audio_url","input_audio":{"data":"AAAA","format":"wav"}}"#.into(), false),
         // Beside a name vLLM knows neither these fields nor the type.
         (CHAT.path, r#"{"type":"image","image":"data:image/png;base64,AAAA"}"#.into(), false),
         (CHAT.path, format!(r#"{{"type":"other",{picture}}}"#), false),
