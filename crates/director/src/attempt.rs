@@ -8,6 +8,7 @@ use http::{HeaderValue, StatusCode};
 use request::Owned;
 use routing::{Limits, ModalitySet, ModelName, Unfit};
 
+use crate::backlog::TELLING;
 use crate::board::{EndpointId, EndpointState, Verdict};
 use crate::cached::Visit;
 use crate::content::Content;
@@ -422,9 +423,6 @@ impl RunningAttempt {
 }
 
 // === impl Served ===
-
-/// Below this a first byte says nothing of how fast a server is: connections and the network take as long.
-const TELLING: f32 = 20.0;
 
 impl Served {
     fn begin(

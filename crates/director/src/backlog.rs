@@ -35,6 +35,9 @@ pub(crate) struct Backlog {
 /// How many times as long a server takes to read prompts where it writes answers beside.
 const BESIDE_ANSWERS: f32 = 1.5;
 
+/// Work below this says nothing of how long a server takes for it, in milliseconds: connections, the network and the engine's steps take as long.
+pub(crate) const TELLING: f32 = 20.0;
+
 /// What the last look at what a server has done weighs beside all before it.
 const LATELY: f32 = 0.2;
 
@@ -126,8 +129,12 @@ impl Backlog {
     fn queued_at(&self, now: u64) -> f32 {
         let queued = self.queued.load(Relaxed) as f32 / 1000.0;
         let head = queued / self.unread().max(1) as f32;
-        let since = now.saturating_sub(self.head_since.load(Relaxed)) as f32 / 1e6 / self.pace();
-        queued - head + (head - since).abs().min(head)
+        if head < TELLING {
+            return queued;
+        }
+        let since = now.saturating_sub(self.head_since.load(Relaxed)) as f32 / 1e6;
+        let done = since / (BESIDE_ANSWERS * self.pace());
+        queued - head + (head - done).abs().min(head)
     }
 
     /// So many microseconds of work wait there, of which nobody will tell when they are done: they are taken for it when they should be.

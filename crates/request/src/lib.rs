@@ -18,6 +18,7 @@ mod fields;
 mod findings;
 mod form;
 mod form_reading;
+mod frame;
 mod grammar;
 mod json;
 mod keys;

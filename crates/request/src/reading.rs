@@ -10,6 +10,7 @@ use routing::{Modality, ModalitySet, Operation, UnsafeFeature};
 
 use crate::fields::{MAX_FIELDS, Shape};
 use crate::findings::{Findings, MAX_MODEL, ModelSpan, NameEncoding, PartPath};
+use crate::frame::{Frame, path_of};
 use crate::grammar::{
     Meaning, MediaKind, TypeWord, meaning_in_array, meaning_in_bag, meaning_in_object, meaning_of_element,
     meaning_of_field, meaning_of_key, meaning_of_unknown_key,
@@ -20,21 +21,6 @@ use crate::owned::MAX_ID;
 use crate::part::{Part, Source};
 use crate::prompt::Place;
 use crate::{Owned, OwnedKind, Unreadable};
-
-/// An open object or array.
-#[derive(Debug)]
-struct Frame {
-    meaning: Meaning,
-    array: bool,
-    /// The key that it was entered by; none for elements, and for keys that mean nothing.
-    key: Option<&'static str>,
-    /// Which known keys were seen; a bit for each.
-    seen: u64,
-    /// The place of the element that comes next.
-    next: u32,
-    /// Whether a part begins with it.
-    part: bool,
-}
 
 /// Reads a JSON body, or a value that stands in the place of one.
 #[derive(Debug)]
@@ -71,51 +57,6 @@ const MAX_TOKEN: usize = 64;
 
 /// Longest name of a client's own for media; of a longer `file_id` the beginning and the length count.
 const MAX_NAME: usize = 256;
-
-/// The fields of a part of which vLLM takes the first that is there, be it null, once there is a `uuid` (0.32, `renderers/chat_utils.py`): without one it
-/// goes by the `type`.
-const FIRST_BESIDE_UUID: u64 = bits(&[
-    Key::ImageUrl,
-    Key::ImagePil,
-    Key::ImageEmbeds,
-    Key::AudioEmbeds,
-    Key::VideoEmbeds,
-    Key::PromptEmbeds,
-    Key::AudioUrl,
-    Key::InputAudio,
-    Key::VideoUrl,
-]);
-
-const fn bits(keys: &[Key]) -> u64 {
-    let mut bits = 0;
-    let mut place = 0;
-    while place < keys.len() {
-        bits |= 1 << keys[place] as u8;
-        place += 1;
-    }
-    bits
-}
-
-// === impl Frame ===
-
-impl Frame {
-    /// Whether it is a part that stays what it is with a name for its media, and has no field for one.
-    fn lacks_uuid(&self) -> bool {
-        let has_uuid = self.seen & bits(&[Key::Uuid]) != 0;
-        self.meaning == Meaning::Part && !has_uuid && (self.seen & FIRST_BESIDE_UUID).is_power_of_two()
-    }
-
-    /// The part's field that this is the object of, if the API has its media under the key at hand.
-    fn holder(&self, key: Option<&str>) -> Option<&'static str> {
-        let (holder, key) = (self.key?, key?);
-        let is_usual = match holder {
-            "image_url" | "audio_url" | "video_url" => key == "url",
-            "input_audio" => key == "data",
-            _ => false,
-        };
-        (is_usual && !self.array && matches!(self.meaning, Meaning::Media(_))).then_some(holder)
-    }
-}
 
 // === impl Reading ===
 
@@ -319,19 +260,6 @@ impl Reading {
         }
         Ok(())
     }
-}
-
-/// Where the innermost object or array stands.
-fn path_of(frames: &[Frame]) -> String {
-    let mut path = String::new();
-    for pair in frames.windows(2) {
-        if pair[0].array {
-            _ = write!(path, "[{}]", pair[0].next.saturating_sub(1));
-        } else if let Some(key) = pair[1].key {
-            path.extend([".", key]);
-        }
-    }
-    path.trim_start_matches('.').to_owned()
 }
 
 /// A key that nobody knows, for people.

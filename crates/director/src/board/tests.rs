@@ -161,18 +161,19 @@ fn of_what_a_server_works_on_some_should_be_done() {
     let World { state, now, .. } = world();
     (0..3).for_each(|_| _ = state.backlog.queue(100_000, now));
     let after = |millis| state.load(now + Duration::from_millis(millis)).queued.round();
-    assert_eq!([after(0), after(40), after(100)], [300.0, 260.0, 200.0]);
-    assert_eq!([after(130), after(9000)], [230.0, 300.0], "it is late, and nobody knows by how much");
+    assert_eq!([after(0), after(60), after(150)], [300.0, 260.0, 200.0]);
+    assert_eq!([after(195), after(9000)], [230.0, 300.0], "it is late, and nobody knows by how much");
     state.backlog.unqueue(100_000);
-    state.backlog.came_to_the_next(now + Duration::from_millis(120));
-    assert_eq!([after(120), after(150), after(9000)], [200.0, 170.0, 200.0]);
-    let before = state.backlog.queue(50_000, now + Duration::from_millis(150));
-    assert_eq!((before, after(150)), (170_000, 220.0), "who comes is told what is left");
-    for work in [100_000, 100_000, 50_000] {
-        state.backlog.unqueue(work);
-    }
+    state.backlog.came_to_the_next(now + Duration::from_millis(180));
+    assert_eq!([after(180), after(225), after(9000)], [200.0, 170.0, 200.0]);
+    let before = state.backlog.queue(100_000, now + Duration::from_millis(225));
+    assert_eq!((before, after(225)), (170_000, 270.0), "who comes is told what is left");
+    (0..3).for_each(|_| state.backlog.unqueue(100_000));
     state.backlog.queue(100_000, now + secs(9));
     assert_eq!(after(9000), 100.0, "it did not work in advance");
+    state.backlog.unqueue(100_000);
+    state.backlog.queue(10_000, now + secs(9));
+    assert_eq!(after(9010), 10.0, "of so little nobody can tell");
 }
 
 #[test]
