@@ -271,7 +271,7 @@ pub struct MediaPolicy {
     pub allow: Vec<UnsafeFeature>,
 
     /// Gives inline media that carry no `uuid` one derived from their content, where the model server was found to be vLLM 0.32 or later, so that it need not
-    /// hash them and knows an item by the same name in each of its servers. Costs what changing a body costs. Off by default.
+    /// hash them, and every server knows an item by the same name. Costs what changing a body costs. Off by default.
     #[serde(rename = "writeUUIDs", default, skip_serializing_if = "std::ops::Not::not")]
     pub write_uuids: bool,
 }

@@ -327,7 +327,7 @@ impl RunningAttempt {
             served.state.adapters.leave(adapter);
         }
         match served.waits {
-            Waits::Told { own, .. } => served.state.backlog.unqueue(own),
+            Waits::Told { own, .. } => served.state.backlog.leave(own),
             Waits::Untold { own } => {
                 served.state.backlog.unqueue_untold(own);
                 served.state.backlog.did(own);
@@ -452,9 +452,7 @@ impl Served {
     fn first_byte(&mut self, at: Instant, took: Duration, is_good: bool) {
         let Waits::Told { own, before } = self.waits else { return };
         self.waits = Waits::No;
-        self.state.backlog.unqueue(own);
-        self.state.backlog.came_to_the_next(at);
-        self.state.backlog.did(own);
+        self.state.backlog.read(own, at);
         self.state.made_room();
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let expected = (own + before) as f32 / 1000.0;

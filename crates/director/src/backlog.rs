@@ -16,21 +16,24 @@ pub(crate) struct Backlog {
     queued: AtomicU64,
     /// Those that this is the work of.
     unread: AtomicU32,
-    /// Since when it works on the first of them.
+    /// Since when it has been working on the first of them; [`UNKNOWN`] where that one may have left.
     head_since: AtomicU64,
-    /// Likewise, of those of whose first byte nobody tells; and when they should be done.
+    /// Work of those of whose first byte nobody tells; and when they should be done.
     untold: AtomicU64,
     untold_until: AtomicU64,
     /// How many they are.
     pending_untold: AtomicU32,
-    /// Work that is done, likewise; how much and when it was when it was last looked at; and how much a second that is, as bits.
+    /// Work that is done; how much and when it was when it was last looked at; and how much a second that is, as bits.
     done: AtomicU64,
     done_before: AtomicU64,
     done_at: AtomicU64,
     done_a_second: AtomicU32,
-    /// How many times as long as that server it takes, as bits.
+    /// How many times as long as the reference server it takes, as bits.
     pace: AtomicU32,
 }
+
+/// Later than any instant, so that nothing is done since.
+const UNKNOWN: u64 = u64::MAX;
 
 /// How many times as long a server takes to read prompts where it writes answers beside.
 const BESIDE_ANSWERS: f32 = 1.5;
@@ -111,19 +114,28 @@ impl Backlog {
         let began = self.clock.stamp(began);
         let before = micros(self.queued_at(began));
         if self.unread.fetch_add(1, Relaxed) == 0 {
-            self.head_since.store(began, Relaxed);
+            let untold_until = if self.untold.load(Relaxed) > 0 { self.untold_until.load(Relaxed) } else { 0 };
+            self.head_since.store(began.max(untold_until), Relaxed);
         }
         self.queued.fetch_add(work, Relaxed);
         before
     }
 
-    /// It came to a first byte at `at`, and works on the next request since.
-    pub(crate) fn came_to_the_next(&self, at: Instant) {
+    /// So many microseconds of work came to their first byte at `at`; the server has been working on the next request since.
+    pub(crate) fn read(&self, work: u64, at: Instant) {
+        self.unqueue(work);
+        self.did(work);
         self.head_since.store(self.clock.stamp(at), Relaxed);
     }
 
+    /// So many microseconds of work left before their first byte, from wherever they stood.
+    pub(crate) fn leave(&self, work: u64) {
+        self.unqueue(work);
+        self.head_since.store(UNKNOWN, Relaxed);
+    }
+
     /// Milliseconds of work that wait there: of what it works on, some should be done. How much that is nobody keeps, so that it is taken to be as much
-    /// as the others; where it is overdue, it may take as long again as it is late. Without this a server whose first byte is due looks as busy as one
+    /// as the others; where it is overdue, it is taken to last as long again as it is late. Without this a server whose first byte is due looks as busy as one
     /// that has just begun, and load spreads worse than in turns (`text-alone`).
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     fn queued_at(&self, now: u64) -> f32 {
@@ -165,6 +177,7 @@ impl Backlog {
         self.done.fetch_add(work, Relaxed);
     }
 
+    /// So many microseconds of work do not wait there any more, or not to be told of.
     pub(crate) fn unqueue(&self, work: u64) {
         self.queued.fetch_sub(work, Relaxed);
         self.unread.fetch_sub(1, Relaxed);

@@ -52,7 +52,7 @@ const OF_LATE: f32 = 0.25;
 const SINGLE: f32 = 0.1;
 
 /// Most keys of each kind that are kept of an endpoint where nobody says otherwise, whatever its engine claims and however small clients cut their
-/// prompts; less than a megabyte. Of ordinary text they are some ten million tokens.
+/// prompts; about a megabyte. Of ordinary text they are some ten million tokens.
 pub const MOST_CACHED: usize = 16 << 10;
 
 impl Cached {

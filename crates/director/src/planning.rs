@@ -119,8 +119,9 @@ impl Undecided {
                 let is_of_one_pool = at.slot.state.id().pool == slot.state.id().pool;
                 at.target == *target && is_of_one_pool && uuids.adds_names_at(at.slot) == uuids.adds_names_at(slot)
             };
+            let model = target.map(|target| &**target).or(self.request.model.as_deref());
             let known = attempts.iter().zip(&found).find(is_sent_the_same).map(|(known, _)| Arc::clone(&known.splices));
-            let splices = known.unwrap_or_else(|| splices::of(&self.request, *target, uuids.at(slot)));
+            let splices = known.unwrap_or_else(|| splices::of(&self.request, *target, uuids.at(slot, model)));
             let attempt = self.attempt(slot, *target, &splices, (content, ranked.work));
             attempts.push(Attempt { limits: *limits, adapter: adapter.map(ModelName::from), ..attempt });
         }

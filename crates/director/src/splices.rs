@@ -52,10 +52,13 @@ impl<'r> Uuids<'r> {
     }
 
     /// Those that an endpoint is sent.
-    pub(crate) fn at(&self, slot: &Slot) -> Vec<Splice> {
+    pub(crate) fn at(&self, slot: &Slot, model: Option<&str>) -> Vec<Splice> {
         let missing = if self.adds_names_at(slot) { &*self.missing } else { &[] };
+        // Adapters see with the eyes of the model that they are of.
+        let found = slot.endpoint.found.as_ref().zip(model).and_then(|(found, model)| found.model(model));
+        let base = found.and_then(|found| found.parent.as_deref()).or(model).unwrap_or_default();
         let of_content = |(bracket, item): &(u64, &MediaItem)| {
-            let place = [self.namespace, &slot.state.id().pool, item.modality.as_str()];
+            let place = [self.namespace, &slot.state.id().pool, base, item.modality.as_str()];
             let name = item.identity?.name_of_content(self.secret, place)?;
             Some(Splice::json_field(*bracket, "uuid", &hex(&name)))
         };

@@ -51,11 +51,11 @@ impl Identity {
 
     /// A name for an item by its bytes, where it is used: the same whoever sends it, and none that somebody without the secret can give to another
     /// item. None where the bytes are not known.
-    pub fn name_of_content(self, secret: u64, place: [&str; 3]) -> Option<[u8; 32]> {
+    pub fn name_of_content(self, secret: u64, place: [&str; 4]) -> Option<[u8; 32]> {
         let Self::Content(hash) = self else { return None };
         let secret = secret.to_le_bytes();
-        let [a, b, c] = place.map(str::as_bytes);
-        Some(key_of("thalamus 2026 media named by their content", &[&secret, a, b, c], &hash))
+        let [a, b, c, d] = place.map(str::as_bytes);
+        Some(key_of("thalamus 2026 media named by their content", &[&secret, a, b, c, d], &hash))
     }
 }
 
@@ -101,23 +101,24 @@ mod tests {
         assert_ne!(within("a", "m", b"x"), within("a", "n", b"x"));
         assert_ne!(within("a", "m", b"x"), within("a", "m", b"y"));
         assert_ne!(within("ab", "c", b""), within("a", "bc", b""));
-        assert_eq!(named.name_of_content(1, ["a", "p", "image"]), None);
+        assert_eq!(named.name_of_content(1, ["a", "p", "m", "image"]), None);
         let url = Identity::of_url("https://a/b");
-        assert_eq!(url.name_of_content(1, ["a", "p", "image"]), None, "what it answers may change");
+        assert_eq!(url.name_of_content(1, ["a", "p", "m", "image"]), None, "what it answers may change");
         assert_eq!(url.within(scope("a", "m", b"x")), url.within(scope("b", "n", b"y")));
     }
 
     #[test]
     fn the_name_of_a_content_is_known_to_who_knows_the_secret_and_is_of_its_place() {
         let name = |byte, secret, place| Identity::Content([byte; 32]).name_of_content(secret, place);
-        let film = name(1, 7, ["a", "p", "video"]);
-        assert!(film.is_some() && film == name(1, 7, ["a", "p", "video"]));
-        // Another film, another secret, another pool, and the same film to be heard.
+        let film = name(1, 7, ["a", "p", "m", "video"]);
+        assert!(film.is_some() && film == name(1, 7, ["a", "p", "m", "video"]));
+        // Another film, another secret, another pool or model, and the same film to be heard.
         for (byte, secret, place) in [
-            (2, 7, ["a", "p", "video"]),
-            (1, 8, ["a", "p", "video"]),
-            (1, 7, ["a", "q", "video"]),
-            (1, 7, ["a", "p", "audio"]),
+            (2, 7, ["a", "p", "m", "video"]),
+            (1, 8, ["a", "p", "m", "video"]),
+            (1, 7, ["a", "q", "m", "video"]),
+            (1, 7, ["a", "p", "n", "video"]),
+            (1, 7, ["a", "p", "m", "audio"]),
         ] {
             assert_ne!(name(byte, secret, place), film);
         }

@@ -141,7 +141,7 @@ pub struct Args {
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub max_wait: Duration,
 
-    /// Most blocks of prompts to remember of what each endpoint was sent, and as many media items; some 60 bytes each, up to 1,048,576. The default is some
+    /// Most blocks of prompts to remember of what each endpoint was sent, and as many media items: up to 1,048,576, of some 60 bytes each. The default is some
     /// ten million tokens of ordinary text for each endpoint. 0 remembers nothing of what was sent.
     #[arg(long, default_value_t = MOST_CACHED, value_parser = count_of_blocks)]
     pub max_cached_blocks: usize,

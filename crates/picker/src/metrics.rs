@@ -241,7 +241,7 @@ impl Metrics {
         );
         registry.register(
             "endpoint_queued_seconds",
-            "Estimated work at an endpoint that this picker sent and that has not come to its first byte",
+            "Estimated work left at an endpoint of what this picker sent and has not come to its first byte",
             metrics.endpoints.queued_seconds.clone(),
         );
         registry.register(

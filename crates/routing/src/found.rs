@@ -85,8 +85,8 @@ impl Found {
     pub fn takes_uuids(&self) -> bool {
         let mut numbers =
             self.version.as_deref().unwrap_or_default().split('.').map_while(|part| part.parse::<u32>().ok());
-        let version = (numbers.next(), numbers.next());
-        self.engine.as_deref() == Some("vLLM") && version >= (Some(0), Some(32))
+        let version = [numbers.next(), numbers.next(), numbers.next()];
+        self.engine.as_deref() == Some("vLLM") && version[2].is_some() && version >= [Some(0), Some(32), Some(0)]
     }
 
     /// `vLLM 0.32.0`; `not recognised` where it is not.
@@ -248,6 +248,7 @@ mod tests {
             ("vLLM", "0.32.1.dev3+g1234", true),
             ("vLLM", "1.0.0", true),
             ("vLLM", "0.31.9", false),
+            ("vLLM", "0.32.0rc1", false),
             ("vLLM", "dev", false),
             ("vLLM", "", false),
             ("SGLang", "0.50.0", false),

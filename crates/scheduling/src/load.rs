@@ -7,7 +7,7 @@ use routing::ModalitySet;
 pub struct Load {
     /// Requests that this picker sent there and that have not ended.
     pub in_flight: u32,
-    /// Those of them whose first byte is still to come, and their work, in milliseconds of a reference server.
+    /// Those of them whose first byte is still to come, and what should be left of their work, in milliseconds of a reference server.
     pub unread: u32,
     pub queued: f32,
     /// Work that it should not have done yet, of requests of whose first byte nobody tells; in milliseconds of a reference server.

@@ -159,21 +159,30 @@ fn who_takes_long_is_found_out_by_and_by_and_one_outlier_moves_little() {
 #[test]
 fn of_what_a_server_works_on_some_should_be_done() {
     let World { state, now, .. } = world();
+    let at = |millis| now + Duration::from_millis(millis);
+    let after = |millis| state.load(at(millis)).queued.round();
     (0..3).for_each(|_| _ = state.backlog.queue(100_000, now));
-    let after = |millis| state.load(now + Duration::from_millis(millis)).queued.round();
     assert_eq!([after(0), after(60), after(150)], [300.0, 260.0, 200.0]);
     assert_eq!([after(195), after(9000)], [230.0, 300.0], "it is late, and nobody knows by how much");
-    state.backlog.unqueue(100_000);
-    state.backlog.came_to_the_next(now + Duration::from_millis(180));
+    state.backlog.read(100_000, at(180));
     assert_eq!([after(180), after(225), after(9000)], [200.0, 170.0, 200.0]);
-    let before = state.backlog.queue(100_000, now + Duration::from_millis(225));
+    let before = state.backlog.queue(100_000, at(225));
     assert_eq!((before, after(225)), (170_000, 270.0), "who comes is told what is left");
-    (0..3).for_each(|_| state.backlog.unqueue(100_000));
-    state.backlog.queue(100_000, now + secs(9));
-    assert_eq!(after(9000), 100.0, "it did not work in advance");
-    state.backlog.unqueue(100_000);
-    state.backlog.queue(10_000, now + secs(9));
+    state.backlog.leave(100_000);
+    assert_eq!(after(225), 200.0, "it may have been the one that was worked on");
+    state.backlog.read(100_000, at(300));
+    assert_eq!(after(360), 60.0);
+    state.backlog.leave(100_000);
+    state.backlog.queue(100_000, at(9000));
+    assert_eq!([after(9000), after(9060)], [100.0, 60.0], "it did not work in advance");
+    state.backlog.leave(100_000);
+    state.backlog.queue(10_000, at(9000));
     assert_eq!(after(9010), 10.0, "of so little nobody can tell");
+    state.backlog.leave(10_000);
+    // What nobody tells of comes first where it was there first.
+    state.backlog.queue_untold(100_000, at(9000));
+    state.backlog.queue(100_000, at(9000));
+    assert_eq!([after(9150), after(9210)], [100.0, 60.0]);
 }
 
 #[test]

@@ -139,6 +139,7 @@ fn work_waits_until_its_first_byte_or_until_it_should_be_done_where_nobody_tells
     let state = Arc::clone(&plan.first().state);
     let load = |after| state.load(world.now + Duration::from_millis(after));
     assert!(load(0).queued > 10.0 && load(60_000).queued > 10.0 && load(0).untold == 0.0);
+    assert_eq!(load(60_000).queued, load(0).queued, "it is late");
     attempt.first_byte(|| world.now + Duration::from_millis(10));
     assert_eq!((load(10).queued, load(10).unread, load(10).in_flight), (0.0, 0, 1));
     drop(attempt);
