@@ -89,6 +89,25 @@ fn what_a_client_authorizes_by_goes_out_only_where_a_decision_hangs_on_it() {
 }
 
 #[test]
+fn a_name_has_its_place_within_the_body() {
+    let body = r#"{"model":"m","messages":[{"content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]}]}"#;
+    let mut scanner =
+        Scanner::new(&RequestHead { path: "/v1/chat/completions", ..RequestHead::default() }, Limits::default())
+            .unwrap();
+    scanner.feed(body.as_bytes()).unwrap();
+    let mut request = scanner.finish().unwrap();
+    assert!(matches!(request.media[0].uuid, Some(UuidAt::Missing(_))));
+    request.media[0].uuid = Some(UuidAt::Missing(request.bytes - 1));
+    let encoded = |request: &InferenceRequest| question("/v1/chat/completions", request.clone()).encoded();
+    assert_eq!(Question::decoded(&encoded(&request)).unwrap().request, request);
+    request.media[0].uuid = Some(UuidAt::Missing(request.bytes));
+    assert_eq!(
+        Question::decoded(&encoded(&request)).unwrap_err().to_string(),
+        "a place for a uuid is out of its bounds"
+    );
+}
+
+#[test]
 fn a_question_about_text_is_small() {
     let (path, request) = requests().swap_remove(3);
     assert!(question(path, request).encoded().len() < 200);

@@ -585,7 +585,7 @@ fn nobody_can_name_what_another_put_into_an_engines_cache() {
 fn media_without_a_name_get_one_of_their_content_where_that_is_wanted() {
     let mut naming = Model::clone(&table().models["chat"]);
     naming.media.writes_uuids = true;
-    naming.media.allowed.insert(UnsafeFeature::ProcessorArguments);
+    naming.media.allowed.extend([UnsafeFeature::ProcessorArguments, UnsafeFeature::FrameLists]);
     let mut sharing = naming.clone();
     sharing.media.allowed.insert(UnsafeFeature::SharedUuids);
     let mut models = table();
@@ -636,6 +636,8 @@ fn media_without_a_name_get_one_of_their_content_where_that_is_wanted() {
     // What a URL answers may change; and all have a name, or none.
     let url = r#""type":"image_url","image_url":{"url":"https://example.com/cat.png"}"#;
     assert_eq!(names("naming", "a", &[url, cat], ""), [None, None]);
+    let frames = r#""type":"image_url","image_url":{"url":"data:video/jpeg;base64,AAAA"}"#;
+    assert_eq!(names("naming", "a", &[frames], ""), [None], "of other frames the engine makes something else");
     let otherwise = r#","mm_processor_kwargs":{"max_pixels":1000}"#;
     assert_eq!(names("naming", "a", &[cat], otherwise), [None], "the engine is to make something else of it");
 }
