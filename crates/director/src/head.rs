@@ -1,5 +1,7 @@
 //! A request's head as gateways show it: the headers that matter.
 
+use std::borrow::Cow;
+
 use request::{FAIRNESS_HEADERS, RequestHead, SESSION_HEADERS};
 
 use crate::{HeaderChanges, Rejection, TraceParent};
@@ -59,7 +61,10 @@ impl Head {
                 head.removed.push(name.to_owned());
             }
             let text = || String::from_utf8_lossy(value).into_owned();
-            match name.to_ascii_lowercase().as_str() {
+            // As HTTP/2 has them, and Envoy of any client.
+            let is_lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
+            let name = if is_lower { Cow::Borrowed(name) } else { Cow::Owned(name.to_ascii_lowercase()) };
+            match &*name {
                 ":method" => head.method = text(),
                 ":path" => head.path = text(),
                 ":authority" | "host" => head.authority = Some(text()),
