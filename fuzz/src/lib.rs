@@ -148,11 +148,7 @@ fn renamed(path: &str, content_type: Option<&str>, body: &[u8], request: &Infere
 
 /// Names for media that have none change nothing but what the media are called.
 fn media_named(path: &str, body: &[u8], request: &InferenceRequest) {
-    let place = |item: &MediaItem| match item.uuid {
-        Some(UuidAt::Missing(at)) => Some(Splice::json_field(at, "uuid", "ours")),
-        _ => None,
-    };
-    let names: Vec<Splice> = request.media.iter().filter_map(place).collect();
+    let names: Vec<Splice> = request.media.iter().filter_map(|item| item.named("ours")).collect();
     if names.is_empty() {
         return;
     }
@@ -164,7 +160,7 @@ fn media_named(path: &str, body: &[u8], request: &InferenceRequest) {
         before.clone_from(after);
     }
     for (before, after) in changed.media.iter_mut().zip(&again.media) {
-        let expected = if place(before).is_some() { Some(&b"\"ours\""[..]) } else { uuid_in(body, before) };
+        let expected = if before.named("ours").is_some() { Some(&b"\"ours\""[..]) } else { uuid_in(body, before) };
         assert_eq!(uuid_in(&rewritten, after), expected);
         before.uuid.clone_from(&after.uuid);
         before.identity = after.identity;

@@ -17,8 +17,8 @@ pub(crate) struct Uuids<'r> {
     /// In the place of the client's own, unless the model's owner lets clients share them: names that no other caller, and no request for another
     /// model, can name.
     given: Vec<Splice>,
-    /// Media that are to have a name and have none: the bracket that ends the part of each.
-    missing: Vec<(u64, &'r MediaItem)>,
+    /// Media that are to have a name and have none.
+    missing: Vec<&'r MediaItem>,
 }
 
 /// What a target's servers are sent: its own name for the model, and these names for media.
@@ -57,10 +57,9 @@ impl<'r> Uuids<'r> {
         // Adapters see with the eyes of the model that they are of.
         let found = slot.endpoint.found.as_ref().zip(model).and_then(|(found, model)| found.model(model));
         let base = found.and_then(|found| found.parent.as_deref()).or(model).unwrap_or_default();
-        let of_content = |(bracket, item): &(u64, &MediaItem)| {
+        let of_content = |item: &&MediaItem| {
             let place = [self.namespace, &slot.state.id().pool, base, item.modality.as_str()];
-            let name = item.identity?.name_of_content(self.secret, place)?;
-            Some(Splice::json_field(*bracket, "uuid", &hex(&name)))
+            item.named(&hex(&item.identity?.name_of_content(self.secret, place)?))
         };
         self.given.iter().cloned().chain(missing.iter().filter_map(of_content)).collect()
     }
@@ -73,7 +72,7 @@ impl<'r> Uuids<'r> {
 
 /// The media that can be named by their content; none of them, unless all have a name then: vLLM fails where models see pictures and films as one
 /// kind of thing (Kimi-K2.5) and some of them have none.
-fn missing(request: &InferenceRequest) -> Vec<(u64, &MediaItem)> {
+fn missing(request: &InferenceRequest) -> Vec<&MediaItem> {
     // Not every release counts what it is told to do with media among what they are.
     let is_plain = request
         .unsafe_features
@@ -83,7 +82,7 @@ fn missing(request: &InferenceRequest) -> Vec<(u64, &MediaItem)> {
     for item in &request.media {
         match (&item.uuid, item.identity) {
             (Some(UuidAt::Given(_)), _) => {}
-            (Some(UuidAt::Missing(bracket)), Some(Identity::Content(_))) if is_plain => missing.push((*bracket, item)),
+            (Some(UuidAt::Missing(_)), Some(Identity::Content(_))) if is_plain => missing.push(item),
             _ => return Vec::new(),
         }
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::findings::{ModelSpan, NameEncoding};
+use crate::findings::{MediaItem, ModelSpan, NameEncoding, UuidAt};
 
 /// A range of a body, and what stands there instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +21,18 @@ impl Splice {
     }
 
     /// Another field, whose value is a string, before the bracket in this place, by which an object ends that has fields.
-    pub fn json_field(bracket: u64, name: &str, text: &str) -> Self {
+    fn json_field(bracket: u64, name: &str, text: &str) -> Self {
         Self { range: bracket..bracket, with: format!(",{}:{}", json_string(name), json_string(text)).into() }
+    }
+}
+
+impl MediaItem {
+    /// This name beside it, where it could have one and the client gave none.
+    pub fn named(&self, name: &str) -> Option<Splice> {
+        match self.uuid {
+            Some(UuidAt::Missing(bracket)) => Some(Splice::json_field(bracket, "uuid", name)),
+            _ => None,
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::Method;
 use modelserver_sim::questions::questions;
 use probe::Prober;
-use request::{MediaItem, RequestHead, Scanner, Splice, UuidAt};
+use request::{RequestHead, Scanner, Splice};
 use routing::{AppProtocol, Found, FoundModel, Modality, Operation};
 use serde_json::{Value, json};
 
@@ -315,11 +315,7 @@ fn named(body: &str, name: &str) -> Result<String> {
     let head = RequestHead { path: "/v1/chat/completions", ..RequestHead::default() };
     let mut scanner = Scanner::new(&head, request::Limits::default())?;
     scanner.feed(body.as_bytes())?;
-    let place = |item: &MediaItem| match item.uuid {
-        Some(UuidAt::Missing(at)) => Some(Splice::json_field(at, "uuid", name)),
-        _ => None,
-    };
-    let names: Vec<Splice> = scanner.finish()?.media.iter().filter_map(place).collect();
+    let names: Vec<Splice> = scanner.finish()?.media.iter().filter_map(|item| item.named(name)).collect();
     ensure!(!names.is_empty(), "nothing could be named in {body}");
     Ok(String::from_utf8(request::splice([Bytes::from(body.to_owned())], &names).concat())?)
 }

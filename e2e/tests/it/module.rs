@@ -67,7 +67,7 @@ pub(crate) async fn a_picture_gets_its_name_over_every_way(shared: &Shared) -> R
             let sim = eventually("a picture is named", async || {
                 let answer = client.post("/v1/chat/completions", body.clone()).await?;
                 let sim = answer.json()["sim"].clone();
-                // Until its metrics were read, nobody knows that the server takes names.
+                // Until it was asked what it is, nobody knows that the server takes names.
                 ensure!(sim["bytes"] == body.len() + name, "{} of {}: {sim}", answer.shown(), body.len());
                 Ok(sim)
             })

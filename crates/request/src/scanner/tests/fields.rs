@@ -1,7 +1,7 @@
 //! Fields: known, or refused, or harmless.
 
 use super::*;
-use crate::{Splice, UuidAt, splice};
+use crate::{UuidAt, splice};
 
 /// The features that a request asks for, with their places.
 fn unsafe_features(path: &str, body: &str) -> String {
@@ -315,13 +315,10 @@ fn a_name_is_put_beside_media_that_have_none_where_an_engine_takes_one() {
         let field = if path == CHAT.path { "messages" } else { "input" };
         let body = format!(r#"{{"model":"m","{field}":[{{"role":"user","content":[{part}]}}]}}"#);
         let request = scan_at(path, body.as_bytes()).unwrap();
-        let missing = request.media.iter().find_map(|item| match item.uuid {
-            Some(UuidAt::Missing(at)) => Some(at),
-            _ => None,
-        });
+        let missing = request.media.iter().find_map(|item| item.named("ours"));
         assert_eq!(missing.is_some(), expected, "{part}");
-        let Some(at) = missing else { continue };
-        let named = splice([bytes::Bytes::from(body.clone())], &[Splice::json_field(at, "uuid", "ours")]).concat();
+        let Some(name) = missing else { continue };
+        let named = splice([bytes::Bytes::from(body.clone())], &[name]).concat();
         let [before, after] =
             [body.as_bytes(), &named].map(|body| serde_json::from_slice::<serde_json::Value>(body).unwrap());
         let mut expected = before;
