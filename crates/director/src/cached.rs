@@ -34,6 +34,8 @@ struct Kept {
 #[derive(Debug, Clone, Copy)]
 struct Key {
     tokens: u32,
+    /// How often it was asked for, with the first time.
+    asked: u32,
     /// Who brought it, and who asked for it last.
     born: Visit,
     used: Visit,
@@ -65,11 +67,19 @@ impl Cached {
     pub(crate) fn work(&self, content: &Content) -> Work {
         let known = self.known(content);
         let work = content.work(known, !self.media.keys.is_empty(), |item| self.media.keys.contains_key(&item));
+        let work = Work { asked: self.asked(content, known), ..work };
         if self.prefixes.again == 0.0 {
             return work;
         }
         let fresh = content.links[known..].iter().map(|link| u64::from(link.tokens)).sum();
         Work { displacing: self.prefixes.displacing(fresh), ..work }
+    }
+
+    /// How often the last of so many blocks was asked for that are there, or its first item where none is.
+    fn asked(&self, content: &Content, known: usize) -> u32 {
+        let link = content.links[..known].last().and_then(|link| self.prefixes.keys.get(&link.key));
+        let item = || content.media.iter().find_map(|item| self.media.keys.get(&item.key?));
+        link.or_else(item).map_or(0, |key| key.asked)
     }
 
     /// How many blocks at its beginning are there. Those after the first that is not there are of no use.
@@ -142,9 +152,9 @@ impl Kept {
         if u64::from(tokens) > self.capacity {
             return;
         }
-        let born = self.keys.get(&key).map_or(visit, |known| known.born);
+        let (born, asked) = self.keys.get(&key).map_or((visit, 0), |known| (known.born, known.asked));
         self.tokens += u64::from(tokens);
-        if let Some(before) = self.keys.insert(key, Key { tokens, born, used: visit }) {
+        if let Some(before) = self.keys.insert(key, Key { tokens, asked: asked.saturating_add(1), born, used: visit }) {
             self.tokens -= u64::from(before.tokens);
         }
         while let Some(gone) = self.push_out() {
@@ -236,6 +246,20 @@ mod tests {
         let elsewhere = cached.work(&content(&[5, 6], Some(7)));
         assert_eq!((elsewhere.reading, elsewhere.encoding, elsewhere.saved), (Work::of_reading(200), 0.0, 50.0));
         assert_eq!(cached.work(&content(&[9, 2, 3], None)).saved, 0.0, "what stands before it is another");
+    }
+
+    #[test]
+    fn how_often_something_was_asked_for_is_of_the_last_of_it_that_is_there() {
+        let mut cached = of(1000);
+        let asked = |cached: &Cached, keys: &[u64], item| cached.work(&content(keys, item)).asked;
+        assert_eq!(asked(&cached, &[1, 2], Some(7)), 0);
+        (3..8).for_each(|end| _ = cached.enter(&content(&[1, 2, end], None)));
+        (0..3).for_each(|_| _ = cached.enter(&content(&[], Some(7))));
+        assert_eq!(asked(&cached, &[1, 2], None), 5);
+        assert_eq!(asked(&cached, &[1, 2, 7], Some(7)), 1, "a conversation is asked for once at its end");
+        assert_eq!(asked(&cached, &[9], Some(7)), 3);
+        assert_eq!(asked(&cached, &[9], None), 0);
+        assert_eq!(cached.work(&content(&[1, 2], None)).anew().asked, 0);
     }
 
     #[test]

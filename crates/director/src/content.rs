@@ -157,6 +157,7 @@ impl Content {
             encoding: self.encoding - spared,
             saved: Work::of_reading(there) + spared,
             displacing: 0.0,
+            asked: 0,
         }
     }
 

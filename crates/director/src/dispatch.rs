@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderName, HeaderValue};
 use request::{OwnedKind, Splice};
 use routing::{AppProtocol, Capability, Limits, ModelName, PoolName, Requirement, Unfit};
-use scheduling::{Filter, Work};
+use scheduling::{Choice, Filter, Work};
 
 use crate::board::{EndpointId, EndpointState};
 use crate::content::Content;
@@ -94,10 +94,8 @@ pub struct Why {
     pub tiers: usize,
     /// Endpoints that could take it as well there.
     pub candidates: usize,
-    /// Whether what it has in its caches decided it.
-    pub is_swayed: bool,
-    /// Whether it is not the cheapest, but where other pickers send the like.
-    pub is_at_home: bool,
+    /// Of these.
+    pub choice: Choice,
     /// What all of them lack, so that one was taken that had better not be.
     pub lacks: Option<Filter>,
 }
@@ -187,18 +185,20 @@ impl Plan {
 
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { need, capability, tier, tiers, candidates, is_swayed, is_at_home, lacks } = self;
+        let Self { need, capability, tier, tiers, candidates, choice, lacks } = self;
         let spare = capability.fit(*need).map_or(0, routing::Fit::spare);
         write!(f, "{need} fits {capability}")?;
         match spare {
             0 => write!(f, " exactly")?,
             spare => write!(f, " with {spare} to spare")?,
         }
-        let chosen = if *is_at_home { "at home in one" } else { "cheapest" };
-        write!(f, ", tier {tier} of {tiers}, {chosen} of {candidates}")?;
-        if *is_swayed {
-            write!(f, " for what it has in its cache")?;
-        }
+        let (chosen, why) = match choice {
+            Choice::Cheapest => ("cheapest", ""),
+            Choice::Cached => ("cheapest", " for what it has in its cache"),
+            Choice::Home => ("at home in one", ""),
+            Choice::Copy => ("one", " that is to have what is often asked for"),
+        };
+        write!(f, ", tier {tier} of {tiers}, {chosen} of {candidates}{why}")?;
         match lacks {
             None => Ok(()),
             Some(Filter::Adapter) => write!(f, " (all work with other adapters)"),

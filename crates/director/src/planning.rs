@@ -6,7 +6,7 @@ use std::time::Duration;
 use media::NameScope;
 use request::{InferenceRequest, Owned, OwnedKind, Resource, Splice};
 use routing::{Capability, Limits, ModelName, NoRoute, Offers, Operation, OrderedTarget, PoolName, Route, Size};
-use scheduling::{Exhausted, Filter, Ranked, SchedulingRequest, Work};
+use scheduling::{Choice, Exhausted, Filter, Ranked, SchedulingRequest, Work};
 
 use crate::content::{self, Content};
 use crate::dispatch::{HeaderChanges, MAX_ATTEMPTS, MAX_PER_TARGET};
@@ -24,8 +24,7 @@ struct Found<'t> {
     capability: Capability,
     tier: usize,
     equals: usize,
-    is_swayed: bool,
-    is_at_home: bool,
+    choice: Choice,
     /// What the cheapest like it costs.
     least: f32,
     /// What is taken there at once.
@@ -41,8 +40,8 @@ enum Nowhere {
     Placeholder(&'static str),
 }
 
-/// A saving below this is none, in milliseconds.
-const WORTH_A_TIER: f32 = 20.0;
+/// A saving below this is no reason to go to the next wider tier, in milliseconds.
+const WORTH_A_TIER: f32 = 10.0;
 
 impl Undecided {
     /// The way to the owner of what the path names, whatever models are declared.
@@ -65,8 +64,7 @@ impl Undecided {
             tier: 1,
             tiers: 1,
             candidates: 1,
-            is_swayed: false,
-            is_at_home: false,
+            choice: Choice::Cheapest,
             lacks: None,
         };
         let asked = self.counted_by(None, None, 0);
@@ -99,8 +97,7 @@ impl Undecided {
             tier: first.tier,
             tiers: route.tiers().len(),
             candidates: first.equals,
-            is_swayed: first.is_swayed,
-            is_at_home: first.is_at_home,
+            choice: first.choice,
             lacks: first.ranked.lacks,
         };
         if owner.is_none() && matches!(why.lacks, Some(Filter::Queue | Filter::Room)) && self.priority(route) < 0 {
@@ -122,7 +119,7 @@ impl Undecided {
             let model = target.map(|target| &**target).or(self.request.model.as_deref());
             let known = attempts.iter().zip(&found).find(is_sent_the_same).map(|(known, _)| Arc::clone(&known.splices));
             let splices = known.unwrap_or_else(|| splices::of(&self.request, *target, uuids.at(slot, model)));
-            let attempt = self.attempt(slot, *target, &splices, (content, ranked.work));
+            let attempt = self.attempt(slot, *target, &splices, (content, ranked.parts.work));
             attempts.push(Attempt { limits: *limits, adapter: adapter.map(ModelName::from), ..attempt });
         }
         let first_byte_timeout = route.model.and_then(|(_, model)| model.first_byte_timeout);
@@ -171,8 +168,7 @@ impl Undecided {
                                 capability: target.capability(),
                                 tier: number + 1,
                                 equals: ranking.equals,
-                                is_swayed: ranking.is_swayed,
-                                is_at_home: ranking.is_at_home,
+                                choice: ranking.choice,
                                 least: ranking.least,
                             }
                         }));
@@ -318,11 +314,8 @@ impl Undecided {
     }
 }
 
-/// How much more a request may cost in a tier than in the next wider one.
-const TIGHTER: f32 = 1.5;
-
-/// How late each tier comes, by its number: a wider fit before a tighter one where the request would cost less than two thirds there, and that is worth
-/// talking of. A tighter one is kept free for nobody, a wider one for those that nobody else can take.
+/// How late each tier comes, by its number: a wider fit before a tighter one where the request would cost less there by what is worth talking of. A tighter one
+/// is kept free for nobody, a wider one for those that nobody else can take.
 fn order_of_tiers(found: &[Found<'_>]) -> Vec<usize> {
     let last = found.iter().map(|found| found.tier).max().unwrap_or(0);
     let mut costs = vec![f32::INFINITY; last + 1];
@@ -332,7 +325,7 @@ fn order_of_tiers(found: &[Found<'_>]) -> Vec<usize> {
         costs[*tier] = if *tier == first { *least } else { ranked.cost_anew };
     }
     #[expect(clippy::cast_precision_loss, reason = "a table has few tiers")]
-    let worth = |tier: usize| (costs[tier] + WORTH_A_TIER) * TIGHTER.powf(tier as f32);
+    let worth = |tier: usize| costs[tier] + WORTH_A_TIER * tier as f32;
     let mut order: Vec<usize> = (0..=last).collect();
     order.sort_by(|one, other| worth(*one).total_cmp(&worth(*other)));
     let mut places = vec![0; last + 1];

@@ -19,6 +19,7 @@ use prometheus_client::registry::Registry;
 use publish::Subscription;
 use request::InferenceRequest;
 use routing::{Modality, ModalitySet, PoolName, Unfit};
+use scheduling::Choice;
 use tokio::sync::mpsc;
 
 use crate::picker::Connections;
@@ -406,7 +407,7 @@ impl Observer for Metrics {
             let counter = self.work_seconds.get_or_create(&WorkLabels { is });
             counter.inc_by(f64::from(milliseconds.max(0.0)) / 1000.0);
         }
-        self.cache_decisions.inc_by(plan.why.is_swayed.into());
+        self.cache_decisions.inc_by((plan.why.choice == Choice::Cached).into());
         self.ecosystem.dispatched(plan, took);
         self.recent.dispatched(request, plan, took);
         // What is shown is made in one piece: the formatter would escape it word by word.

@@ -16,6 +16,8 @@ pub struct Work {
     /// For each millisecond of reading, milliseconds of what others will have read again, since it went from a full prefix cache to make room:
     /// 0 to 2.
     pub displacing: f32,
+    /// How often what its caches spare it was asked for there.
+    pub asked: u32,
 }
 
 /// A cost, in parts.
@@ -69,7 +71,7 @@ impl Work {
     /// The same where nothing of it is in a cache.
     #[must_use]
     pub fn anew(self) -> Self {
-        Self { reading: self.reading + self.saved, saved: 0.0, ..self }
+        Self { reading: self.reading + self.saved, saved: 0.0, asked: 0, ..self }
     }
 
     /// What others will have to ask again, in milliseconds.
@@ -80,6 +82,11 @@ impl Work {
     /// All that is to be done for it.
     pub fn all(&self) -> f32 {
         LEAST + self.reading + self.encoding
+    }
+
+    /// The same with what it displaces.
+    pub(crate) fn bill(&self) -> f32 {
+        self.all() + self.displaced()
     }
 }
 
@@ -107,7 +114,12 @@ impl Cost {
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     pub fn total(&self) -> f32 {
         let waiting = 1.0 + self.unread + LATER_TOKEN * self.in_flight as f32;
-        (self.queued + (self.work.all() + self.work.displaced()) * waiting + LONGER_STEPS * self.in_flight as f32)
-            * self.pace
+        (self.queued + self.work.bill() * waiting + LONGER_STEPS * self.in_flight as f32) * self.pace
+    }
+
+    /// What it would cost there if so much of it were in the caches.
+    #[must_use]
+    pub fn with(self, work: Work) -> f32 {
+        Self { work, ..self }.total()
     }
 }

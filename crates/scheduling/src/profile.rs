@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use routing::{Draw, Endpoint, Limits, Offer, Requirement, Size};
 
-use crate::{Cost, Filter, Health, Load, Scorer, Subset, Work};
+use crate::{Cost, Filter, Health, Load, Scorer, Subset, Work, copies};
 
 /// What is asked of the endpoints.
 #[derive(Debug, Clone, Copy)]
@@ -41,8 +41,8 @@ pub struct Candidate<'a> {
 pub struct Ranked {
     /// Of the candidate.
     pub place: usize,
-    /// What the request asks of it.
-    pub work: Work,
+    /// What the request asks of it, and what stands before that.
+    pub parts: Cost,
     /// The less, the better: milliseconds, or what scorers leave of 1.
     pub cost: f32,
     /// The most important of the preferred filters that it fails; one of the endpoint's state before one of the request.
@@ -51,8 +51,6 @@ pub struct Ranked {
     pub demotion: usize,
     /// What it would cost if the endpoint had nothing of the request in its caches.
     pub cost_anew: f32,
-    in_flight: u32,
-    pace: f32,
     tie_break: u64,
 }
 
@@ -62,12 +60,22 @@ pub struct Ranking {
     best: Vec<Ranked>,
     /// How many are as good as the first, but for what they cost.
     pub equals: usize,
-    /// Whether another would be the first if nobody had anything of the request in its caches.
-    pub is_swayed: bool,
-    /// Whether the first is not the cheapest, but where others send the like.
-    pub is_at_home: bool,
+    pub choice: Choice,
     /// What the cheapest of them costs.
     pub least: f32,
+}
+
+/// Why the first of a ranking comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// It is the cheapest.
+    Cheapest,
+    /// It is the cheapest for what it has in its caches: another would be, if nobody had anything of the request.
+    Cached,
+    /// Others send the like there, though it costs more than elsewhere.
+    Home,
+    /// It is to have what is often asked for, though for now it costs more than elsewhere.
+    Copy,
 }
 
 /// What became of a candidate.
@@ -110,7 +118,7 @@ pub enum Preference {
 const MANY: usize = 4;
 
 /// Costs within this share of the least are equal: they are estimates.
-const NEAR: f32 = 0.05;
+pub(crate) const NEAR: f32 = 0.05;
 
 /// The least such share where nobody has what a prompt begins with, and it is worth something that all send it to the same endpoint.
 const NEAR_HOME: f32 = 0.1;
@@ -161,21 +169,14 @@ impl Profile {
                     if demotion == 0 {
                         company.add(&candidate);
                     }
-                    let work = candidate.work;
-                    let cost = self.cost(&candidate);
-                    let anew = || self.cost(&Candidate { work: work.anew(), ..candidate });
+                    let parts = Cost::new(candidate.work, &candidate.load);
+                    let work = parts.work;
+                    let cost = self.cost(&candidate, &parts);
+                    let anew = Candidate { work: work.anew(), ..candidate };
+                    let anew = || self.cost(&anew, &Cost { work: anew.work, ..parts });
                     let cost_anew = if work.saved > 0.0 { anew() } else { cost };
-                    all.push(Ranked {
-                        place: candidate.place,
-                        work,
-                        cost,
-                        lacks,
-                        demotion,
-                        cost_anew,
-                        in_flight: candidate.load.in_flight,
-                        pace: candidate.load.pace,
-                        tie_break: place_of(candidate.endpoint),
-                    });
+                    let tie_break = place_of(candidate.endpoint);
+                    all.push(Ranked { place: candidate.place, parts, cost, lacks, demotion, cost_anew, tie_break });
                 }
             }
         }
@@ -192,18 +193,22 @@ impl Profile {
         let first = || all.iter().filter(|ranked| ranked.demotion == demotion);
         let equals = first().count();
         let cheapest = first().min_by(|one, other| one.cost.total_cmp(&other.cost));
-        let (least, pace) = cheapest.map_or((0.0, 1.0), |ranked| (ranked.cost, ranked.pace));
+        let (least, pace) = cheapest.map_or((0.0, 1.0), |ranked| (ranked.cost, ranked.parts.pace));
         let least_anew = first().map(|ranked| ranked.cost_anew).fold(f32::INFINITY, f32::min);
         // A pace counts twice for a home at a price: to agree on a slow server is worth nothing.
-        let at_home = |ranked: &Ranked| ranked.cost * (ranked.pace / pace).max(1.0) <= least * (1.0 + near + worth);
+        let at_home =
+            |ranked: &Ranked| ranked.cost * (ranked.parts.pace / pace).max(1.0) <= least * (1.0 + near + worth);
         let is_near = |ranked: &Ranked| ranked.cost <= least * (1.0 + near) || worth > 0.0 && at_home(ranked);
+        let copy = cheapest.filter(|_| self.prefers == Preference::LeastCost && !has_home);
+        let copy = copy.and_then(|cheapest| copies::due(cheapest, first(), draw)).map(|ranked| ranked.place);
+        let is_copy = |ranked: &Ranked| copy == Some(ranked.place);
         // Costs are never below zero, so that their bits are in their order.
         let order = |ranked: &Ranked| {
             let is_near = ranked.demotion == demotion && is_near(ranked);
             let cost = if is_near { 0 } else { ranked.cost.to_bits() };
             // Of those that are nearly equal whoever does the least, but for a home, which is worth a little.
-            let in_flight = if is_near && !has_home { ranked.in_flight } else { 0 };
-            (ranked.demotion, cost, in_flight, ranked.tie_break, ranked.place)
+            let in_flight = if is_near && !has_home { ranked.parts.in_flight } else { 0 };
+            (ranked.demotion, !is_copy(ranked), cost, in_flight, ranked.tie_break, ranked.place)
         };
         let limit = limit.max(1);
         if limit < all.len() {
@@ -211,9 +216,13 @@ impl Profile {
             all.truncate(limit);
         }
         all.sort_unstable_by_key(order);
-        let is_swayed = worth == 0.0 && all[0].cost_anew > least_anew * (1.0 + NEAR_HOME);
-        let is_at_home = has_home && all[0].cost > least * (1.0 + near);
-        Ok(Ranking { best: all, equals, is_swayed, is_at_home, least })
+        let choice = match all[0] {
+            first if is_copy(&first) => Choice::Copy,
+            first if has_home && first.cost > least * (1.0 + near) => Choice::Home,
+            first if worth == 0.0 && first.cost_anew > least_anew * (1.0 + NEAR_HOME) => Choice::Cached,
+            _ => Choice::Cheapest,
+        };
+        Ok(Ranking { best: all, equals, choice, least })
     }
 
     /// What becomes of one candidate, for a person.
@@ -253,9 +262,9 @@ impl Profile {
         Ok(lacks)
     }
 
-    fn cost(&self, candidate: &Candidate<'_>) -> f32 {
+    fn cost(&self, candidate: &Candidate<'_>, parts: &Cost) -> f32 {
         match &self.prefers {
-            Preference::LeastCost => Cost::new(candidate.work, &candidate.load).total(),
+            Preference::LeastCost => parts.total(),
             Preference::Scores(scorers) => 1.0 - score(candidate, scorers),
         }
     }

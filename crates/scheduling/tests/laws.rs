@@ -39,12 +39,9 @@ fn load() -> impl Strategy<Value = Load> {
 }
 
 fn work() -> impl Strategy<Value = Work> {
-    (0.0..1e4_f32, 0.0..1e3_f32, 0.0..1e4_f32, 0.0..2.0_f32).prop_map(|(reading, encoding, saved, displacing)| Work {
-        reading,
-        encoding,
-        saved,
-        displacing,
-    })
+    let displacing = prop_oneof![Just(0.0), 0.0..2.0_f32];
+    (0.0..1e4_f32, 0.0..1e3_f32, 0.0..1e4_f32, displacing, 0..100_u32)
+        .prop_map(|(reading, encoding, saved, displacing, asked)| Work { reading, encoding, saved, displacing, asked })
 }
 
 fn capability() -> impl Strategy<Value = Capability> {

@@ -13,7 +13,7 @@ use request::OwnedKind;
 use routing::{
     Capability, Endpoint, Family, Found, ModalitySet, Model, Operation, Pool, RoutingTable, Target, Uid, UnsafeFeature,
 };
-use scheduling::{Explained, Filter, Scraped};
+use scheduling::{Choice, Explained, Filter, Scraped};
 
 use super::*;
 use crate::{Code, Dialect, EndpointState, Head, OtherPaths, Reading, RunningAttempt};

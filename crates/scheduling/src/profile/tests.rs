@@ -11,8 +11,8 @@ const ANYTHING: SchedulingRequest<'_> =
     SchedulingRequest { need: NOTHING, size: Size::of(0), limits: Limits::NONE, subset: None, content: None };
 
 /// A prompt of a hundred milliseconds, of which the server has nothing.
-const NOTHING_THERE: Work = Work { reading: 100.0, encoding: 0.0, saved: 0.0, displacing: 0.0 };
-const ALL_THERE: Work = Work { reading: 1.0, encoding: 0.0, saved: 99.0, displacing: 0.0 };
+const NOTHING_THERE: Work = Work { reading: 100.0, encoding: 0.0, saved: 0.0, displacing: 0.0, asked: 0 };
+const ALL_THERE: Work = Work { reading: 1.0, encoding: 0.0, saved: 99.0, displacing: 0.0, asked: 1 };
 
 const IDLE: Load = queue(0);
 const FULL: Load = queue(SATURATED_WAITING);
@@ -153,6 +153,32 @@ fn among_several_pickers_a_home_may_be_busier_but_not_slower() {
     // Whoever wants another order gets it.
     let prefers = Preference::Scores(vec![(Scorer::LeastActive, 1.0)]);
     assert_ne!(first(&Profile { prefers, ..Profile::default() }, &with(busier, 0.9)), home);
+}
+
+/// Of a thousand requests, how many go to a server that does not know what the one that they are cheapest at has: here, and how often that was asked for.
+fn copies(here: Load, asked: u32, there: Work) -> usize {
+    let servers = [server(1, here).with(Work { asked, ..ALL_THERE }), server(2, IDLE).with(there)];
+    let first = |seed| Profile::default().run(&ANYTHING, candidates(&servers), 1, &mut Draw::new(seed)).unwrap();
+    let copies = (0..1000).map(first).filter(|ranking| ranking.choice == Choice::Copy);
+    copies.inspect(|ranking| assert_eq!(ranking.best().place, 1)).count()
+}
+
+#[test]
+fn what_is_asked_for_often_is_copied_the_sooner_the_more_it_costs_that_it_is_not() {
+    let busy = |queued| busy(queued, 1);
+    let often = copies(busy(40.0), 1000, NOTHING_THERE);
+    // Fifty milliseconds of a hundred, of which a tenth.
+    assert!((30..80).contains(&often), "{often}");
+    let less = copies(busy(10.0), 1000, NOTHING_THERE);
+    assert!(less > 0 && less < often, "{less} and {often}");
+    let seldom = copies(busy(40.0), 10, NOTHING_THERE);
+    assert!(seldom > 0 && seldom < often / 2, "{seldom} and {often}");
+    for asked in [0, 1] {
+        assert_eq!(copies(busy(40.0), asked, NOTHING_THERE), 0, "nobody has come back to it");
+    }
+    assert_eq!(copies(IDLE, 1000, NOTHING_THERE), 0, "nothing is paid");
+    assert_eq!(copies(busy(40.0), 1000, Work { displacing: 0.1, ..NOTHING_THERE }), 0, "it would push something out");
+    assert_eq!(copies(busy(40.0), 1000, ALL_THERE), 0, "it is there");
 }
 
 #[test]

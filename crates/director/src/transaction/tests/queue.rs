@@ -279,7 +279,7 @@ fn an_endpoint_that_joins_gets_no_more_than_the_others_have() {
     world.handler.director.replace_table(2, Arc::new(larger));
     let joined: Vec<Dispatch> = (0..16).map(|seed| world.ask_with(TEXT, None, seed).unwrap()).collect();
     let [one, other, third] = [1, 2, 3].map(|host| world.in_flight(host));
-    assert!(third <= one.max(other) + 1 && third >= 8, "{one}, {other}, {third}");
+    assert!(third <= one.max(other) + 1 && third + 1 >= one.min(other), "{one}, {other}, {third}");
     drop((running, joined));
 }
 
