@@ -77,8 +77,8 @@ pub struct InferenceModelSpec {
     pub operations: Vec<Operation>,
 
     /// The models behind the name. A request goes to the target that accepts all it carries with the fewest modalities to spare; equals
-    /// share by weight; looser ones step in when tighter ones have no healthy endpoint or are full. Without any, modelName itself is requested
-    /// from poolRef.
+    /// share by weight; looser ones step in when tighter ones have no healthy endpoint, are full, or would take clearly longer. Without any,
+    /// modelName itself is requested from poolRef.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 32, "x-kubernetes-list-type" = "atomic"))]
     pub target_models: Vec<TargetModel>,

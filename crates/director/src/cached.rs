@@ -1,9 +1,9 @@
 //! What an endpoint is believed to have in its caches: what this picker sent there, as far as it fits.
 
 use hashlink::LinkedHashMap;
-use scheduling::Work;
+use scheduling::{Asked, Work};
 
-use crate::content::Content;
+use crate::content::{Content, Item};
 
 /// Prefixes of prompts in the KV cache, and encoded media. Entered when a request is sent, so that the next one of a burst finds it.
 #[derive(Debug)]
@@ -16,8 +16,8 @@ pub(crate) struct Cached {
     spared_share: f32,
 }
 
-/// A request that was sent there, by its number.
-pub(crate) type Visit = u64;
+/// A request that was sent there, by its number; one in four thousand million has that of another.
+pub(crate) type Visit = u32;
 
 /// Keys, of which the longest unused go.
 #[derive(Debug)]
@@ -34,8 +34,11 @@ struct Kept {
 #[derive(Debug, Clone, Copy)]
 struct Key {
     tokens: u32,
-    /// How often it was asked for, with the first time.
+    /// How often it was asked for, with the first time: not by prompts that are longer than the one before, as a conversation's next turn is, which nobody
+    /// else asks for.
     asked: u32,
+    /// Tokens of the prompt that asked for it last.
+    prompt: u32,
     /// Who brought it, and who asked for it last.
     born: Visit,
     used: Visit,
@@ -67,19 +70,25 @@ impl Cached {
     pub(crate) fn work(&self, content: &Content) -> Work {
         let known = self.known(content);
         let work = content.work(known, !self.media.keys.is_empty(), |item| self.media.keys.contains_key(&item));
-        let work = Work { asked: self.asked(content, known), ..work };
-        if self.prefixes.again == 0.0 {
-            return work;
+        let mut work = Work { asked: self.asked(content, known), ..work };
+        if self.prefixes.again > 0.0 {
+            let fresh = content.links[known..].iter().map(|link| u64::from(link.tokens)).sum();
+            work.displacing = self.prefixes.displacing(fresh);
         }
-        let fresh = content.links[known..].iter().map(|link| u64::from(link.tokens)).sum();
-        Work { displacing: self.prefixes.displacing(fresh), ..work }
+        if self.media.again > 0.0 && work.encoding > 0.0 {
+            let is_there = |item: &Item| item.key.is_some_and(|key| self.media.keys.contains_key(&key));
+            let fresh = content.media.iter().filter(|item| item.link >= known && !is_there(item));
+            work.displacing_media = self.media.displacing(fresh.map(|item| u64::from(item.tokens)).sum());
+        }
+        work
     }
 
-    /// How often the last of so many blocks was asked for that are there, or its first item where none is.
-    fn asked(&self, content: &Content, known: usize) -> u32 {
+    /// How often what is there was asked for, if so many blocks of its beginning are.
+    fn asked(&self, content: &Content, known: usize) -> Asked {
         let link = content.links[..known].last().and_then(|link| self.prefixes.keys.get(&link.key));
-        let item = || content.media.iter().find_map(|item| self.media.keys.get(&item.key?));
-        link.or_else(item).map_or(0, |key| key.asked)
+        let items = content.media.iter().filter(|item| item.link >= known);
+        let items = items.filter_map(|item| self.media.keys.get(&item.key?));
+        Asked { prefix: link.map_or(0, |key| key.asked), media: items.map(|key| key.asked).min().unwrap_or(0) }
     }
 
     /// How many blocks at its beginning are there. Those after the first that is not there are of no use.
@@ -89,10 +98,11 @@ impl Cached {
 
     /// The endpoint will have it, as far as there is room. Says what it asks.
     pub(crate) fn enter(&mut self, content: &Content) -> (Work, Visit) {
-        self.visit += 1;
+        self.visit = self.visit.wrapping_add(1);
         let work = self.work(content);
         let Work { saved, reading, encoding, .. } = work;
-        let share = self.prefixes.share(u32::try_from(content.tokens).unwrap_or(u32::MAX));
+        let prompt = u32::try_from(content.tokens).unwrap_or(u32::MAX);
+        let share = self.prefixes.share(prompt);
         self.spared_share += share.min(SINGLE) * (saved / (saved + reading + encoding).max(1.0) - self.spared_share);
         let mut room = self.prefixes.capacity;
         let mut fits = |tokens: u32| {
@@ -103,10 +113,10 @@ impl Cached {
         let fit = content.links.iter().map(|link| link.tokens).take_while(|tokens| fits(*tokens)).count();
         // From the end, so that the beginning of a prompt is the last of it to go.
         for link in content.links[..fit].iter().rev() {
-            self.prefixes.keep(link.key, link.tokens, self.visit);
+            self.prefixes.keep(link.key, link.tokens, prompt, self.visit);
         }
         for item in &content.media {
-            item.key.inspect(|key| self.media.keep(*key, item.tokens, self.visit));
+            item.key.inspect(|key| self.media.keep(*key, item.tokens, prompt, self.visit));
         }
         (work, self.visit)
     }
@@ -147,14 +157,17 @@ impl Kept {
         Self { keys: LinkedHashMap::new(), tokens: 0, capacity, most, again: 0.0 }
     }
 
-    fn keep(&mut self, key: u64, tokens: u32, visit: Visit) {
+    fn keep(&mut self, key: u64, tokens: u32, prompt: u32, visit: Visit) {
         // What can never be there pushes nothing out.
         if u64::from(tokens) > self.capacity {
             return;
         }
-        let (born, asked) = self.keys.get(&key).map_or((visit, 0), |known| (known.born, known.asked));
+        let (born, asked) = match self.keys.get(&key) {
+            None => (visit, 1),
+            Some(known) => (known.born, known.asked.saturating_add(u32::from(prompt <= known.prompt))),
+        };
         self.tokens += u64::from(tokens);
-        if let Some(before) = self.keys.insert(key, Key { tokens, asked: asked.saturating_add(1), born, used: visit }) {
+        if let Some(before) = self.keys.insert(key, Key { tokens, asked, prompt, born, used: visit }) {
             self.tokens -= u64::from(before.tokens);
         }
         while let Some(gone) = self.push_out() {
@@ -209,7 +222,7 @@ mod tests {
     #![expect(clippy::float_cmp, reason = "what is compared is exact")]
 
     use super::*;
-    use crate::content::{Item, Link};
+    use crate::content::Link;
 
     /// Blocks of a hundred tokens with these keys, and an item in the last one if it has a key.
     fn content(keys: &[u64], item: Option<u64>) -> Content {
@@ -251,15 +264,38 @@ mod tests {
     #[test]
     fn how_often_something_was_asked_for_is_of_the_last_of_it_that_is_there() {
         let mut cached = of(1000);
-        let asked = |cached: &Cached, keys: &[u64], item| cached.work(&content(keys, item)).asked;
-        assert_eq!(asked(&cached, &[1, 2], Some(7)), 0);
+        let asked = |cached: &Cached, keys: &[u64], item| {
+            let Asked { prefix, media } = cached.work(&content(keys, item)).asked;
+            (prefix, media)
+        };
+        assert_eq!(asked(&cached, &[1, 2], Some(7)), (0, 0));
         (3..8).for_each(|end| _ = cached.enter(&content(&[1, 2, end], None)));
         (0..3).for_each(|_| _ = cached.enter(&content(&[], Some(7))));
-        assert_eq!(asked(&cached, &[1, 2], None), 5);
-        assert_eq!(asked(&cached, &[1, 2, 7], Some(7)), 1, "a conversation is asked for once at its end");
-        assert_eq!(asked(&cached, &[9], Some(7)), 3);
-        assert_eq!(asked(&cached, &[9], None), 0);
-        assert_eq!(cached.work(&content(&[1, 2], None)).anew().asked, 0);
+        assert_eq!(asked(&cached, &[1, 2], None), (5, 0));
+        assert_eq!(asked(&cached, &[1, 2, 7], Some(7)), (1, 0), "with the block that it stands in");
+        assert_eq!(asked(&cached, &[1, 2, 9], Some(7)), (5, 3));
+        assert_eq!(asked(&cached, &[9], None), (0, 0));
+        assert_eq!(cached.work(&content(&[1, 2], None)).anew().asked, Asked::default());
+        // A conversation has each of its turns to itself, however short they are beside a block.
+        let mut growing = content(&[11, 12], None);
+        (0..50).for_each(|_| {
+            growing.tokens += 10;
+            cached.enter(&growing);
+        });
+        assert_eq!(asked(&cached, &[11, 12], None), (1, 0));
+    }
+
+    #[test]
+    fn an_item_that_is_not_there_pushes_out_what_was_asked_for_again() {
+        let mut cached = of(1_000_000);
+        let displacing = |cached: &Cached, item| cached.work(&content(&[], Some(item))).displacing_media;
+        (0..81).for_each(|item| _ = cached.enter(&content(&[], Some(item))));
+        (100..300).for_each(|item| _ = cached.enter(&content(&[], Some(item))));
+        assert_eq!(displacing(&cached, 1000), 0.0, "nobody came back to any");
+        (300..500).for_each(|item| (0..2).for_each(|_| _ = cached.enter(&content(&[], Some(item)))));
+        // All that goes was asked for again, and of a hundred tokens ninety-two are free.
+        assert!((0.15..0.17).contains(&displacing(&cached, 1000)));
+        assert_eq!(displacing(&cached, 499), 0.0, "it is there");
     }
 
     #[test]

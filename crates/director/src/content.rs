@@ -5,7 +5,7 @@ use std::sync::Arc;
 use media::{Identity, MediaUrl, NameScope};
 use request::{InferenceRequest, MediaItem, Piece};
 use routing::{Draw, Family, MediaPolicy, Modality, ModelName, Operation};
-use scheduling::Work;
+use scheduling::{Asked, Work};
 
 use crate::density::{ASSUMED, Density, tokens};
 
@@ -157,7 +157,8 @@ impl Content {
             encoding: self.encoding - spared,
             saved: Work::of_reading(there) + spared,
             displacing: 0.0,
-            asked: 0,
+            displacing_media: 0.0,
+            asked: Asked::default(),
         }
     }
 

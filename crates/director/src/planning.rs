@@ -43,6 +43,9 @@ enum Nowhere {
 /// A saving below this is no reason to go to the next wider tier, in milliseconds.
 const WORTH_A_TIER: f32 = 10.0;
 
+/// Nor one of this share of what it costs there: costs are estimates.
+const SHARE_WORTH_A_TIER: f32 = 0.1;
+
 impl Undecided {
     /// The way to the owner of what the path names, whatever models are declared.
     pub(crate) fn to_owner(&self, what: &Owned, owner: &EndpointId) -> Result<Plan, Rejection> {
@@ -325,7 +328,7 @@ fn order_of_tiers(found: &[Found<'_>]) -> Vec<usize> {
         costs[*tier] = if *tier == first { *least } else { ranked.cost_anew };
     }
     #[expect(clippy::cast_precision_loss, reason = "a table has few tiers")]
-    let worth = |tier: usize| costs[tier] + WORTH_A_TIER * tier as f32;
+    let worth = |tier: usize| costs[tier] + WORTH_A_TIER.max(costs[tier] * SHARE_WORTH_A_TIER) * tier as f32;
     let mut order: Vec<usize> = (0..=last).collect();
     order.sort_by(|one, other| worth(*one).total_cmp(&worth(*other)));
     let mut places = vec![0; last + 1];

@@ -110,6 +110,7 @@ fn in_parts(cost: &Cost) -> Value {
     let Cost { work, queued, unread, in_flight, pace } = *cost;
     json!({
         "total": cost.total(), "reading": work.reading, "encoding": work.encoding, "saved": work.saved, "displaced": work.displaced(),
+        "asked": work.asked.prefix.max(work.asked.media),
         "queued": queued, "unread": unread, "inFlight": in_flight, "pace": pace,
     })
 }

@@ -6,34 +6,46 @@ use routing::Draw;
 use crate::Ranked;
 use crate::profile::NEAR;
 
-/// A copy is worth it once this share of what was paid for not having it comes to its price; by how often it was asked for: more is to come of what has
-/// come often. With [`MOST`] at once, what is not asked for much longer would be copied everywhere (`cold-half`: the last hundredth waits three times as long).
+/// The chance for each time after the first that it was asked for: more is to come of what has come often.
 const FOR_EACH_ASK: f32 = 0.002;
 
-/// The most of it, however often.
+/// The most of it, however often. At ten times that, what is not asked for much longer is copied everywhere (`cold-half`: the last hundredth waits three
+/// times as long).
 const MOST: f32 = 0.1;
 
 /// The one of the equals that the request teaches what the cheapest has, if it is to: the one that would be the cheapest if all knew what that one knows.
 ///
-/// What is paid for not having it there already is the difference of what it costs now at the cheapest, and would cost there; the price of a copy, what it costs
-/// there more than if it were known. Whoever rents skis until the rents come to their price pays at most twice what the wisest would (Karlin, Manasse,
-/// Rudolph and Sleator, 1988, on caches). Instead of a sum for each prompt, which strangers could make grow, each request has its share of the chance.
-/// Nothing is copied that would push out what others ask for again.
+/// What is *paid* for not having it there is the difference of what it costs now at the cheapest, and would cost there; the *price* of a copy, what it costs
+/// there more than if it were known. As one who rents skis does well to buy them when the rents come to their price (Karlin, Manasse, Rudolph and Sleator,
+/// 1988, on caches), a copy is due when what was paid comes to so many prices. Instead of a sum for each prompt, which strangers could make grow, each
+/// request has its part of the chance, so that on average copies cost no more than a tenth of what is paid without them.
 pub(crate) fn due<'r>(
     cheapest: &Ranked,
     equals: impl Iterator<Item = &'r Ranked>,
     draw: &mut Draw,
 ) -> Option<&'r Ranked> {
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let share = (FOR_EACH_ASK * cheapest.parts.work.asked.saturating_sub(1) as f32).min(MOST);
-    if share <= 0.0 {
+    let has = cheapest.parts.work;
+    if has.asked.prefix.max(has.asked.media) <= 1 {
         return None;
     }
-    let known = |ranked: &Ranked| ranked.parts.with(cheapest.parts.work).min(ranked.cost);
+    let known = |ranked: &Ranked| ranked.parts.knowing(has).min(ranked.cost);
     let (next, known) = equals.map(|ranked| (ranked, known(ranked))).min_by(|one, other| one.1.total_cmp(&other.1))?;
-    let (paid, price) = (cheapest.cost - known, next.cost - known);
-    let is_worth_it = next.cost > cheapest.cost * (1.0 + NEAR) && next.parts.work.displaced() == 0.0;
-    (is_worth_it && chance(draw) * price < share * paid).then_some(next)
+    let lacks = next.parts.work;
+    if next.cost <= cheapest.cost * (1.0 + NEAR) {
+        return None;
+    }
+    // Of what is there as well nobody needs a copy.
+    let mut asked = u32::MAX;
+    if lacks.reading > has.reading {
+        asked = asked.min(has.asked.prefix);
+    }
+    if lacks.encoding > has.encoding && has.asked.media > 0 {
+        asked = asked.min(has.asked.media);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    let share = (FOR_EACH_ASK * asked.saturating_sub(1) as f32).min(MOST);
+    let price = next.cost - known + lacks.displacing_media * lacks.encoding;
+    (chance(draw) * price < share * (cheapest.cost - known)).then_some(next)
 }
 
 /// From 0 to 1.

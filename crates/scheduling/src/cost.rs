@@ -16,8 +16,19 @@ pub struct Work {
     /// For each millisecond of reading, milliseconds of what others will have read again, since it went from a full prefix cache to make room:
     /// 0 to 2.
     pub displacing: f32,
+    /// The same for each millisecond of encoding. Only for copies it counts ([`crate::Choice::Copy`]): an encoder's cache is small, and often turns over.
+    pub displacing_media: f32,
     /// How often what its caches spare it was asked for there.
-    pub asked: u32,
+    pub asked: Asked,
+}
+
+/// How often something was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// The last block of the prompt that is there.
+    pub prefix: u32,
+    /// The item that is there, of those that stand in no such block, that was asked for least.
+    pub media: u32,
 }
 
 /// A cost, in parts.
@@ -71,7 +82,7 @@ impl Work {
     /// The same where nothing of it is in a cache.
     #[must_use]
     pub fn anew(self) -> Self {
-        Self { reading: self.reading + self.saved, saved: 0.0, asked: 0, ..self }
+        Self { reading: self.reading + self.saved, saved: 0.0, asked: Asked::default(), ..self }
     }
 
     /// What others will have to ask again, in milliseconds.
@@ -117,9 +128,9 @@ impl Cost {
         (self.queued + self.work.bill() * waiting + LONGER_STEPS * self.in_flight as f32) * self.pace
     }
 
-    /// What it would cost there if so much of it were in the caches.
-    #[must_use]
-    pub fn with(self, work: Work) -> f32 {
-        Self { work, ..self }.total()
+    /// What it would cost there if as much of it were in the caches as another has.
+    pub(crate) fn knowing(&self, of_another: Work) -> f32 {
+        let work = Work { displacing: self.work.displacing, ..of_another };
+        Self { work, ..*self }.total()
     }
 }

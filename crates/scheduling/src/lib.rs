@@ -24,7 +24,7 @@ mod profiles;
 mod scorer;
 mod subset;
 
-pub use cost::{Cost, Work};
+pub use cost::{Asked, Cost, Work};
 pub use fair::{Asks, FairQueue, Lane, Place};
 pub use filter::Filter;
 pub use load::{Health, Load, SATURATED_KV_CACHE, SATURATED_WAITING, Scraped};

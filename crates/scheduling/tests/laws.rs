@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use proptest::prelude::*;
 use routing::{Capability, Draw, Endpoint, Limits, Modality, ModalitySet, Operation, OperationSet, Requirement, Size};
-use scheduling::{Candidate, Cost, Filter, Health, Load, Profile, SchedulingRequest, Scraped, Work};
+use scheduling::{Asked, Candidate, Cost, Filter, Health, Load, Profile, SchedulingRequest, Scraped, Work};
 
 const EVERY: usize = 100;
 
@@ -40,8 +40,17 @@ fn load() -> impl Strategy<Value = Load> {
 
 fn work() -> impl Strategy<Value = Work> {
     let displacing = prop_oneof![Just(0.0), 0.0..2.0_f32];
-    (0.0..1e4_f32, 0.0..1e3_f32, 0.0..1e4_f32, displacing, 0..100_u32)
-        .prop_map(|(reading, encoding, saved, displacing, asked)| Work { reading, encoding, saved, displacing, asked })
+    let asked = (0..100_u32, 0..100_u32).prop_map(|(prefix, media)| Asked { prefix, media });
+    (0.0..1e4_f32, 0.0..1e3_f32, 0.0..1e4_f32, displacing.clone(), displacing, asked).prop_map(
+        |(reading, encoding, saved, displacing, displacing_media, asked)| Work {
+            reading,
+            encoding,
+            saved,
+            displacing,
+            displacing_media,
+            asked,
+        },
+    )
 }
 
 fn capability() -> impl Strategy<Value = Capability> {
@@ -188,10 +197,10 @@ proptest! {
 }
 
 proptest! {
-    /// Others may make a home of a server that is not the cheapest, within bounds.
+    /// Others may make a home of a server that is not the cheapest, within bounds. (What copies cost is bounded by how few they are.)
     #[test]
     fn agreeing_on_a_home_has_its_price(servers in proptest::collection::vec(server(), 1..12), seed: u64) {
-        let servers: Vec<Server> = servers.into_iter().map(|server| Server { capability: None, health: Health::default(), ..server }).collect();
+        let servers: Vec<Server> = servers.into_iter().map(|server| Server { capability: None, health: Health::default(), work: Work { asked: Asked::default(), ..server.work }, ..server }).collect();
         let nothing = Requirement::new(Operation::ChatCompletions, ModalitySet::EMPTY, ModalitySet::EMPTY);
         let first = rank(&servers, nothing, 1, seed & !1)[0];
         let cost = |server: &Server| Cost::new(server.work, &server.load).total();

@@ -132,8 +132,13 @@ pub(crate) async fn metrics_tell_what_happened(shared: &Shared) -> Result<()> {
     let controller = world.controller_admin.get("/metrics").await?.text();
     ensure!(controller.contains("thalamus_controller_compile_seconds_count"), "{controller}");
     ensure!(world.controller_admin.get("/ready").await?.status == 200, "the controller is ready");
-    let table = world.controller_admin.get("/debug/table").await?.text();
-    ensure!(table.contains("1/1 up to date") && table.contains("text+image+audio"), "{table}");
+    // Who has just been sent a table has not said yet that it decides by it.
+    eventually("the picker is up to date", async || {
+        let table = world.controller_admin.get("/debug/table").await?.text();
+        ensure!(table.contains("1/1 up to date") && table.contains("text+image+audio"), "{table}");
+        Ok(())
+    })
+    .await?;
     let table = world.picker_admin.get("/debug/table").await?.text();
     ensure!(table.contains("the controller is connected") && table.contains("vision-0-rank-0"), "{table}");
     Ok(())

@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::{SATURATED_WAITING, Scraped};
+use crate::{Asked, SATURATED_WAITING, Scraped};
 use routing::{Capability, Modality, ModalitySet, Operation};
 
 const NOTHING: Requirement = Requirement::new(Operation::ChatCompletions, ModalitySet::EMPTY, ModalitySet::EMPTY);
@@ -10,9 +10,13 @@ const IMAGE: Requirement =
 const ANYTHING: SchedulingRequest<'_> =
     SchedulingRequest { need: NOTHING, size: Size::of(0), limits: Limits::NONE, subset: None, content: None };
 
+const ASKED: [Asked; 2] = [Asked { prefix: 0, media: 0 }, Asked { prefix: 1, media: 0 }];
+
 /// A prompt of a hundred milliseconds, of which the server has nothing.
-const NOTHING_THERE: Work = Work { reading: 100.0, encoding: 0.0, saved: 0.0, displacing: 0.0, asked: 0 };
-const ALL_THERE: Work = Work { reading: 1.0, encoding: 0.0, saved: 99.0, displacing: 0.0, asked: 1 };
+const NOTHING_THERE: Work =
+    Work { reading: 100.0, encoding: 0.0, saved: 0.0, displacing: 0.0, displacing_media: 0.0, asked: ASKED[0] };
+const ALL_THERE: Work =
+    Work { reading: 1.0, encoding: 0.0, saved: 99.0, displacing: 0.0, displacing_media: 0.0, asked: ASKED[1] };
 
 const IDLE: Load = queue(0);
 const FULL: Load = queue(SATURATED_WAITING);
@@ -155,30 +159,61 @@ fn among_several_pickers_a_home_may_be_busier_but_not_slower() {
     assert_ne!(first(&Profile { prefers, ..Profile::default() }, &with(busier, 0.9)), home);
 }
 
-/// Of a thousand requests, how many go to a server that does not know what the one that they are cheapest at has: here, and how often that was asked for.
-fn copies(here: Load, asked: u32, there: Work) -> usize {
-    let servers = [server(1, here).with(Work { asked, ..ALL_THERE }), server(2, IDLE).with(there)];
-    let first = |seed| Profile::default().run(&ANYTHING, candidates(&servers), 1, &mut Draw::new(seed)).unwrap();
-    let copies = (0..1000).map(first).filter(|ranking| ranking.choice == Choice::Copy);
-    copies.inspect(|ranking| assert_eq!(ranking.best().place, 1)).count()
+/// Of a thousand requests, how many go to a server that does not know what the cheapest knows.
+fn copies(servers: &[Server], profile: &Profile, limit: usize) -> usize {
+    let first = |seed| profile.run(&ANYTHING, candidates(servers), limit, &mut Draw::new(seed)).unwrap();
+    (0..1000).map(first).filter(|ranking| ranking.choice == Choice::Copy).count()
+}
+
+/// One that knows a prompt that was asked for so often, with so much to do, and one that has nothing to do.
+fn knowing_and(queued: f32, asked: Asked, there: Work) -> [Server; 2] {
+    [server(1, busy(queued, 1)).with(Work { asked, ..ALL_THERE }), server(2, IDLE).with(there)]
 }
 
 #[test]
 fn what_is_asked_for_often_is_copied_the_sooner_the_more_it_costs_that_it_is_not() {
-    let busy = |queued| busy(queued, 1);
-    let often = copies(busy(40.0), 1000, NOTHING_THERE);
+    let of = |servers: &[Server]| copies(servers, &Profile::default(), 4);
+    let [never, once, seldom, often] = [0, 1, 10, 1000].map(|prefix| Asked { prefix, media: 0 });
+    let most = of(&knowing_and(40.0, often, NOTHING_THERE));
     // Fifty milliseconds of a hundred, of which a tenth.
-    assert!((30..80).contains(&often), "{often}");
-    let less = copies(busy(10.0), 1000, NOTHING_THERE);
-    assert!(less > 0 && less < often, "{less} and {often}");
-    let seldom = copies(busy(40.0), 10, NOTHING_THERE);
-    assert!(seldom > 0 && seldom < often / 2, "{seldom} and {often}");
-    for asked in [0, 1] {
-        assert_eq!(copies(busy(40.0), asked, NOTHING_THERE), 0, "nobody has come back to it");
+    assert!((30..80).contains(&most), "{most}");
+    for fewer in [(10.0, often), (40.0, seldom)].map(|(queued, asked)| of(&knowing_and(queued, asked, NOTHING_THERE))) {
+        assert!(fewer > 0 && fewer < most / 2, "{fewer} and {most}");
     }
-    assert_eq!(copies(IDLE, 1000, NOTHING_THERE), 0, "nothing is paid");
-    assert_eq!(copies(busy(40.0), 1000, Work { displacing: 0.1, ..NOTHING_THERE }), 0, "it would push something out");
-    assert_eq!(copies(busy(40.0), 1000, ALL_THERE), 0, "it is there");
+    for asked in [never, once] {
+        assert_eq!(of(&knowing_and(40.0, asked, NOTHING_THERE)), 0, "nobody has come back to it");
+    }
+    let dear = of(&knowing_and(40.0, often, Work { displacing: 1.0, ..NOTHING_THERE }));
+    assert!(dear < most * 3 / 4, "what it pushes out is of its price: {dear} and {most}");
+    let idle = [server(1, IDLE).with(Work { asked: often, ..ALL_THERE }), server(2, IDLE)];
+    assert_eq!(of(&idle), 0, "nothing is paid");
+    let busier = server(2, busy(60.0, 1)).with(ALL_THERE);
+    assert_eq!(of(&[server(1, busy(40.0, 1)).with(Work { asked: often, ..ALL_THERE }), busier]), 0, "it is there");
+    // Of what both have nobody needs a copy, however often that is asked for.
+    let picture = Work { reading: 1.0, encoding: 80.0, saved: 99.0, ..NOTHING_THERE };
+    let rare = Asked { prefix: 1000, media: 1 };
+    assert_eq!(of(&knowing_and(40.0, rare, picture)), 0);
+    let in_demand = Asked { prefix: 1, media: 1000 };
+    assert!(of(&knowing_and(40.0, in_demand, picture)) > 20);
+    let crowded = Work { displacing_media: 2.0, ..picture };
+    assert!(of(&knowing_and(40.0, in_demand, crowded)) < of(&knowing_and(40.0, in_demand, picture)));
+}
+
+#[test]
+fn a_copy_is_tried_first_and_the_cheapest_next_and_no_other_policy_makes_any() {
+    let often = Asked { prefix: 1000, media: 0 };
+    let mut servers: Vec<Server> = knowing_and(40.0, often, NOTHING_THERE).into();
+    servers.push(server(3, busy(500.0, 2)));
+    let all = |limit| copies(&servers, &Profile::default(), limit);
+    assert!(all(4) > 0 && all(4) == all(1));
+    let ranking = |seed| Profile::default().run(&ANYTHING, candidates(&servers), 2, &mut Draw::new(seed)).unwrap();
+    let ranking = (0..1000).map(ranking).find(|ranking| ranking.choice == Choice::Copy).unwrap();
+    assert_eq!(ranking.iter().map(|ranked| ranked.place).collect::<Vec<_>>(), [1, 0]);
+    let prefers = Preference::Scores(vec![(Scorer::Cached, 1.0)]);
+    assert_eq!(copies(&servers, &Profile { prefers, ..Profile::default() }, 4), 0);
+    servers[1] = server(2, FULL);
+    servers[2] = server(3, FULL);
+    assert_eq!(copies(&servers, &Profile::default(), 4), 0, "one that is full is no place for it");
 }
 
 #[test]

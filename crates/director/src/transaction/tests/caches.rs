@@ -61,6 +61,20 @@ fn a_wider_tier_steps_in_where_a_request_costs_clearly_less_there() {
     };
     // Beside what waits there a text is twice the work that it is alone: five milliseconds more.
     assert_eq!([0, 3_000, 7_000, 1_000_000].map(pool_with), ["text", "text", "vision", "vision"]);
+    // A prompt of a second costs more by a hundredth of that for each answer that is written beside it: less than is worth talking of.
+    let world = World::new(table());
+    let streamed = r#"{"model":"chat","stream":true,"messages":[{"role":"user","content":"hello"}]}"#;
+    let _answering: Vec<_> = (0..2)
+        .map(|seed| {
+            let Dispatch { mut attempt, .. } = world.ask_with(streamed, None, seed).unwrap();
+            attempt.head(StatusCode::OK, world.now);
+            attempt.first_byte(|| world.now);
+            attempt
+        })
+        .collect();
+    assert_eq!([1, 2].map(|host| world.in_flight(host)), [1, 1]);
+    let second = format!(r#"{{"model":"chat","messages":[{{"role":"user","content":"{}"}}]}}"#, "word ".repeat(34_000));
+    assert_eq!(pool_of(&world.ask(&second).unwrap()), "text");
 }
 
 #[test]
