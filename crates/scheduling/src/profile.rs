@@ -169,12 +169,11 @@ impl Profile {
                     if demotion == 0 {
                         company.add(&candidate);
                     }
-                    let parts = Cost::new(candidate.work, &candidate.load);
-                    let work = parts.work;
-                    let cost = self.cost(&candidate, &parts);
-                    let anew = Candidate { work: work.anew(), ..candidate };
-                    let anew = || self.cost(&anew, &Cost { work: anew.work, ..parts });
+                    let work = candidate.work;
+                    let cost = self.cost(&candidate);
+                    let anew = || self.cost(&Candidate { work: work.anew(), ..candidate });
                     let cost_anew = if work.saved > 0.0 { anew() } else { cost };
+                    let parts = Cost::new(work, &candidate.load);
                     let tie_break = place_of(candidate.endpoint);
                     all.push(Ranked { place: candidate.place, parts, cost, lacks, demotion, cost_anew, tie_break });
                 }
@@ -262,9 +261,9 @@ impl Profile {
         Ok(lacks)
     }
 
-    fn cost(&self, candidate: &Candidate<'_>, parts: &Cost) -> f32 {
+    fn cost(&self, candidate: &Candidate<'_>) -> f32 {
         match &self.prefers {
-            Preference::LeastCost => parts.total(),
+            Preference::LeastCost => Cost::new(candidate.work, &candidate.load).total(),
             Preference::Scores(scorers) => 1.0 - score(candidate, scorers),
         }
     }

@@ -10,13 +10,14 @@ const IMAGE: Requirement =
 const ANYTHING: SchedulingRequest<'_> =
     SchedulingRequest { need: NOTHING, size: Size::of(0), limits: Limits::NONE, subset: None, content: None };
 
-const ASKED: [Asked; 2] = [Asked { prefix: 0, media: 0 }, Asked { prefix: 1, media: 0 }];
+const NEVER: Asked = Asked { prefix: 0, media: 0 };
+const ONCE: Asked = Asked { prefix: 1, media: 0 };
 
 /// A prompt of a hundred milliseconds, of which the server has nothing.
 const NOTHING_THERE: Work =
-    Work { reading: 100.0, encoding: 0.0, saved: 0.0, displacing: 0.0, displacing_media: 0.0, asked: ASKED[0] };
+    Work { reading: 100.0, encoding: 0.0, saved: 0.0, displacing: 0.0, displacing_media: 0.0, asked: NEVER };
 const ALL_THERE: Work =
-    Work { reading: 1.0, encoding: 0.0, saved: 99.0, displacing: 0.0, displacing_media: 0.0, asked: ASKED[1] };
+    Work { reading: 1.0, encoding: 0.0, saved: 99.0, displacing: 0.0, displacing_media: 0.0, asked: ONCE };
 
 const IDLE: Load = queue(0);
 const FULL: Load = queue(SATURATED_WAITING);
@@ -173,14 +174,14 @@ fn knowing_and(queued: f32, asked: Asked, there: Work) -> [Server; 2] {
 #[test]
 fn what_is_asked_for_often_is_copied_the_sooner_the_more_it_costs_that_it_is_not() {
     let of = |servers: &[Server]| copies(servers, &Profile::default(), 4);
-    let [never, once, seldom, often] = [0, 1, 10, 1000].map(|prefix| Asked { prefix, media: 0 });
+    let [seldom, often] = [10, 1000].map(|prefix| Asked { prefix, media: 0 });
     let most = of(&knowing_and(40.0, often, NOTHING_THERE));
     // Fifty milliseconds of a hundred, of which a tenth.
     assert!((30..80).contains(&most), "{most}");
     for fewer in [(10.0, often), (40.0, seldom)].map(|(queued, asked)| of(&knowing_and(queued, asked, NOTHING_THERE))) {
         assert!(fewer > 0 && fewer < most / 2, "{fewer} and {most}");
     }
-    for asked in [never, once] {
+    for asked in [NEVER, ONCE] {
         assert_eq!(of(&knowing_and(40.0, asked, NOTHING_THERE)), 0, "nobody has come back to it");
     }
     let dear = of(&knowing_and(40.0, often, Work { displacing: 1.0, ..NOTHING_THERE }));
